@@ -1,0 +1,62 @@
+"""The command line: mounts the verbs, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import typer
+
+import tfcli
+from tfcli.errors import TfcliError
+
+app = typer.Typer(
+    name="tfcli",
+    help="Train, probe and ablate transformers. Settings are written key=value: tfcli train model=vit data=pets",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"tfcli {tfcli.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version.")) -> None:
+    pass
+
+
+for _verb in ("train", "evaluate", "predict", "runs", "ls", "describe", "data", "weights", "published", "doctor", "completion"):
+    try:
+        import_module(f"tfcli.cli.{_verb}").mount(app)
+    except (ModuleNotFoundError, AttributeError):
+        pass
+
+
+def main() -> None:
+    """Run the command in `sys.argv`. Exit codes: see tfcli.errors."""
+    debug = os.environ.get("TFCLI_DEBUG") == "1"
+    try:
+        app(prog_name="tfcli")
+    except TfcliError as error:
+        if debug:
+            raise
+        print(f"tfcli: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader went away (tfcli ... | head): end quietly, and keep Python from flushing into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001  the last place to catch: a defect of ours, said in one line
+        if debug:
+            raise
+        print(f"tfcli: {type(error).__name__}: {error} (TFCLI_DEBUG=1 shows where)", file=sys.stderr)
+        sys.exit(1)

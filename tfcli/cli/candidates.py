@@ -1,0 +1,135 @@
+"""From the words typed so far to the candidates for the last one, by the program's own tree of verbs and options."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from tfcli.engine import candidates as engine
+from tfcli.engine.candidates import Candidate
+
+SETTINGS = {"settings", "overrides", "filters", "words"}
+RUNS = {"run", "runs", "words"}
+FILES = {"files", "file", "paths"}
+GROUPS = {"--model": "model", "--data": "data", "model": "model", "data": "data", "names": "data"}
+FIXED = {
+    "--status": ("finished", "failed", "interrupted", "unfinished"),
+    "--format": ("text", "csv", "markdown", "json"),
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+    "--checkpoint": ("best", "last"),
+    "action": ("bash", "zsh", "fish", "install"),
+    "shell": ("bash", "zsh", "fish"),
+}
+FOLDERS = {"--config-dir", "-cd", "--root", "--out"}
+
+
+def answer(shell: str, words: Sequence[str]) -> list[str]:
+    """Candidates as the shell's script wants them. For bash `words` is one line, cut at the cursor."""
+    if shell == "bash":
+        words = split(words[-1])[1:] or [""]
+    found = follow(list(words[:-1]), words[-1])
+    if shell == "bash":
+        head = before_break(words[-1], os.environ.get("TFCLI_WORDBREAKS", " \t\n\"'><=;|&(:"))
+        return [escape(c.word[len(head) :]) for c in found if c.word.startswith(head)]
+    return [f"{c.word}\t{' '.join(c.help.split())}" for c in found]
+
+
+def split(line: str) -> list[str]:
+    """The words of an unfinished command line; the last one is empty after a blank."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    words = []
+    try:
+        words.extend(lexer)
+    except ValueError:  # an open quotation: its text is the word
+        words.append(lexer.token.lstrip("\"'"))
+        return words
+    return words if line[-1:].strip() or line.endswith("\\ ") else [*words, ""]
+
+
+def before_break(word: str, breaks: str) -> str:
+    """The part of `word` that bash takes for words before it, since it splits at `=` and `:`."""
+    cut = max((word.rfind(c) for c in "=:" if c in breaks), default=-1)
+    return word[: cut + 1]
+
+
+def escape(word: str) -> str:
+    """`word` with a backslash before what bash would read otherwise."""
+    return re.sub(r"([\s\"'\\$`&|;<>()*?!#{}\[\]~])", r"\\\1", word)
+
+
+def follow(before: list[str], current: str) -> list[Candidate]:
+    """Walk the verbs in `before`, then say what `current` may become."""
+    from typer.main import get_command
+
+    from tfcli.cli.app import app
+
+    command: Any = get_command(app)
+    rest = list(before)
+    while hasattr(command, "commands"):
+        while rest and rest[0].startswith("-"):
+            rest.pop(0)
+        if not rest:
+            return _verbs(command, current)
+        command = command.commands.get(rest.pop(0))
+    return _arguments(command, rest, current) if command is not None else []
+
+
+def _verbs(command: Any, current: str) -> list[Candidate]:
+    if current.startswith("-"):
+        return _options(command, current)
+    verbs = command.commands.items()
+    return [Candidate(n, c.get_short_help_str(80)) for n, c in verbs if not c.hidden and n.startswith(current)]
+
+
+def _options(command: Any, current: str, used: Iterable[str] = ()) -> list[Candidate]:
+    found = []
+    for param in command.params:
+        if getattr(param, "hidden", False) or param.param_type_name != "option" or (set(param.opts) & set(used)):
+            continue
+        found += [Candidate(o, getattr(param, "help", "") or "") for o in param.opts if o.startswith(current)]
+    found += [Candidate("--help", "Show this message.")] if "--help".startswith(current) else []
+    long = [candidate for candidate in found if candidate.word.startswith("--")]
+    return list(dict.fromkeys(long or found))
+
+
+def _arguments(command: Any, before: list[str], current: str) -> list[Candidate]:
+    valued = {o: p for p in command.params if p.param_type_name == "option" and not p.is_flag for o in p.opts}
+    config_dir = next((w for o, w in pairwise(before) if o in ("--config-dir", "-cd")), None)
+    if before and before[-1] in valued:
+        return _named(before[-1], current, config_dir)
+    if current.startswith("-"):
+        return _options(command, current, before)
+    typed = [w for i, w in enumerate(before) if not w.startswith("-") and (i == 0 or before[i - 1] not in valued)]
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    place, taken = 0, 0
+    while place < len(arguments) - 1 and arguments[place].nargs == 1 and taken < len(typed):
+        place, taken = place + 1, taken + 1
+    if not arguments or (arguments[place].nargs == 1 and taken < len(typed)):
+        return []
+    name = arguments[place].name
+    found: list[Candidate] = []
+    if name in RUNS and "=" not in current and not (name == "words" and typed):
+        found += engine.runs(current)
+    if name in SETTINGS:
+        found += engine.settings(typed, current, config_dir=config_dir)
+    return found or _named(name, current, config_dir)
+
+
+def _named(name: str, current: str, config_dir: str | None) -> list[Candidate]:
+    """Values of an option or argument by its name."""
+    if name in FOLDERS or name in FILES:
+        return list(engine.files(current))
+    if name == "kind":
+        from tfcli.cli.ls import KINDS
+
+        return [Candidate(word) for word in KINDS if word.startswith(current)]
+    if name in GROUPS:
+        options = engine.Configs(engine.roots(config_dir)).options(GROUPS[name])
+        return [Candidate(word, text) for word, text in options.items() if word.startswith(current)]
+    return [Candidate(word) for word in FIXED.get(name, ()) if word.startswith(current)]

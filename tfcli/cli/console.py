@@ -1,0 +1,130 @@
+"""The one place for output: results on stdout, progress and logs on stderr.
+
+A table is drawn by rich on a terminal, as plain aligned text in a pipe, as one JSON document with `--json`.
+`NO_COLOR` and `COLUMNS` are honoured. Text that the output's encoding lacks is written with ASCII stand-ins, then `?`.
+A reader that went away (`| head`) silences what is left to say; the command itself goes on to its end.
+"""
+
+from __future__ import annotations
+
+import json as json_
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tfcli.engine.record import finite
+from tfcli.engine.tables import cell, is_numeric, to_csv, to_markdown
+from tfcli.engine.terminal import is_terminal, readable, say, status, width, write
+
+__all__ = ["FORMATS", "emit_json", "is_terminal", "out", "say", "status", "table", "width"]
+FORMATS = ("text", "json", "csv", "markdown")
+
+
+def out(line: str = "") -> None:
+    """One line of a result, on stdout."""
+    write(sys.stdout, line + "\n")
+
+
+def emit_json(obj: Any) -> None:
+    """One JSON document on stdout; NaN and infinities as null, paths as text."""
+    encoding = (sys.stdout.encoding or "utf-8").lower()
+    ascii_only = not encoding.startswith("utf")
+    write(sys.stdout, json_.dumps(finite(obj), indent=1, ensure_ascii=ascii_only, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    return value._asdict() if hasattr(value, "_asdict") else str(value)
+
+
+def table(
+    title: str | None,
+    columns: Mapping[str, str] | Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    json: bool = False,
+    format: str = "text",
+    empty: str = "",
+    notes: Sequence[str] = (),
+    style: Mapping[str, Callable[[Any], str]] | None = None,
+    optional: Sequence[str] = (),
+) -> None:
+    """Show `rows` (mappings) under `columns` (key -> heading, or keys that are their own headings).
+
+    json: the rows, whole, as a JSON list instead. format: `text`, `csv`, `markdown` or `json`.
+    empty: what to say on stderr when there are no rows. notes: lines below the table (text only).
+    style: key -> function from a value to a rich style name, for terminals.
+    optional: keys of columns to leave out, in this order, where a terminal is too narrow for all.
+    """
+    if not isinstance(columns, Mapping):
+        columns = {name: name for name in columns}
+    if json or format == "json":
+        emit_json([dict(row) for row in rows])
+    elif format == "csv":
+        write(sys.stdout, to_csv(columns, rows))
+    elif format == "markdown":
+        write(sys.stdout, to_markdown(columns, rows))
+    elif not rows:
+        say(empty or "nothing to show")
+    elif is_terminal():
+        _rich_table(title, _narrowed(columns, rows, optional), rows, notes, style or {})
+    else:
+        _plain_table(title, columns, rows, notes)
+
+
+def _rich_table(title, columns, rows, notes, style) -> None:
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for key, head in columns.items():
+        right = is_numeric([row.get(key) for row in rows])
+        drawn.add_column(Text(head), justify="right" if right else "left", no_wrap=right, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell(row.get(k)), style=style[k](row.get(k)) if k in style else "") for k in columns))
+    buffer = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8", errors="replace")
+    buffer.isatty = sys.stdout.isatty  # type: ignore[method-assign]  # rich decides on colours by the real stream
+    console = Console(file=buffer, width=width(), highlight=False)
+    console.print(drawn)
+    for note in notes:
+        console.print(Text(note, style="dim"))
+    buffer.seek(0)
+    write(sys.stdout, "\n".join(line.rstrip() for line in buffer.read().split("\n")))
+
+
+def _narrowed(columns, rows, optional) -> dict[str, str]:
+    kept = dict(columns)
+    natural = {k: max([len(head), *(len(cell(row.get(k))) for row in rows)]) for k, head in kept.items()}
+    for key in optional:
+        if sum(natural[k] + 2 for k in kept) - 2 > width():
+            kept.pop(key, None)
+    return kept
+
+
+def _plain_table(title, columns, rows, notes) -> None:
+    texts = [list(columns.values()), *([cell(row.get(key)) for key in columns] for row in rows)]
+    lines = [[readable(sys.stdout, text) for text in line] for line in texts]
+    right = [is_numeric([row.get(key) for row in rows]) for key in columns]
+    widths = _fit([max(len(line[i]) for line in lines) for i in range(len(columns))])
+    if title:
+        out(title)
+    for line in lines:
+        cut = [t if len(t) <= w else t[: max(w - 1, 0)] + "…" for t, w in zip(line, widths, strict=True)]
+        padded = (t.rjust(w) if r else t.ljust(w) for t, w, r in zip(cut, widths, right, strict=True))
+        out("  ".join(padded).rstrip())
+    for note in notes:
+        out(note)
+
+
+def _fit(widths: list[int]) -> list[int]:
+    """Narrow the widest columns until a line fits `COLUMNS`, where that is set; a pipe has no width of its own."""
+    asked = os.environ.get("COLUMNS", "")
+    if not asked.isdigit() or int(asked) < 20:
+        return widths
+    widths = list(widths)
+    while sum(widths) + 2 * (len(widths) - 1) > int(asked) and max(widths) > 6:
+        widths[widths.index(max(widths))] -= 1
+    return widths

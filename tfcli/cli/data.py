@@ -1,0 +1,135 @@
+"""`tfcli data`: what is here and what is missing, fetched ahead of a run, looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+data = typer.Typer(help="Status, download and preview of data sets.", no_args_is_help=True)
+
+Json = typer.Option(False, "--json", help="Print one JSON document.")
+Settings = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings, for instance data.root=FOLDER.")
+
+
+def mount(app: typer.Typer) -> None:
+    """Add `data` to the program."""
+    app.add_typer(data, name="data")
+
+
+def _composed(name: str, settings: list[str]) -> Any:
+    from tfcli.engine.compose import compose
+
+    return compose("train", [f"data={name}", *settings]).config.data
+
+
+def _source(config: Any, **changes: Any) -> tuple[Any, Any]:
+    """The set's source and what to ask of it, without building (and importing) the whole data module."""
+    from omegaconf import OmegaConf
+
+    from tfcli.data.items import Request
+    from tfcli.data.places import data_root
+    from tfcli.engine.build import build
+
+    plain = OmegaConf.to_container(config, resolve=True)
+    keys = ("download", "verify", "split_seed", "test_fraction")
+    asked = {key: plain[key] for key in keys} | changes
+    return build(plain["source"]), Request(name=plain["name"], root=data_root(plain["root"]), facts=plain, **asked)
+
+
+@data.command()
+def status(
+    names: list[str] = typer.Argument(None, metavar="[NAME]... [KEY=VALUE]...", help="Sets; all of them by default."),
+    check: bool = typer.Option(
+        False, "--check", help="Read the sets that are here: counts, equal images in train and test."
+    ),
+    json: bool = Json,
+) -> None:
+    """What is here, where, how large it is and under which licence."""
+    from tfcli.cli.console import say, table
+    from tfcli.engine.compose import options
+
+    settings = [word for word in names or [] if "=" in word]
+    chosen = [word for word in names or [] if "=" not in word] or list(options("data"))
+    rows, notes = [], []
+    for name in chosen:
+        config = _composed(name, settings)
+        source, request = _source(config, download=False)
+        where = None if name == "folder" and not config.root else source.locate(request)
+        row = {"set": name, "here": "yes" if where else "no", "where": str(where or request.root / name)}
+        row |= {split: (config.counts or {}).get(split) for split in ("train", "val", "test")}
+        row |= {
+            "download_bytes": config.download_bytes,
+            "size": _size(config.download_bytes),
+            "licence": config.licence,
+        }
+        if check and where:
+            say(f"reading {name}")
+            row |= _checked(source, request, notes)
+        rows.append(row)
+    columns = {"set": "set", "here": "here", "train": "train", "val": "val", "test": "test", "size": "download"}
+    columns |= {"duplicates": "in train and test", "unreadable": "unreadable"} if check else {}
+    table(None, columns | {"licence": "licence", "where": "where"}, rows, json=json, notes=notes, optional=("licence",))
+
+
+def _checked(source: Any, request: Any, notes: list[str]) -> dict[str, Any]:
+    from tfcli.data.inspect import inspect
+
+    found = inspect(source.load(request))
+    notes.extend(f"{request.name}: equal images: {a} (train) and {b} (test)" for a, b in found.duplicates[:5])
+    notes.extend(f"{request.name}: cannot be read: {path}" for path in found.unreadable[:5])
+    facts = {"duplicates": len(found.duplicates), "unreadable": len(found.unreadable)}
+    return {split: found.counts.get(split) for split in ("train", "val", "test")} | facts
+
+
+def _size(count: int | None) -> str:
+    if not count:
+        return "-"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+@data.command()
+def get(name: str = typer.Argument(..., metavar="NAME"), settings: list[str] = Settings, json: bool = Json) -> None:
+    """Fetch a set ahead of a run."""
+    from tfcli.cli.console import emit_json, out
+
+    source, request = _source(_composed(name, settings or []))
+    loaded = source.load(request)
+    counts = {split: len(items) for split, items in loaded.splits.items()}
+    facts = {"set": name, "where": str(loaded.where or source.locate(request)), "counts": counts, "notes": loaded.notes}
+    if json:
+        emit_json(facts)
+        return
+    out(f"{name}  {facts['where']}  " + " · ".join(f"{split} {count:,}" for split, count in counts.items()))
+    for note in loaded.notes:
+        out(note)
+
+
+@data.command()
+def preview(
+    name: str = typer.Argument(..., metavar="NAME"),
+    settings: list[str] = Settings,
+    out_path: str = typer.Option(None, "--out", metavar="FILE", help="outputs/preview-NAME.png by default."),
+    split: str = typer.Option("train", "--split", metavar="train|val|test"),
+    count: int = typer.Option(24, "--count", min=1, max=600, help="Images, classes in turn."),
+    augmented: bool = typer.Option(False, "--augmented", help="As training sees them in its first epoch."),
+    json: bool = Json,
+) -> None:
+    """A contact sheet: images of a split with their class names."""
+    from pathlib import Path
+
+    from tfcli.cli.console import emit_json, out, say
+    from tfcli.engine.build import build
+
+    module = build(_composed(name, [*(settings or []), "data.cache=none"]))
+    images, labels = module.samples(split, count, augmented=augmented)
+    from tfcli.data.preview import contact_sheet, save
+
+    path = Path(out_path or f"outputs/preview-{name}.png")
+    save(contact_sheet(images, [module.classes[label] for label in labels]), path)
+    for note in module.notes:
+        say(note)
+    if json:
+        emit_json({"path": str(path), "set": name, "split": split, "images": len(images), "counts": module.counts})
+    else:
+        out(str(path))

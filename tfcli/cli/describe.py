@@ -1,0 +1,56 @@
+"""tfcli describe: a composed model in numbers, before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tfcli.cli.options import Cfg, ConfigDir, Info, Json, Package, Resolve, Settings, composed
+
+
+def mount(app: typer.Typer) -> None:
+    app.command()(describe)
+
+
+def describe(
+    settings: Settings = None,
+    tree: Annotated[bool, typer.Option("--tree", help="Also print the network's structure.")] = False,
+    json: Json = False,
+    cfg: Cfg = None,
+    resolve: Resolve = False,
+    package: Package = None,
+    info: Info = None,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Parameters, FLOPs, shapes, memory, steps, and the nearest published result."""
+    job = composed("train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+    from tfcli.engine.describe import describe as measure
+
+    facts, structure = measure(job.config, job.choices)
+    from tfcli.cli.console import emit_json, out, table
+
+    if json:
+        emit_json({**facts, **({"structure": structure} if tree else {})})
+        return
+    table(f"{facts['model']} on {facts['data']}", {"what": "", "value": ""}, [{"what": k, "value": v} for k, v in lines(facts)])
+    for row in facts["published"][:3]:
+        out(f"published  {row['value']:.3f}  {row['source']}{' · differs: ' + row['differs'] if row.get('differs') else ''}")
+    if tree:
+        out(structure)
+
+
+def lines(facts: dict) -> list[tuple[str, str]]:
+    """The facts as lines of a table."""
+    total, trainable = facts["params"]["total"], facts["params"]["trainable"]
+    parts = " · ".join(f"{name} {count:,}" for name, count in facts["params"]["parts"].items())
+    memory = facts["memory_bytes"]
+    steps = facts["steps"]
+    return [
+        ("parameters", f"{total:,}" + ("" if total == trainable else f" ({trainable:,} trainable)")),
+        ("of these", parts),
+        ("FLOPs", f"{facts['flops_per_image'] / 1e9:,.3f} G an image, forward; {3 * facts['flops_per_image'] / 1e9:,.3f} G with backward"),
+        ("shapes", " -> ".join(f"{k} {'x'.join(map(str, v))}" for k, v in facts["shapes"].items())),
+        ("memory", f"{memory['weights'] / 2**20:,.1f} MiB of fp32 weights; {memory['training'] / 2**20:,.1f} MiB with gradients and optimizer"),
+        ("steps", f"{steps['epoch']:,} an epoch, {steps['total']:,} in all ({steps['images']:,} training images)" if steps else "unknown until the data are here"),
+    ]

@@ -1,0 +1,42 @@
+"""tfcli evaluate: test metrics of a run's checkpoint, or of public weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tfcli.cli.options import Cfg, ConfigDir, Info, Json, Package, Resolve, composed
+
+
+def mount(app: typer.Typer) -> None:
+    app.command()(evaluate)
+
+
+def evaluate(
+    words: Annotated[list[str], typer.Argument(metavar="[RUN] [KEY=VALUE]...", help="A run, or settings with model.weights=.", show_default=False)],
+    checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
+    json: Json = False,
+    cfg: Cfg = None,
+    resolve: Resolve = False,
+    package: Package = None,
+    info: Info = None,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Test metrics with 95 % intervals of a run's checkpoint, or of the weights that model.weights= names."""
+    run, settings = (None, words) if "=" in words[0] else (words[0], words[1:])
+    if run is None:
+        job = composed("train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+        from tfcli.engine import evaluation
+
+        folder, record = evaluation.of_weights(job.config, job.choices, job.overrides)
+    else:
+        from tfcli.engine.record import find_run
+
+        found = find_run(run)
+        from tfcli.engine import evaluation
+
+        folder, record = evaluation.of_run(found, settings, which=checkpoint)
+    from tfcli.cli.train import report
+
+    report(folder, record, json=json)

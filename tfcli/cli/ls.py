@@ -1,0 +1,58 @@
+"""`tfcli ls`: what there is, a line each, read from the first comment line of each config."""
+
+from __future__ import annotations
+
+import typer
+
+from tfcli.errors import ConfigError, nearest
+
+KINDS = {
+    "models": "model",
+    "data": "data",
+    "tasks": "task",
+    "pos": "pos",
+    "attn": "attn",
+    "optim": "optim",
+    "schedule": "schedule",
+    "trainer": "trainer",
+    "logger": "logger",
+    "experiments": "experiment",
+    "published": "published",
+}
+Kind = typer.Argument(None, metavar="KIND", help=f"One of {', '.join(KINDS)}.")
+
+
+def mount(app: typer.Typer) -> None:
+    """Add `ls` to the program."""
+    app.command("ls", help="List what there is: models, data, tasks, pos, attn, optim, experiments, published ...")(ls)
+
+
+def ls(
+    kind: str = Kind,
+    all: bool = typer.Option(False, "--all", help="For models: every torchvision classifier by name."),
+    config_dir: str = typer.Option(None, "--config-dir", "-cd", help="A folder of configs to look in first."),
+    json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+) -> None:
+    """List the options of a config group with their descriptions."""
+    from tfcli.cli.console import table
+    from tfcli.engine import compose
+
+    if kind is None:
+        rows = [{"name": word, "count": len(compose.options(group, config_dir))} for word, group in KINDS.items()]
+        table(None, {"name": "kind", "count": "count"}, rows, json=json, notes=["tfcli ls KIND lists one"])
+        return
+    group = KINDS.get(kind, kind if kind in KINDS.values() else None)
+    if group is None:
+        raise ConfigError(
+            f"there is nothing called `{kind}` to list.{nearest(kind, KINDS)}  (there are {', '.join(KINDS)})"
+        )
+    rows = [{"name": name, "description": text} for name, text in compose.options(group, config_dir).items()]
+    notes = []
+    if group == "model" and (names := [n for n in compose.torchvision_names() if n not in {r["name"] for r in rows}]):
+        if all:
+            rows += [{"name": name, "description": "torchvision classifier"} for name in names]
+        else:
+            notes.append(
+                f"and {len(names)} torchvision classifiers by name, for instance `model={names[0]}`: --all lists them"
+            )
+    table(None, {"name": "name", "description": "description"}, rows, json=json, notes=notes, empty=f"no {kind} yet")

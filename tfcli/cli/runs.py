@@ -1,0 +1,158 @@
+"""`tfcli runs`: what was run, how it differs, and one table over many runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from tfcli.errors import RunError, nearest
+
+runs = typer.Typer(help="List, show, compare and tabulate runs.", no_args_is_help=True)
+
+Json = typer.Option(False, "--json", help="Print one JSON document.")
+Root = typer.Option("outputs", "--root", help="The folder of all runs.")
+Model = typer.Option(None, "--model", help="Only runs of this model.")
+Data = typer.Option(None, "--data", help="Only runs on this data set.")
+Verb = typer.Option(None, "--verb", help="Only runs of this verb.")
+Status = typer.Option(None, "--status", help="Only runs that ended so: finished, failed, interrupted, unfinished.")
+
+
+Runs = typer.Argument(..., metavar="RUN RUN...", help="Two or more runs; differences are against the first.")
+Filters = typer.Argument(None, metavar="[KEY=VALUE...]", help="Only runs with these settings.")
+Metrics = typer.Option(None, "--metric", help="A metric to tabulate; may be given again.")
+
+
+def mount(app: typer.Typer) -> None:
+    """Add `runs` to the program."""
+    app.add_typer(runs, name="runs")
+
+
+@runs.command("ls")
+def ls(
+    model: str = Model,
+    data: str = Data,
+    status: str = Status,
+    verb: str = Verb,
+    sort: str = typer.Option(None, "--sort", metavar="METRIC", help="Order by a metric, the best first."),
+    last: int = typer.Option(None, "--last", min=1, metavar="N", help="Only the newest N."),
+    root: str = Root,
+    json: bool = Json,
+) -> None:
+    """List runs, the newest first."""
+    from tfcli.cli.console import table
+    from tfcli.engine import summary
+    from tfcli.engine.tables import lower_is_better
+
+    found = summary.select(root, model=model, data=data, status=status, verb=verb)
+    if sort:
+        found = summary.sort_by(found, sort, reverse=not lower_is_better(sort))
+    rows = [summary.brief(run, record, metric=sort) for run, record in found[:last]]
+    columns = {"run": "run", "verb": "verb", "model": "model", "data": "data", "seed": "seed", "status": "status"}
+    metrics = {row["metric"] for row in rows if row["metric"]}
+    columns |= {"score": metrics.pop() if len(metrics) == 1 else "score", "interval": "95 % interval", "time": "time"}
+    notes = [f"{len(found)} runs below {root}, the newest {last} shown"] if last and last < len(found) else []
+    empty = f"no runs below {root} that fit" if model or data or status or verb else f"no runs below {root} yet"
+    style, optional = {"status": _colour}, ("interval", "verb", "time")
+    table(None, columns, rows, json=json, empty=empty, notes=notes, style=style, optional=optional)
+
+
+@runs.command("show")
+def show(
+    run: str = typer.Argument(..., help="A run folder, `latest`, the beginning or id of its name, or MODEL-DATA."),
+    root: str = Root,
+    json: bool = Json,
+) -> None:
+    """Show one run: how it ended, its numbers beside published ones, its cost and its files."""
+    from tfcli.cli import console
+    from tfcli.engine import summary
+    from tfcli.engine.record import find_run, read_record
+
+    folder = find_run(run, root=root)
+    record = read_record(folder)
+    if json:
+        console.emit_json(summary.document(folder, record))
+        return
+    for line in summary.headline(folder, record):
+        console.out(line)
+    rows = summary.metric_rows(record)
+    if rows:
+        columns = {"metric": "metric", "value": "value", "interval": "95 % interval"}
+        columns |= {key: key for key in ("baseline", "published", "source") if any(row.get(key) for row in rows)}
+        console.out()
+        console.table(None, columns, rows)
+    for line in summary.footer(folder, record):
+        console.out(line)
+
+
+@runs.command("compare")
+def compare(
+    runs: list[str] = Runs,
+    root: str = Root,
+    json: bool = Json,
+) -> None:
+    """Show which settings differ between runs, and by how much their metrics do."""
+    from tfcli.cli import console
+    from tfcli.engine import summary
+    from tfcli.engine.record import find_run, run_name
+
+    if len(runs) < 2:
+        raise RunError("`runs compare` takes two or more runs; `runs show` takes one.")
+    folders = list(dict.fromkeys(find_run(text, root=root) for text in runs))
+    if len(folders) < 2:
+        raise RunError(f"these names all mean one run, `{folders[0]}`.")
+    names = [run_name(folder) for folder in folders]
+    config = summary.config_differences(folders)
+    metrics = summary.metric_differences(folders)
+    if json:
+        console.emit_json({"runs": [str(f) for f in folders], "config": config, "metrics": metrics})
+        return
+    short = {f"run{i + 1}": f"run {i + 1}" for i in range(len(names))}
+    for head, name in zip(short.values(), names, strict=True):
+        console.out(f"{head}  {name}")
+    console.out()
+    rows = [{"key": r["key"], **dict(zip(short, r["values"], strict=True))} for r in config]
+    console.table(None, {"key": "setting", **short}, rows, empty="the settings are the same")
+    if rows:
+        console.out()
+    rows = [summary.difference_row(r, list(short)) for r in metrics]
+    columns = {"metric": "metric", **short}
+    for i in range(2, len(names) + 1):
+        columns |= {f"diff{i}": f"{i} - 1", f"overlap{i}": "intervals overlap"}
+    console.table(None, columns, rows, empty="no metric in common")
+
+
+@runs.command("table")
+def table(
+    filters: list[str] = Filters,
+    metric: list[str] = Metrics,
+    model: str = Model,
+    data: str = Data,
+    status: str = typer.Option("finished", "--status", help="Only runs that ended so."),
+    verb: str = Verb,
+    last: int = typer.Option(None, "--last", min=1, metavar="N", help="Only the newest N runs."),
+    format: str = typer.Option("text", "--format", help="text, csv, markdown or json."),
+    root: str = Root,
+    json: bool = Json,
+) -> None:
+    """One table over many runs: mean, spread and best over the seeds of each configuration."""
+    from tfcli.cli import console
+    from tfcli.engine import summary
+
+    if format not in console.FORMATS:
+        listed = ", ".join(console.FORMATS)
+        raise RunError(f"`--format` is one of {listed}, but is `{format}`.{nearest(format, console.FORMATS)}")
+    found = summary.select(root, model=model, data=data, status=status, verb=verb, settings=filters or [])[:last]
+    columns, rows = summary.group(found, metrics=metric or [])
+    if json or format == "json":
+        console.emit_json(rows)
+        return
+    if format == "csv":
+        columns = summary.csv_columns(columns)
+    flat: list[dict[str, Any]] = [summary.flat_row(row, numbers=format == "csv") for row in rows]
+    notes = ["mean ± standard deviation over the n runs of a configuration, which differ in seed only"]
+    console.table(None, columns, flat, format=format, empty=f"no runs below {root} that fit", notes=notes)
+
+
+def _colour(status: Any) -> str:
+    return {"finished": "green", "failed": "red", "interrupted": "yellow"}.get(str(status), "dim")

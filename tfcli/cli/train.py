@@ -1,0 +1,82 @@
+"""tfcli train, resume, rerun."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tfcli.cli.options import Cfg, ConfigDir, ConfigName, Info, Json, Package, Resolve, Settings, composed
+
+
+def mount(app: typer.Typer) -> None:
+    app.command()(train)
+    app.command()(resume)
+    app.command()(rerun)
+
+
+def train(
+    settings: Settings = None,
+    multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Run every combination of values given with commas: seed=0,1,2.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="With -m: stop at the first job that fails.")] = False,
+    json: Json = False,
+    cfg: Cfg = None,
+    resolve: Resolve = False,
+    package: Package = None,
+    info: Info = None,
+    config_dir: ConfigDir = None,
+    config_name: ConfigName = None,
+) -> None:
+    """Compose, build, fit, test and write a run folder."""
+    if multirun:
+        from tfcli.sweeps import run_sweep
+
+        run_sweep("train", settings or [], config_dir=config_dir, config_name=config_name, fail_fast=fail_fast, json=json)
+        return
+    job = composed(config_name or "train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+    from tfcli.engine.run import train as run
+
+    report(*run(job.config, job.choices, job.overrides), json=json)
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="A run folder, `latest`, or the beginning of its name.", show_default=False)],
+    settings: Settings = None,
+    json: Json = False,
+) -> None:
+    """Go on exactly where RUN stopped."""
+    from tfcli.engine.record import find_run
+
+    folder = find_run(run)
+    from tfcli.engine.run import resume as go_on
+
+    report(*go_on(folder, settings or []), json=json)
+
+
+def rerun(
+    run: Annotated[str, typer.Argument(help="A run folder, `latest`, or the beginning of its name.", show_default=False)],
+    settings: Settings = None,
+    json: Json = False,
+    cfg: Cfg = None,
+    resolve: Resolve = False,
+    package: Package = None,
+    info: Info = None,
+    config_dir: ConfigDir = None,
+) -> None:
+    """A new run from RUN's settings, with changes."""
+    from tfcli.engine.record import find_run, read_overrides
+
+    kept = [o for o in read_overrides(find_run(run)) if not o.startswith("run.dir=")]
+    job = composed("train", kept + (settings or []), cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+    from tfcli.engine.run import train as anew
+
+    report(*anew(job.config, job.choices, job.overrides), json=json)
+
+
+def report(folder, record, *, json: bool) -> None:
+    """The closing table of a run, from rank 0."""
+    from tfcli.cli.closing import closing
+    from tfcli.engine.session import is_child
+
+    if not is_child():
+        closing(folder, record, json=json)

@@ -1,0 +1,299 @@
+"""Photographs decoded once: files in, uint8 images of a common shorter side out.
+
+`memory` holds one flat buffer, filled up front by a pool of threads; `disk` a file of the same layout in the user's
+cache folder, mapped into memory and shared by ranks and by later runs; `none` decodes a file each time it is touched.
+`auto` takes memory when the images fit in a quarter of what is free and there is one process, disk for several ranks,
+else none. All modes give the same pixels.
+Filling finds every unusable file before the first epoch; with `none` they are met when they are first touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tfcli.data.decode import BadImage, decode, printable
+from tfcli.data.places import cache_root
+from tfcli.data.workers import Ranks, cores, free_memory
+from tfcli.errors import DataError, PolicyStop
+
+VERSION = 1  # of the decoding rule and the file layout: part of the key
+_CHUNK = 2048
+_SHOWN = 10
+
+Bad = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What to do about unusable image files: `raise`, or `skip` up to a share of them."""
+
+    on_error: str = "raise"
+    max_bad_fraction: float = 0.01
+
+    def check(self, bad: Bad, *, total: int) -> None:
+        """Raise DataError (raise) or, above the share, PolicyStop (skip); otherwise nothing."""
+        if not bad:
+            return
+        listing = "\n".join(f"  {printable(path)}: {reason}" for path, reason in bad[:_SHOWN])
+        more = f"\n  and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
+        if self.on_error == "raise":
+            raise DataError(
+                f"{len(bad):,} of {total:,} image files cannot be used:\n{listing}{more}\n"
+                "Repair or remove them, or train without them: data.on_error=skip"
+            )
+        if len(bad) > self.max_bad_fraction * total:
+            raise PolicyStop(
+                f"{len(bad):,} of {total:,} image files cannot be used, more than data.max_bad_fraction="
+                f"{self.max_bad_fraction:g} allows:\n{listing}{more}"
+            )
+
+
+class Store:
+    """Decoded images of different sizes, by row.
+
+    Args:
+        mode: memory, disk or none.
+        good: (N,) whether a row has an image (always, before it is touched, with none).
+        offsets, sizes: (N,) first byte and (N, 2) rows and columns of each image in the buffer.
+        buffer: the bytes, with memory.
+        path: the file of bytes, with disk.
+        files, side: what to decode, with none.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        *,
+        good: np.ndarray,
+        offsets: np.ndarray | None = None,
+        sizes: np.ndarray | None = None,
+        buffer: np.ndarray | None = None,
+        path: Path | None = None,
+        files: Sequence[Path] = (),
+        side: int | None = None,
+    ):
+        self.mode, self.good, self.offsets, self.sizes = mode, good, offsets, sizes
+        self.tensor = None if buffer is None else torch.from_numpy(buffer)  # shared, not copied, between processes
+        self.path, self.files, self.side = path, files, side
+        self._map: np.ndarray | None = None
+
+    @classmethod
+    def of_files(cls, files: Sequence[Path], *, side: int | None) -> Store:
+        """A store that decodes each time."""
+        return cls("none", good=np.ones(len(files), dtype=bool), files=files, side=side)
+
+    def __len__(self) -> int:
+        return len(self.good)
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_map": None}
+
+    def one(self, row: int) -> np.ndarray:
+        """The image of a row, (Y, X, 3) uint8.
+
+        Raises:
+            BadImage: with `none`, a file that cannot be used.
+        """
+        if self.mode == "none":
+            return decode(self.files[row], side=self.side)
+        start, (y, x) = self.offsets[row], self.sizes[row]
+        return self._bytes()[start : start + 3 * y * x].reshape(y, x, 3)
+
+    def _bytes(self) -> np.ndarray:
+        if self.tensor is not None:
+            return self.tensor.numpy()
+        if self._map is None:
+            self._map = np.memmap(self.path, dtype=np.uint8, mode="r")
+        return self._map
+
+
+def store_files(
+    files: dict[str, list[Path]], *, name: str, side: int, mode: str, policy: Policy, ranks: Ranks
+) -> tuple[dict[str, Store], Bad, list[str]]:
+    """A store for each split, the unusable files, and what to tell the user.
+
+    Raises:
+        DataError, PolicyStop: by the policy; DataError also for a disk cache that cannot be written.
+    """
+    every = [path for paths in files.values() for path in paths]
+    notes: list[str] = []
+    needed = estimate_bytes(every, side=side) if mode == "auto" else 0
+    if mode == "auto":
+        mode = choose_mode(needed, ranks=ranks)
+        if mode == "none":
+            notes.append(f"cache: none, {needed / 1e9:.1f} GB of decoded images do not fit, so each is decoded anew")
+    if mode == "none":
+        return {split: Store.of_files(paths, side=side) for split, paths in files.items()}, [], notes
+    stores, bad = {}, []
+    with _progress(f"decoding {name}", len(every)) as advance:
+        for split, paths in files.items():
+            build = _on_disk if mode == "disk" else _in_memory
+            stores[split], unusable = build(paths, name=f"{name}-{split}", side=side, advance=advance)
+            bad.extend(unusable)
+    policy.check(bad, total=len(every))
+    size = sum(int(3 * np.prod(store.sizes, axis=1, dtype=np.int64).sum()) for store in stores.values())
+    where = "in memory" if mode == "memory" else f"on disk ({cache_root() / 'images'})"
+    notes.append(f"cache: {size / 1e9:.2f} GB of decoded images {where}")
+    if bad:
+        notes.append(f"{len(bad):,} of {len(every):,} image files cannot be used and are skipped (data.on_error=skip)")
+    return stores, bad, notes
+
+
+def estimate_bytes(files: Sequence[Path], *, side: int, samples: int = 16) -> int:
+    """Bytes that all files take once decoded, from a few of them."""
+    sizes = []
+    for path in files[:: max(1, len(files) // samples)][:samples]:
+        with contextlib.suppress(BadImage):  # the policy speaks about these when all files are read
+            sizes.append(decode(path, side=side).size)
+    return int(np.mean(sizes) * len(files)) if sizes else 0
+
+
+def choose_mode(needed: int, *, ranks: Ranks) -> str:
+    """What `auto` means for so many bytes."""
+    if ranks.world == 1:
+        return "memory" if needed <= free_memory() / 4 else "none"
+    folder = cache_root()
+    while not folder.exists():
+        folder = folder.parent
+    writable = os.access(folder, os.W_OK)
+    return "disk" if writable and 1.2 * needed < shutil.disk_usage(folder).free else "none"
+
+
+def _decoded(paths: Sequence[Path], *, side: int) -> Iterator[np.ndarray | BadImage]:
+    """Images in order, decoded by threads (Pillow lets go of the interpreter while it decodes)."""
+
+    def attempt(path: Path) -> np.ndarray | BadImage:
+        try:
+            return decode(path, side=side)
+        except BadImage as error:
+            return error
+
+    with ThreadPoolExecutor(max(1, cores())) as pool:
+        for start in range(0, len(paths), _CHUNK):  # so that finished images never pile up
+            yield from pool.map(attempt, paths[start : start + _CHUNK])
+
+
+def _fill(
+    paths: Sequence[Path], *, side: int, write: Callable[[np.ndarray], object], advance: Callable[[], object]
+) -> tuple[np.ndarray, Bad]:
+    sizes, bad = np.zeros((len(paths), 2), dtype=np.int64), []
+    for row, image in enumerate(_decoded(paths, side=side)):
+        if isinstance(image, BadImage):
+            bad.append((str(image.path), image.reason))
+        else:
+            sizes[row] = image.shape[:2]
+            write(image.reshape(-1))
+        advance()
+    return sizes, bad
+
+
+def _offsets(sizes: np.ndarray) -> np.ndarray:
+    ends = np.cumsum(3 * np.prod(sizes, axis=1))
+    return np.concatenate([[0], ends[:-1]]).astype(np.int64)
+
+
+def _in_memory(paths: Sequence[Path], *, name: str, side: int, advance: Callable[[], object]) -> tuple[Store, Bad]:
+    buffer, used = np.empty(int(1.05 * estimate_bytes(paths, side=side)) + 1024, dtype=np.uint8), 0
+
+    def write(image: np.ndarray) -> None:
+        nonlocal buffer, used
+        if used + len(image) > len(buffer):
+            buffer = np.concatenate([buffer[:used], np.empty(len(image) + len(buffer) // 4, dtype=np.uint8)])
+        buffer[used : used + len(image)] = image
+        used += len(image)
+
+    sizes, bad = _fill(paths, side=side, write=write, advance=advance)
+    store = Store("memory", good=sizes[:, 0] > 0, offsets=_offsets(sizes), sizes=sizes, buffer=buffer[:used])
+    return store, bad
+
+
+def _on_disk(paths: Sequence[Path], *, name: str, side: int, advance: Callable[[], object]) -> tuple[Store, Bad]:
+    """The bytes are renamed into place first, the index last: where the index is, the cache is whole."""
+    folder = cache_root() / "images"
+    stem = f"{name}-{side}-{_key(paths, side=side)}"
+    data, index = folder / f"{stem}.u8", folder / f"{stem}.npz"
+    _wait_for_another(folder, stem)
+    try:
+        if not (index.exists() and data.exists()):
+            folder.mkdir(parents=True, exist_ok=True)
+            _clean(folder)
+            scratch = folder / f"{stem}.{os.getpid()}.tmp"
+            try:
+                with open(scratch, "wb", buffering=1 << 20) as file:
+                    sizes, bad = _fill(paths, side=side, write=lambda image: file.write(image.data), advance=advance)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(scratch, data)
+                with open(scratch, "wb") as file:
+                    np.savez(file, sizes=sizes, bad=np.array(bad or np.zeros((0, 2)), dtype=str))
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(scratch, index)
+            finally:
+                scratch.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"The image cache cannot be written: {error}. Choose another folder with TFCLI_CACHE, or data.cache=none"
+        ) from None
+    with np.load(index, allow_pickle=False) as saved:
+        sizes, bad = saved["sizes"], [(str(path), str(reason)) for path, reason in saved["bad"]]
+    return Store("disk", good=sizes[:, 0] > 0, offsets=_offsets(sizes), sizes=sizes, path=data), bad
+
+
+def _key(paths: Sequence[Path], *, side: int) -> str:
+    """Digest of the files' paths, sizes and times, the side and the version of the rule."""
+    digest = hashlib.sha256(repr((VERSION, side)).encode())
+    for path in paths:
+        try:
+            stat = path.stat()
+            facts = f"{stat.st_size} {stat.st_mtime_ns}"
+        except OSError:
+            facts = "missing"
+        digest.update(os.fsencode(path) + b"\0" + facts.encode() + b"\0")
+    return digest.hexdigest()[:20]
+
+
+def _wait_for_another(folder: Path, stem: str) -> None:
+    """While another process writes this cache (its file changed in the last minute), wait instead of doing it twice."""
+    while any(time.time() - mtime < 60 for mtime in _times(folder.glob(f"{stem}.*.tmp"))):
+        time.sleep(0.2)
+
+
+def _times(paths: Iterator[Path]) -> Iterator[float]:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            yield path.stat().st_mtime
+
+
+def _clean(folder: Path) -> None:
+    """Remove what killed processes left behind more than a day ago."""
+    for path in folder.glob("*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > 86_400:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], object]]:
+    """A bar on stderr when that is a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,92 @@
+"""What a set must satisfy before anything is built on it, and the digest that recognises it again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import numpy as np
+
+from tfcli.data.decode import printable
+from tfcli.data.items import Items, Loaded
+from tfcli.errors import DataError
+
+_SAMPLED = 10_000  # files whose sizes go into the fingerprint: all of them on most sets, evenly drawn on the largest
+
+
+def check_classes(name: str, classes: list[str], given: int | None) -> None:
+    """At least two classes, and as many as the config says.
+
+    Raises:
+        DataError: with both numbers.
+    """
+    if given is not None and given != len(classes):
+        raise DataError(
+            f"`data.num_classes` is {given}, but {name} has {len(classes)} classes "
+            f"({_some(classes)}). Leave data.num_classes out, or point data.root at the right set."
+        )
+    if len(classes) < 2:
+        raise DataError(f"{name} has {len(classes)} class ({_some(classes)}): a classifier needs at least 2.")
+
+
+def check_labels(name: str, loaded: Loaded) -> None:
+    """Every label names a class.
+
+    Raises:
+        DataError: with the first sample whose label does not.
+    """
+    for split, items in loaded.splits.items():
+        if items.files is not None and len(items.files) != len(items.labels):
+            raise DataError(f"{name}, {split}: {len(items.files)} files but {len(items.labels)} labels.")
+        wrong = np.flatnonzero((items.labels < 0) | (items.labels >= len(loaded.classes)))
+        if len(wrong):
+            sample = printable(items.files[wrong[0]]) if items.files is not None else f"number {wrong[0]}"
+            raise DataError(
+                f"{name}, {split}: the label of {sample} is {items.labels[wrong[0]]}, "
+                f"outside 0..{len(loaded.classes) - 1} ({len(wrong):,} such samples)."
+            )
+
+
+def subset_notes(name: str, loaded: Loaded, official: dict[str, int] | None) -> list[str]:
+    """A note for each split whose number of samples is not the official one: published figures are of another set."""
+    return [
+        f"{name}: {len(items):,} {split} images here, {official[split]:,} officially: results are not comparable"
+        for split, items in loaded.splits.items()
+        if official and split in official and official[split] != len(items)
+    ]
+
+
+def fingerprint(name: str, classes: list[str], loaded: Loaded, rows: dict[str, tuple[str, np.ndarray]]) -> str:
+    """Hex digest of names, labels, sizes and splits: equal for equal data, whatever the folder they are in.
+
+    Files are told apart by name and size (10,000 evenly drawn ones on larger sets), arrays by shape and a thousand
+    evenly drawn images.
+    """
+    digest = hashlib.sha256(repr((name, classes)).encode("utf-8", "surrogateescape"))
+    for split in sorted(rows):
+        origin, positions = rows[split]
+        items = loaded.splits[origin]
+        digest.update(repr((split, origin, len(positions))).encode())
+        digest.update(np.ascontiguousarray(positions, dtype="<i8").tobytes())
+        digest.update(np.ascontiguousarray(items.labels[positions], dtype="<i8").tobytes())
+        digest.update(_contents(items, positions))
+    return digest.hexdigest()
+
+
+def _contents(items: Items, positions: np.ndarray) -> bytes:
+    digest = hashlib.sha256()
+    if items.files is not None:
+        step = max(1, -(-len(positions) // _SAMPLED))
+        for position in positions[::step]:
+            path = items.files[position]
+            size = path.stat().st_size if path.exists() else -1
+            digest.update(os.fsencode(path.name) + b"\0" + str(size).encode() + b"\0")
+    elif items.pixels is not None and len(positions):
+        step = max(1, -(-len(positions) // 1000))
+        digest.update(np.ascontiguousarray(items.pixels.take(positions[::step])).tobytes())
+    return digest.digest()
+
+
+def _some(classes: list[str], most: int = 4) -> str:
+    shown = ", ".join(printable(c) for c in classes[:most])
+    return shown + (", ..." if len(classes) > most else "")

@@ -1,0 +1,62 @@
+"""Addressed randomness: a number is a function of what it is for, never of what was drawn before it.
+
+A counter hash (the finaliser of splitmix64, Steele, Lea and Flood 2014) over (seed, purpose, epoch, index, ...)
+replaces generator objects: the order of an epoch, the augmentation of a sample and a procedural scene can each be
+computed alone, in any process, in any order, and whole batches of them at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MULTIPLY_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MULTIPLY_2 = np.uint64(0x94D049BB133111EB)
+
+Part = int | str | np.ndarray
+
+
+def finalise(x: np.ndarray) -> np.ndarray:
+    """The splitmix64 finaliser: a bijection of 64-bit words in which every input bit moves every output bit."""
+    x = (x ^ (x >> np.uint64(30))) * _MULTIPLY_1
+    x = (x ^ (x >> np.uint64(27))) * _MULTIPLY_2
+    return x ^ (x >> np.uint64(31))
+
+
+def _word(part: Part) -> np.ndarray:
+    """One part of an address as 64-bit words, at least one-dimensional (scalars would warn on overflow)."""
+    if isinstance(part, str):
+        part = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
+    if isinstance(part, int):
+        return np.array([part & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
+    return np.atleast_1d(np.asarray(part)).astype(np.uint64)
+
+
+def hash64(*parts: Part) -> np.ndarray:
+    """64-bit words addressed by `parts`: integers, names of purposes, or arrays that broadcast. At least 1-D."""
+    state = np.zeros(1, dtype=np.uint64)
+    for part in parts:
+        state = finalise((state + GOLDEN) ^ _word(part))
+    return state
+
+
+def uniform(words: np.ndarray) -> np.ndarray:
+    """Words as float64 in [0, 1), from their upper 53 bits."""
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def below(words: np.ndarray, limit: int | np.ndarray) -> np.ndarray:
+    """Words as int64 in [0, limit)."""
+    return (uniform(words) * limit).astype(np.int64)
+
+
+def fields(seed: int, stream: int | str, indices: np.ndarray, count: int) -> np.ndarray:
+    """`count` independent words for each index: (N, count)."""
+    return hash64(seed, stream, np.asarray(indices)[:, None], np.arange(count)[None, :])
+
+
+def seed_for(*parts: Part) -> int:
+    """One non-negative 63-bit seed for a library's own generator."""
+    return int(hash64(*parts)[0] >> np.uint64(1))

@@ -1,0 +1,111 @@
+"""A dataset whose items are whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tfcli.data.cache import Store
+from tfcli.data.decode import BadImage
+from tfcli.data.hashing import hash64, seed_for
+from tfcli.data.items import Pixels
+from tfcli.data.order import Address
+from tfcli.data.transforms import EvalTransform, TrainTransform, normalise
+from tfcli.errors import DataError
+
+
+def identity(batch: Any) -> Any:
+    """The collation of batches that already are batches."""
+    return batch
+
+
+def normalised(batch: Any, *, mean: Sequence[float], std: Sequence[float]) -> Any:
+    """The collation of batches that no data module normalises later (predictions for files)."""
+    return batch | {"image": normalise(batch["image"], mean, std)}
+
+
+class ImageSet(Dataset):
+    """One split: `self[address]` is the batch that stands there.
+
+    A file that turns out to be unusable only when it is touched (`cache=none`) is an error that names it; with `skip`
+    it is left out of its batch, which becomes smaller, and is reported in the batch under `bad`.
+
+    Args:
+        pixels: images of one size, or a store of decoded files.
+        rows: for each sample of the split its row in `pixels`.
+        labels: (N,) of the split.
+        transform: applied to each sample, with its seed.
+        seed: of the augmentation.
+        mixes: give each batch a seed for MixUp or CutMix.
+        skip: leave unusable files out.
+    """
+
+    def __init__(
+        self,
+        pixels: Pixels | Store,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        *,
+        transform: TrainTransform | EvalTransform,
+        seed: int,
+        mixes: bool = False,
+        skip: bool = False,
+    ):
+        self.pixels, self.rows, self.labels = pixels, rows, labels
+        self.transform, self.seed, self.mixes, self.skip = transform, seed, mixes, skip
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading a batch costs no decoding."""
+        return not isinstance(self.pixels, Store) or self.pixels.mode != "none"
+
+    def __getitem__(self, address: Address) -> dict[str, Any]:
+        indices = np.asarray(address.indices)
+        seeds = hash64(self.seed, "augment", address.epoch, indices)
+        batch: dict[str, Any] = {}
+        if isinstance(self.pixels, Store):
+            image, kept, bad = self._files(self.pixels, indices, seeds)
+            indices = indices[kept]
+            if bad:
+                batch["bad"] = bad
+        else:
+            image = self.transform.batch(self.pixels.take(self.rows[indices]), seeds)
+        batch |= {
+            "image": image,
+            "label": torch.from_numpy(self.labels[indices]),
+            "index": torch.from_numpy(indices.astype(np.int64)),
+        }
+        if self.mixes:
+            batch["mix"] = seed_for(self.seed, "mix", address.epoch, int(indices[0]))
+        return batch
+
+    def _files(
+        self, store: Store, indices: np.ndarray, seeds: np.ndarray
+    ) -> tuple[Tensor, list[int], list[tuple[str, str]]]:
+        images, kept, bad = [], [], []
+        for position, (row, seed) in enumerate(zip(self.rows[indices], seeds, strict=True)):
+            try:
+                images.append(self.transform.one(store.one(int(row)), seed))
+                kept.append(position)
+            except BadImage as error:
+                if not self.skip:
+                    raise
+                bad.append((str(error.path), error.reason))
+        if not images:
+            raise DataError(f"All {len(bad)} images of a batch are unusable; the first is {bad[0][0]}: {bad[0][1]}.")
+        return torch.stack(images), kept, bad
+
+    def plain(self, indices: np.ndarray, transform: EvalTransform) -> Tensor:
+        """Images (B, 3, Y, X) uint8 of some samples as evaluation sees them."""
+        rows = self.rows[indices]
+        if isinstance(self.pixels, Store):
+            return torch.stack([transform.one(self.pixels.one(int(row))) for row in rows])
+        return transform.batch(self.pixels.take(rows))

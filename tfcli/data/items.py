@@ -1,0 +1,105 @@
+"""What sources hand to the data module: labels, and where the pixels are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+
+class Pixels(Protocol):
+    """Images of one size: `take` gathers a batch of them, `size` is (Y, X)."""
+
+    size: tuple[int, int]
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """(B, Y, X, 3) uint8."""
+        ...
+
+
+class ArrayPixels:
+    """Images held in memory. Grey ones are stored once and repeated to three channels on the way out.
+
+    The array lives in a torch tensor, which loader processes share instead of copying.
+
+    Args:
+        array: (N, Y, X) or (N, Y, X, 3) uint8.
+    """
+
+    def __init__(self, array: np.ndarray):
+        if array.dtype != np.uint8 or array.ndim not in (3, 4):
+            raise ValueError(f"`array` must be uint8 (N, Y, X) or (N, Y, X, 3), but is {array.dtype} {array.shape}.")
+        import torch  # here: `tfcli data status` reads this file and does without
+
+        self.tensor = torch.from_numpy(np.ascontiguousarray(array))
+        self.size = (int(array.shape[1]), int(array.shape[2]))
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        images = self.tensor.numpy()[rows]
+        return np.repeat(images[..., None], 3, axis=-1) if images.ndim == 3 else images
+
+
+@dataclass
+class Items:
+    """One split as its source gives it: labels, and either files or pixels.
+
+    Args:
+        labels: (N,) int64.
+        files: the image of each sample, for sets of files.
+        pixels: the images themselves, for sets that already are arrays or are rendered.
+    """
+
+    labels: np.ndarray
+    files: list[Path] | None = None
+    pixels: Pixels | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass
+class Loaded:
+    """What a source found: class names in label order, the splits it has (train, val, test), and notes to tell."""
+
+    classes: list[str]
+    splits: dict[str, Items]
+    notes: list[str] = field(default_factory=list)
+    where: Path | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the data module asks of a source.
+
+    Args:
+        name: the set's name, also the name of its folder below a folder of roots.
+        root: where to look; never None.
+        download, verify: what the user allows and wants.
+        split_seed, test_fraction: for sets without a test split of their own.
+        facts: licence, url, download_bytes, ... for messages.
+    """
+
+    name: str
+    root: Path
+    download: bool = False
+    verify: bool = True
+    split_seed: int = 0
+    test_fraction: float = 0.2
+    facts: dict = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Where images and labels come from."""
+
+    def load(self, request: Request) -> Loaded: ...
+
+    def locate(self, request: Request) -> Path | str | None:
+        """Where the set is, without reading it; None when it is missing."""
+        ...

@@ -1,0 +1,110 @@
+"""The order of samples: which batch holds which samples, as a function of (seed, epoch).
+
+A loader takes one of these as `sampler=` with `batch_size=None`: each element is the address of a whole batch and the
+dataset returns that batch, so that sets held in memory are read by one vectorised gather.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from tfcli.data.hashing import hash64
+
+
+class Address(NamedTuple):
+    """Where a batch stands: the epoch, its number in the epoch, and the samples (positions in the split) it holds."""
+
+    epoch: int
+    number: int
+    indices: np.ndarray
+
+
+def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
+    """A permutation of 0..count-1 that depends on `seed` and `epoch` alone."""
+    return np.argsort(hash64(seed, "order", epoch, np.arange(count)), kind="stable")
+
+
+class TrainBatches(Sampler):
+    """Shuffled batches of one rank, resumable at any batch.
+
+    The permutation of an epoch is dealt out to the ranks in turn (rank r takes r, r + world, ...). When the ranks do
+    not divide the samples, the first samples of the permutation are dealt a second time, so that all ranks have
+    equally many batches of equal size: at most `world - 1` samples are seen twice in an epoch and none is dropped.
+    The last batch may be smaller.
+
+    Args:
+        count: samples in the split.
+        batch_size: samples in a batch of this rank.
+        seed: of the order.
+        rank, world: this process and how many there are.
+        start_epoch, start_batch: where to begin. Only `start_epoch` begins late; the length is always a whole epoch's.
+
+    Raises:
+        ValueError: no samples, or a start beyond the epoch's last batch.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        start_epoch: int = 0,
+        start_batch: int = 0,
+    ):
+        if count < 1:
+            raise ValueError(f"`count` must be at least 1, but is {count}: there is nothing to train on.")
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.rank, self.world = rank, world
+        self.start_epoch, self.start_batch = start_epoch, start_batch
+        self.epoch = start_epoch
+        if not 0 <= start_batch <= len(self):
+            raise ValueError(f"`start_batch` must be in 0..{len(self)}, but is {start_batch}.")
+
+    def __len__(self) -> int:
+        share = -(-self.count // self.world)
+        return -(-share // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration. The epoch that is already chosen changes nothing."""
+        self.epoch = epoch
+
+    def shard(self, epoch: int) -> np.ndarray:
+        """The samples of this rank in `epoch`, in order."""
+        order = epoch_order(self.count, seed=self.seed, epoch=epoch)
+        share = -(-self.count // self.world)
+        return np.resize(order, share * self.world)[self.rank :: self.world]
+
+    def __iter__(self) -> Iterator[Address]:
+        return self._addresses(self.epoch)  # the epoch is fixed here, not at the first `next`
+
+    def _addresses(self, epoch: int) -> Iterator[Address]:
+        shard = self.shard(epoch)
+        first = self.start_batch if epoch == self.start_epoch else 0
+        for number in range(first, len(self)):
+            yield Address(epoch, number, shard[number * self.batch_size : (number + 1) * self.batch_size])
+        self.epoch = epoch + 1  # for loops that never call set_epoch
+
+
+class EvalBatches(Sampler):
+    """Batches of an evaluation in the split's own order: rank r takes r, r + world, ...; every sample exactly once.
+
+    Ranks may differ by one sample, and where samples are fewer than ranks some ranks have none.
+    """
+
+    def __init__(self, count: int, *, batch_size: int, rank: int = 0, world: int = 1):
+        self.shard = np.arange(rank, count, world)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.shard) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Address]:
+        for number in range(len(self)):
+            yield Address(0, number, self.shard[number * self.batch_size : (number + 1) * self.batch_size])

@@ -1,0 +1,26 @@
+"""Where data and caches live, and whether the network may be used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_root() -> Path:
+    """$TFCLI_CACHE, else `tfcli` in the user's cache folder."""
+    given = os.environ.get("TFCLI_CACHE")
+    if given:
+        return Path(given).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "tfcli"
+
+
+def data_root(given: str | os.PathLike | None = None) -> Path:
+    """`data.root` as an absolute path; where it is not given $TFCLI_DATA, else `data` in the cache folder."""
+    chosen = given or os.environ.get("TFCLI_DATA")
+    return Path(chosen).expanduser().absolute() if chosen else cache_root() / "data"
+
+
+def offline() -> bool:
+    """Whether TFCLI_OFFLINE forbids the network."""
+    return os.environ.get("TFCLI_OFFLINE", "") not in ("", "0")

@@ -1,0 +1,165 @@
+"""torchvision's own loaders behind one source, told apart by configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcli.data.fetch import locate, locate_or_fetch
+from tfcli.data.items import ArrayPixels, Items, Loaded, Request
+from tfcli.data.splits import stratified
+from tfcli.errors import DataError
+
+_REFUSALS = (RuntimeError, OSError, ValueError, KeyError, IndexError)
+
+
+class Torchvision:
+    """A set that torchvision knows, in torchvision's own layout on disk.
+
+    Labels, file names and pixels are read from the loader's attributes, so that no image is decoded to learn a label.
+
+    Args:
+        dataset: dotted name of the loader class.
+        splits: for each of our splits the keywords that choose it (`{train: {split: trainval}, test: {split: test}}`).
+            A set with only `train` gets a seeded, stratified test split.
+        expects: files and folders below the set's root by which it is recognised; `a|b` is either.
+        labels, files, samples, pixels: which attributes hold them; `samples` is a list of (file, label).
+        classes: names in label order, or the attribute that holds them.
+        sort: put files in order of their path, for loaders that list a folder as it comes.
+        fetch: whether the loader can download.
+        pickles: files to check before torchvision unpickles them, when checksums are off.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        *,
+        splits: dict[str, dict[str, Any]],
+        expects: Sequence[str],
+        labels: str | None = None,
+        files: str | None = None,
+        samples: str | None = None,
+        pixels: str | None = None,
+        classes: str | Sequence[str] = "classes",
+        sort: bool = False,
+        fetch: bool = True,
+        pickles: Sequence[str] = (),
+    ):
+        self.dataset, self.splits, self.expects = dataset, splits, list(expects)
+        self.reads = {"labels": labels, "files": files, "samples": samples, "pixels": pixels}
+        self.classes, self.sort, self.fetch, self.pickles = classes, sort, fetch, pickles
+
+    def locate(self, request: Request) -> Path | None:
+        return locate(request, self.expects)
+
+    def load(self, request: Request) -> Loaded:
+        """Find or fetch the set and read its labels.
+
+        Raises:
+            DataError: missing, refused by torchvision, or unreadable.
+        """
+        module, name = self.dataset.rsplit(".", 1)
+        dataset = getattr(import_module(module), name)
+        notes = []
+        build = partial(self._fetch, dataset) if self.fetch else None
+        where = locate_or_fetch(request, self.expects, build)
+        if not request.verify:
+            from tfcli.data.adapters import check_pickle, without_checksums
+
+            for path in self.pickles:
+                check_pickle(where / path)
+            dataset = without_checksums(dataset)
+            notes.append(
+                f"{request.name}: verification off, torchvision's checksums are not compared (data.verify=false)"
+            )
+        opened = {split: self._open(dataset, where, kwargs, request) for split, kwargs in self.splits.items()}
+        splits = {split: self._items(data, request, split) for split, data in opened.items()}
+        if "test" not in splits:
+            splits = self._carve_test(splits, request, notes)
+        return Loaded(self._names(next(iter(opened.values()))), splits, notes, where)
+
+    def _fetch(self, dataset: type, folder: Path) -> None:
+        for kwargs in self.splits.values():
+            dataset(str(folder), download=True, **kwargs)
+
+    def _open(self, dataset: type, where: Path, kwargs: dict[str, Any], request: Request) -> Any:
+        try:
+            return dataset(str(where), download=False, **kwargs)
+        except _REFUSALS as error:
+            text = str(error).replace("You can use download=True to download it", "").strip(" .")
+            if "h5py" in text:
+                raise DataError(f"{request.name} needs h5py: pip install 'tfcli[pcam]'") from None
+            hint = (
+                " If the files are a subset or were changed on purpose, data.verify=false reads them unchecked."
+                if request.verify
+                else ""
+            )
+            raise DataError(
+                f"torchvision refuses {request.name} in {where}: {text or type(error).__name__}.{hint}"
+            ) from None
+
+    def _read(self, data: Any, what: str, request: Request) -> Any:
+        attribute = self.reads[what]
+        try:
+            return getattr(data, attribute)
+        except AttributeError:
+            import torchvision
+
+            raise DataError(
+                f"{self.dataset} of torchvision {torchvision.__version__} has no `{attribute}`, where "
+                f"{request.name} is read from. Use another torchvision, or name another attribute in the set's config."
+            ) from None
+
+    def _items(self, data: Any, request: Request, split: str) -> Items:
+        if self.reads["samples"]:
+            samples = self._read(data, "samples", request)
+            files, labels = [Path(path) for path, _ in samples], [label for _, label in samples]
+        else:
+            labels = self._read(data, "labels", request)
+            files = [Path(p) for p in self._read(data, "files", request)] if self.reads["files"] else None
+        labels = np.asarray(labels, dtype=np.int64)
+        if files is None:
+            return Items(labels, pixels=_pixels(self._read(data, "pixels", request)))
+        if self.sort:
+            order = sorted(range(len(files)), key=lambda i: str(files[i]))
+            files, labels = [files[i] for i in order], labels[order]
+        if files and not any(path.exists() for path in files):
+            raise DataError(
+                f"{request.name}: none of the {len(files):,} images of the {split} split is there; "
+                f"the first would be {files[0]}."
+            )
+        return Items(labels, files=files)
+
+    def _carve_test(self, splits: dict[str, Items], request: Request, notes: list[str]) -> dict[str, Items]:
+        whole = splits["train"]
+        number = round(request.test_fraction * len(whole))
+        kept, taken = stratified(whole.labels, number=number, seed=request.split_seed, purpose="test")
+        notes.append(
+            f"{request.name}: no official test split; {len(taken):,} of {len(whole):,} images carved, stratified "
+            f"(data.test_fraction={request.test_fraction:g}, data.split_seed={request.split_seed})"
+        )
+        return splits | {"train": _some(whole, kept), "test": _some(whole, taken)}
+
+    def _names(self, data: Any) -> list[str]:
+        if not isinstance(self.classes, str):
+            return [str(name) for name in self.classes]
+        return [str(name).replace("_", " ") for name in getattr(data, self.classes)]
+
+
+def _some(items: Items, rows: np.ndarray) -> Items:
+    return Items(items.labels[rows], files=[items.files[i] for i in rows])
+
+
+def _pixels(values: Any) -> Any:
+    """Arrays in any of torchvision's layouts to (N, Y, X[, 3]); what already serves pixels is left alone."""
+    if hasattr(values, "take") and hasattr(values, "size") and not hasattr(values, "dtype"):
+        return values
+    array = np.asarray(values)
+    if array.ndim == 4 and array.shape[1] == 3 and array.shape[3] != 3:
+        array = array.transpose(0, 2, 3, 1)
+    return ArrayPixels(array)

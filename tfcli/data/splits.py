@@ -1,0 +1,47 @@
+"""Splits that a set does not bring: seeded, stratified, documented."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfcli.data.hashing import hash64
+
+
+def stratified(labels: np.ndarray, *, number: int, seed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:
+    """Part the samples of each class in proportion: (kept, taken), sorted positions that do not overlap.
+
+    Each class gives the whole part of its share; what is missing to `number` comes from the classes with the largest
+    remainders. A class never gives its last sample, so fewer than `number` may be taken.
+
+    Args:
+        labels: (N,) class of each sample.
+        number: how many to take.
+        seed, purpose: equal ones take equal samples; `purpose` keeps a test split apart from a validation split.
+    """
+    classes, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    share = sizes * (min(number, len(labels)) / max(len(labels), 1))
+    quota = np.minimum(np.floor(share + 1e-9).astype(int), sizes - 1)
+    for c in np.argsort(-(share - quota), kind="stable"):
+        if quota.sum() >= number:
+            break
+        if quota[c] < sizes[c] - 1:
+            quota[c] += 1
+    words = hash64(seed, purpose, np.arange(len(labels)))
+    taken = np.zeros(len(labels), dtype=bool)
+    for c in range(len(classes)):
+        members = np.flatnonzero(inverse == c)
+        taken[members[np.argsort(words[members], kind="stable")[: quota[c]]]] = True
+    return np.flatnonzero(~taken), np.flatnonzero(taken)
+
+
+def limited(labels: np.ndarray, *, number: int | None, seed: int, purpose: str) -> np.ndarray:
+    """At most `number` positions, stratified where there are enough samples for every class, else simply drawn."""
+    count = len(labels)
+    if number is None or number >= count:
+        return np.arange(count)
+    if number >= len(np.unique(labels)):
+        _, taken = stratified(labels, number=number, seed=seed, purpose=purpose)
+        if len(taken) == number:
+            return taken
+    words = hash64(seed, purpose, np.arange(count))
+    return np.sort(np.argsort(words, kind="stable")[:number])

@@ -1,0 +1,212 @@
+"""Training and evaluation transforms: uint8 (Y, X, 3) images in, uint8 (3, Y, X) tensors of the model's size out.
+
+The arithmetic is torchvision.transforms.v2's. What is ours is the addressing: every sample brings a 64-bit seed, a
+function of (seed, epoch, index), so its augmentation is the same whatever the batch, the worker or the rank. The
+random state of the process is put back afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.random import fork_rng
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from tfcli.data.hashing import below, hash64, uniform
+
+_MODES = {"bilinear": v2.InterpolationMode.BILINEAR, "bicubic": v2.InterpolationMode.BICUBIC}
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What training does to an image.
+
+    Args:
+        crop: `resized` (a random part of the image, brought to size), `padded` (zero padding of an eighth of the side
+            and a random crop of the old size: the CIFAR recipe) or `none`.
+        scale: share of the image's area that a resized crop takes, (least, most).
+        flip: probability of a mirror image.
+        randaugment: magnitude 1..30 of RandAugment with two operations; 0 is off.
+        color_jitter: strength of brightness, contrast and saturation changes; 0 is off.
+        erasing: probability that a random rectangle is painted over with the mean colour.
+        mixup, cutmix: alpha of the Beta distribution; 0 is off; with both, each batch draws one of the two.
+    """
+
+    crop: str = "resized"
+    scale: Sequence[float] = (0.08, 1.0)
+    flip: float = 0.5
+    randaugment: int = 0
+    color_jitter: float = 0.0
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self):
+        if self.crop not in ("resized", "padded", "none"):
+            raise ValueError(f"`augment.crop` must be resized, padded or none, but is {self.crop!r}.")
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """(Y, X, 3) array to a (3, Y, X) view; channels last in memory, which torchvision resizes fastest."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+
+
+def one_batch(images: np.ndarray) -> Tensor:
+    """(B, Y, X, 3) array to a contiguous (B, 3, Y, X) tensor."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).contiguous()
+
+
+def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 images (B, 3, Y, X) to floats of mean 0 and deviation 1 by channel; floats are left as they are."""
+    if image.is_floating_point():
+        return image
+    scale = image.new_tensor([[255 * m for m in mean], [1 / (255 * s) for s in std]], dtype=torch.float32)
+    return image.float().sub_(scale[0].view(3, 1, 1)).mul_(scale[1].view(3, 1, 1))
+
+
+class EvalTransform:
+    """The same for every epoch: shorter side to `image_size / crop`, then the central square.
+
+    Args:
+        image_size: side of the result, in pixels.
+        crop: share of the shorter side that the central square keeps: 0.875 for photographs, 1 for small square sets.
+        interpolation: bilinear or bicubic, both antialiased.
+    """
+
+    def __init__(self, image_size: int, *, crop: float = 0.875, interpolation: str = "bilinear"):
+        self.size, self.side, self.mode = image_size, round(image_size / crop), _MODES[interpolation]
+
+    def one(self, image: np.ndarray, seed: np.uint64 | None = None) -> Tensor:
+        """One image of any size."""
+        return self._fit(to_tensor(image))
+
+    def batch(self, images: np.ndarray, seeds: np.ndarray | None = None) -> Tensor:
+        """(B, Y, X, 3) images of one size."""
+        return self._fit(one_batch(images))
+
+    def _fit(self, image: Tensor) -> Tensor:
+        if tuple(image.shape[-2:]) != (self.size, self.size):
+            image = F.resize(image, [self.side], interpolation=self.mode, antialias=True)
+            image = F.center_crop(image, [self.size, self.size])
+        return image
+
+
+class TrainTransform:
+    """Random crop, mirror image, RandAugment, colour jitter and erasing, in this order, one address a sample.
+
+    Args:
+        image_size: side of the result, in pixels.
+        augment: what to do.
+        eval_crop: as in `EvalTransform`; used where the crop is not `resized`.
+        interpolation: bilinear or bicubic, both antialiased.
+        fill: mean colour, three numbers 0..255, for erased rectangles.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        *,
+        augment: Augment,
+        eval_crop: float = 0.875,
+        interpolation: str = "bilinear",
+        fill: Sequence[float] = (0.0, 0.0, 0.0),
+    ):
+        self.size, self.augment, self.mode = image_size, augment, _MODES[interpolation]
+        self.plain = EvalTransform(image_size, crop=eval_crop, interpolation=interpolation)
+        extra: list = []
+        if augment.randaugment:
+            extra.append(v2.RandAugment(num_ops=2, magnitude=augment.randaugment))
+        if augment.color_jitter:
+            strength = augment.color_jitter
+            extra.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
+        if augment.erasing:
+            extra.append(v2.RandomErasing(p=augment.erasing, value=[round(v) for v in fill]))
+        self.extra = extra
+        self.steps = [*self._crop(), v2.RandomHorizontalFlip(augment.flip), *extra]
+
+    def _crop(self) -> list:
+        if self.augment.crop == "resized":
+            scale = tuple(self.augment.scale)
+            return [v2.RandomResizedCrop(self.size, scale=scale, interpolation=self.mode, antialias=True)]
+        if self.augment.crop == "padded":
+            return [v2.RandomCrop(self.size, padding=self.size // 8)]
+        return []
+
+    def one(self, image: np.ndarray, seed: np.uint64) -> Tensor:
+        """One image of any size, by its seed."""
+        tensor = to_tensor(image) if self.augment.crop == "resized" else self.plain.one(image)
+        with fork_rng(devices=[]):
+            return self._run(self.steps, tensor, seed)
+
+    def batch(self, images: np.ndarray, seeds: np.ndarray) -> Tensor:
+        """(B, Y, X, 3) images of one size, (B,) seeds.
+
+        Padded crops and mirror images of a whole batch are one gather each, with offsets hashed from the seeds: some
+        forty times faster than a loop over images, which for 32-pixel images would cost more than the network.
+        """
+        if self.augment.crop == "resized":
+            with fork_rng(devices=[]):
+                return torch.stack([self._run(self.steps, to_tensor(i), s) for i, s in zip(images, seeds, strict=True)])
+        if self.augment.crop == "padded":
+            images = shift(images, seeds, padding=max(1, images.shape[1] // 8))
+        result = self.plain.batch(mirror(images, seeds, self.augment.flip))
+        if self.extra:
+            with fork_rng(devices=[]):
+                result = torch.stack([self._run(self.extra, i, s) for i, s in zip(result, seeds, strict=True)])
+        return result
+
+    @staticmethod
+    def _run(steps: list, image: Tensor, seed: np.uint64) -> Tensor:
+        # Not torch.manual_seed: that would reseed the accelerators' generators too.
+        torch.default_generator.manual_seed(int(seed) >> 1)
+        for step in steps:
+            image = step(image)
+        return image.contiguous()
+
+
+def shift(images: np.ndarray, seeds: np.ndarray, *, padding: int) -> np.ndarray:
+    """Random crops of the old size out of zero-padded images: (B, Y, X, 3) by (B,) seeds."""
+    count, rows, columns, _ = images.shape
+    padded = np.zeros((count, rows + 2 * padding, columns + 2 * padding, 3), dtype=images.dtype)
+    padded[:, padding:-padding, padding:-padding] = images
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (rows, columns, 3), axis=(1, 2, 3))[:, :, :, 0]
+    y, x = (below(hash64(seeds, axis), 2 * padding + 1) for axis in ("y", "x"))
+    return windows[np.arange(count), y, x]
+
+
+def mirror(images: np.ndarray, seeds: np.ndarray, probability: float) -> np.ndarray:
+    """Mirror images of some of (B, Y, X, 3), chosen by (B,) seeds."""
+    if probability <= 0:
+        return images
+    chosen = uniform(hash64(seeds, "flip")) < probability
+    return np.where(chosen[:, None, None, None], images[:, :, ::-1], images)
+
+
+class Mix:
+    """MixUp (Zhang et al. 2018) or CutMix (Yun et al. 2019) of neighbours in a batch, as torchvision does them.
+
+    A mixture belongs to a batch, not to a sample: it is addressed by the batch's seed, so it does not depend on
+    workers, but it does depend on the batch size. One draw serves the whole batch.
+    """
+
+    def __init__(self, augment: Augment, *, num_classes: int):
+        self.kinds = [
+            kind(alpha=alpha, num_classes=num_classes)
+            for kind, alpha in ((v2.MixUp, augment.mixup), (v2.CutMix, augment.cutmix))
+            if alpha > 0
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self.kinds)
+
+    def __call__(self, image: Tensor, label: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+        """Mixed images (B, 3, Y, X), float, and their targets (B, K)."""
+        with fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            kind = self.kinds[int(torch.randint(len(self.kinds), ()))]
+            return kind(image, label)

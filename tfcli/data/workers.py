@@ -1,0 +1,80 @@
+"""Ranks, loader processes and memory: what this machine has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+FEW_CORES = 4
+MOST_WORKERS = 8
+
+
+class Ranks(NamedTuple):
+    """This process and how many there are."""
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def from_environment(cls) -> Ranks:
+        """As torchrun, Lightning's launcher or SLURM's srun tell their children; (0, 1) elsewhere."""
+        env = os.environ
+        for rank, world in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+            if rank in env and world in env:
+                return cls(int(env[rank]), max(1, int(env[world])))
+        return cls()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def choose_workers(
+    asked: int | str, *, in_memory: bool, ranks: Ranks, batches: int, bytes_a_batch: int
+) -> tuple[int, str | None]:
+    """How many loader processes, and a note where it is fewer than asked for.
+
+    `auto`: none where batches come out of memory and cores are few (measured: a gather is faster than the trip between
+    processes); otherwise the cores of this rank but one, at most eight.
+    """
+    share = max(1, cores() // ranks.world)
+    if asked == "auto":
+        count = 0 if in_memory and cores() <= FEW_CORES else min(share - 1, MOST_WORKERS)
+        return _fits(max(0, min(count, batches)), bytes_a_batch, asked=None)
+    count = int(asked)
+    if count > cores():
+        reduced, note = _fits(cores(), bytes_a_batch, asked=None)
+        return reduced, note or f"data.workers={count} is more than the {cores()} cores here: {reduced} are used"
+    return _fits(count, bytes_a_batch, asked=count)
+
+
+def _fits(count: int, bytes_a_batch: int, *, asked: int | None) -> tuple[int, str | None]:
+    """Loader processes pass batches through shared memory: two each are under way."""
+    shared = Path("/dev/shm")
+    if count == 0 or not shared.is_dir():
+        return count, None
+    free = shutil.disk_usage(shared).free
+    if 3 * count * bytes_a_batch <= free:
+        return count, None
+    return 0, f"shared memory (/dev/shm) has only {free / 1e6:.0f} MB free: batches are loaded without worker processes"
+
+
+def free_memory() -> int:
+    """Bytes of memory that are available, by the system's own estimate and the container's limit."""
+    available = None
+    info = Path("/proc/meminfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                available = 1024 * int(line.split()[1])
+    if available is None:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and limit.read_text().strip().isdigit():
+        available = min(available, max(0, int(limit.read_text()) - int(used.read_text())))
+    return available

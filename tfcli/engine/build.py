@@ -1,0 +1,44 @@
+"""From a checked config to built parts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from tfcli.errors import ConfigError, TfcliError
+
+FACTS = ("weights", "names", "needs")
+"""Keys that say something about a part but are not arguments of its constructor."""
+
+
+def build(node: Any, /, **parts: Any) -> Any:
+    """Instantiate `node._target_`, its nested parts first, with `parts` added.
+
+    A constructor's ValueError (it checks its own values) and an unexpected argument become the user's error.
+
+    Raises:
+        ConfigError: with the constructor's own words.
+    """
+    config = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else dict(node)
+    config = {key: value for key, value in config.items() if key not in FACTS}
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # a user's own model lies in the folder the command is given in
+    try:
+        return instantiate(config, **parts, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, TfcliError):
+            raise cause from error
+        target = str(config.get("_target_", "")).rpartition(".")[2]
+        if isinstance(cause, ValueError):
+            raise ConfigError(str(cause)) from error
+        if isinstance(cause, (TypeError, ImportError, AttributeError)):
+            raise ConfigError(f"`{target}` cannot be built: {cause}") from error
+        if cause is None:
+            raise ConfigError(f"`{target}` cannot be built: {str(error).splitlines()[0]}") from error
+        raise

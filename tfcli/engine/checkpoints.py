@@ -1,0 +1,218 @@
+"""Checkpoints that cannot be lost: written whole or not at all, checked when read, and fit to go on from in mid-epoch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+import tfcli
+from tfcli.engine.session import Stop
+from tfcli.errors import Interrupted, RunError, TfcliError
+
+
+class AtomicIO(TorchCheckpointIO):
+    """Writes beside the target, fsyncs, renames.
+
+    Lightning's own writer goes through the system's temporary folder, from where a move to another file system is a copy
+    that a kill tears.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Raises TfcliError when the disk is full; the file that was there stays as it was."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
+            written, free = temporary.stat().st_size if temporary.exists() else 0, shutil.disk_usage(path.parent).free
+            temporary.unlink(missing_ok=True)
+            raise TfcliError(
+                f"`{path}` could not be written after {written / 2**20:.0f} MiB, with {free / 2**20:.0f} MiB free: {error}. "
+                f"The checkpoint before it is intact: make room, then `tfcli resume {path.parents[1]}`."
+            ) from error
+        sync_folder(path.parent)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def clean(folder: Path) -> None:
+    """Remove what killed writers left; the lock on the run says that none is writing now."""
+    for stray in folder.glob(".*.tmp"):
+        stray.unlink(missing_ok=True)
+
+
+def whole(path: Path) -> bool:
+    """Whether every record of a checkpoint has the checksum that was written with it."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError):
+        return False
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """One of our checkpoints, on the CPU. No code in it is ever run.
+
+    Raises:
+        RunError: it is torn, or not a checkpoint of this program.
+    """
+    if not whole(path):
+        raise RunError(f"`{path}` is not a whole checkpoint: it was cut short or changed on disk.")
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if "tfcli" not in checkpoint:
+        raise RunError(f"`{path}` is not a checkpoint of tfcli. Weights of other programs are taken by `model.weights=`.")
+    return checkpoint
+
+
+def newest(folder: Path) -> tuple[Path, list[str]]:
+    """The checkpoint to go on from, and a line for each one that had to be passed over.
+
+    Raises:
+        RunError: no whole checkpoint is there.
+    """
+    passed = []
+    found = [folder / name for name in ("last.ckpt", "best.ckpt") if (folder / name).exists()]
+    for path in found:
+        if whole(path):
+            return path, passed
+        passed.append(f"`{path}` is torn (cut short or changed on disk) and was passed over.")
+    reason = " ".join(passed) or "The run ended before its first one."
+    raise RunError(f"there is no whole checkpoint in `{folder}`. {reason} `tfcli rerun {folder.parent}` starts it anew.")
+
+
+class Checkpoints(Checkpoint):
+    """Saves `last.ckpt` at each epoch's end, between times, and when asked to stop; `best.ckpt` when validation improves.
+
+    Saving in mid-epoch happens between two batches. A stop that comes during validation is granted at once and goes back to
+    the save before; training is repeatable, so nothing is lost but its time.
+
+    Args:
+        folder: where the two files go.
+        stop: the wish to stop that signals leave.
+        monitor: the validation metric that `best` looks at; larger is better unless it is a loss or an error.
+        every_minutes: also save so often.
+        every_steps: also save every so many optimizer steps.
+        facts: plain values stored with each checkpoint.
+    """
+
+    def __init__(self, folder: Path, *, stop: Stop, monitor: str, every_minutes: float, every_steps: int | None, facts: dict[str, Any]):
+        self.folder, self.stop, self.monitor = folder, stop, monitor
+        self.every_s, self.every_steps, self.facts = every_minutes * 60, every_steps, facts
+        self.sign = lower_is_better(monitor)
+        self.best: float | None = None
+        self.improved = False
+        self.saved_at = time.monotonic()
+        self.position = (0, 0)  # epoch and batch at which training goes on
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.saved_at = time.monotonic()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+        signum, late = self._agreed(trainer)
+        last = batch_idx + 1 >= trainer.num_training_batches
+        if last and not signum:
+            return  # the end of the epoch saves
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        due = stepped and self.every_steps and trainer.global_step % self.every_steps == 0
+        if last:
+            self._stop(trainer, signum)  # Lightning has counted the batch but not the epoch: go back to the save before
+        if (signum and stepped) or due or (late and stepped):
+            self.position = (trainer.current_epoch, batch_idx + 1)
+            self.save(trainer)
+        if signum and stepped:
+            self._stop(trainer, signum)
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        if trainer.world_size == 1 and self.stop.signum and not trainer.sanity_checking:
+            self._stop(trainer, self.stop.signum)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        value = trainer.callback_metrics.get(self.monitor)
+        if value is None or trainer.sanity_checking:
+            return
+        score = float(value)
+        if self.best is None or (score - self.best) * self.sign > 0:
+            self.best, self.improved = score, True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.position = (trainer.current_epoch + 1, 0)
+        self.save(trainer)
+        if self.improved and trainer.is_global_zero:
+            copy_atomic(self.folder / "last.ckpt", self.folder / "best.ckpt")
+        self.improved = False
+        signum, _ = self._agreed(trainer)
+        if signum and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            self._stop(trainer, signum)
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+        checkpoint["tfcli"] = {"version": tfcli.__version__, "position": list(self.position), **self.facts}
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write `last.ckpt`, unless the weights are no longer finite: then the one before is the last good one."""
+        module = trainer.lightning_module
+        if all(bool(p.isfinite().all()) for p in module.parameters()):
+            trainer.save_checkpoint(self.folder / "last.ckpt")
+        self.saved_at = time.monotonic()
+
+    def _agreed(self, trainer: pl.Trainer) -> tuple[int, bool]:
+        """The signal that any rank has received, and whether a save is overdue; all ranks answer alike."""
+        wish = 2 * self.stop.signum + (time.monotonic() - self.saved_at > self.every_s)
+        if trainer.world_size > 1:
+            flag = torch.tensor(wish, device=trainer.strategy.root_device)
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            wish = int(flag)
+        return wish // 2, bool(wish % 2)
+
+    def _stop(self, trainer: pl.Trainer, signum: int) -> None:
+        where = f"Go on with `tfcli resume {self.folder.parent}`." if (self.folder / "last.ckpt").exists() else "No checkpoint was due yet."
+        word = "interrupted" if signum == signal.SIGINT else "terminated"
+        raise Interrupted(signum, f"{word} in epoch {trainer.current_epoch + 1} after step {trainer.global_step}. {where}")
+
+
+def lower_is_better(monitor: str) -> int:
+    """-1 for losses and errors, +1 for everything else."""
+    return -1 if monitor.endswith(("loss", "error", "perplexity")) else 1
+
+
+def copy_atomic(source: Path, target: Path) -> None:
+    """Copy a file so that the target is the old one or the whole new one."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    with suppress(FileNotFoundError):
+        shutil.copyfile(source, temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        sync_folder(target.parent)

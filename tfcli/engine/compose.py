@@ -1,0 +1,299 @@
+"""From words on the command line to one checked config. Imports no torch.
+
+Hydra composes and its grammar rules. The overrides of single values are applied here, one by one, so that a misspelt key or a
+value of the wrong type can be answered with the nearest right one and the file that says so.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tfcli.engine import validate
+from tfcli.errors import ConfigError, nearest
+
+PACKAGED = next(p for p in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf") if p.is_dir())
+
+WORDS = {"data": "data set", "pos": "position", "attn": "attention", "optim": "optimizer"}
+PLURAL = ("model", "task", "experiment", "ablation")
+
+
+@dataclass
+class Composition:
+    """A composed and checked config.
+
+    Attributes:
+        config: the config, interpolations still in place.
+        overrides: the overrides it was composed from, as they were typed.
+        choices: the option taken in each group, for instance `{"model": "vit", "data": "pets"}`.
+        hydra: Hydra's own node, for `--cfg hydra`.
+    """
+
+    config: DictConfig
+    overrides: list[str]
+    choices: dict[str, str]
+    hydra: DictConfig = field(repr=False)
+
+
+def search_path(config_dir: str | None = None) -> list[Path]:
+    """Where configs are looked for, first match first: `--config-dir`, `./conf`, the packaged ones.
+
+    Raises:
+        ConfigError: `config_dir` is no folder.
+    """
+    given = Path(config_dir) if config_dir else None
+    if given and not given.is_dir():
+        raise ConfigError(f"`--config-dir {config_dir}` is not a folder.")
+    folders = [given] if given else []
+    folders += [Path.cwd() / "conf", PACKAGED]
+    return list(dict.fromkeys(f.resolve() for f in folders if f.is_dir()))
+
+
+def groups(config_dir: str | None = None) -> list[str]:
+    """The config groups, for instance `model` and `data`."""
+    return sorted({f.name for root in search_path(config_dir) for f in root.iterdir() if f.is_dir() and f.name[0] not in "._"})
+
+
+def options(group: str, config_dir: str | None = None) -> dict[str, str]:
+    """The options of a group with their one-line descriptions; names that start with `_` are bases, not options."""
+    found: dict[str, str] = {}
+    for root in search_path(config_dir):
+        for file in sorted((root / group).glob("*.yaml")):
+            if not file.name.startswith("_"):
+                found.setdefault(file.stem, describe(file))
+    return dict(sorted(found.items()))
+
+
+def describe(file: Path) -> str:
+    """The first comment line of a config file that is not a Hydra header."""
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            text = line.strip()
+            if text.startswith("#") and "@package" not in text:
+                return text.lstrip("# ")
+            if text and not text.startswith("#"):
+                break
+    return ""
+
+
+@cache
+def torchvision_names() -> tuple[str, ...]:
+    """The names of torchvision's classifiers, which `model=` takes as well."""
+    file = PACKAGED / "model" / "torchvision.yaml"
+    return tuple(yaml.safe_load(file.read_text(encoding="utf-8"))["model"]["names"]) if file.exists() else ()
+
+
+def compose(name: str, overrides: list[str], config_dir: str | None = None) -> Composition:
+    """Compose the primary config `name` with `overrides` and check all of it.
+
+    Raises:
+        ConfigError: whatever is wrong, with the nearest right word, before anything heavy is imported.
+    """
+    typed = list(overrides)
+    with _hydra(config_dir) as hydra:
+        parsed = [_parse(text) for text in _sugar(typed, config_dir)]
+        chosen = [o for o in parsed if _is_choice(o, hydra, config_dir)]
+        single = [o for o in parsed if o not in chosen]
+        config = _load(hydra, name, chosen, config_dir)
+        choices = {k: v for k, v in config.hydra.runtime.choices.items() if v is not None and "/" not in k}
+        for override in single:
+            _apply(override, config, choices, config_dir)
+    own = config.hydra
+    own.overrides.task = typed
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    OmegaConf.set_struct(config, True)
+    validate.check(config, choices=choices, picked={o.key_or_group for o in chosen})
+    return Composition(config, typed, choices, own)
+
+
+def set_value(config: DictConfig, text: str) -> tuple[str, Any, Any]:
+    """Apply one override of a value to a composed config. Returns its key, the old value and the new.
+
+    Raises:
+        ConfigError: there is no such key, or the value is of another kind.
+    """
+    override = _parse(text)
+    key = override.key_or_group
+    old = OmegaConf.select(config, key, throw_on_missing=False)
+    OmegaConf.set_struct(config, True)
+    _apply(override, config, {}, None)
+    return key, old, OmegaConf.select(config, key, throw_on_missing=False)
+
+
+def show(name: str, overrides: list[str], *, kind: str, package: str | None, resolve: bool, config_dir: str | None) -> str:
+    """Hydra's `--cfg job|hydra|all` as YAML text.
+
+    Raises:
+        ConfigError: there is no such kind, or no such package in the config.
+    """
+    composed = compose(name, overrides, config_dir)
+    whole = {"job": composed.config, "hydra": OmegaConf.create({"hydra": composed.hydra})}
+    whole["all"] = OmegaConf.merge(whole["hydra"], composed.config)
+    if kind not in whole:
+        raise ConfigError(f"`--cfg` takes job, hydra or all, but was given `{kind}`.")
+    config = whole[kind]
+    if resolve:
+        OmegaConf.resolve(config)
+    if package and package != "_global_":
+        config = OmegaConf.select(config, package)
+        if config is None:
+            raise ConfigError(f"`--package {package}`: the config has no such part.{nearest(package, whole[kind])}")
+    return OmegaConf.to_yaml(config) if OmegaConf.is_config(config) else f"{config}\n"
+
+
+def info(name: str, overrides: list[str], *, kind: str, config_dir: str | None) -> None:
+    """Print Hydra's `--info all|config|defaults|defaults-tree|plugins|searchpath`."""
+    kinds = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
+    if kind not in kinds:
+        raise ConfigError(f"`--info` takes one of {', '.join(kinds)}, but was given `{kind}`.{nearest(kind, kinds)}")
+    with _hydra(config_dir) as hydra:
+        hydra.show_info(kind, config_name=name, overrides=_sugar(overrides, config_dir))
+
+
+def _parse(text: str) -> Override:
+    parser = OverridesParser.create()
+    try:
+        override = parser.parse_override(text)
+    except HydraException as error:
+        hint = "" if "=" in text or text[:1] in "~+" else f" Settings are written key=value, for instance `model={text}`."
+        detail = str(error).splitlines()[0] if "=" in text else ""
+        raise ConfigError(f"`{text}` is not a setting.{hint} {detail}".strip()) from error
+    if override.is_sweep_override():
+        raise ConfigError(f"`{text}` has several values: add -m (--multirun) to run each, or quote the list: `'{text}'`.")
+    return override
+
+
+def _sugar(overrides: list[str], config_dir: str | None) -> list[str]:
+    """`model=mobilenet_v2` is short for `model=torchvision model.name=mobilenet_v2`."""
+    result = []
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key == "model" and value not in options("model", config_dir) and value in torchvision_names():
+            result += ["model=torchvision", f"model.name={value}"]
+        else:
+            result.append(text)
+    return result
+
+
+def _is_choice(override: Override, hydra: Hydra, config_dir: str | None) -> bool:
+    """Whether this picks an option of a group, rather than setting a value."""
+    group = override.key_or_group
+    if not hydra.config_loader.repository.group_exists(group):
+        return False
+    value = override.value()
+    if isinstance(value, dict):
+        return False
+    if value is None and not override.is_delete():
+        raise ConfigError(f"`{override.input_line}`: a {WORDS.get(group, group)} must be named, or leave `{group}=` out.")
+    if not isinstance(value, list) and not override.is_delete() and not group.startswith("hydra"):
+        value = str(value)
+        names = options(group, config_dir)
+        hidden = any((root / group / f"{value}.yaml").exists() for root in search_path(config_dir))
+        if value not in names and not hidden:
+            pool = [*names, *(torchvision_names() if group == "model" else ())]
+            raise ConfigError(
+                f"there is no {WORDS.get(group, group)} `{value}`.{nearest(value, pool)}"
+                f"  (`tfcli ls {group + 's' if group in PLURAL else group}` lists {len(names)})"
+            )
+    return True
+
+
+def _load(hydra: Hydra, name: str, chosen: list[Override], config_dir: str | None) -> DictConfig:
+    lines = [o.input_line or "" for o in chosen]
+    try:
+        return hydra.config_loader.load_configuration(name, lines, run_mode=RunMode.RUN)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a config file"
+        raise ConfigError(f"{where}: this is not YAML: {error.problem}.") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        text = " ".join(str(error).split())
+        if not text and error.__cause__ is not None:
+            text = " ".join(str(error.__cause__).split())
+        raise ConfigError(f"the configs do not compose: {text}") from error
+
+
+def _apply(override: Override, config: DictConfig, choices: dict[str, str], config_dir: str | None) -> None:
+    key = override.key_or_group
+    if override.is_add() or override.is_force_add():
+        owner = config.get(key.partition(".")[0])
+        if "." not in key or not OmegaConf.is_config(owner) or "_target_" not in owner:
+            raise ConfigError(f"`{override.input_line}`: nothing would read `{key}`. A new key can be added to a part that is called with it, for instance `+model.KEY=VALUE`.")
+    elif not key.startswith("hydra."):
+        _check_key(key, config, choices, config_dir)
+        if not override.is_delete():
+            validate.same_type(key, OmegaConf.select(config, key, throw_on_missing=False), override.value(), override.input_line)
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config([override], config)
+    except (HydraException, OmegaConfBaseException) as error:
+        detail = error.__cause__ or error
+        raise ConfigError(f"`{override.input_line}` cannot be applied: {str(detail).splitlines()[0]}") from error
+
+
+def _check_key(key: str, config: DictConfig, choices: dict[str, str], config_dir: str | None) -> None:
+    """Refuse a key that the config does not have, naming the nearest and the file it stands in."""
+    node: Any = config
+    path = key.split(".")
+    for depth, part in enumerate(path):
+        if isinstance(node, DictConfig) and part in node:
+            node = node._get_node(part)
+            if OmegaConf.is_config(node) and node._is_interpolation():
+                node = OmegaConf.select(config, ".".join(path[: depth + 1]))
+            continue
+        known = keys(config)
+        if depth == 0 and len(path) == 1:
+            pool = [*groups(config_dir), *(k for k in config if k != "hydra"), *known]
+            raise ConfigError(f"`{key}` is not a setting.{nearest(key, pool)}  (`tfcli ls` names the groups)")
+        close = nearest(key, known)
+        group = path[0]
+        where = f"  (conf/{group}/{choices[group]}.yaml)" if group in choices else ""
+        raise ConfigError(f"`{key}` is not a setting.{close}{where}")
+
+
+def keys(config: Any, prefix: str = "") -> list[str]:
+    """All dotted keys of a config but Hydra's own."""
+    found = []
+    for name in config:
+        if prefix == "" and name == "hydra":
+            continue
+        found.append(prefix + str(name))
+        child = config._get_node(name)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+            found += keys(child, f"{prefix}{name}.")
+    return found
+
+
+@contextmanager
+def _hydra(config_dir: str | None):
+    Plugins.instance()  # registers the sources of configs
+    path = ConfigSearchPathImpl()
+    path.append("hydra", "pkg://hydra.conf")
+    *own, packaged = search_path(config_dir)
+    for folder in own:
+        path.append("user", f"file://{folder}")
+    path.append("main", f"file://{packaged}")
+    path.append("schema", "structured://")
+    GlobalHydra.instance().clear()
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        yield Hydra.create_main_hydra2("tfcli", path)
+    finally:
+        GlobalHydra.instance().clear()

@@ -1,0 +1,57 @@
+"""A composed config in numbers, without data and without memory: the model is built on the meta device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.flop_counter import FlopCounterMode
+
+from tfcli.engine.build import build
+from tfcli.engine.published import published_for
+
+
+def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any], str]:
+    """Facts (see `lines` in the verb) and the printed structure of the network.
+
+    A set whose number of classes is known only from its files counts with 2 classes.
+    """
+    if config.data.get("num_classes") is None:
+        OmegaConf.update(config, "data.num_classes", 2)
+    with torch.device("meta"):
+        net = build(config.model).eval()
+        image = torch.zeros(1, 3, config.data.image_size, config.data.image_size)
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            logits = net(image)
+            features = net.features(image) if hasattr(net, "features") else None
+    forward = counter.get_total_flops() // (2 if features is not None else 1)
+    total = sum(p.numel() for p in net.parameters())
+    trainable = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    shapes = {"image": list(image.shape)}
+    if features is not None:
+        shapes |= {"tokens": list(features.tokens.shape), "pooled": list(features.pooled.shape)}
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in net.named_children()}
+    moments = 2 if choices.get("optim") == "adamw" else 1
+    train = (config.data.get("counts") or {}).get("train")
+    steps = None
+    if train:
+        train = min(train, config.data.get("limit_train") or train)
+        has_val = bool((config.data.get("counts") or {}).get("val"))
+        train = train if has_val else train - round(train * config.data.val_fraction)
+        epoch = -(-train // (config.data.batch_size * config.trainer.accumulate))
+        total_steps = min(epoch * config.trainer.max_epochs, config.trainer.max_steps or 10**12)
+        steps = {"epoch": epoch, "total": total_steps, "images": train}
+    facts = {
+        "model": choices["model"],
+        "data": choices["data"],
+        "task": choices["task"],
+        "params": {"total": total, "trainable": trainable, "parts": {k: v for k, v in parts.items() if v}},
+        "flops_per_image": forward,
+        "shapes": {**shapes, "logits": list(logits.shape)},
+        "memory_bytes": {"weights": 4 * total, "training": 4 * total * (2 + moments)},
+        "steps": steps,
+        "published": published_for(choices["model"], choices["data"], weights=config.model.get("weights")),
+    }
+    return facts, str(net)

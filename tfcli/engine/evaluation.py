@@ -1,0 +1,172 @@
+"""What a trained model says: test figures of a run or of public weights, and predictions for files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from tfcli.engine import numerics as num
+from tfcli.engine.build import build
+from tfcli.engine.checkpoints import read_checkpoint
+from tfcli.engine.compose import compose
+from tfcli.engine.record import Record
+from tfcli.engine.run import (
+    Parts,
+    announce,
+    apply_saved,
+    evaluate,
+    make_trainer,
+    prepare,
+    quiet_evaluation,
+    quiet_libraries,
+    saved_config,
+    stored,
+)
+from tfcli.engine.session import check_writable, is_child, locked, logged, run_folder, write_start
+from tfcli.errors import ConfigError, DataError, RunError
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def of_run(run: Path, overrides: list[str], *, which: str) -> tuple[Path, Record]:
+    """Test figures of a run's `best` or `last` checkpoint, on the devices that are here now.
+
+    Raises:
+        RunError: there is no such checkpoint.
+    """
+    checkpoint = find_checkpoint(run, which)
+    config, choices = on_these_devices(run, overrides)
+    config.model.weights = None  # the checkpoint has them all
+    return _evaluated(prepare(config, choices, overrides), checkpoint)
+
+
+def of_weights(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> tuple[Path, Record]:
+    """Test figures of the weights that `model.weights=` names.
+
+    Raises:
+        ConfigError: it names none: there is nothing to evaluate.
+    """
+    if not config.model.get("weights"):
+        raise ConfigError("`tfcli evaluate` without a run needs `model.weights=NAME or PATH`; untrained weights have nothing to show.")
+    return _evaluated(prepare(config, choices, overrides), None)
+
+
+def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
+    root = Path(parts.config.run.root)
+    check_writable(root)
+    if not parts.data.counts["test"]:
+        raise DataError(f"data `{parts.choices['data']}` has no test split to evaluate on.")
+    folder = run_folder("evaluate", parts.name, root=root, given=None)
+    with locked(folder), logged(folder):
+        if not is_child():
+            write_start(folder, config=stored(parts), overrides=parts.overrides, devices=parts.devices.label)
+        announce(parts, folder, resumed=False)
+        record = evaluate(parts, checkpoint=checkpoint)
+        record.checkpoint = str(checkpoint) if checkpoint else str(parts.config.model.weights)
+        if not is_child():
+            record.write(folder)
+    return folder, record
+
+
+def find_checkpoint(run: Path, which: str) -> Path:
+    """The file of a run's checkpoint; `best` falls back to `last`, which is all there is without validation."""
+    if which not in ("best", "last"):
+        raise ConfigError(f"`--checkpoint` must be best or last, but is `{which}`.")
+    for name in dict.fromkeys((which, "last")):
+        if (run / "checkpoints" / f"{name}.ckpt").exists():
+            return run / "checkpoints" / f"{name}.ckpt"
+    raise RunError(f"`{run}` has no checkpoint yet.")
+
+
+def on_these_devices(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
+    """A run's config, to be used on one process or the GPUs that are here, however it was trained."""
+    config, choices = saved_config(run)
+    for name, value in (("accelerator", "auto"), ("strategy", "auto"), ("devices", "auto"), ("num_nodes", 1)):
+        OmegaConf.update(config.trainer, name, value)
+    apply_saved(config, overrides)
+    return config, choices
+
+
+def predict(subject: str | None, overrides: list[str], files: list[Path], *, top: int, config_dir: str | None = None) -> list[dict[str, Any]]:
+    """Classes and probabilities for image files and folders of them, best first.
+
+    Args:
+        subject: a run folder, or None for the model and weights that `overrides` name.
+        overrides: settings.
+        files: images, or folders that are searched for images.
+        top: classes to give for each file.
+
+    Raises:
+        DataError: a file is missing or is no image; a folder holds none.
+        RunError, ConfigError: nothing trained to predict with.
+    """
+    quiet_libraries()
+    paths = collect(files)
+    if subject:
+        run = Path(subject)
+        checkpoint = read_checkpoint(find_checkpoint(run, "best"))
+        config, choices = on_these_devices(run, overrides)
+        classes = checkpoint["tfcli"]["classes"]
+        data, net, task = _parts(config, len(classes))
+        task.load_state_dict(checkpoint["state_dict"])
+    else:
+        job = compose("train", overrides, config_dir)
+        config, choices = job.config, job.choices
+        if not config.model.get("weights"):
+            raise ConfigError("`tfcli predict` needs a run, or `model.weights=NAME or PATH`.")
+        data = build(config.data)
+        data.prepare()
+        classes = data.classes
+        _, net, task = _parts(config, len(classes))
+        from tfcli.weights.load import load_weights
+
+        report = load_weights(net, str(config.model.weights), num_classes=len(classes))
+        if report.new_head:
+            raise ConfigError(f"these weights have another head than {len(classes)} classes of `{choices['data']}`; an untrained head predicts nothing. Train it first.")
+        if report.mean is not None:
+            data.mean, data.std = tuple(report.mean), tuple(report.std)
+    os.environ.pop("TFCLI_NUMERICS", None)
+    devices = num.find_devices({**OmegaConf.to_container(config.trainer, resolve=True), "devices": 1, "strategy": "auto"})  # type: ignore[dict-item]
+    num.set_threads(devices, None)
+    parts = Parts(config, choices, overrides, data, task, devices, num.Numerics(), task.horizon, [])
+    with quiet_evaluation():
+        batches = make_trainer(parts, [], [], log=False).predict(task, dataloaders=[data.files_dataloader(paths)], datamodule=None) or []
+    rows = []
+    for batch in batches:
+        chance, index = batch["probability"].topk(min(top, len(classes)), 1)
+        for i, p, k in zip(batch["index"].tolist(), chance.tolist(), index.tolist(), strict=True):
+            rows.append({"file": str(paths[i]), "classes": [classes[j] for j in k], "probabilities": p})
+    return rows
+
+
+def _parts(config: DictConfig, num_classes: int) -> tuple[Any, torch.nn.Module, Any]:
+    OmegaConf.update(config, "data.num_classes", num_classes)
+    data = build(config.data)
+    net = build(config.model)
+    return data, net, build(config.task, net=net)
+
+
+def collect(files: list[Path]) -> list[Path]:
+    """Image files, and those inside folders, in order.
+
+    Raises:
+        DataError: one does not exist, or a folder holds no image.
+    """
+    found: list[Path] = []
+    for path in files:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGES and not p.name.startswith("."))
+            if not inside:
+                raise DataError(f"there is no image in `{path}` ({', '.join(IMAGES[:4])}, ...).")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"there is no file `{path}`.")
+    return found
+
+

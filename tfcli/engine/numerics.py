@@ -1,0 +1,222 @@
+"""On what and in which arithmetic a run computes: devices, precision, attention kernel, memory layout, compilation.
+
+`auto` is settled here once, said in the run's first line and kept with the run, so that it resumes in the same arithmetic.
+On a CPU bf16 is anything from half to four times as fast as fp32, depending on the model and the chip, so it is measured.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tfcli.engine.record import write_atomic
+from tfcli.errors import ConfigError
+from tfcli.nn.attention import Attention, set_kernel
+from tfcli.tasks.protocols import Task
+
+HANDED_DOWN = "TFCLI_NUMERICS"
+"""The parent's choice, for its further ranks: all must compute alike."""
+MARGIN = 1.1  # a variant must be this much faster than fp32 to be taken
+
+
+@dataclass
+class Devices:
+    """What Lightning's Trainer is given."""
+
+    accelerator: str
+    devices: int
+    strategy: str
+    num_nodes: int
+    label: str
+
+    @property
+    def ranks(self) -> int:
+        return self.devices * self.num_nodes
+
+
+@dataclass
+class Numerics:
+    """How it is computed: Lightning's precision word, an attention kernel, channels-last or not, compiled or not."""
+
+    precision: str = "32-true"
+    kernel: str = "exact"
+    channels_last: bool = False
+    compile: bool = False
+    why: str = ""
+
+
+PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
+
+
+def find_devices(trainer: dict[str, Any]) -> Devices:
+    """The devices that `trainer` asks for, checked against those that are there.
+
+    Raises:
+        ConfigError: they are not; says what is there and what to type.
+    """
+    gpus, cores = torch.cuda.device_count(), os.cpu_count() or 1
+    asked, accelerator, strategy = trainer["devices"], trainer["accelerator"], trainer["strategy"]
+    have = f"{gpus} GPU{'s' if gpus != 1 else ''} and {cores} CPU cores"
+    if accelerator in ("gpu", "cuda") and not gpus:
+        raise ConfigError(f"`trainer.accelerator={accelerator}`: there is no GPU here, only {cores} CPU cores. `trainer=ddp_cpu` runs data-parallel on them, `trainer=default` on one process.")
+    if accelerator == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"`trainer.accelerator=mps`: this machine has no Apple GPU; it has {have}.")
+    if accelerator == "auto":
+        accelerator = "cuda" if gpus else "mps" if torch.backends.mps.is_available() else "cpu"
+    on_gpu = accelerator in ("gpu", "cuda")
+    if asked != "auto" and not (isinstance(asked, int) and asked >= 1):
+        raise ConfigError(f"`trainer.devices` must be auto or a whole number of at least 1, but is {asked}.")
+    count = (gpus if on_gpu else 1) if asked == "auto" else asked
+    if on_gpu and count > gpus:
+        raise ConfigError(f"`trainer.devices={count}`: there {'is' if gpus == 1 else 'are'} {have}. Use `trainer.devices={gpus}` or `auto`.")
+    if not on_gpu and count > 1 and strategy == "auto":
+        raise ConfigError(f"`trainer.devices={count}`: there is no GPU here, only {cores} CPU cores. `trainer=ddp_cpu trainer.devices={count}` runs {count} processes on the CPU.")
+    if strategy == "auto":
+        strategy = "ddp" if count * trainer["num_nodes"] > 1 else "auto"
+    if strategy == "fsdp" and not on_gpu:
+        raise ConfigError(f"`trainer=fsdp` needs GPUs; there are {have}. `trainer=ddp_cpu` runs on the CPU.")
+    name = torch.cuda.get_device_name(0) if on_gpu else accelerator
+    label = name if count * trainer["num_nodes"] == 1 else f"{count * trainer['num_nodes']} x {name}, {strategy}"
+    return Devices(accelerator, count, strategy, trainer["num_nodes"], label)
+
+
+def set_threads(devices: Devices, asked: int | None) -> None:
+    """Share the CPU's cores among the processes of this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(asked or max(1, cores // devices.devices if devices.accelerator == "cpu" else cores))
+
+
+def settle(
+    trainer: dict[str, Any], kernel: str, task: Task, batch: dict[str, Tensor], devices: Devices, *, steps: int, identity: str
+) -> Numerics:
+    """Settle what is `auto`; what is not stays as asked.
+
+    Args:
+        trainer: the trainer node.
+        kernel: `attn.kernel`.
+        task: with its model; not changed.
+        batch: a batch to measure on.
+        devices: where it will run.
+        steps: of the whole run.
+        identity: of the model's config; a measurement is kept for it in the user's cache folder, so that the same command
+            computes in the same arithmetic tomorrow.
+    """
+    if HANDED_DOWN in os.environ and int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        return Numerics(**json.loads(os.environ[HANDED_DOWN]))
+    precision = PRECISIONS.get(str(trainer["precision"]), str(trainer["precision"]))
+    on_cpu = devices.accelerator == "cpu"
+    parts = list(task.net.modules())
+    attends = any(isinstance(m, Attention) for m in parts)
+    convolves = not attends and any(isinstance(m, nn.Conv2d) for m in parts)
+    if precision == "auto" and not on_cpu:
+        bf16 = devices.accelerator != "mps" and torch.cuda.is_bf16_supported()
+        chosen = Numerics("bf16-mixed" if bf16 else "32-true", "exact", convolves, why="")
+    elif (precision == "auto" or kernel == "auto") and on_cpu and not _under_a_launcher():
+        chosen = _measured(task, batch, precision, kernel, attends, convolves, identity)
+    else:
+        chosen = Numerics("32-true" if precision == "auto" else precision, "exact", convolves and not on_cpu)
+    if kernel != "auto":
+        chosen.kernel = kernel
+    asked = str(trainer["compile"]).lower()
+    chosen.compile = asked == "true" or (asked == "auto" and devices.accelerator in ("gpu", "cuda") and steps >= 2000)
+    os.environ[HANDED_DOWN] = json.dumps(asdict(chosen))
+    return chosen
+
+
+def apply(numerics: Numerics, net: nn.Module) -> None:
+    """Prepare a model for the settled arithmetic."""
+    set_kernel(net, numerics.kernel)
+    if numerics.channels_last:
+        net.to(memory_format=torch.channels_last)
+    if numerics.compile:
+        net.compile()
+
+
+def _under_a_launcher() -> bool:
+    """Whether something else started several ranks, which could measure differently and disagree."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+
+
+def _measured(
+    task: Task, batch: dict[str, Tensor], precision: str, kernel: str, attends: bool, convolves: bool, identity: str
+) -> Numerics:
+    """The fastest of a few variants, by timing training steps for about a second; remembered."""
+    precisions = ["32-true", "bf16-mixed"] if precision == "auto" else [precision]
+    variants = [Numerics(p, "exact" if kernel == "auto" else kernel) for p in precisions]
+    if attends and kernel == "auto":
+        variants += [Numerics(p, "explicit") for p in precisions]
+    if convolves:
+        variants += [Numerics(p, "exact", channels_last=True) for p in precisions]
+    if len(variants) == 1:
+        return variants[0]
+    shapes = {name: list(tensor.shape) for name, tensor in batch.items()}
+    facts = [identity, shapes, torch.get_num_threads(), torch.__version__, [asdict(v) for v in variants], _chip()]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    memory = _cache_folder() / "numerics.json"
+    known = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
+    if key in known:
+        return Numerics(**known[key])
+    seconds = _race([_stepper(task, batch, v) for v in variants])
+    plain = seconds[0]
+    best = min(range(len(variants)), key=lambda i: seconds[i])
+    chosen = variants[best] if plain / seconds[best] >= MARGIN else variants[0]
+    bf16 = [plain / s for v, s in zip(variants, seconds, strict=True) if v.precision != precisions[0]]
+    chosen.why = f"measured: bf16 {max(bf16):.1f}x fp32 here" if bf16 else ""
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(memory, json.dumps({**known, key: asdict(chosen)}, indent=1))
+    except OSError:
+        pass  # a read-only home: measured again next time
+    return chosen
+
+
+def _stepper(task: Task, batch: dict[str, Tensor], numerics: Numerics) -> Callable[[], None]:
+    trial = copy.deepcopy(task)
+    apply(numerics, trial.net.train())
+    half = numerics.precision in ("bf16-mixed", "16-mixed")
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            loss = trial.training_step(batch, 0)
+        loss.backward()
+
+    return step
+
+
+def _race(steps: list[Callable[[], None]], budget_s: float = 1.0) -> list[float]:
+    """Least time of each step, taken in turns so that all meet the same disturbances."""
+    with torch.random.fork_rng(devices=[]):
+        for step in steps:
+            step()
+        best = [float("inf")] * len(steps)
+        end = time.perf_counter() + budget_s
+        while time.perf_counter() < end or best[-1] == float("inf"):
+            for i, step in enumerate(steps):
+                start = time.perf_counter()
+                step()
+                best[i] = min(best[i], time.perf_counter() - start)
+    return best
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("TFCLI_CACHE") or Path.home() / ".cache" / "tfcli")
+
+
+def _chip() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return "".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
+    except OSError:
+        import platform
+
+        return platform.processor()

@@ -1,0 +1,230 @@
+"""A run's folder while it runs: made once, locked, logged to, and stopped in order by signals. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+
+from tfcli.engine.record import write_atomic
+from tfcli.errors import RunError
+
+RUN_DIR = "TFCLI_RUN_DIR"
+"""How the parent of several ranks hands them the folder: a time stamp taken by each would make one folder per rank."""
+
+
+def is_child() -> bool:
+    """Whether this process is a further rank of a run that another process leads."""
+    return int(os.environ.get("LOCAL_RANK", 0)) > 0 or int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) > 0
+
+
+def check_writable(root: Path) -> None:
+    """Refuse a folder that cannot be written, before any work is done.
+
+    Raises:
+        RunError: with the folder and the reason.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".write-{os.getpid()}-{secrets.token_hex(2)}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunError(f"cannot write to `{root}`: {error.strerror}. Choose another folder with `run.root=` or `run.dir=`.") from error
+
+
+def run_folder(verb: str, name: str, *, root: Path, given: str | None) -> Path:
+    """The folder of a new run: `given`, or ROOT/VERB/NAME/TIME-ID. Made here, empty.
+
+    Raises:
+        RunError: `given` already holds a run, or nothing can be written there.
+    """
+    if RUN_DIR in os.environ and is_child():
+        return Path(os.environ[RUN_DIR])
+    if given:
+        folder = Path(given)
+        if (folder / "config.yaml").exists():
+            raise RunError(f"`{folder}` already holds a run; nothing was written. Take another `run.dir=`, or `tfcli resume {folder}`.")
+        check_writable(folder)
+    else:
+        parent = root / verb / safe(name)
+        check_writable(parent)
+        while True:
+            folder = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+            with suppress(FileExistsError):
+                folder.mkdir()
+                break
+        link_latest(root, folder)
+    os.environ[RUN_DIR] = str(folder.resolve())
+    return folder
+
+
+def safe(name: str) -> str:
+    """A name fit for a folder: letters, digits, dots, dashes; never empty, hidden or long."""
+    kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in name).lstrip(".-")
+    return kept[:80] or "run"
+
+
+def link_latest(root: Path, folder: Path) -> None:
+    """Point ROOT/latest at `folder`; on a file system without links, leave it."""
+    temporary = root / f".latest-{os.getpid()}"
+    with suppress(OSError):
+        temporary.symlink_to(os.path.relpath(folder, root))
+        os.replace(temporary, root / "latest")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: one process tree at a time writes a run. The lock of a dead process is taken over.
+
+    Raises:
+        RunError: a live process holds it, with its number and machine.
+    """
+    if is_child():
+        yield
+        return
+    lock = folder / ".lock"
+    mine = f"{os.getpid()} {socket.gethostname()}"
+    while True:
+        try:
+            with open(lock, "x", encoding="utf-8") as file:
+                file.write(mine)
+            break
+        except FileExistsError:
+            pid, _, host = (lock.read_text(encoding="utf-8") if lock.exists() else "").partition(" ")
+            if host == socket.gethostname() and not (pid.isdigit() and alive(int(pid))):
+                lock.unlink(missing_ok=True)
+                continue
+            raise RunError(f"`{folder}` is in use by process {pid} on {host}. If that is wrong, delete `{lock}`.") from None
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def write_start(folder: Path, *, config: dict[str, Any], overrides: list[str], devices: str) -> None:
+    """What a run is, written before it starts: config.yaml, overrides.yaml, command.txt, environment.json."""
+    write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_atomic(folder / "overrides.yaml", yaml.safe_dump(overrides, allow_unicode=True))
+    write_atomic(folder / "command.txt", shlex.join(["tfcli", *sys.argv[1:]]) + "\n")
+    write_atomic(folder / "environment.json", json.dumps(environment(devices), indent=1) + "\n")
+
+
+def environment(devices: str) -> dict[str, Any]:
+    """Versions, device and the state of the code, for the record."""
+    names = ("tfcli", "torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmetrics", "wandb", "numpy")
+    versions = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "devices": devices,
+        "git": git_state(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and whether files differ from it, of the folder we stand in; None outside a git tree."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+class Tee:
+    """stderr that is also written to a file; bar-drawing control sequences stay out of the file."""
+
+    def __init__(self, stream: TextIO, file: TextIO):
+        self.stream, self.file = stream, file
+
+    def write(self, text: str) -> int:
+        if "\x1b" not in text and "\r" not in text:
+            self.file.write(text)
+            self.file.flush()
+        return self.stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """Everything said on stderr also goes to the run's log.txt."""
+    if is_child():
+        yield
+        return
+    with open(folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as file:
+        before, sys.stderr = sys.stderr, Tee(sys.stderr, file)
+        try:
+            yield
+        finally:
+            sys.stderr = before
+
+
+class Stop:
+    """A wish to stop, left by a signal and granted at the next step's end. A second Ctrl-C ends the program at once."""
+
+    def __init__(self) -> None:
+        self.signum = 0
+
+    def __call__(self, signum: int, frame: Any) -> None:
+        if self.signum == signal.SIGINT == signum:
+            os.write(2, b"\ntfcli: stopped at once; the last checkpoint is whole.\n")
+            kill_children()
+            os._exit(130)
+        self.signum = signum
+        words = "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
+        os.write(2, f"\ntfcli: {words}: saving a checkpoint, then stopping.\n".encode())
+
+    @contextmanager
+    def listening(self) -> Iterator[Stop]:
+        """Catch SIGINT and SIGTERM meanwhile."""
+        before = {s: signal.signal(s, self) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for s, handler in before.items():
+                signal.signal(s, handler)
+
+
+def kill_children() -> None:
+    """Kill the processes that this one started (loader workers, ranks)."""
+    me = os.getpid()
+    with suppress(OSError):
+        children = Path(f"/proc/{me}/task/{me}/children").read_text(encoding="ascii").split()
+        for pid in children:
+            with suppress(OSError):
+                os.kill(int(pid), signal.SIGKILL)

@@ -1,0 +1,303 @@
+"""Records turned into rows: lists of runs, one run in full, differences, and groups over seeds. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfcli.engine import record as records
+from tfcli.engine.record import Record, flatten, read_config, read_record, run_name
+from tfcli.engine.tables import cell, lower_is_better, number, seconds, size, spread
+from tfcli.errors import RunError, nearest
+
+Found = list[tuple[Path, Record]]
+PREFERRED = (
+    "test/accuracy",
+    "linear/accuracy",
+    "zeroshot/accuracy",
+    "knn/accuracy",
+    "val/accuracy",
+    "test/loss",
+    "val/loss",
+)
+LOCAL = ("run.", "logger", "wandb.", "data.root", "data.workers", "trainer.threads")
+"""Settings that say where and how a run was made, not what it is."""
+
+
+def main_metric(record: Record) -> str | None:
+    """The metric to show when there is room for one."""
+    for name in PREFERRED:
+        if name in record.metrics:
+            return name
+    return next(iter(record.metrics), None)
+
+
+def select(
+    root: Path | str,
+    *,
+    model: str | None = None,
+    data: str | None = None,
+    status: str | None = None,
+    verb: str | None = None,
+    settings: Sequence[str] = (),
+) -> Found:
+    """The runs below `root` that fit all that is given, the newest first. `settings` are `key=value` of their configs.
+
+    Raises RunError for a status that there is not and a setting that is not `key=value`.
+    """
+    if status and status not in records.STATUSES:
+        listed = ", ".join(records.STATUSES)
+        raise RunError(f"`--status` is one of {listed}, but is `{status}`.{nearest(status, records.STATUSES)}")
+    wanted = [text.partition("=") for text in settings]
+    for key, equals, _ in wanted:
+        if not equals:
+            raise RunError(f"`{key}` is no filter: filters are written key=value, for instance `model=vit seed=0`.")
+    given = {"model": model, "data": data, "status": status, "verb": verb}
+    found = []
+    for folder in records.all_runs(root):
+        record = read_record(folder)
+        if any(value and getattr(record, key) != value for key, value in given.items()):
+            continue
+        if wanted and not _has(folder, record, [(key, value) for key, _, value in wanted]):
+            continue
+        found.append((folder, record))
+    return found
+
+
+def _has(folder: Path, record: Record, wanted: Sequence[tuple[str, str]]) -> bool:
+    flat = flatten(read_config(folder))
+    named = {"model": record.model, "data": record.data, "verb": record.verb, "status": record.status}
+    typed = dict(text.lstrip("+").partition("=")[::2] for text in record.overrides)
+    return all(value in (str(named.get(k)), str(typed.get(k)), _text(flat.get(k))) for k, value in wanted)
+
+
+def _text(value: Any) -> str:
+    return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def sort_by(found: Found, metric: str, *, reverse: bool) -> Found:
+    """The runs that have `metric`, in its order. Raises RunError, with the nearest name, when none has."""
+    names = {name for _, record in found for name in record.metrics}
+    if found and metric not in names:
+        raise RunError(f"no run has a metric `{metric}`.{nearest(metric, sorted(names))}")
+    kept = [(run, record) for run, record in found if math.isfinite(record.metrics.get(metric, math.nan))]
+    return sorted(kept, key=lambda pair: pair[1].metrics[metric], reverse=reverse)
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """`[0.942, 0.978]`"""
+    return f"[{number(bounds[0])}, {number(bounds[1])}]" if bounds else ""
+
+
+def brief(folder: Path, record: Record, *, metric: str | None = None) -> dict[str, Any]:
+    """One run as a row of `runs ls`."""
+    metric = metric or main_metric(record)
+    return {
+        "run": run_name(folder),
+        "path": str(folder),
+        "started": records.started(folder),
+        "verb": record.verb,
+        "model": record.model,
+        "data": record.data,
+        "seed": record.seed,
+        "status": record.status,
+        "metric": metric,
+        "score": record.metrics.get(metric) if metric else None,
+        "interval": interval(record.intervals.get(metric or "")),
+        "time": seconds(record.cost.get("seconds")),
+        "error": record.error,
+    }
+
+
+def document(folder: Path, record: Record) -> dict[str, Any]:
+    """One run as one JSON object: its record, where it lies, its config and its files."""
+    return {"run": str(folder), **record.to_json(), "config": read_config(folder), "files": files(folder)}
+
+
+def files(folder: Path) -> dict[str, int]:
+    """The files of a run with their sizes in bytes, W&B's own left out."""
+    found = (p for p in sorted(folder.rglob("*")) if p.is_file() and "wandb" not in p.relative_to(folder).parts)
+    return {str(p.relative_to(folder)): p.stat().st_size for p in found}
+
+
+def headline(folder: Path, record: Record) -> list[str]:
+    """What the run was and how it ended, in a few lines."""
+    parts = [f"{record.model} on {record.data}", record.task, record.verb, record.status, f"seed {record.seed}"]
+    if total := record.params.get("total"):
+        parts.insert(2, f"{total:,} parameters")
+    lines = [" · ".join(parts), str(folder)]
+    if record.overrides:
+        lines.append("overrides  " + " ".join(record.overrides))
+    if record.counts:
+        lines.append("examples   " + "  ".join(f"{split} {count:,}" for split, count in record.counts.items()))
+    if record.status == "unfinished":
+        lines.append("unfinished: it is running, or was killed; `tfcli resume` goes on from its last checkpoint")
+    if record.error:
+        lines.append(f"error      {cell(record.error)}")
+        lines.append(f"log        {folder / 'log.txt'}")
+    return lines
+
+
+def metric_rows(record: Record) -> list[dict[str, Any]]:
+    """The metrics of a run, the main one first, with what was published and measured beside it."""
+    main = main_metric(record)
+    names = sorted(record.metrics, key=lambda name: (name != main, not name.startswith("test/")))
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        row = {"metric": name, "value": record.metrics[name], "interval": interval(record.intervals.get(name))}
+        if name == main:
+            if record.published:
+                best = record.published[0]
+                row |= {"published": best.get("value"), "source": best.get("source")}
+            row["baseline"] = ", ".join(f"{number(v)} {k.replace('_', ' ')}" for k, v in record.baselines.items())
+        rows.append(row)
+    return rows
+
+
+def footer(folder: Path, record: Record) -> list[str]:
+    """Published differences, cost, and the files of a run."""
+    lines = [f"published differs: {e['differs']}" for e in record.published[:1] if e.get("differs")]
+    cost = record.cost
+    parts = [seconds(cost.get("seconds")), size(cost.get("peak_memory_bytes"))]
+    if rate := cost.get("examples_per_second"):
+        parts.append(f"{rate:,.0f} examples/s")
+    if any(parts):
+        lines.append("cost       " + " · ".join(part for part in parts if part))
+    if record.checkpoint:
+        lines.append(f"weights    {folder / record.checkpoint}")
+    listed = files(folder)
+    shown = [f"{name} ({size(count)})" for name, count in listed.items()]
+    if shown:
+        lines.append(
+            "files      " + ", ".join(shown[:12]) + (f" and {len(shown) - 12} more" if len(shown) > 12 else "")
+        )
+    return lines
+
+
+def config_differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Settings that are not the same in all runs: `{"key", "values"}`; where a run keeps its files does not count."""
+    flats = [flatten(read_config(folder)) for folder in folders]
+    keys = list(dict.fromkeys(key for flat in flats for key in flat if not key.startswith("run.")))
+    rows = [{"key": key, "values": [flat.get(key) for flat in flats]} for key in keys]
+    return [row for row in rows if any(value != row["values"][0] for value in row["values"][1:])]
+
+
+def metric_differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Metrics of all runs, with each run's difference from the first and whether their 95 % intervals overlap."""
+    loaded = [read_record(folder) for folder in folders]
+    names = list(dict.fromkeys(name for record in loaded for name in record.metrics))
+    rows = []
+    for name in names:
+        values = [record.metrics.get(name) for record in loaded]
+        bounds = [record.intervals.get(name) for record in loaded]
+        first = values[0]
+        differences = [None if v is None or first is None else v - first for v in values[1:]]
+        overlaps = [_overlap(bounds[0], other) for other in bounds[1:]]
+        rows.append(
+            {"metric": name, "values": values, "intervals": bounds, "differences": differences, "overlap": overlaps}
+        )
+    return rows
+
+
+def _overlap(a: Sequence[float] | None, b: Sequence[float] | None) -> bool | None:
+    return None if not a or not b else a[0] <= b[1] and b[0] <= a[1]
+
+
+def difference_row(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A row of `metric_differences` as cells."""
+    shown: dict[str, Any] = {"metric": row["metric"]}
+    for name, value, bounds in zip(names, row["values"], row["intervals"], strict=True):
+        shown[name] = "" if value is None else f"{number(value)} {interval(bounds)}".strip()
+    for i, (difference, overlap) in enumerate(zip(row["differences"], row["overlap"], strict=True), 2):
+        sign = "+" if difference is not None and difference > 0 else ""
+        shown[f"diff{i}"] = "" if difference is None else sign + number(difference)
+        shown[f"overlap{i}"] = overlap
+    return shown
+
+
+def settings(record: Record) -> dict[str, str]:
+    """What was typed for a run, but its seed and what only says where it ran: the name of its configuration."""
+    typed = dict(text.lstrip("+").partition("=")[::2] for text in record.overrides if "=" in text)
+    return {k: v for k, v in typed.items() if k not in ("seed", "model", "data") and not k.startswith(LOCAL)}
+
+
+def group(found: Found, *, metrics: Sequence[str] = ()) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Runs of one configuration put together: everything equal but the seed.
+
+    Returns:
+        headings (key -> heading), and a row a configuration, the best first: its model, data, settings, n, seeds, runs
+        and `metrics`, for each name its mean, std, n, best and best_run.
+
+    Raises RunError, with the nearest name, for a metric that no run has.
+    """
+    names = {name for _, record in found for name in record.metrics}
+    for metric in metrics:
+        if found and metric not in names:
+            raise RunError(f"no run has a metric `{metric}`.{nearest(metric, sorted(names))}")
+    if not metrics:
+        first = next((m for m in PREFERRED if m in names), None)
+        metrics = [m for m in (first, "test/loss") if m in names and m is not None]
+    groups: dict[str, Found] = {}
+    for folder, record in found:
+        groups.setdefault(_identity(folder, record), []).append((folder, record))
+    rows = [_group_row(members, metrics) for members in groups.values()]
+    if rows and metrics:
+        sign = 1 if lower_is_better(metrics[0]) else -1
+        rows.sort(key=lambda row: sign * row["metrics"].get(metrics[0], {"mean": sign * math.inf})["mean"])
+    typed = list(dict.fromkeys(key for row in rows for key in row["settings"]))
+    varying = [k for k in typed if len({row["settings"].get(k) for row in rows}) > 1]
+    columns = {"model": "model", "data": "data", **{k: k for k in varying}, "n": "n"}
+    columns |= {metric: metric for metric in metrics}
+    columns |= {f"best {metric}": "best" for metric in metrics[:1]}
+    return columns, rows
+
+
+def _identity(folder: Path, record: Record) -> str:
+    flat = flatten(read_config(folder)) or settings(record)
+    kept = {k: v for k, v in flat.items() if k != "seed" and not k.endswith(".seed") and not k.startswith(LOCAL)}
+    return repr((record.verb, record.model, record.data, sorted(kept.items(), key=lambda item: item[0])))
+
+
+def _group_row(members: Found, metrics: Sequence[str]) -> dict[str, Any]:
+    first = members[0][1]
+    summary: dict[str, Any] = {}
+    for metric in metrics:
+        values = [record.metrics.get(metric, math.nan) for _, record in members]
+        lower = lower_is_better(metric)
+        if (found := spread(values, lower_is_better=lower)) is not None:
+            best = next(folder for (folder, _), v in zip(members, values, strict=True) if v == found.best)
+            summary[metric] = {"mean": found.mean, "std": found.std, "n": found.count, "best": found.best}
+            summary[metric]["best_run"] = run_name(best)
+    return {
+        "verb": first.verb,
+        "model": first.model,
+        "data": first.data,
+        "settings": settings(first),
+        "n": len(members),
+        "seeds": sorted({record.seed for _, record in members}),
+        "metrics": summary,
+        "runs": [run_name(folder) for folder, _ in members],
+    }
+
+
+def csv_columns(columns: dict[str, str]) -> dict[str, str]:
+    """The headings of `group` with the deviation as a column of its own, each under its key."""
+    wide: dict[str, str] = {}
+    for key in columns:
+        wide[key] = key
+        if "/" in key and not key.startswith("best "):
+            wide[f"{key} std"] = f"{key} std"
+    return wide
+
+
+def flat_row(row: dict[str, Any], *, numbers: bool = False) -> dict[str, Any]:
+    """A row of `group` as cells: `mean ± std` in one cell, or with `numbers` each in its own."""
+    flat = {"model": row["model"], "data": row["data"], "n": row["n"], **row["settings"]}
+    for name, found in row["metrics"].items():
+        std = found["std"]
+        flat[name] = found["mean"] if numbers or std is None else f"{number(found['mean'])} ± {number(std)}"
+        flat[f"{name} std"] = std
+        flat[f"best {name}"] = found["best"]
+    return flat

@@ -1,0 +1,56 @@
+"""Lines for the reader's eyes on stderr, and writing that no encoding and no closed pipe can break."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TextIO
+
+ASCII = {"·": "-", "…": "...", "±": "+/-", "→": "->", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "━": "-"}
+
+
+def readable(stream: TextIO, text: str) -> str:
+    """`text` in characters that the stream's encoding has."""
+    encoding = (getattr(stream, "encoding", None) or "utf-8").lower()
+    if not encoding.startswith("utf"):
+        text = text.translate(str.maketrans(ASCII))
+    return text.encode(encoding, errors="replace").decode(encoding)
+
+
+def write(stream: TextIO, text: str) -> None:
+    """Write and flush. A reader that went away silences the stream; the command goes on to its end."""
+    try:
+        stream.write(readable(stream, text))
+        stream.flush()
+    except BrokenPipeError:
+        _silence(stream)
+
+
+def _silence(stream: TextIO) -> None:
+    """Send the rest of a closed stream to nowhere, so that neither we nor Python's exit trip over it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def say(line: str = "") -> None:
+    """One line for the reader's eyes, on stderr."""
+    write(sys.stderr, line + "\n")
+
+
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Whether a stream (stdout when none is given) is a terminal that can move its cursor."""
+    stream = stream or sys.stdout
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def status(line: str) -> None:
+    """A line on stderr that the next one replaces; nothing at all where stderr is not a terminal."""
+    if is_terminal(sys.stderr):
+        write(sys.stderr, "\r\x1b[K" + line[: max(width() - 1, 10)])
+
+
+def width() -> int:
+    """Columns to write in: `COLUMNS`, else the terminal's, else 80."""
+    return shutil.get_terminal_size((80, 24)).columns

@@ -1,0 +1,173 @@
+"""What can be wrong with a composed config, found before torch is imported.
+
+The names say what a value is (STYLE.md: `num_x` counts, `x_size` measures, `x_fraction` lies in [0, 1]), so the rules are by
+the last word of a key and hold for every family. What only a constructor can know, it checks itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
+
+from tfcli.errors import ConfigError, nearest
+
+COUNT = re.compile(r"(num_\w+|\w+_size|size|width|depth|heads|mlp_width|max_epochs|accumulate|num_nodes|log_every_steps)$")
+FRACTION = re.compile(r"(\w*_fraction|\w*dropout|drop_path|label_smoothing|ema_decay|momentum|flip|erasing)$")
+POSITIVE = re.compile(r"(lr|norm_eps|eps|base)$")
+NOT_NEGATIVE = re.compile(r"(weight_decay|clip|warmup_steps|warmup_epochs|limit_\w+|mixup|cutmix|randaugment|color_jitter|layer_decay|head_scale|seed|split_seed|patience|std|save_every_\w+)$")
+CHOICES = {
+    "trainer.precision": ["auto", "32", "bf16", "bf16-mixed", "16-mixed", "bf16-true", "64"],
+    "trainer.compile": ["auto", "True", "False"],
+    "trainer.accelerator": ["auto", "cpu", "gpu", "cuda", "mps", "tpu"],
+    "trainer.test": ["best", "last", "none"],
+    "data.cache": ["auto", "memory", "disk", "none"],
+    "data.on_error": ["raise", "skip"],
+    "data.augment.crop": ["resized", "padded", "none"],
+    "attn.kernel": ["auto", "exact", "explicit"],
+    "pos.at": ["stem", "every", "shared"],
+    "model.pool": ["class", "mean"],
+}
+TRUSTED = ("tfcli.", "torch.optim.", "torch.nn.", "torchvision.models.", "torchvision.transforms.", "torchvision.datasets.", "torchmetrics.", "pytorch_lightning.")
+"""Where `_target_` may point, besides modules that lie in the current folder: naming a callable is running it."""
+
+
+def same_type(key: str, old: Any, new: Any, line: str | None) -> None:
+    """Refuse a value whose kind differs from the one it replaces.
+
+    Raises:
+        ConfigError: text for a number, a number for a group of settings, and the like.
+    """
+    if isinstance(new, str) and new.startswith("${"):
+        return
+    if isinstance(old, DictConfig | dict) and not isinstance(new, dict | None):
+        raise ConfigError(f"`{key}` is a group of settings, not one value; `{line}` would replace it. Set one of them: {', '.join(f'{key}.{k}' for k in list(old)[:6])}.")
+    kinds = {bool: "true or false", int: "a whole number", float: "a number"}
+    kind = type(old)
+    if kind not in kinds or key in CHOICES:
+        return
+    fits = {bool: isinstance(new, bool), int: _is(new, int), float: _is(new, int, float)}[kind]
+    if not fits:
+        shown = "null" if new is None else f"`{new}`"
+        raise ConfigError(f"`{key}` must be {kinds[kind]}, but is {shown}; it was {old}.")
+
+
+def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> None:
+    """Refuse values out of range, parts that do not fit, and interpolations that lead nowhere.
+
+    Args:
+        config: what Hydra composed.
+        choices: the option taken in each group.
+        picked: the groups that the command itself named.
+
+    Raises:
+        ConfigError: the first thing that is wrong.
+    """
+    values = _resolved(config)
+    # Parts first, then what is made of them, so that a message names the key that was typed.
+    for name in sorted(values, key=lambda name: name in ("task", "model")):
+        for key, value in _leaves(values[name], name):
+            _check_value(key, value)
+    for path, node in _groups(values):
+        _divides(path, node, "heads", "width")
+        _divides(path, node, "patch_size", "image_size")
+        if "names" in node and node.get("name") not in node["names"]:
+            raise ConfigError(f"`{path}.name`: there is no `{node.get('name')}`.{nearest(str(node.get('name')), node['names'])}")
+    for group in ("pos", "attn"):
+        raw = OmegaConf.to_container(config.model, resolve=False) if config.get("model") is not None else {}
+        if group in picked and f"${{{group}}}" not in str(raw):
+            raise ConfigError(f"`{group}={choices.get(group)}`: model `{choices.get('model')}` has no {'positions' if group == 'pos' else 'attention'} to swap; leave `{group}=` out.")
+    task, data = values.get("task") or {}, values.get("data") or {}
+    missing = [need for need in task.get("needs", []) if need not in data.get("kinds", [])]
+    if missing:
+        fitting = [n for n, kinds in _data_kinds() if set(task["needs"]) <= set(kinds)]
+        raise ConfigError(f"task `{choices.get('task')}` needs {', '.join(missing)}, which data `{choices.get('data')}` does not have. Data that would fit: {', '.join(fitting) or 'none yet'}.")
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    try:
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"`{error.full_key}` has no value yet: give it, `{error.full_key}=...`.") from error
+    except (InterpolationKeyError, InterpolationResolutionError) as error:
+        raise ConfigError(f"`{error.full_key}` refers to something that is not there: {str(error).splitlines()[0]}") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the config cannot be resolved: {str(error).splitlines()[0]}") from error
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for name, child in node.items():
+            yield from _leaves(child, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, node
+
+
+def _groups(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, node
+    for name, child in node.items():
+        if isinstance(child, dict):
+            yield from _groups(child, f"{path}.{name}" if path else str(name))
+
+
+def _check_value(key: str, value: Any) -> None:
+    leaf = key.rpartition(".")[2]
+    if leaf == "_target_":
+        _check_target(key, value)
+    if key in CHOICES:
+        if str(value) not in CHOICES[key]:
+            raise ConfigError(f"`{key}` must be one of {', '.join(CHOICES[key])}, but is `{value}`.{nearest(str(value), CHOICES[key])}")
+        return
+    if value is None or value == "auto" or isinstance(value, list):
+        return
+    if COUNT.fullmatch(leaf) and not (_is(value, int) and value >= 1):
+        raise ConfigError(f"`{key}` must be a whole number of at least 1, but is {value}.")
+    if FRACTION.fullmatch(leaf) and not (_is(value, int, float) and 0 <= value <= 1):
+        raise ConfigError(f"`{key}` must lie between 0 and 1, but is {value}.")
+    if POSITIVE.fullmatch(leaf) and not (_is(value, int, float) and value > 0):
+        raise ConfigError(f"`{key}` must be a number greater than 0, but is {value}.")
+    if NOT_NEGATIVE.fullmatch(leaf) and not (_is(value, int, float) and value >= 0):
+        raise ConfigError(f"`{key}` must be a number of at least 0, but is {value}.")
+
+
+def _check_target(key: str, target: Any) -> None:
+    """Refuse a callable from outside the trusted packages and the current folder."""
+    if str(target).startswith(TRUSTED):
+        return
+    root = str(target).partition(".")[0]
+    here = Path.cwd()
+    if (here / f"{root}.py").exists() or (here / root).is_dir():
+        return
+    installed = "" if find_spec(root) else f" (no module `{root}` in this folder either)"
+    raise ConfigError(f"`{key}` names `{target}`, which is outside what tfcli runs: its own parts, torch's and torchvision's, and modules in the current folder{installed}.")
+
+
+def _divides(path: str, node: dict[str, Any], small: str, large: str) -> None:
+    a, b = node.get(small), node.get(large)
+    if _is(a, int) and _is(b, int) and b % a:
+        divisors = [d for d in range(1, b + 1) if b % d == 0]
+        close = sorted(sorted(divisors, key=lambda d: abs(d - a))[:2])
+        thing = f"an image of {b}" if large == "image_size" else f"a {large} of {b}"
+        prefix = f"{path}." if path else ""
+        source = "`data.image_size`" if large == "image_size" else f"`{prefix}{large}`"
+        raise ConfigError(f"`{prefix}{small}` must divide {source}, but is {a} for {thing}. Nearest: {', '.join(map(str, close))}.")
+
+
+def _data_kinds() -> Iterator[tuple[str, list[str]]]:
+    from tfcli.engine.compose import PACKAGED
+
+    for file in sorted((PACKAGED / "data").glob("[!_]*.yaml")):
+        facts = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        yield file.stem, facts.get("kinds", ["image", "label"])
+
+
+def _is(value: Any, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+

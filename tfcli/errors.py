@@ -1,0 +1,68 @@
+"""Every error that a user can meet, on one page.
+
+    TfcliError                exit code 1: failed while running
+    ├── UserError             2: the user's mistake; nothing was started
+    │   ├── ConfigError           an unknown key, a wrong value, parts that do not fit
+    │   ├── DataError             files that are missing, unreadable or not what was promised
+    │   ├── WeightsError          a checkpoint that is missing, of another shape, or unsafe to open
+    │   └── RunError              a run folder that is missing, in use or not writable
+    ├── PolicyStop            3: stopped on purpose (NaN, too many bad files); the last good checkpoint is kept
+    ├── SweepFailed           4: some jobs of a sweep failed, the rest are done
+    └── Interrupted           130 or 143: Ctrl-C or SIGTERM, after a checkpoint
+
+`cli` alone turns them into a line on stderr and an exit code; a traceback shows only with TFCLI_DEBUG=1.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class TfcliError(Exception):
+    """Something went wrong while running; the message says what, where and how to mend it."""
+
+    exit_code = 1
+
+
+class UserError(TfcliError):
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    pass
+
+
+class DataError(UserError):
+    pass
+
+
+class WeightsError(UserError):
+    pass
+
+
+class RunError(UserError):
+    pass
+
+
+class PolicyStop(TfcliError):
+    exit_code = 3
+
+
+class SweepFailed(TfcliError):
+    exit_code = 4
+
+
+class Interrupted(TfcliError):
+    """A signal asked us to stop and a checkpoint was written."""
+
+    def __init__(self, signum: int, message: str):
+        super().__init__(message)
+        self.exit_code = 130 if signum == signal.SIGINT else 128 + signum
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """`Did you mean ...?` with the closest of `names`, or an empty string: appended to an error's text."""
+    close = get_close_matches(word, list(names), n=1, cutoff=0.5)
+    return f" Did you mean `{close[0]}`?" if close else ""

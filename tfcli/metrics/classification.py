@@ -1,0 +1,122 @@
+"""Classification measured from sums: exact whatever the batch size and the number of ranks, with 95 % intervals.
+
+torchmetrics has the figures one by one; its calibration error keeps every confidence, and it has no intervals. Here one pass
+adds up whole numbers only (losses and confidences as multiples of 2^-24), so that the order of addition cannot matter.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from tfcli.shapes import Float, Int
+
+UNIT = 2**24
+Z = 1.959964  # the normal quantile of a two-sided 95 % interval
+
+
+class ClassificationMetrics(Metric):
+    """Top-1, top-5, mean per class, loss and calibration error over everything that was seen.
+
+    Args:
+        num_classes: K.
+        bins: number of equal confidence bins of the calibration error (Guo et al. 2017, equation 3).
+    """
+
+    full_state_update = False
+
+    def __init__(self, num_classes: int, *, bins: int = 15):
+        super().__init__()
+        self.num_classes, self.bins = num_classes, bins
+        whole = {"dtype": torch.int64}
+        self.add_state("confusion", torch.zeros(num_classes, num_classes, **whole), dist_reduce_fx="sum")
+        self.add_state("top5", torch.zeros((), **whole), dist_reduce_fx="sum")
+        self.add_state("loss", torch.zeros(2, **whole), dist_reduce_fx="sum")  # sum and sum of squares
+        self.add_state("not_finite", torch.zeros((), **whole), dist_reduce_fx="sum")
+        self.add_state("calibration", torch.zeros(3, bins, **whole), dist_reduce_fx="sum")  # count, right, confidence
+
+    def update(self, logits: Float[Tensor, "B K"], label: Int[Tensor, "B"], loss: Float[Tensor, "B"]) -> None:
+        """Add a batch.
+
+        Args:
+            logits: scores before the softmax.
+            label: the right classes.
+            loss: the loss of each sample.
+        """
+        guess = logits.argmax(1)
+        cells = label * self.num_classes + guess
+        self.confusion += torch.bincount(cells, minlength=self.num_classes**2).view_as(self.confusion)
+        if self.num_classes > 5:
+            self.top5 += (logits.topk(5, 1).indices == label[:, None]).sum()
+        finite = loss.isfinite()
+        self.not_finite += (~finite).sum()
+        loss = torch.where(finite, loss.float(), 0.0).clamp(max=1e4)
+        self.loss += torch.stack([_whole(loss).sum(), _whole(loss.square() / 256).sum()])
+        sure = logits.float().softmax(1).amax(1).nan_to_num(0.0)
+        column = (sure * self.bins).ceil().long().clamp(1, self.bins) - 1
+        rows = torch.stack([torch.ones_like(column), (guess == label).long(), _whole(sure)])
+        self.calibration.scatter_add_(1, column.expand(3, -1), rows)
+
+    def compute(self) -> dict[str, float]:
+        """The figures: accuracy, accuracy_top5 (more than 5 classes), accuracy_per_class, loss, calibration_error."""
+        return {name: value for name, (value, _) in self.with_intervals().items()}
+
+    def with_intervals(self) -> dict[str, tuple[float, tuple[float, float]]]:
+        """Each figure with its 95 % interval.
+
+        Wilson's interval for proportions; for the mean per class and the loss the normal one; for the calibration error the
+        2.5 and 97.5 percentiles of 1,000 parametric bootstrap draws (fixed seed).
+        """
+        confusion = self.confusion.cpu().numpy()
+        seen, right = confusion.sum(1), np.diag(confusion)
+        total = int(seen.sum())
+        if total == 0:
+            raise ValueError("there is nothing to measure: no sample was seen.")
+        figures = {"accuracy": (right.sum() / total, wilson(int(right.sum()), total))}
+        if self.num_classes > 5:
+            hits = int(self.top5)
+            figures["accuracy_top5"] = (hits / total, wilson(hits, total))
+        present = seen > 0
+        share = right[present] / seen[present]
+        smoothed = (right[present] + 2) / (seen[present] + 4)  # Agresti and Coull: no zero variance in small classes
+        spread = Z * sqrt((smoothed * (1 - smoothed) / seen[present]).sum()) / present.sum()
+        figures["accuracy_per_class"] = (share.mean(), _around(share.mean(), spread, 0, 1))
+        first, second = self.loss.cpu().numpy().astype(float) * np.array([1, 256]) / UNIT
+        loss = first / total if int(self.not_finite) == 0 else float("nan")
+        spread = Z * sqrt(max(0.0, second / total - (first / total) ** 2) / total)
+        figures["loss"] = (loss, _around(loss, spread, 0, float("inf")))
+        figures["calibration_error"] = self._calibration(total)
+        return {name: (float(value), (float(low), float(high))) for name, (value, (low, high)) in figures.items()}
+
+    def _calibration(self, total: int) -> tuple[float, tuple[float, float]]:
+        count, right, sure = self.calibration.cpu().numpy().astype(float)
+        filled = count > 0
+        count, right, sure = count[filled], right[filled], sure[filled] / UNIT
+        error = np.abs(right - sure).sum() / total
+        draw = np.random.default_rng(0)
+        counts = draw.multinomial(total, count / total, size=1000)
+        rights = draw.binomial(counts, right / count)
+        errors = np.abs(rights - counts * (sure / count)).sum(1) / total
+        return error, tuple(np.quantile(errors, [0.025, 0.975]))
+
+
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion (Wilson 1927); never leaves [0, 1] and is right for small counts too."""
+    share = hits / total
+    centre = share + Z**2 / (2 * total)
+    half = Z * sqrt(share * (1 - share) / total + Z**2 / (4 * total**2))
+    scale = 1 + Z**2 / total
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def _whole(x: Tensor) -> Tensor:
+    """Fixed point: the nearest multiple of 2^-24, as a whole number."""
+    return (x * UNIT).round().long()
+
+
+def _around(value: float, spread: float, low: float, high: float) -> tuple[float, float]:
+    return max(low, value - spread), min(high, value + spread)

@@ -1,0 +1,46 @@
+"""What tasks and probes may ask of a model. They are typed by these, never by a family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from tfcli.shapes import Float
+
+
+@dataclass
+class Features:
+    """What an encoder makes of its input.
+
+    Attributes:
+        tokens: the last layer's tokens; a convolutional net's are the cells of its last map, row by row.
+        pooled: one vector a sample, the input of the task's head.
+    """
+
+    tokens: Float[Tensor, "B N D"]
+    pooled: Float[Tensor, "B D"]
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """Images in, features out."""
+
+    def features(self, image: Float[Tensor, "B C Y X"]) -> Features: ...
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Images in, one score a class out. `head` is what is replaced when the classes differ.
+
+    `layers` counts the blocks, for learning rates that decay with depth: `layer_of(name)` is the layer of a parameter, 0 for
+    the stem to `layers` + 1 for the head.
+    """
+
+    def __call__(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]: ...
+
+    @property
+    def layers(self) -> int: ...
+
+    def layer_of(self, name: str) -> int: ...

@@ -1,0 +1,190 @@
+"""Residual networks (He et al. 2016, "Deep Residual Learning for Image Recognition"): for photographs and for CIFAR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tfcli.models.protocols import Features
+from tfcli.shapes import Float
+
+Shortcut = Callable[[int, int, int], nn.Module]
+
+SIZES = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+}
+"""Depth -> block and blocks a stage (table 1)."""
+
+
+def projection(width_in: int, width_out: int, stride: int) -> nn.Module:
+    """Option B of section 3.3: a strided 1x1 convolution."""
+    return nn.Sequential(nn.Conv2d(width_in, width_out, 1, stride, bias=False), nn.BatchNorm2d(width_out))
+
+
+class Padding(nn.Module):
+    """Option A of section 3.3: every second pixel, new channels zero. It has no weights.
+
+    The zeros are split before and after the old channels, as the published CIFAR weights expect; the paper does not say.
+    """
+
+    def __init__(self, width_in: int, width_out: int, stride: int):
+        super().__init__()
+        self.stride, self.extra = stride, (width_out - width_in) // 2
+
+    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D y x"]:
+        return nn.functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.extra, self.extra))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions (figure 5, left); the first strides."""
+
+    expansion = 1
+
+    def __init__(self, width_in: int, width: int, *, stride: int, shortcut: Shortcut):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = shortcut(width_in, width, stride) if stride > 1 or width_in != width else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D y x"]:
+        y = self.bn1(self.conv1(x)).relu()
+        return (self.bn2(self.conv2(y)) + self.downsample(x)).relu()
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions (figure 5, right); the 3x3 strides, as in torchvision (the paper strides in the first)."""
+
+    expansion = 4
+
+    def __init__(self, width_in: int, width: int, *, stride: int, shortcut: Shortcut):
+        super().__init__()
+        width_out = width * self.expansion
+        self.conv1 = nn.Conv2d(width_in, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, width_out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width_out)
+        self.downsample = (
+            shortcut(width_in, width_out, stride) if stride > 1 or width_in != width_out else nn.Identity()
+        )
+
+    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D y x"]:
+        y = self.bn1(self.conv1(x)).relu()
+        y = self.bn2(self.conv2(y)).relu()
+        return (self.bn3(self.conv3(y)) + self.downsample(x)).relu()
+
+
+class Residual(nn.Module):
+    """What both forms share: a stem, stages of blocks that halve the map and double the width, mean pooling, a linear head.
+
+    Args:
+        stem: width of the first convolution's output.
+        large: 7x7 stem with stride 2 and max-pooling; otherwise 3x3 with stride 1.
+        block: kind of block.
+        blocks: number of blocks a stage.
+        shortcut: makes the shortcut where the shape changes.
+        num_classes: K.
+    """
+
+    def __init__(
+        self,
+        stem: int,
+        *,
+        large: bool,
+        block: type[BasicBlock] | type[Bottleneck],
+        blocks: tuple[int, ...],
+        shortcut: Shortcut,
+        num_classes: int,
+    ):
+        super().__init__()
+        self.conv1 = (
+            nn.Conv2d(3, stem, 7, 2, padding=3, bias=False) if large else nn.Conv2d(3, stem, 3, padding=1, bias=False)
+        )
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.pool = nn.MaxPool2d(3, 2, padding=1) if large else nn.Identity()
+        self.blocks, width_in = blocks, stem
+        for stage, number in enumerate(blocks):
+            layers = nn.Sequential()
+            for index in range(number):
+                stride = 2 if stage and not index else 1
+                layers.append(block(width_in, stem * 2**stage, stride=stride, shortcut=shortcut))
+                width_in = stem * 2**stage * block.expansion
+            setattr(self, f"layer{stage + 1}", layers)
+        self.head = nn.Linear(width_in, num_classes)
+        for module in self.modules():  # He et al. 2015, over outputs as torchvision does; norms start as the identity
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
+        """The cells of the last map, row by row, and their mean."""
+        x = self.pool(self.bn1(self.conv1(image)).relu())
+        for stage in range(len(self.blocks)):
+            x = getattr(self, f"layer{stage + 1}")(x)
+        return Features(x.flatten(2).mT, torch.mean(x, (2, 3)))
+
+    def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]:
+        return self.head(self.features(image).pooled)
+
+    @property
+    def layers(self) -> int:
+        return sum(self.blocks)
+
+    def layer_of(self, name: str) -> int:
+        """0 for the stem, 1 to `layers` for the residual blocks, `layers` + 1 for the head."""
+        if name.startswith("layer"):
+            stage, index = name.removeprefix("layer").split(".")[:2]
+            return sum(self.blocks[: int(stage) - 1]) + int(index) + 1
+        return self.layers + 1 if name.startswith("head") else 0
+
+
+class ResNet(Residual):
+    """ResNet for ImageNet (section 4.1), with torchvision's names but for the head (`fc` there).
+
+    Args:
+        depth: 18, 34, 50, 101 or 152 layers with weights.
+        num_classes: K.
+        stem: `imagenet` (7x7, stride 2, max-pooling) or `cifar` (3x3, stride 1) for images of about 32 px.
+
+    Raises:
+        ValueError: there is no such depth or stem.
+    """
+
+    def __init__(self, depth: int, *, num_classes: int, stem: Literal["imagenet", "cifar"] = "imagenet"):
+        if depth not in SIZES:
+            raise ValueError(f"`model.depth` must be one of {', '.join(map(str, SIZES))} for a ResNet, but is {depth}.")
+        if stem not in ("imagenet", "cifar"):
+            raise ValueError(f"`model.stem` must be imagenet or cifar, but is {stem!r}.")
+        kind, blocks = SIZES[depth]
+        block = BasicBlock if kind == "basic" else Bottleneck
+        super().__init__(
+            64, large=stem == "imagenet", block=block, blocks=blocks, shortcut=projection, num_classes=num_classes
+        )
+        self.torchvision_name = f"resnet{depth}"
+
+
+class CifarResNet(Residual):
+    """ResNet for CIFAR (section 4.2): a 3x3 stem, three stages of widths 16, 32, 64, shortcuts without weights.
+
+    Args:
+        depth: 6 n + 2 for n blocks a stage: 20, 32, 44, 56, 110 in the paper.
+        num_classes: K.
+
+    Raises:
+        ValueError: `depth` is not 6 n + 2.
+    """
+
+    def __init__(self, depth: int, *, num_classes: int):
+        if depth < 8 or (depth - 2) % 6:
+            raise ValueError(f"`model.depth` must be 6 n + 2 (20, 32, 44, 56, 110) for a CIFAR ResNet, but is {depth}.")
+        blocks = ((depth - 2) // 6,) * 3
+        super().__init__(16, large=False, block=BasicBlock, blocks=blocks, shortcut=Padding, num_classes=num_classes)

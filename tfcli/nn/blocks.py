@@ -1,0 +1,98 @@
+"""The transformer block and its parts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tfcli.nn.attention import Attention, Plan
+from tfcli.shapes import Float
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
+
+
+class Mlp(nn.Module):
+    """Two linear maps with an activation between them, applied to each token alone.
+
+    Args:
+        width: D in and out.
+        hidden: width between the two maps.
+        activation: gelu (the exact, erf form) or relu.
+        dropout: after the activation and after the second map.
+    """
+
+    def __init__(self, width: int, *, hidden: int, activation: str = "gelu", dropout: float = 0.0):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"`activation` must be one of {', '.join(ACTIVATIONS)}, but is {activation!r}.")
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = ACTIVATIONS[activation]()
+        self.fc2 = nn.Linear(hidden, width)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: while training, drop a sample's whole branch and scale up the others (Huang et al. 2016).
+
+    Args:
+        drop_fraction: probability of dropping, in [0, 1).
+    """
+
+    def __init__(self, drop_fraction: float):
+        super().__init__()
+        if not 0 <= drop_fraction < 1:
+            raise ValueError(f"`drop_path` must be at least 0 and less than 1, but is {drop_fraction}.")
+        self.drop_fraction = drop_fraction
+
+    def forward(self, x: Float[Tensor, "B *rest"]) -> Float[Tensor, "B *rest"]:
+        if not self.training or self.drop_fraction == 0:
+            return x
+        keep = 1 - self.drop_fraction
+        kept = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) < keep
+        return x * kept / keep
+
+
+class Block(nn.Module):
+    """Attention and an MLP, each in a residual branch.
+
+    Pre-norm: x + attention(norm(x)), then x + mlp(norm(x)). Post-norm: norm(x + attention(x)), then norm(x + mlp(x)).
+
+    Args:
+        attention: a built attention of the same width.
+        mlp: a built MLP of the same width.
+        width: D.
+        norm_eps: epsilon of the layer norms.
+        post_norm: normalise after the residual sum, as the original Transformer and BERT do.
+        dropout: on the attention's output.
+        drop_path: probability of skipping a branch for a sample while training.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        mlp: nn.Module,
+        *,
+        width: int,
+        norm_eps: float = 1e-6,
+        post_norm: bool = False,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ):
+        super().__init__()
+        self.post_norm = post_norm
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.attention = attention
+        self.drop = nn.Dropout(dropout)
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+        self.mlp = mlp
+        self.path = DropPath(drop_path)
+
+    def forward(self, x: Float[Tensor, "B N D"], plan: Plan) -> Float[Tensor, "B N D"]:
+        if self.post_norm:
+            x = self.norm1(x + self.path(self.drop(self.attention(x, plan))))
+            return self.norm2(x + self.path(self.mlp(x)))
+        x = x + self.path(self.drop(self.attention(self.norm1(x), plan)))
+        return x + self.path(self.mlp(self.norm2(x)))

@@ -1,0 +1,59 @@
+"""Looking inside: every named intermediate of a forward pass, and the attention weights, without a flag in any model.
+
+with capture(net) as trace:
+    net(image)
+trace.attention["stack.blocks.0.attention"]  # (B, H, N, M)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from tfcli.nn import kernels
+from tfcli.nn.attention import Attention
+
+
+@dataclass
+class Trace:
+    """What was seen, by module name: `outputs` of every module that gave a tensor, weights of every attention."""
+
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    attention: dict[str, Tensor] = field(default_factory=dict)
+
+
+@contextmanager
+def capture(net: nn.Module) -> Iterator[Trace]:
+    """Record forward passes of `net`; attention is computed explicitly meanwhile, and as before afterwards."""
+    trace = Trace()
+    handles, kept = [], {}
+
+    def watch(name: str, module: nn.Module) -> None:
+        def hook(_module, _inputs, output):
+            if isinstance(output, Tensor):
+                trace.outputs[name] = output
+
+        handles.append(module.register_forward_hook(hook))
+
+    def explicit(name: str):
+        def kernel(q, k, v, *, mask=None, bias=None, drop=0.0):
+            trace.attention[name] = kernels.weights(q, k, mask=mask, bias=bias)
+            return nn.functional.dropout(trace.attention[name], drop) @ v
+
+        return kernel
+
+    for name, module in net.named_modules():
+        watch(name, module)
+        if isinstance(module, Attention):
+            kept[module] = module.kernel
+            module.kernel = explicit(name)
+    try:
+        yield trace
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, kernel in kept.items():
+            module.kernel = kernel

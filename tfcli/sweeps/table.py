@@ -1,0 +1,138 @@
+"""The table of a sweep: a row a configuration, mean and deviation over its seeds; failed jobs with reason and log."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from tfcli.engine.record import Record, finite, read_record, write_atomic
+from tfcli.engine.summary import PREFERRED
+from tfcli.engine.tables import lower_is_better, number, seconds, spread, to_csv, to_markdown
+from tfcli.sweeps.state import Job, State
+
+COSTS = ("seconds", "examples_per_second", "peak_memory_bytes")
+
+
+def summarize(folder: Path, state: State) -> dict[str, Any]:
+    """The table as plain values.
+
+    Returns:
+        `keys` (swept, but seed), `metrics` (the main one first), `rows` (`settings`, `n`, `of`, `seeds`,
+        `metrics` and `cost`: name -> mean, std, n; the best first), `failed` (job, overrides, error, log), and
+        the numbers of jobs that are finished and in all.
+    """
+    records = {job.id: read_record(folder / job.name) for job in state.jobs if job.status == "finished"}
+    names = _metrics(list(records.values()))
+    keys = [key for key in state.swept if key != "seed"]
+    groups: dict[tuple[str, ...], list[Job]] = {}
+    for job in state.jobs:
+        typed = dict(text.partition("=")[::2] for text in job.overrides)
+        groups.setdefault(tuple(typed.get(key, "") for key in keys), []).append(job)
+    rows = [_row(dict(zip(keys, values, strict=True)), jobs, records, names) for values, jobs in groups.items()]
+    if names:
+        sign = 1 if lower_is_better(names[0]) else -1
+        rows.sort(key=lambda row: sign * row["metrics"].get(names[0], {"mean": sign * math.inf})["mean"])
+    return {
+        "folder": str(folder),
+        "keys": keys,
+        "metrics": names,
+        "rows": rows,
+        "failed": [
+            {
+                "job": job.name,
+                "overrides": job.overrides,
+                "varied": [text for text in job.overrides if text.partition("=")[0] in state.swept],
+                "error": job.error,
+                "log": str(folder / f"{job.name}.log"),
+            }
+            for job in state.jobs
+            if job.status == "failed"
+        ],
+        "finished": state.count("finished"),
+        "jobs": len(state.jobs),
+    }
+
+
+def _metrics(records: list[Record]) -> list[str]:
+    names = list(dict.fromkeys(name for record in records for name in record.metrics))
+    for split in ("test/", "val/", ""):
+        kept = [name for name in names if name.startswith(split)]
+        if kept:
+            return sorted(kept, key=lambda name: (name not in PREFERRED, lower_is_better(name)))
+    return []
+
+
+def _row(settings: dict[str, str], jobs: list[Job], records: dict[str, Record], names: list[str]) -> dict[str, Any]:
+    found = [records[job.id] for job in jobs if job.id in records]
+    return {
+        "settings": settings,
+        "n": len(found),
+        "of": len(jobs),
+        "seeds": sorted(record.seed for record in found),
+        "metrics": _spreads(names, [record.metrics for record in found]),
+        "cost": _spreads(COSTS, [record.cost for record in found]),
+        "jobs": [job.name for job in jobs],
+    }
+
+
+def _spreads(names: Any, values: list[dict[str, float]]) -> dict[str, Any]:
+    result = {}
+    for name in names:
+        found = spread([v.get(name, math.nan) for v in values], lower_is_better=lower_is_better(name))
+        if found is not None:
+            result[name] = {"mean": found.mean, "std": found.std, "n": found.count}
+    return result
+
+
+def columns(summary: dict[str, Any]) -> dict[str, str]:
+    """Headings of the table for reading."""
+    head = {key: key for key in summary["keys"]} or {"configuration": "configuration"}
+    return {**head, **{name: name for name in summary["metrics"]}, "n": "n", "time": "time"}
+
+
+def flat_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows for reading: `mean ± std`, n (`2 of 3` where jobs are missing), mean time of a job."""
+    rows = []
+    for row in summary["rows"]:
+        flat: dict[str, Any] = {**row["settings"]} or {"configuration": "all"}
+        for name, found in row["metrics"].items():
+            std = found["std"]
+            flat[name] = number(found["mean"]) if std is None else f"{number(found['mean'])} ± {number(std)}"
+        flat["n"] = row["n"] if row["n"] == row["of"] else f"{row['n']} of {row['of']}"
+        flat["time"] = seconds(row["cost"].get("seconds", {}).get("mean"))
+        rows.append(flat)
+    return rows
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """Lines below the table: what the figures are, and the failed jobs."""
+    lines = ["mean ± standard deviation over n seeds"] if any(row["of"] > 1 for row in summary["rows"]) else []
+    if summary["failed"]:
+        lines.append(f"{len(summary['failed'])} of {summary['jobs']} jobs failed:")
+        lines += [
+            f"- {job['job']}  {' '.join(job['varied'])}: {job['error']}  ({job['log']})" for job in summary["failed"]
+        ]
+    left = summary["jobs"] - summary["finished"] - len(summary["failed"])
+    if left:
+        lines.append(f"{left} of {summary['jobs']} jobs did not run to their end")
+    return lines
+
+
+def write_tables(folder: Path, state: State) -> dict[str, Any]:
+    """Write table.json, table.csv (means and deviations in full precision) and table.md; return the summary."""
+    summary = summarize(folder, state)
+    write_atomic(folder / "table.json", json.dumps(finite(summary), indent=1, ensure_ascii=False) + "\n")
+    names = [*summary["metrics"], *COSTS]
+    wide = {key: key for key in summary["keys"]} | {k: k for n in names for k in (n, f"{n} std")} | {"n": "n"}
+    rows = []
+    for row in summary["rows"]:
+        flat = {**row["settings"], "n": row["n"]}
+        for name, found in {**row["metrics"], **row["cost"]}.items():
+            flat |= {name: found["mean"], f"{name} std": found["std"]}
+        rows.append(flat)
+    write_atomic(folder / "table.csv", to_csv(wide, rows))
+    text = to_markdown(columns(summary), flat_rows(summary)) + "\n" + "\n".join(notes(summary)) + "\n"
+    write_atomic(folder / "table.md", text)
+    return summary

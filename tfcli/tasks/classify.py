@@ -1,0 +1,141 @@
+"""One label an image: cross-entropy and what is measured beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tfcli.metrics.classification import ClassificationMetrics
+from tfcli.tasks.optim import clip_gradients
+from tfcli.tasks.protocols import Horizon
+from tfcli.shapes import Float, Int
+
+
+def classification_loss(
+    logits: Float[Tensor, "B K"],
+    label: Int[Tensor, "B"],
+    target: Float[Tensor, "B K"] | None = None,
+    *,
+    smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy; against `target` where MixUp or CutMix made soft labels.
+
+    Args:
+        smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016, section 7).
+    """
+    return cross_entropy(logits.float(), label if target is None else target, label_smoothing=smoothing)
+
+
+class Classify(pl.LightningModule):
+    """Trains and measures a classifier.
+
+    Logs train/loss and train/accuracy over each epoch, and under val/ and test/ what `ClassificationMetrics` computes.
+    `horizon` must be set before fitting; `evaluated` names the splits of the validation loaders, in their order.
+
+    Args:
+        net: images to logits.
+        num_classes: K.
+        optim: makes an optimizer, called as `optim(net)`.
+        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
+        label_smoothing: in the training loss only.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        num_classes: int,
+        optim: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[..., float],
+        label_smoothing: float = 0.0,
+    ):
+        super().__init__()
+        self.net = net
+        self.optim, self.schedule, self.label_smoothing = optim, schedule, label_smoothing
+        self.horizon: Horizon | None = None
+        self.evaluated = ("val",)
+        self.tested: dict[str, tuple[float, tuple[float, float]]] = {}  # of the last test, with 95 % intervals
+        self.confusion: Tensor | None = None
+        self.measured = nn.ModuleDict({split: ClassificationMetrics(num_classes) for split in ("val_", "test_")})
+        self._sums: Tensor | None = None  # loss, right, seen: of this epoch, on this rank
+
+    def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]:
+        return self.net(image)
+
+    def configure_optimizers(self):
+        optimizer = self.optim(self.net)
+        horizon = self.horizon
+        assert horizon is not None
+        rate = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.schedule(step, total=horizon.total, epoch=horizon.epoch)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        clip_gradients(self, gradient_clip_val)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        logits = self.net(batch["image"])
+        label = batch["label"]
+        loss = classification_loss(logits, label, batch.get("target"), smoothing=self.label_smoothing)
+        if self._sums is None:
+            self._sums = torch.zeros(3, device=loss.device)
+        right = (logits.argmax(1) == label).sum()
+        self._sums += torch.stack([loss.detach().float() * len(label), right, torch.tensor(len(label)).to(right)])
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        sums = self._sums
+        self._sums = None
+        if sums is None:
+            return
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(sums)
+        self.log_dict({"train/loss": sums[0] / sums[2], "train/accuracy": sums[1] / sums[2]})
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._measure(self.evaluated[dataloader_idx], batch)
+
+    def on_validation_epoch_end(self) -> None:
+        for split in self.evaluated:  # the test set may be watched for its curve; nothing is chosen by it
+            metric = self.measured[f"{split}_"]
+            self.log_dict({f"{split}/{name}": value for name, value in metric.compute().items()})
+            metric.reset()
+
+    def on_test_epoch_start(self) -> None:
+        self.measured["test_"].reset()
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self._measure("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        metric = self.measured["test_"]
+        metric.sync(should_sync=self.trainer.world_size > 1)
+        self.tested = {f"test/{name}": figure for name, figure in metric.with_intervals().items()}
+        self.confusion = metric.confusion.cpu()
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Probabilities (B, K) of each class, and which file each row is."""
+        return {"probability": self.net(batch["image"]).float().softmax(1), "index": batch["index"]}
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        sums = self._sums
+        if sums is not None and self.trainer.world_size > 1:
+            sums = sums.clone()
+            torch.distributed.all_reduce(sums)
+        checkpoint["train_sums"] = sums
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        sums = checkpoint.get("train_sums")
+        if sums is not None and self.trainer.global_rank == 0:
+            self._sums = sums.to(self.device)
+
+    def _measure(self, split: str, batch: dict[str, Tensor]) -> None:
+        logits = self.net(batch["image"])
+        loss = cross_entropy(logits.float(), batch["label"], reduction="none")
+        self.measured[f"{split}_"].update(logits, batch["label"], loss)

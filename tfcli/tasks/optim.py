@@ -1,0 +1,85 @@
+"""Optimizers over named parameters: what decays, and how the learning rate falls with depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+
+def param_groups(net: nn.Module, *, lr: float, weight_decay: float, layer_decay: float, head_scale: float) -> list[dict]:
+    """Parameters in groups of equal learning rate and weight decay.
+
+    Vectors and scalars (norms, biases), tokens and position tables do not decay. With `layer_decay` d, layer i of L has
+    the rate lr * d^(L + 1 - i): the head all of it, the stem the least (Clark et al. 2020; Bao et al. 2022).
+
+    Args:
+        net: a model; for `layer_decay` and `head_scale` it says which layer a parameter is in (`layers`, `layer_of`).
+        lr: learning rate.
+        weight_decay: of matrices and convolutions.
+        layer_decay: 1 for equal rates.
+        head_scale: rate of the head relative to `lr`.
+
+    Raises:
+        ValueError: different rates are asked of a model that does not number its layers.
+    """
+    numbered = hasattr(net, "layer_of")
+    if not numbered and (layer_decay != 1 or head_scale != 1):
+        raise ValueError(f"`optim.layer_decay` and `optim.head_scale` need a model that numbers its layers; {type(net).__name__} does not.")
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        scale = 1.0
+        if numbered:
+            above = net.layers + 1 - net.layer_of(name)
+            scale = layer_decay**above * (head_scale if above == 0 else 1.0)
+        fixed = parameter.ndim <= 1 or "token" in name or "positions" in name
+        groups.setdefault((lr * scale, 0.0 if fixed else weight_decay), []).append(parameter)
+    return [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
+
+
+def adamw(
+    net: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    betas: Sequence[float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    layer_decay: float = 1.0,
+    head_scale: float = 1.0,
+) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019), fused: one pass over the parameters."""
+    groups = param_groups(net, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, head_scale=head_scale)
+    return torch.optim.AdamW(groups, lr=lr, betas=tuple(betas), eps=eps, fused=True)
+
+
+def sgd(
+    net: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    layer_decay: float = 1.0,
+    head_scale: float = 1.0,
+) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with momentum, fused."""
+    groups = param_groups(net, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, head_scale=head_scale)
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
+
+
+def clip_gradients(task: pl.LightningModule, limit: float | None) -> None:
+    """Scale the gradients down to a joint norm of at most `limit`.
+
+    In place of Lightning's own, which refuses fused optimizers under autocast although bf16 needs no unscaling.
+    """
+    if not limit:
+        return
+    sharded = getattr(task.trainer.model, "clip_grad_norm_", None)  # FSDP: the norm spans the ranks
+    if sharded is not None:
+        sharded(limit)
+    else:
+        torch.nn.utils.clip_grad_norm_(task.parameters(), limit)

@@ -1,0 +1,70 @@
+"""What the engine asks of a task and of a data module; it knows them by these alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """How long a run is, in optimizer steps: what a schedule needs to know."""
+
+    total: int
+    epoch: int
+
+
+class Task(Protocol):
+    """A LightningModule with one objective.
+
+    Attributes:
+        net: the model.
+        horizon: set by the engine before fitting.
+        evaluated: the splits of the validation loaders, in their order; set by the engine.
+        tested: after a test, each figure with its 95 % interval, over all ranks.
+        confusion: after a test, right classes against guessed ones, where the task has classes.
+    """
+
+    net: nn.Module
+    horizon: Horizon | None
+    evaluated: tuple[str, ...]
+    tested: dict[str, tuple[float, tuple[float, float]]]
+    confusion: Tensor | None
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor: ...
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> Any: ...
+
+
+class Data(Protocol):
+    """A LightningDataModule whose order and augmentation are functions of (seed, epoch, index).
+
+    Attributes:
+        classes: names of the classes, known after `prepare`.
+        counts: samples of train, val and test.
+        fingerprint: digest of what the set holds and how it is split.
+        notes: what the user should be told, a line each.
+        start_epoch, start_batch: where training begins; set by the engine to resume.
+    """
+
+    classes: list[str]
+    counts: dict[str, int]
+    fingerprint: str
+    notes: list[str]
+    batch_size: int
+    watch_test: bool
+    baseline: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    start_epoch: int
+    start_batch: int
+
+    def prepare(self) -> None: ...
+
+    def blank(self, size: int) -> dict[str, Tensor]:
+        """A training batch of noise in the right shapes, as a task gets it: for measuring."""
+        ...

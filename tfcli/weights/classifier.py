@@ -1,0 +1,52 @@
+"""torchvision's own checkpoints, old and new, for `TorchvisionClassifier`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch import Tensor, nn
+
+from tfcli.weights.positions import resize_positions
+
+RENAMED = [  # torchvision itself renames these when it loads its files
+    (r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)", r"\1\2"),
+    (r"(.*encoder_layer_\d+\.mlp)\.linear_1\.(.*)", r"\1.0.\2"),
+    (r"(.*encoder_layer_\d+\.mlp)\.linear_2\.(.*)", r"\1.3.\2"),
+]
+AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
+
+
+def convert(
+    state: dict[str, Tensor], net: nn.Module, *, config: dict[str, Any] | None = None
+) -> tuple[dict[str, Tensor], list[str], dict[str, Any]]:
+    """Prefix `body.`, leave out auxiliary heads, resize the positions of vit_*.
+
+    Returns:
+        Tensors by our names, lines for the log, no settings.
+
+    Raises:
+        WeightsError: a position table is not that of a square grid.
+    """
+    notes: list[str] = []
+    ours: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        name = name.removeprefix("body.")
+        for pattern, replacement in RENAMED:
+            name = re.sub(f"^{pattern}$", replacement, name)
+        ours["body." + name] = tensor
+    kept = {name: tensor for name, tensor in ours.items() if not name.removeprefix("body.").startswith(AUXILIARY)}
+    if len(kept) < len(ours):
+        notes.append("auxiliary heads: left out")
+    table = "body.encoder.pos_embedding"
+    if table in kept and hasattr(net.body, "encoder"):
+        side = net.body.image_size // net.body.patch_size
+        resized, note = resize_positions(kept[table][0], (side, side), special=1)
+        kept[table] = resized[None]
+        notes.extend([note] if note else [])
+    return kept, notes, {}
+
+
+def torchvision_name(net: nn.Module) -> str | None:
+    """What torchvision calls this network."""
+    return net.torchvision_name

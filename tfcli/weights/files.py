@@ -1,0 +1,277 @@
+"""Opening a checkpoint, whoever wrote it: tensors come out, code never runs.
+
+A file may be safetensors, a torch file (`.pt .pth .th .bin .ckpt`), or a folder of ours, of transformers or of timm.
+Torch files are pickles. They are opened with `weights_only=True`, which allows tensors and plain containers; a file that
+asks for anything else is refused, and nothing turns that off.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import pickletools
+import re
+import warnings
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tfcli.errors import WeightsError, nearest
+from tfcli.weights.header import check_header
+
+FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt", ".tar")
+WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net")
+
+
+@dataclass
+class Checkpoint:
+    """What was read.
+
+    Attributes:
+        path: the file that holds the tensors, or the folder of a sharded one.
+        state: tensors as stored, by the names in the file without a wrapper's prefix.
+        config: the `config.json` beside it, or {}.
+        mean: channel means that its images were normalised with, where a file beside it says so.
+        std: likewise.
+        notes: what was left aside while reading.
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    config: dict[str, Any] = field(default_factory=dict)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint file or folder.
+
+    Args:
+        path: a weights file; a folder with `model.safetensors` or `pytorch_model.bin` (whole or sharded) and its
+            `config.json`; or one of our run folders, whose best checkpoint is taken, or else the last.
+
+    Raises:
+        WeightsError: nothing is there, the file is damaged or not a checkpoint, or it holds code.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise WeightsError(_missing(path))
+    file = _in_folder(path) if path.is_dir() else path
+    notes: list[str] = []
+    state = _read_shards(file) if file.name.endswith(".index.json") else _read(file, notes)
+    config = _json(file.parent / "config.json")
+    mean, std = _preprocessing(file.parent, config)
+    return Checkpoint(file, state, config, mean, std, notes)
+
+
+def _missing(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"`{path}` does not exist, nor does its folder `{folder}`. `model.weights` takes a file, a folder or a public name."
+    siblings = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() or entry.suffix in SUFFIXES)
+    return f"`{path}` does not exist; `{folder}` holds {_listed(siblings)}.{nearest(path.name, siblings)}"
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return "no weights"
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _in_folder(folder: Path) -> Path:
+    for name in ("best.ckpt", "last.ckpt"):
+        for place in (folder / "checkpoints", folder):
+            if (place / name).is_file():
+                return place / name
+    for name in FILES:
+        if (folder / name).is_file():
+            return folder / name
+    alone = sorted(entry for entry in folder.iterdir() if entry.is_file() and entry.suffix in SUFFIXES)
+    if len(alone) == 1:
+        return alone[0]
+    if alone:
+        raise WeightsError(
+            f"`{folder}` holds {len(alone)} weights files ({_listed([a.name for a in alone])}): name one of them."
+        )
+    raise WeightsError(
+        f"`{folder}` holds no weights. Looked for checkpoints/best.ckpt, checkpoints/last.ckpt, {', '.join(FILES)}; "
+        f"found {_listed(sorted(entry.name for entry in folder.iterdir())) if any(folder.iterdir()) else 'an empty folder'}."
+    )
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    names = _json(index).get("weight_map", {})
+    shards = sorted(set(names.values())) if isinstance(names, dict) else []
+    if not shards:
+        raise WeightsError(f"`{index}` has no `weight_map`: it names no shards.")
+    state: dict[str, Tensor] = {}
+    for shard in shards:
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise WeightsError(f"`{index}` names {shard!r}, which lies outside its folder; refused.")
+        if not (index.parent / shard).is_file():
+            raise WeightsError(
+                f"`{index.parent / shard}` is missing: one of {len(shards)} shards that `{index.name}` names."
+            )
+        state.update(_read(index.parent / shard, []))
+    return state
+
+
+def _read(file: Path, notes: list[str]) -> dict[str, Tensor]:
+    if file.suffix == ".safetensors":
+        check_header(file)
+        try:
+            return _plain(load_file(file), file)
+        except SafetensorError as error:
+            raise WeightsError(f"`{file}` is not a safetensors file that can be read: {error}.") from error
+    return _unwrap(_load_torch(file), file, notes)
+
+
+def _load_torch(file: Path) -> Any:
+    with file.open("rb") as stream:
+        start = stream.read(64)
+    if not start:
+        raise WeightsError(f"`{file}` is empty.")
+    if start.lstrip()[:1] == b"<":
+        raise WeightsError(
+            f"`{file}` is a web page, not a checkpoint: the download was answered with an error page. Fetch it again."
+        )
+    if start.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"`{file}` is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository.")
+    zipped = zipfile.is_zipfile(file)
+    if zipped:
+        _refuse_bomb(file)
+    try:
+        with warnings.catch_warnings():  # torch warns of pickle protocols that it then reads or refuses
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        code = _code_in(file, str(error))
+        if code:
+            raise WeightsError(
+                f"`{file}` is refused: it asks to import `{code}`, and a checkpoint must hold tensors, not code. Nothing in it "
+                f"was run. If you trust its author, save its state dict alone as safetensors on a machine where that is safe."
+            ) from error
+        raise WeightsError(
+            f"`{file}` is not a checkpoint that torch can read. Expected one of {', '.join(SUFFIXES)}."
+        ) from error
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        OSError,
+    ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"`{file}` is damaged or not a checkpoint: {reason[:200]}") from error
+
+
+def _refuse_bomb(file: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > file.stat().st_size + 2**20:  # torch stores without compression
+        raise WeightsError(f"`{file}` is refused: it unpacks to {unpacked:,} bytes from {file.stat().st_size:,}.")
+
+
+def _code_in(file: Path, message: str) -> str | None:
+    """The first name that the pickle in `file` would import and that torch refuses; read, not run."""
+    named = re.search(r"(?:Unsupported global: GLOBAL|unsupported GLOBAL) (\S+)", message)
+    if named:
+        return named.group(1)
+    try:
+        strings: list[str] = []
+        for opcode, argument, _position in pickletools.genops(_pickle_bytes(file)):
+            if opcode.name in ("GLOBAL", "INST"):
+                strings = str(argument).split(" ", 1)
+            elif isinstance(argument, str):
+                strings = [*strings[-1:], argument]
+            if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") and strings[0].split(".")[0] not in (
+                "torch",
+                "collections",
+            ):
+                return ".".join(strings)
+    except ValueError:  # the end of what is a pickle
+        return None
+    return None
+
+
+def _pickle_bytes(file: Path) -> bytes:
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            name = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+            return archive.read(name) if name else b""
+    with file.open("rb") as stream:
+        return stream.read(2**24)
+
+
+def _unwrap(content: Any, file: Path, notes: list[str]) -> dict[str, Tensor]:
+    """The state dict inside what other programs store around it, without the prefix they give its names."""
+    lightning = isinstance(content, dict) and "pytorch-lightning_version" in content
+    while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
+        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
+        found = (
+            f"the keys {_listed([str(key) for key in content])}"
+            if isinstance(content, dict)
+            else f"a {type(content).__name__}"
+        )
+        raise WeightsError(f"`{file}` holds no state dict: found {found}.")
+    state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if len(state) < len(content):
+        notes.append(f"{len(content) - len(state)} entries that are not tensors: left aside")
+    if lightning:
+        ours = {key.removeprefix("net."): value for key, value in state.items() if key.startswith("net.")}
+        if ours and len(ours) < len(state):
+            notes.append(f"{len(state) - len(ours)} tensors outside `net`: left aside")
+        state = ours or state
+    for prefix in ("module.", "_orig_mod."):
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return _plain(state, file)
+
+
+def _plain(state: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Dense tensors that are really there: a stride of zero could claim any size."""
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise WeightsError(f"`{file}`: `{name}` is not a dense tensor; sparse and quantised weights are not read.")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise WeightsError(
+                f"`{file}`: `{name}` claims shape {tuple(tensor.shape)} without the data for it; refused."
+            )
+    return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"`{file}` is not JSON: {error}.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _preprocessing(folder: Path, config: dict[str, Any]) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Mean and deviation as transformers (preprocessor_config.json) or timm (config.json) state them."""
+    stated = _json(folder / "preprocessor_config.json")
+    if stated.get("do_normalize", True) and "image_mean" in stated and "image_std" in stated:
+        return tuple(stated["image_mean"]), tuple(stated["image_std"])
+    timm = config.get("pretrained_cfg", {})
+    if isinstance(timm, dict) and "mean" in timm and "std" in timm:
+        return tuple(timm["mean"]), tuple(timm["std"])
+    return None, None

@@ -1,0 +1,226 @@
+"""Names of public checkpoints -> files on this machine, fetched if need be.
+
+Three kinds of name: `google/vit-base-patch16-224` (the Hugging Face hub), `IMAGENET1K_V1` or `resnet34.IMAGENET1K_V1`
+(torchvision) and what `public.yaml` lists with an address of its own. Each is kept where its owner's library keeps it, so
+what another program has fetched is found. With TFCLI_OFFLINE=1 nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import yaml
+
+from tfcli.errors import WeightsError, nearest
+from tfcli.weights.fetch import Unreachable, download, offline, within
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt", ".tar", ".npz")
+HUB_FILES = ("config.json", "preprocessor_config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+TORCHVISION_NAME = re.compile(r"(?:(?P<model>[a-z][a-z0-9_]*)\.)?(?P<weights>DEFAULT|IMAGENET1K_\w+)")
+HALF = (0.5, 0.5, 0.5)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a checkpoint lies, and the normalisation that its owner states for its images."""
+
+    path: Path
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Public:
+    """A public checkpoint: a row of `public.yaml`.
+
+    Attributes:
+        name: what `model.weights=` takes.
+        model: the model configuration it is for.
+        bytes: size of the weights file.
+        licence: as its owner states it.
+        figure: published accuracy, with the data set.
+        url: its address, for those not on the hub; their images are normalised with ImageNet's statistics.
+    """
+
+    name: str
+    model: str
+    bytes: int
+    licence: str
+    figure: str = ""
+    url: str = ""
+
+
+def public() -> list[Public]:
+    """The checkpoints we know by name; any other name of the hub or of torchvision works as well."""
+    rows = yaml.safe_load(Path(__file__).with_name("public.yaml").read_text(encoding="utf-8"))
+    return [Public(**row) for row in rows]
+
+
+def find(weights: str, *, torchvision_name: str | None = None) -> Place:
+    """The file or folder that `weights` means, fetched if it is a public name that is not here yet.
+
+    Args:
+        weights: a path, an address, or a public name.
+        torchvision_name: what torchvision calls the model, for names such as `IMAGENET1K_V1`.
+
+    Raises:
+        WeightsError: there is no such name, or it is not here and cannot be fetched.
+    """
+    path = Path(weights).expanduser()
+    if path.exists():
+        return Place(path)
+    if weights.startswith(("https://", "http://")):
+        return Place(_file(weights, name=weights, about=""))
+    match = TORCHVISION_NAME.fullmatch(_plain_enum(weights))
+    if match:
+        return _torchvision(match["model"] or torchvision_name, match["weights"], asked=weights)
+    known = next((row for row in public() if row.name == weights), None)
+    if known and known.url:
+        file = _file(known.url, name=weights, about=f"licence {known.licence}")
+        return Place(file, IMAGENET_MEAN, IMAGENET_STD)
+    written_as_path = weights.startswith((".", "/", "~")) or weights.count("/") > 1 or path.suffix in SUFFIXES
+    if HUB_NAME.fullmatch(weights) and not written_as_path and not path.parent.is_dir():
+        return Place(_hub(weights))
+    if "/" in weights or written_as_path:
+        return Place(path)  # opening it says what is there instead
+    names = [row.name for row in public()] + [entry.name for entry in Path().iterdir()]
+    raise WeightsError(
+        f"`{weights}` is neither a file here nor a public name.{nearest(weights, names)} Names are owner/name on the Hugging "
+        f"Face hub, IMAGENET1K_V1 or DEFAULT of torchvision, or listed by `tfcli weights status`."
+    )
+
+
+def here(name: str) -> Path | None:
+    """Where a public checkpoint lies on this machine, without asking the network; None if it is not here."""
+    known = next((row for row in public() if row.name == name), None)
+    if known and known.url:
+        file = folder() / Path(urlparse(known.url).path).name
+        return file if file.is_file() else None
+    return _cached(name) if HUB_NAME.fullmatch(name) else None
+
+
+def folder() -> Path:
+    """Where torch keeps the files it fetches: `$TORCH_HOME/hub/checkpoints`."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("TORCH_HOME") or Path(cache) / "torch").expanduser() / "hub" / "checkpoints"
+
+
+def _file(url: str, *, name: str, about: str) -> Path:
+    target = folder() / Path(urlparse(url).path).name
+    if target.is_file():
+        return target
+    host = (urlparse(url).hostname or "").removeprefix("download.")
+    try:
+        if offline():
+            raise Unreachable("TFCLI_OFFLINE=1 forbids the network")
+        return download(url, target, about=about)
+    except Unreachable as error:
+        raise WeightsError(
+            f"`{name}` is not on this machine and could not be fetched ({error}). It is the file {target.name} of {host}; looked for "
+            f"`{target}`. By hand: fetch {url} on another machine, copy it here, and say `model.weights=PATH` with its path."
+        ) from error
+
+
+def _plain_enum(weights: str) -> str:
+    """`ResNet34_Weights.IMAGENET1K_V1`, as torchvision writes it -> `resnet34.IMAGENET1K_V1`."""
+    long = re.fullmatch(r"(\w+)_Weights\.(\w+)", weights)
+    return f"{long[1].lower()}.{long[2]}" if long else weights
+
+
+def _torchvision(model: str | None, weights: str, *, asked: str) -> Place:
+    if model is None:
+        raise WeightsError(
+            f"`{asked}` is a name of torchvision, which has no weights for a model of this family and size."
+        )
+    from torchvision.models import get_model_weights, list_models
+
+    names = {name.replace("_", ""): name for name in list_models()}
+    full = names.get(model.replace("_", ""))  # ViT_B_16_Weights and ResNet34_Weights are written without a rule
+    if full is None:
+        raise WeightsError(f"torchvision has no model `{model}`.{nearest(model, names.values())}")
+    choices = {choice.name: choice for choice in get_model_weights(full)}
+    entry = get_model_weights(full).DEFAULT if weights == "DEFAULT" else choices.get(weights)
+    if entry is None:
+        raise WeightsError(
+            f"torchvision has no `{weights}` for {full}, but {', '.join(choices)}.{nearest(weights, choices)}"
+        )
+    licence = entry.meta.get("license") or "BSD-3-Clause, torchvision's own"
+    path = _file(entry.url, name=f"{full}.{entry.name}", about=f"licence {licence}")
+    if full in ("googlenet", "inception_v3"):  # torchvision rescales to this inside these two
+        return Place(path, HALF, HALF)
+    preset = entry.transforms()
+    return Place(path, tuple(preset.mean), tuple(preset.std))
+
+
+def _cached(name: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = Path(snapshot_download(name, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return found if any(entry.suffix in (".safetensors", ".bin") for entry in found.iterdir()) else None
+
+
+def _hub(name: str) -> Path:
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError
+
+    cached = _cached(name)
+    if cached:
+        return cached
+    owner = name.partition("/")[0]
+    page = f"{constants.ENDPOINT}/{name}"
+    looked = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    try:
+        if offline():
+            raise Unreachable("TFCLI_OFFLINE=1 forbids the network")
+        refusals = (RepositoryNotFoundError, HfHubHTTPError, HTTPError)
+        info = within(lambda: HfApi().model_info(name, files_metadata=True, timeout=3), errors=refusals)
+    except Unreachable as error:
+        if isinstance(error.__cause__, RepositoryNotFoundError):
+            raise WeightsError(
+                f"the Hugging Face hub has no `{name}`, or it is private.{nearest(name, _names())}"
+            ) from error
+        raise WeightsError(
+            f"`{name}` is not on this machine and could not be fetched ({error}). It belongs to {owner} on the Hugging Face hub; "
+            f"looked in `{looked}`. By hand: on another machine, fetch config.json, preprocessor_config.json and "
+            f"model.safetensors from {page}/tree/main into one folder, copy it here, and say `model.weights=FOLDER`."
+        ) from error
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    wanted = [*HUB_FILES, *_weights_files(sizes, name)]
+    licence = (info.card_data or {}).get("license") or "not stated"
+    total = sum(sizes.get(file, 0) for file in wanted)
+    print(
+        f"fetching {name} ({total / 2**20:.1f} MiB, licence {licence}) from the Hugging Face hub to {looked}",
+        file=sys.stderr,
+    )
+    try:
+        return Path(snapshot_download(name, revision=info.sha, allow_patterns=wanted))
+    except (HTTPError, OSError) as error:
+        raise WeightsError(
+            f"`{name}` could not be fetched from {page}: {(str(error).splitlines() or ['no reason given'])[0]}"
+        ) from error
+
+
+def _weights_files(sizes: dict[str, Any], name: str) -> list[str]:
+    for suffix, stem in ((".safetensors", "model"), (".bin", "pytorch_model")):
+        files = [file for file in sizes if re.fullmatch(rf"{stem}(-\d+-of-\d+)?\{suffix}", file)]
+        if files:
+            return files
+    raise WeightsError(
+        f"`{name}` has neither model.safetensors nor pytorch_model.bin on the hub: it is not a checkpoint of PyTorch."
+    )
+
+
+def _names() -> list[str]:
+    return [row.name for row in public()]

@@ -1,0 +1,145 @@
+"""`model.weights=NAME|PATH`: find a checkpoint, translate its names, fit head and positions, load the rest to the letter."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tfcli.errors import WeightsError
+from tfcli.weights.files import open_checkpoint
+from tfcli.weights.hub import find
+
+State = dict[str, Tensor]
+
+
+@dataclass
+class LoadReport:
+    """What loading did.
+
+    Attributes:
+        source: the name or path that was asked for.
+        path: the file that was read.
+        notes: lines for the log, such as `head 1000 -> 37 classes: new`.
+        new_head: the head is not the checkpoint's, so nothing can be predicted before training.
+        mean: channel means the checkpoint's images were normalised with, where it says so; else None.
+        std: likewise.
+        settings: arguments of the model that the checkpoint implies (`norm_eps`). They are already set on the net; keep them
+            in the run's config, or the net will be built otherwise the next time.
+    """
+
+    source: str
+    path: str
+    notes: list[str] = field(default_factory=list)
+    new_head: bool = False
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def load_weights(net: nn.Module, weights: str, *, num_classes: int | None = None) -> LoadReport:
+    """Put the tensors of a checkpoint into `net`.
+
+    The converter is `tfcli.weights.<stem>` for a model of `tfcli.models.<stem>`; without one the names must be the net's.
+    The head stays as built when the checkpoint has none or one of another number of classes, and positions are resampled for
+    another grid, both noted. Anything else that is missing, left over or of another shape is an error. Half-precision values
+    become float32 exactly.
+
+    Args:
+        net: a built model; `net.head` is its head.
+        weights: a file, a folder, an address (https://...), or the name of a public checkpoint.
+        num_classes: K of the data, checked against the head; None: not checked.
+
+    Raises:
+        WeightsError: the checkpoint cannot be found or opened, or is for another architecture.
+    """
+    head = next((name for name, module in net.named_modules() if module is getattr(net, "head", None) and name), "")
+    if num_classes is not None and head and len(net.get_submodule(head).weight) != num_classes:
+        raise WeightsError(
+            f"the model's head has {len(net.get_submodule(head).weight)} classes, the data {num_classes}."
+        )
+    converter = _converter(net)
+    place = find(
+        weights, torchvision_name=converter.torchvision_name(net) if hasattr(converter, "torchvision_name") else None
+    )
+    checkpoint = open_checkpoint(place.path)
+    report = LoadReport(weights, str(checkpoint.path), list(checkpoint.notes))
+    report.mean, report.std = place.mean or checkpoint.mean, place.std or checkpoint.std
+    state = checkpoint.state
+    if converter:
+        state, notes, report.settings = converter.convert(state, net, config=checkpoint.config)
+        report.notes += notes
+    if head:
+        state = _fit_head(state, net, head, report)
+    wanted = net.state_dict()
+    state = _count_batches(state, wanted)
+    hint = converter.describe(state) if hasattr(converter, "describe") else ""
+    _compare(state, wanted, str(checkpoint.path), hint)
+    _copy(state, net, wanted)
+    return report
+
+
+def _converter(net: nn.Module) -> ModuleType | None:
+    """`tfcli.models.vit` -> `tfcli.weights.vit`, where there is one."""
+    stem = type(net).__module__.rpartition(".")
+    name = f"tfcli.weights.{stem[2]}"
+    return import_module(name) if stem[0] == "tfcli.models" and find_spec(name) else None
+
+
+def _fit_head(state: State, net: nn.Module, head: str, report: LoadReport) -> State:
+    ours = net.get_submodule(head).weight
+    theirs = state.get(f"{head}.weight")
+    rest = {name: tensor for name, tensor in state.items() if not name.startswith(f"{head}.")}
+    if theirs is None:
+        report.new_head = True
+        report.notes.append(f"head of {len(ours)} classes: new, since the checkpoint has none")
+        return rest | {f"{head}.{name}": tensor for name, tensor in net.get_submodule(head).state_dict().items()}
+    if theirs.ndim == ours.ndim and theirs.shape[1:] == ours.shape[1:] and len(theirs) != len(ours):
+        report.new_head = True
+        report.notes.append(f"head {len(theirs)} -> {len(ours)} classes: new")
+        return rest | {f"{head}.{name}": tensor for name, tensor in net.get_submodule(head).state_dict().items()}
+    return state
+
+
+def _count_batches(state: State, wanted: State) -> State:
+    """Files older than batch norm's counters lack them; they only matter for a cumulative mean, which nothing here uses."""
+    missing = [name for name in wanted if name.endswith(".num_batches_tracked") and name not in state]
+    return state | {name: torch.zeros_like(wanted[name]) for name in missing}
+
+
+def _compare(state: State, wanted: State, path: str, hint: str) -> None:
+    names = [*wanted, *(name for name in state if name not in wanted)]
+    rows = [(name, _shape(wanted.get(name)), _shape(state.get(name))) for name in names]
+    different = [row for row in rows if row[1] != row[2]]
+    if not different:
+        return
+    shown = [("name", "model", "file"), *different[:5]]
+    widths = [max(len(row[column]) for row in shown) for column in range(3)]
+    lines = [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown
+    ]
+    more = f"\n  and {len(different) - 5} more" if len(different) > 5 else ""
+    raise WeightsError(
+        f"`{path}` is not for this model: {len(different)} of {len(names)} tensors differ.{hint}\n"
+        + "\n".join(lines)
+        + more
+    )
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "-" if tensor is None else str(tuple(tensor.shape))
+
+
+def _copy(state: State, net: nn.Module, wanted: State) -> None:
+    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
+    if bad:
+        raise WeightsError(f"the checkpoint has NaN or infinite values in {len(bad)} tensors, the first in `{bad[0]}`.")
+    ready = OrderedDict((name, state[name].to(wanted[name].dtype)) for name in wanted)
+    ready._metadata = wanted._metadata  # by now the names are the current ones, whatever version wrote the file
+    net.load_state_dict(ready, strict=True)

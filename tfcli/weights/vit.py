@@ -1,0 +1,194 @@
+"""ViT checkpoints of transformers, timm and torchvision, under our names.
+
+The format is told by the names. Transformers' files carry the names of its 4.x modules, also when 5.x writes them
+(`encoder.layer.0.attention.attention.query`); those of 5.x in memory (`layers.0.attention.q_proj`) are taken as well.
+The layer norms' epsilon is not in the weights: it comes from `config.json` or, for timm and torchvision, is 1e-6.
+"""
+
+from __future__ import annotations
+
+import re
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tfcli.errors import WeightsError
+from tfcli.weights.positions import resize_positions
+
+State = dict[str, Tensor]
+
+TABLE = "stack.positions.0.table"
+Renames = list[tuple[str, str]]
+
+TRANSFORMERS: Renames = [
+    (r"(?:vit\.)?embeddings\.cls_token", "cls_token"),
+    (r"(?:vit\.)?embeddings\.position_embeddings", TABLE),
+    (r"(?:vit\.)?embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"(?:vit\.)?(?:encoder\.layer|layers)\.(\d+)\.layernorm_before\.", r"stack.blocks.\1.norm1."),
+    (r"(?:vit\.)?(?:encoder\.layer|layers)\.(\d+)\.layernorm_after\.", r"stack.blocks.\1.norm2."),
+    (r"(?:vit\.)?encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.", r"stack.blocks.\1.attention.\2."),
+    (r"(?:vit\.)?layers\.(\d+)\.attention\.q_proj\.", r"stack.blocks.\1.attention.query."),
+    (r"(?:vit\.)?layers\.(\d+)\.attention\.k_proj\.", r"stack.blocks.\1.attention.key."),
+    (r"(?:vit\.)?layers\.(\d+)\.attention\.v_proj\.", r"stack.blocks.\1.attention.value."),
+    (r"(?:vit\.)?encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"stack.blocks.\1.attention.out."),
+    (r"(?:vit\.)?layers\.(\d+)\.attention\.o_proj\.", r"stack.blocks.\1.attention.out."),
+    (r"(?:vit\.)?encoder\.layer\.(\d+)\.intermediate\.dense\.", r"stack.blocks.\1.mlp.fc1."),
+    (r"(?:vit\.)?encoder\.layer\.(\d+)\.output\.dense\.", r"stack.blocks.\1.mlp.fc2."),
+    (r"(?:vit\.)?layers\.(\d+)\.mlp\.", r"stack.blocks.\1.mlp."),
+    (r"(?:vit\.)?layernorm\.", "stack.norm."),
+    (r"classifier\.", "head."),
+]
+TIMM: Renames = [
+    (r"pos_embed", TABLE),
+    (r"blocks\.(\d+)\.attn\.qkv\.", r"stack.blocks.\1.attention.qkv."),
+    (r"blocks\.(\d+)\.attn\.proj\.", r"stack.blocks.\1.attention.out."),
+    (r"blocks\.", "stack.blocks."),
+    (r"norm\.", "stack.norm."),
+    (r"fc_norm\.", "head_norm."),
+]
+TORCHVISION: Renames = [
+    (r"class_token", "cls_token"),
+    (r"conv_proj\.", "patch_embed.proj."),
+    (r"encoder\.pos_embedding", TABLE),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.ln_(\d)\.", r"stack.blocks.\1.norm\2."),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.in_proj_", r"stack.blocks.\1.attention.qkv."),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.out_proj\.", r"stack.blocks.\1.attention.out."),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:0|linear_1)\.", r"stack.blocks.\1.mlp.fc1."),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:3|linear_2)\.", r"stack.blocks.\1.mlp.fc2."),
+    (r"encoder\.ln\.", "stack.norm."),
+    (r"heads\.head\.", "head."),
+]
+LEFT_OUT = {
+    "pooler": r"(?:vit\.)?pooler\.",
+    "mask token": r"(?:vit\.)?embeddings\.mask_token",
+    "pre_logits layer": r"(?:heads\.)?pre_logits\.",
+}
+SIZES = {(192, 12): "ti", (384, 12): "s", (768, 12): "b", (1024, 24): "l", (1280, 32): "h"}
+"""Width and depth -> the letter in our size files' names."""
+
+
+def detect(state: State) -> tuple[str, Renames] | None:
+    """Whose names these are, and their translation; None for our own names or another family's."""
+    names = list(state)
+    if any("embeddings.patch_embeddings.projection." in name for name in names):
+        return "transformers", TRANSFORMERS
+    if any(name.startswith("encoder.layers.encoder_layer_") for name in names):
+        return "torchvision", TORCHVISION
+    if any(re.match(r"blocks\.\d+\.attn\.qkv\.", name) for name in names):
+        return "timm", TIMM
+    return None
+
+
+def convert(
+    state: State, net: nn.Module, *, config: dict[str, Any] | None = None
+) -> tuple[State, list[str], dict[str, Any]]:
+    """Rename, fuse query, key and value, resize the positions for `net`, set its norms' epsilon to the checkpoint's.
+
+    Args:
+        state: tensors by the names in the file.
+        net: a `tfcli.models.vit.ViT`.
+        config: the `config.json` beside the file, if any.
+
+    Returns:
+        Tensors by our names, lines for the log, and settings of `net` that the weights imply (`norm_eps`).
+
+    Raises:
+        WeightsError: the position table is not that of a square grid.
+    """
+    notes: list[str] = []
+    settings: dict[str, Any] = {}
+    config = config or {}
+    found = detect(state)
+    if found:
+        source, renames = found
+        state = _leave_out(state, notes)
+        state = _fuse({_rename(name, renames): tensor for name, tensor in state.items()})
+        settings["norm_eps"] = _set_eps(
+            net, float(config.get("layer_norm_eps", 1e-6)) if source == "transformers" else 1e-6, notes
+        )
+    else:
+        state = dict(state)
+    if TABLE in state:
+        state[TABLE] = _table(state[TABLE], net, notes)
+        if not any(name == TABLE for name, _ in net.named_parameters()):
+            del state[TABLE]
+            notes.append("learned positions: left out, since this model has other positions (`pos=`)")
+    return state, notes, settings
+
+
+def torchvision_name(net: nn.Module) -> str | None:
+    """What torchvision calls a ViT of this size, if it has one."""
+    letter = SIZES.get((net.patch_embed.proj.out_channels, len(net.stack.blocks)))
+    name = f"vit_{letter}_{net.patch_embed.proj.kernel_size[0]}"
+    return name if name in ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14") else None
+
+
+def describe(state: State) -> str:
+    """For an error's text: the model that weights under our names are for, or nothing if they are no ViT's."""
+    patches = state.get("patch_embed.proj.weight")
+    if patches is None or patches.ndim != 4:
+        return ""
+    depth = len({name.split(".")[2] for name in state if name.startswith("stack.blocks.")})
+    letter = SIZES.get((patches.shape[0], depth))
+    size = f"width {patches.shape[0]}, depth {depth}, patch {patches.shape[-1]}"
+    pool = ", pool=mean" if "cls_token" not in state else ""
+    return f" The file is a ViT of {size}{pool}" + (
+        f": try `model=vit_{letter}{patches.shape[-1]}`." if letter else "."
+    )
+
+
+def _rename(name: str, renames: Renames) -> str:
+    for pattern, ours in renames:
+        match = re.match(pattern, name)
+        if match:
+            return match.expand(ours) + name[match.end() :]
+    return name
+
+
+def _leave_out(state: State, notes: list[str]) -> State:
+    for what, pattern in LEFT_OUT.items():
+        kept = {name: tensor for name, tensor in state.items() if not re.match(pattern, name)}
+        if len(kept) < len(state):
+            notes.append(f"{what}: left out")
+            if what.startswith("pre_logits"):  # the head was trained on its output
+                kept = {name: tensor for name, tensor in kept.items() if not re.match(r"head\.|heads\.head\.", name)}
+                notes.append("head: left out with the layer it read")
+        state = kept
+    return state
+
+
+def _fuse(state: State) -> State:
+    """`query`, `key`, `value` -> `qkv`, stacked on rows in that order."""
+    fused = {name: tensor for name, tensor in state.items() if not re.search(r"\.attention\.(query|key|value)\.", name)}
+    for name in state:
+        if ".attention.query." not in name:
+            continue
+        parts = [state.get(name.replace(".query.", f".{part}.")) for part in ("query", "key", "value")]
+        if any(part is None or part.shape != parts[0].shape for part in parts):
+            raise WeightsError(f"`{name}` has no key and value of its shape beside it.")
+        fused[name.replace(".query.", ".qkv.")] = torch.cat(parts)
+    return fused
+
+
+def _table(table: Tensor, net: nn.Module, notes: list[str]) -> Tensor:
+    special = int(net.places.special.sum())
+    table = table.reshape(-1, table.shape[-1])
+    if special and isqrt(len(table)) ** 2 == len(table):  # timm's no_embed_class: the class token has no position
+        table = torch.cat([table.new_zeros(special, table.shape[1]), table])
+    if special == 0 and isqrt(len(table)) ** 2 != len(table):
+        return table  # a class token's entry: refused with the shapes
+    table, note = resize_positions(table, net.patch_embed.grid, special=special)
+    notes.extend([note] if note else [])
+    return table
+
+
+def _set_eps(net: nn.Module, eps: float, notes: list[str]) -> float:
+    norms = [module for module in net.modules() if isinstance(module, nn.LayerNorm)]
+    before = {norm.eps for norm in norms}
+    if before != {eps}:
+        notes.append(f"norm_eps {', '.join(f'{value:g}' for value in sorted(before))} -> {eps:g}: as the checkpoint's")
+    for norm in norms:
+        norm.eps = eps
+    return eps
