@@ -43,7 +43,7 @@ class Shell:
             time.sleep(0.8)
         self._send("\x14")
         printed = self._until(">", after="LINE<")
-        self._send("\x03")
+        self._send("\x05\x15")  # to the end, then kill the line
         time.sleep(0.1)
         return re.findall(r"LINE<([^>]*)>", printed)[-1], printed
 
@@ -57,7 +57,7 @@ class Shell:
 
     def _until(self, end: str, *, after: str = "") -> str:
         text, stop = "", time.monotonic() + 20
-        while end not in text.rpartition(after)[2] or after not in text:
+        while after not in text or end not in (text[text.rfind(after) + len(after) :] if after else text):
             if time.monotonic() > stop:
                 raise TimeoutError(f"the shell did not say {end!r}: {text[-500:]!r}")
             if select.select([self.master], [], [], 0.5)[0]:

@@ -60,9 +60,9 @@ def test_cifar_form_has_the_papers_size(depth: int, millions: float) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("depth", "file", "least"), [(20, "resnet20-12fca82f.th", 0.905), pytest.param(56, "resnet56-4bfd9763.th", 0.925, marks=pytest.mark.slow)]
+    ("depth", "file", "seen"), [(20, "resnet20-12fca82f.th", 0.917), (56, "resnet56-4bfd9763.th", 0.934)]
 )
-def test_published_cifar_weights_score_on_real_images(depth: int, file: str, least: float) -> None:
+def test_published_cifar_weights_score_on_real_images(depth: int, file: str, seen: float) -> None:
     weights, batch = DATA / "weights" / "cifar10_resnet" / file, DATA / "cifar10" / "cifar-10-batches-py" / "test_batch"
     if not (weights.exists() and batch.exists()):
         pytest.skip(f"the published weights or the real images are not here: {DATA}")
@@ -74,5 +74,4 @@ def test_published_cifar_weights_score_on_real_images(depth: int, file: str, lea
     assert not report.new_head
     logits = net((image - mean.view(3, 1, 1)) / std.view(3, 1, 1))
     accuracy = (logits.argmax(1) == torch.tensor(content["labels"])).float().mean().item()
-    assert accuracy >= least, accuracy
-    print(f"resnet{depth}: {accuracy:.4f} on {len(image)} images")
+    assert accuracy == pytest.approx(seen, abs=0.002)

@@ -6,9 +6,14 @@ from typing import Any
 
 import typer
 
+from tfcli.errors import DataError
+
 data = typer.Typer(help="Status, download and preview of data sets.", no_args_is_help=True)
 
 Json = typer.Option(False, "--json", help="Print one JSON document.")
+Name = typer.Argument(..., metavar="NAME", help="A set, as in `tfcli ls data`.")
+Names = typer.Argument(None, metavar="[NAME]... [KEY=VALUE]...", help="Sets; all of them by default.")
+Check = typer.Option(False, "--check", help="Read the sets that are here: counts, equal images in train and test.")
 Settings = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings, for instance data.root=FOLDER.")
 
 
@@ -38,24 +43,18 @@ def _source(config: Any, **changes: Any) -> tuple[Any, Any]:
 
 
 @data.command()
-def status(
-    names: list[str] = typer.Argument(None, metavar="[NAME]... [KEY=VALUE]...", help="Sets; all of them by default."),
-    check: bool = typer.Option(
-        False, "--check", help="Read the sets that are here: counts, equal images in train and test."
-    ),
-    json: bool = Json,
-) -> None:
+def status(names: list[str] = Names, check: bool = Check, json: bool = Json) -> None:
     """What is here, where, how large it is and under which licence."""
     from tfcli.cli.console import say, table
     from tfcli.engine.compose import options
 
     settings = [word for word in names or [] if "=" in word]
-    chosen = [word for word in names or [] if "=" not in word] or list(options("data"))
-    rows, notes = [], []
+    chosen = [word for word in names or [] if "=" not in word] or [name for name in options("data") if name != "folder"]
+    rows, notes = [], [] if check else ["Counts are the official ones; --check reads what is here."]
     for name in chosen:
         config = _composed(name, settings)
         source, request = _source(config, download=False)
-        where = None if name == "folder" and not config.root else source.locate(request)
+        where = source.locate(request)
         row = {"set": name, "here": "yes" if where else "no", "where": str(where or request.root / name)}
         row |= {split: (config.counts or {}).get(split) for split in ("train", "val", "test")}
         row |= {
@@ -75,7 +74,11 @@ def status(
 def _checked(source: Any, request: Any, notes: list[str]) -> dict[str, Any]:
     from tfcli.data.inspect import inspect
 
-    found = inspect(source.load(request))
+    try:
+        found = inspect(source.load(request))
+    except DataError as error:
+        notes.append(str(error))
+        return {"here": "unusable", "error": str(error)}
     notes.extend(f"{request.name}: equal images: {a} (train) and {b} (test)" for a, b in found.duplicates[:5])
     notes.extend(f"{request.name}: cannot be read: {path}" for path in found.unreadable[:5])
     facts = {"duplicates": len(found.duplicates), "unreadable": len(found.unreadable)}
@@ -89,7 +92,7 @@ def _size(count: int | None) -> str:
 
 
 @data.command()
-def get(name: str = typer.Argument(..., metavar="NAME"), settings: list[str] = Settings, json: bool = Json) -> None:
+def get(name: str = Name, settings: list[str] = Settings, json: bool = Json) -> None:
     """Fetch a set ahead of a run."""
     from tfcli.cli.console import emit_json, out
 
@@ -107,7 +110,7 @@ def get(name: str = typer.Argument(..., metavar="NAME"), settings: list[str] = S
 
 @data.command()
 def preview(
-    name: str = typer.Argument(..., metavar="NAME"),
+    name: str = Name,
     settings: list[str] = Settings,
     out_path: str = typer.Option(None, "--out", metavar="FILE", help="outputs/preview-NAME.png by default."),
     split: str = typer.Option("train", "--split", metavar="train|val|test"),

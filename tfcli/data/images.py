@@ -328,7 +328,7 @@ class ImageData(pl.LightningDataModule):
         return self._eval_loader("test") if self.counts["test"] else []
 
     def files_dataloader(self, paths: Sequence[str | Path]) -> DataLoader:
-        """Evaluation batches of the user's own files, in order, already normalised; labels are -1. Needs no `prepare`."""
+        """Evaluation batches of a user's files, in order, already normalised; labels are -1. Needs no `prepare`."""
         files = [Path(p) for p in paths]
         ranks = self._place()
         store = Store.of_files(files, side=self.decode_size)
@@ -343,11 +343,6 @@ class ImageData(pl.LightningDataModule):
         )
         sampler = EvalBatches(len(files), batch_size=self.eval_batch_size, rank=ranks.rank, world=ranks.world)
         return self._loader(data, sampler, partial(normalised, mean=self.mean, std=self.std))
-
-    def blank(self, size: int) -> dict[str, Tensor]:
-        """A training batch of noise in the right shapes, as a task gets it: for measuring speed."""
-        image = torch.randn(size, 3, self.image_size, self.image_size)
-        return {"image": image, "label": torch.arange(size) % self.num_classes, "index": torch.arange(size)}
 
     # ---- on the device
 
@@ -364,7 +359,7 @@ class ImageData(pl.LightningDataModule):
         return batch
 
     def blank(self, size: int) -> dict[str, Tensor]:
-        """A training batch of noise in the right shapes, as a task gets it: for measuring. Draws from no global stream."""
+        """A training batch of noise in the right shapes, as a task gets it: for measuring. Leaves the RNG alone."""
         source = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (size, 3, self.image_size, self.image_size), generator=source, dtype=torch.uint8)
         label = torch.randint(0, max(1, self.num_classes), (size,), generator=source)

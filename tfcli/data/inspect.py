@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,7 +46,7 @@ def inspect(loaded: Loaded) -> Findings:
     return findings
 
 
-def _digests(items: Items):
+def _digests(items: Items) -> Iterator[tuple[str, bytes | None]]:
     if items.files is not None:
         for path in items.files:
             try:

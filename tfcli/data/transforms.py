@@ -53,12 +53,14 @@ class Augment:
 
 def to_tensor(image: np.ndarray) -> Tensor:
     """(Y, X, 3) array to a (3, Y, X) view; channels last in memory, which torchvision resizes fastest."""
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    image = np.ascontiguousarray(image)
+    return torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1)
 
 
 def one_batch(images: np.ndarray) -> Tensor:
     """(B, Y, X, 3) array to a contiguous (B, 3, Y, X) tensor."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).contiguous()
+    images = np.ascontiguousarray(images)
+    return torch.from_numpy(images if images.flags.writeable else images.copy()).permute(0, 3, 1, 2).contiguous()
 
 
 def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

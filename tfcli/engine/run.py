@@ -383,20 +383,16 @@ def baselines(record: Record, parts: Parts) -> None:
 
 def figures(parts: Parts, folder: Path) -> list[Path]:
     """Curves, confusion matrix and the table of classes, as PNG and CSV."""
-    try:
-        from tfcli.viz.confusion import confusion
-        from tfcli.viz.curves import curves
-    except ModuleNotFoundError:
-        return []
+    from tfcli.viz.confusion import confusion
+    from tfcli.viz.curves import curves
 
     (folder / "figures").mkdir(exist_ok=True)
-    rows = [row for row in read_metrics(folder / "metrics.csv")]
     made = [folder / "figures" / "curves.png"]
-    curves(rows, made[0])
+    curves(read_metrics(folder / "metrics.csv"), made[0], monitor=parts.config.trainer.monitor, title=parts.name)
     if parts.task.confusion is not None:
         counts = parts.task.confusion.numpy()
         made.append(folder / "figures" / "confusion.png")
-        confusion(counts, parts.data.classes, made[1])
+        confusion(counts.tolist(), made[1], names=parts.data.classes, title=f"{parts.name}, test")
         with open(folder / "per_class.csv", "w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
             table.writerow(["class", "test_images", "right", "accuracy"])

@@ -59,6 +59,9 @@ def within(
 
 
 def _reason(error: Exception) -> str:
+    code = getattr(error, "code", None)
+    if code is not None:
+        return f"HTTP {code}"
     text = str(getattr(error, "reason", error)) or type(error).__name__
     return text.splitlines()[0][:200]
 

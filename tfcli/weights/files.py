@@ -7,6 +7,7 @@ asks for anything else is refused, and nothing turns that off.
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import pickletools
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -37,7 +39,7 @@ class Checkpoint:
     Attributes:
         path: the file that holds the tensors, or the folder of a sharded one.
         state: tensors as stored, by the names in the file without a wrapper's prefix.
-        config: the `config.json` beside it, or {}.
+        config: the `config.json` beside it; of one of our runs `{"run": ...}` with the run's config; or {}.
         mean: channel means that its images were normalised with, where a file beside it says so.
         std: likewise.
         notes: what was left aside while reading.
@@ -67,7 +69,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     file = _in_folder(path) if path.is_dir() else path
     notes: list[str] = []
     state = _read_shards(file) if file.name.endswith(".index.json") else _read(file, notes)
-    config = _json(file.parent / "config.json")
+    config = _json(file.parent / "config.json") or _run_config(file)
     mean, std = _preprocessing(file.parent, config)
     return Checkpoint(file, state, config, mean, std, notes)
 
@@ -189,21 +191,20 @@ def _code_in(file: Path, message: str) -> str | None:
     named = re.search(r"(?:Unsupported global: GLOBAL|unsupported GLOBAL) (\S+)", message)
     if named:
         return named.group(1)
+    stream = io.BytesIO(_pickle_bytes(file))
+    strings: list[str] = []
     try:
-        strings: list[str] = []
-        for opcode, argument, _position in pickletools.genops(_pickle_bytes(file)):
-            if opcode.name in ("GLOBAL", "INST"):
-                strings = str(argument).split(" ", 1)
-            elif isinstance(argument, str):
-                strings = [*strings[-1:], argument]
-            if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") and strings[0].split(".")[0] not in (
-                "torch",
-                "collections",
-            ):
-                return ".".join(strings)
+        while True:  # torch's old format is several pickles in a row
+            for opcode, argument, _position in pickletools.genops(stream):
+                if opcode.name in ("GLOBAL", "INST"):
+                    strings = str(argument).split(" ", 1)
+                elif isinstance(argument, str):
+                    strings = [*strings[-1:], argument]
+                imports = opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL")
+                if imports and strings[0].split(".")[0] not in ("torch", "collections"):
+                    return ".".join(strings)
     except ValueError:  # the end of what is a pickle
         return None
-    return None
 
 
 def _pickle_bytes(file: Path) -> bytes:
@@ -266,12 +267,24 @@ def _json(file: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def _run_config(file: Path) -> dict[str, Any]:
+    """What the run that wrote `RUN/checkpoints/best.ckpt` was: `RUN/config.yaml`."""
+    config = file.parent.parent / "config.yaml"
+    if file.parent.name != "checkpoints" or not config.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise WeightsError(f"`{config}` is not YAML: {error}.") from error
+    return {"run": content} if isinstance(content, dict) else {}
+
+
 def _preprocessing(folder: Path, config: dict[str, Any]) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Mean and deviation as transformers (preprocessor_config.json) or timm (config.json) state them."""
+    """Mean and deviation as transformers (preprocessor_config.json), timm (config.json) or a run of ours states them."""
     stated = _json(folder / "preprocessor_config.json")
     if stated.get("do_normalize", True) and "image_mean" in stated and "image_std" in stated:
         return tuple(stated["image_mean"]), tuple(stated["image_std"])
-    timm = config.get("pretrained_cfg", {})
-    if isinstance(timm, dict) and "mean" in timm and "std" in timm:
-        return tuple(timm["mean"]), tuple(timm["std"])
+    for stated in (config.get("pretrained_cfg"), config.get("run", {}).get("data")):
+        if isinstance(stated, dict) and isinstance(stated.get("mean"), list) and isinstance(stated.get("std"), list):
+            return tuple(stated["mean"]), tuple(stated["std"])
     return None, None

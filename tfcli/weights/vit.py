@@ -89,7 +89,7 @@ def convert(
     Args:
         state: tensors by the names in the file.
         net: a `tfcli.models.vit.ViT`.
-        config: the `config.json` beside the file, if any.
+        config: what stands beside the file, as in `Checkpoint.config`.
 
     Returns:
         Tensors by our names, lines for the log, and settings of `net` that the weights imply (`norm_eps`).
@@ -110,6 +110,9 @@ def convert(
         )
     else:
         state = dict(state)
+        eps = (config.get("run", {}).get("model") or {}).get("norm_eps")
+        if eps is not None:
+            settings["norm_eps"] = _set_eps(net, float(eps), notes)
     if TABLE in state:
         state[TABLE] = _table(state[TABLE], net, notes)
         if not any(name == TABLE for name, _ in net.named_parameters()):

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfcli.data.folder import Folder
+from tfcli.data.items import Request
+from tfcli.errors import DataError
+
+
+def fill(folder, classes: dict[str, int]) -> None:
+    for c, (name, count) in enumerate(classes.items()):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(np.full((8, 8, 3), 40 * c + i, dtype=np.uint8)).save(folder / name / f"{i}.png")
+
+
+def load(root, **kwargs):
+    return Folder().load(Request(name="folder", root=root, **kwargs))
+
+
+def test_one_folder_a_class(tmp_path):
+    fill(tmp_path, {"dog": 10, "cat": 20})
+    loaded = load(tmp_path)
+    assert loaded.classes == ["cat", "dog"]
+    assert {s: np.bincount(items.labels).tolist() for s, items in loaded.splits.items()} == {
+        "train": [16, 8],
+        "test": [4, 2],
+    }
+    train, test = (set(loaded.splits[s].files) for s in ("train", "test"))
+    assert not train & test
+    assert all(
+        path.parent.name == loaded.classes[y]
+        for path, y in zip(loaded.splits["test"].files, loaded.splits["test"].labels, strict=True)
+    )
+    assert any("test_fraction=0.2" in note for note in loaded.notes)
+    assert load(tmp_path).splits["test"].files == loaded.splits["test"].files
+    assert load(tmp_path, split_seed=1).splits["test"].files != loaded.splits["test"].files
+
+
+def test_train_valid_test_trees(tmp_path):
+    for split, count in (("train", 6), ("valid", 2), ("test", 3)):
+        fill(tmp_path / split, {"a": count, "b": count})
+    loaded = load(tmp_path)
+    assert {s: len(items) for s, items in loaded.splits.items()} == {"train": 12, "val": 4, "test": 6}
+    assert not loaded.notes
+
+
+def test_hidden_and_stray_entries_are_noted(tmp_path):
+    fill(tmp_path, {"a": 3, "b": 3, ".ipynb_checkpoints": 2, "__MACOSX": 1})
+    (tmp_path / "README.md").write_text("hello")
+    (tmp_path / "a" / "labels.csv").write_text("x")
+    (tmp_path / "a" / ".DS_Store").write_text("x")
+    loaded = load(tmp_path)
+    assert loaded.classes == ["a", "b"]
+    assert sum(len(items) for items in loaded.splits.values()) == 6
+    assert any("3 hidden" in note for note in loaded.notes)
+    assert any("2 files that are no images" in note for note in loaded.notes)
+
+
+def test_an_empty_class_is_named(tmp_path):
+    fill(tmp_path, {"a": 3, "b": 3, "nobody": 0})
+    with pytest.raises(DataError, match="nobody"):
+        load(tmp_path)
+
+
+def test_differing_class_lists_are_listed(tmp_path):
+    fill(tmp_path / "train", {"a": 2, "b": 2, "c": 2})
+    fill(tmp_path / "val", {"a": 2, "b": 2, "d": 2})
+    with pytest.raises(DataError, match="only in train: c; only in val: d"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["Äpfel 🍎", "two words", "a\nb", "-dash", "日本語"])
+def test_any_name_is_a_class(tmp_path, name):
+    fill(tmp_path, {name: 3, "other": 3})
+    assert name in load(tmp_path).classes
+
+
+def test_wrong_roots_say_what_is_expected_and_found(tmp_path):
+    with pytest.raises(DataError, match=r"no folder .*absent(.|\n)*FOLDER/CLASS/IMAGE"):
+        load(tmp_path / "absent")
+    with pytest.raises(DataError, match="an empty folder"):
+        load(tmp_path)
+    Image.new("RGB", (4, 4)).save(tmp_path / "lonely.png")
+    with pytest.raises(DataError, match=r"no class folders(.|\n)*lonely.png"):
+        load(tmp_path)
+    fill(tmp_path / "inner" / "train", {"a": 2, "b": 2})
+    with pytest.raises(DataError, match="one deeper"):
+        load(tmp_path)
+    fill(tmp_path / "partial" / "test", {"a": 2, "b": 2})
+    with pytest.raises(DataError, match="no train folder"):
+        load(tmp_path / "partial")
+    (tmp_path / "texts" / "a").mkdir(parents=True)
+    (tmp_path / "texts" / "a" / "a.txt").write_text("x")
+    with pytest.raises(DataError, match="has an image"):
+        load(tmp_path / "texts")

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from tfcli.data.items import Request
+from tfcli.data.synthetic.language import relation, vocabulary
+from tfcli.data.synthetic.shapes import COLOURS, FIELDS, HELD_OUT, SHAPES, SIZES, ShapesWorld
+from tfcli.data.synthetic.source import Shapes
+from tfcli.errors import ConfigError
+
+
+def test_a_scene_alone_equals_itself_in_a_batch():
+    world = ShapesWorld(64, k=4, vary=True)
+    together = world.batch(np.arange(100), fields=FIELDS, label="count")
+    alone = world.batch(np.array([57]), fields=FIELDS, label="count")
+    for name in FIELDS:
+        assert np.array_equal(together[name][57], alone[name][0]), name
+
+
+def test_addresses_matter():
+    def image(seed=0, **kwargs):
+        return ShapesWorld(32, k=2, seed=seed).batch(np.arange(4), fields=("image",), **kwargs)["image"]
+
+    assert np.array_equal(image(), image())
+    for other in (image(seed=1), image(split="val"), image(stream=9)):
+        assert not np.array_equal(image(), other)
+
+
+@pytest.mark.parametrize(
+    ("size", "k", "digest"),
+    [(32, 1, "GOLDEN_32_1"), (32, 2, "GOLDEN_32_2"), (64, 4, "GOLDEN_64_4")],
+)
+def test_the_format_is_pinned(size, k, digest):
+    batch = ShapesWorld(size, k=k).batch(np.arange(8), fields=("image", "objects", "caption"))
+    found = hashlib.sha256(np.ascontiguousarray(batch["image"]).tobytes())
+    found.update(np.ascontiguousarray(batch["objects"], dtype="<i8").tobytes())
+    found.update("\n".join(batch["caption"]).encode())
+    assert found.hexdigest()[:16] == digest, "what an index shows has changed: raise VERSION and this digest"
+
+
+def test_held_out_pairs_never_occur_in_training():
+    assert HELD_OUT.sum() == 12
+    held = {i for i, out in enumerate(HELD_OUT) if out}
+    world = ShapesWorld(32, k=4)
+    for split in ("train", "val", "test"):
+        objects = world.batch(np.arange(2500), split=split, fields=("objects",))["objects"]
+        assert not held & set((objects[:, :, 0] * len(SHAPES) + objects[:, :, 1]).ravel().tolist())
+    comp = world.batch(np.arange(2500), split="comp", fields=("objects", "label"))
+    assert set(comp["label"].tolist()) == held
+    others = comp["objects"][:, 1:, 0] * len(SHAPES) + comp["objects"][:, 1:, 1]
+    assert not held & set(others.ravel().tolist())
+    names = {f"{COLOURS[i // len(SHAPES)]} {SHAPES[i % len(SHAPES)]}" for i in held}
+    captions = world.batch(np.arange(2500), fields=("caption",))["caption"]
+    assert not any(name in caption for name in names for caption in captions)
+
+
+def test_objects_of_a_scene_differ_in_place_and_pair():
+    objects = ShapesWorld(64, k=4).batch(np.arange(500), fields=("objects",))["objects"]
+    pairs = objects[:, :, 0] * len(SHAPES) + objects[:, :, 1]
+    assert all(len(set(row)) == 4 for row in pairs.tolist())
+    assert all(len({tuple(o) for o in scene}) == 4 for scene in objects[:, :, 3:5].tolist())
+
+
+def test_masks_boxes_and_picture_agree():
+    world = ShapesWorld(48, k=3, texture=False, vary=True)
+    batch = world.batch(np.arange(60), fields=("image", "objects", "instance", "semantic", "boxes", "amodal"))
+    for picture, objects, ids, semantic, boxes, whole in zip(
+        *(batch[f] for f in ("image", "objects", "instance", "semantic", "boxes", "amodal")), strict=True
+    ):
+        assert np.array_equal(ids > 0, semantic > 0)
+        for slot, (row, box, full) in enumerate(zip(objects, boxes, whole, strict=True)):
+            mask = ids == slot + 1
+            if not row[6]:
+                assert not mask.any()
+                assert not full.any()
+            if not mask.any():
+                assert not box.any()
+                continue
+            rows, columns = np.nonzero(mask)
+            assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert full[0] <= box[0] < box[2] <= full[2]
+            assert full[1] <= box[1] < box[3] <= full[3]
+            assert set(semantic[mask].tolist()) == {row[0] * len(SHAPES) + row[1] + 1}
+            assert len(np.unique(picture[:, mask], axis=1).T) == 1
+        assert len(np.unique(picture[:, ids == 0], axis=1).T) == 1
+
+
+def test_captions_are_true_and_closed():
+    batch = ShapesWorld(64, k=2).batch(np.arange(300), fields=("caption", "objects"))
+    words = set(vocabulary(COLOURS, SHAPES, SIZES))
+    for caption, (a, b) in zip(batch["caption"], batch["objects"], strict=True):
+        assert set(caption.split()) <= words
+        assert f"{COLOURS[a[0]]} {SHAPES[a[1]]} {relation(a, b)}" in caption
+        assert caption.endswith(f"{COLOURS[b[0]]} {SHAPES[b[1]]}")
+
+
+@pytest.mark.parametrize(
+    ("label", "objects", "count"), [("colour", 1, 8), ("shape", 1, 6), ("pair", 1, 48), ("count", 3, 3)]
+)
+def test_as_a_set(label, objects, count, tmp_path):
+    source = Shapes(label=label, objects=objects, num_train=300, num_val=50, num_test=60)
+    loaded = source.load(Request(name="shapes", root=tmp_path))
+    assert len(loaded.classes) == count
+    assert {s: len(items) for s, items in loaded.splits.items()} == {"train": 300, "val": 50, "test": 60}
+    train = loaded.splits["train"]
+    assert train.labels.max() < count
+    assert train.pixels.take(np.array([5, 2])).shape == (2, 32, 32, 3)
+    if label == "colour":
+        image = ShapesWorld(32, texture=False).batch(np.arange(20), fields=("image",))["image"]
+        assert all((image[i].reshape(3, -1).max(1) == image[i].reshape(3, -1).T).all(1).any() for i in range(20))
+
+
+def test_wrong_settings_are_refused(tmp_path):
+    for kwargs in ({"label": "size"}, {"label": "count"}, {"label": "pair", "objects": 2}, {"test_split": "rel"}):
+        with pytest.raises(ConfigError):
+            Shapes(**kwargs)
+    with pytest.raises(ValueError, match="1..4"):
+        ShapesWorld(k=5)
+    with pytest.raises(ValueError, match="at least 16"):
+        ShapesWorld(8)
+    with pytest.raises(ValueError, match="Fields are"):
+        ShapesWorld().batch(np.arange(2), fields=("depth",))

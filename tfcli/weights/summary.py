@@ -1,0 +1,35 @@
+"""What a checkpoint holds, without a model to put it in."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from tfcli.weights import vit
+from tfcli.weights.files import open_checkpoint
+
+
+def summarise(path: str | Path) -> dict[str, Any]:
+    """Tensors, values, types, size and digest of a checkpoint, and whose names it has where we know them.
+
+    Raises:
+        WeightsError: it cannot be opened.
+    """
+    checkpoint = open_checkpoint(path)
+    tensors = list(checkpoint.state.values())
+    found = vit.detect(checkpoint.state)
+    row = {
+        "path": str(checkpoint.path),
+        "bytes": checkpoint.path.stat().st_size,
+        "tensors": len(tensors),
+        "values": sum(tensor.numel() for tensor in tensors),
+        "types": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}),
+        "names": f"ViT of {found[0]}" if found else "",
+        "first": next(iter(checkpoint.state)),
+        "mean": checkpoint.mean,
+        "std": checkpoint.std,
+    }
+    with checkpoint.path.open("rb") as file:
+        row["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return row
