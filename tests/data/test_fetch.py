@@ -37,7 +37,7 @@ def test_the_sets_own_root_and_a_folder_of_roots(tmp_path):
 
 def test_missing_and_not_to_be_fetched(tmp_path, monkeypatch):
     (tmp_path / "other").mkdir()
-    with pytest.raises(DataError, match="data.download=false") as caught:
+    with pytest.raises(DataError, match="download=false") as caught:
         fetch.locate_or_fetch(request(tmp_path), EXPECTS, never)
     for part in ("images", "labels.txt   or   labels.csv", "Found: other/", "https://example.org/set", "data.root="):
         assert part in str(caught.value)

@@ -56,7 +56,7 @@ def test_hidden_and_stray_entries_are_noted(tmp_path):
     assert loaded.classes == ["a", "b"]
     assert sum(len(items) for items in loaded.splits.values()) == 6
     assert any("3 hidden" in note for note in loaded.notes)
-    assert any("2 files that are no images" in note for note in loaded.notes)
+    assert any("2 entries that are no images" in note for note in loaded.notes)
 
 
 def test_an_empty_class_is_named(tmp_path):

@@ -31,7 +31,7 @@ def test_addresses_matter():
 
 @pytest.mark.parametrize(
     ("size", "k", "digest"),
-    [(32, 1, "GOLDEN_32_1"), (32, 2, "GOLDEN_32_2"), (64, 4, "GOLDEN_64_4")],
+    [(32, 1, "2aad8a450deb90f9"), (32, 2, "f96a23300299ea2a"), (64, 4, "d2ab91117c5106c2")],
 )
 def test_the_format_is_pinned(size, k, digest):
     batch = ShapesWorld(size, k=k).batch(np.arange(8), fields=("image", "objects", "caption"))
@@ -108,16 +108,13 @@ def test_as_a_set(label, objects, count, tmp_path):
     train = loaded.splits["train"]
     assert train.labels.max() < count
     assert train.pixels.take(np.array([5, 2])).shape == (2, 32, 32, 3)
-    if label == "colour":
-        image = ShapesWorld(32, texture=False).batch(np.arange(20), fields=("image",))["image"]
-        assert all((image[i].reshape(3, -1).max(1) == image[i].reshape(3, -1).T).all(1).any() for i in range(20))
 
 
 def test_wrong_settings_are_refused(tmp_path):
     for kwargs in ({"label": "size"}, {"label": "count"}, {"label": "pair", "objects": 2}, {"test_split": "rel"}):
         with pytest.raises(ConfigError):
             Shapes(**kwargs)
-    with pytest.raises(ValueError, match="1..4"):
+    with pytest.raises(ValueError, match="but is 5"):
         ShapesWorld(k=5)
     with pytest.raises(ValueError, match="at least 16"):
         ShapesWorld(8)

@@ -43,7 +43,9 @@ def test_equals_torchvision(tmp_path: Path, depth: int) -> None:
     assert not report.notes
 
 
-@pytest.mark.parametrize(("depth", "classes", "expected"), [(34, 1000, 21_797_672), (34, 37, 21_303_653), (50, 1000, 25_557_032)])
+@pytest.mark.parametrize(
+    ("depth", "classes", "expected"), [(34, 1000, 21_797_672), (34, 37, 21_303_653), (50, 1000, 25_557_032)]
+)
 def test_published_parameter_counts(depth: int, classes: int, expected: int) -> None:
     with torch.device("meta"):
         net = ResNet(depth, num_classes=classes)
@@ -55,7 +57,9 @@ def test_cifar_form_has_the_papers_size(depth: int, millions: float) -> None:
     """He et al. 2016, table 6."""
     with torch.device("meta"):
         net = CifarResNet(depth, num_classes=10)
-    assert round(sum(parameter.numel() for parameter in net.parameters()) / 1e6, 2) == pytest.approx(millions, abs=0.035)
+    assert round(sum(parameter.numel() for parameter in net.parameters()) / 1e6, 2) == pytest.approx(
+        millions, abs=0.035
+    )
 
 
 @torch.no_grad()

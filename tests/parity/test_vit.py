@@ -50,7 +50,9 @@ def randomise(net: nn.Module, seed: int = 0) -> nn.Module:
     return net.eval()
 
 
-def transformers_vit(folder: Path, *, eps: float = 1e-12, name: str = "ViTForImageClassification", **changes) -> nn.Module:
+def transformers_vit(
+    folder: Path, *, eps: float = 1e-12, name: str = "ViTForImageClassification", **changes
+) -> nn.Module:
     transformers = _quietly("transformers")
     config = transformers.ViTConfig(
         hidden_size=WIDTH,
@@ -81,7 +83,9 @@ def timm_vit(**changes) -> nn.Module:
 def torchvision_vit(**changes) -> nn.Module:
     torchvision = _quietly("torchvision")
     options = {"image_size": SIDE, "patch_size": PATCH, "num_layers": DEPTH, "num_heads": HEADS, "hidden_dim": WIDTH}
-    return randomise(torchvision.models.VisionTransformer(**(options | {"mlp_dim": 40, "num_classes": CLASSES} | changes)))
+    return randomise(
+        torchvision.models.VisionTransformer(**(options | {"mlp_dim": 40, "num_classes": CLASSES} | changes))
+    )
 
 
 def _quietly(name: str):
@@ -191,7 +195,10 @@ def test_torchvision(tmp_path: Path) -> None:
 @torch.no_grad()
 def test_torchvision_files_of_old_name_the_mlp_otherwise(tmp_path: Path) -> None:
     theirs = torchvision_vit()
-    old = {name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): t for name, t in theirs.state_dict().items()}
+    old = {
+        name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): t
+        for name, t in theirs.state_dict().items()
+    }
     torch.save(old, tmp_path / "old.pth")
     net = ours()
     load_weights(net, str(tmp_path / "old.pth"), num_classes=CLASSES)
@@ -200,7 +207,9 @@ def test_torchvision_files_of_old_name_the_mlp_otherwise(tmp_path: Path) -> None
 
 def test_representation_layer_takes_its_head_with_it(tmp_path: Path) -> None:
     net = ours()
-    report = load_weights(net, stored(torchvision_vit(representation_size=WIDTH), tmp_path / "in21k.pth"), num_classes=CLASSES)
+    report = load_weights(
+        net, stored(torchvision_vit(representation_size=WIDTH), tmp_path / "in21k.pth"), num_classes=CLASSES
+    )
     assert report.new_head
     assert "pre_logits layer: left out" in report.notes
     assert net.head.weight.abs().sum() == 0

@@ -74,7 +74,9 @@ def test_folders(tmp_path: Path) -> None:
 
 def test_timm_folder_states_its_normalisation(tmp_path: Path) -> None:
     save_file(STATE, tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps({"architecture": "x", "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"architecture": "x", "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}})
+    )
     assert open_checkpoint(tmp_path).mean == (0.5,) * 3
 
 
@@ -97,7 +99,9 @@ def test_a_run_folder_gives_its_best_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     for name, factor in (("last", 2), ("best", 1)):
         tensors = {f"net.{key}": tensor * factor for key, tensor in STATE.items()}
-        torch.save({"state_dict": tensors, "pytorch-lightning_version": "2.6.6"}, tmp_path / "checkpoints" / f"{name}.ckpt")
+        torch.save(
+            {"state_dict": tensors, "pytorch-lightning_version": "2.6.6"}, tmp_path / "checkpoints" / f"{name}.ckpt"
+        )
     assert same(open_checkpoint(tmp_path).state)
 
 
@@ -105,7 +109,7 @@ def test_a_missing_file_names_the_near_miss(tmp_path: Path) -> None:
     save_file(STATE, tmp_path / "resnet34.safetensors")
     with pytest.raises(WeightsError, match=r"holds resnet34.safetensors. Did you mean `resnet34.safetensors`\?"):
         open_checkpoint(tmp_path / "resnet43.safetensors")
-    with pytest.raises(WeightsError, match="nor does its folder"):
+    with pytest.raises(WeightsError, match="nor does"):
         open_checkpoint(tmp_path / "none" / "x.pt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(WeightsError, match="holds no weights"):
@@ -133,7 +137,7 @@ def test_torn_torch_file(tmp_path: Path, keep: float) -> None:
     torch.save({"w": torch.randn(1000)}, tmp_path / "x.pt")
     whole = (tmp_path / "x.pt").read_bytes()
     (tmp_path / "x.pt").write_bytes(whole[: int(len(whole) * keep)])
-    with pytest.raises(WeightsError, match="damaged|not a checkpoint"):
+    with pytest.raises(WeightsError, match=r"damaged|not a checkpoint"):
         open_checkpoint(tmp_path / "x.pt")
 
 

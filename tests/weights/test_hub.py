@@ -8,11 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
+from tfcli.engine.compose import options, torchvision_names
 from tfcli.errors import WeightsError
 from tfcli.weights import fetch, hub
 from tfcli.weights.hub import find, here, public
@@ -30,7 +33,11 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "model", "words"),
     [
-        ("google/vit-base-patch16-224", None, ["belongs to google on the Hugging Face hub", "model.safetensors", "model.weights=FOLDER"]),
+        (
+            "google/vit-base-patch16-224",
+            None,
+            ["belongs to google on the Hugging Face hub", "model.safetensors", "model.weights=FOLDER"],
+        ),
         ("IMAGENET1K_V1", "resnet34", ["resnet34-b627a593.pth of pytorch.org", "looked for", "model.weights=PATH"]),
         ("ResNet34_Weights.DEFAULT", None, ["resnet34-b627a593.pth"]),
         ("ViT_B_16_Weights.IMAGENET1K_V1", None, ["vit_b_16-c867db91.pth"]),
@@ -50,7 +57,11 @@ def test_offline_says_what_is_missing_and_the_manual_step(name: str, model: str 
 @pytest.mark.parametrize(
     ("name", "model", "message"),
     [
-        ("IMAGENET1K_V9", "resnet34", r"no `IMAGENET1K_V9` for resnet34, but IMAGENET1K_V1. Did you mean `IMAGENET1K_V1`\?"),
+        (
+            "IMAGENET1K_V9",
+            "resnet34",
+            r"no `IMAGENET1K_V9` for resnet34, but IMAGENET1K_V1. Did you mean `IMAGENET1K_V1`\?",
+        ),
         ("IMAGENET1K_V1", None, "no weights for a model of this family and size"),
         ("resnet35.IMAGENET1K_V1", None, r"no model `resnet35`. Did you mean `resnet50`\?"),
         ("cifar10_resnet21", None, r"Did you mean `cifar10_resnet20`\?"),
@@ -81,6 +92,28 @@ def test_the_hubs_own_cache_is_found(tmp_path: Path) -> None:
         find("google/vit-tiny")
     save_file({"a": torch.zeros(1)}, snapshot / "model.safetensors")
     assert find("google/vit-tiny").path == snapshot
+
+
+def test_the_hub_is_asked_for_the_needed_files_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"model.safetensors": 2**21, "pytorch_model.bin": 2**21, "tf_model.h5": 2**21, "config.json": 100}
+    siblings = [SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()]
+    info = SimpleNamespace(siblings=siblings, card_data={"license": "apache-2.0"})
+    asked: list[list[str]] = []
+
+    def snapshot(name: str, *, local_files_only: bool = False, allow_patterns: list[str] | None = None) -> str:
+        if local_files_only:
+            raise LocalEntryNotFoundError("not here")
+        asked.append(allow_patterns or [])
+        return str(tmp_path)
+
+    monkeypatch.delenv("TFCLI_OFFLINE")
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_args, **_options: info)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert find("google/vit-tiny").path == tmp_path
+    assert set(asked[0]) & set(sizes) == {"config.json", "model.safetensors"}
+    assert "fetching google/vit-tiny (2.0 MiB, licence apache-2.0) from the Hugging Face hub" in capsys.readouterr().err
 
 
 def test_paths_come_before_names(tmp_path: Path) -> None:
@@ -154,7 +187,7 @@ def test_the_list_is_consistent() -> None:
         assert row.bytes > 0
         assert row.licence
         assert row.url or hub.HUB_NAME.fullmatch(row.name)
-        assert (Path(hub.__file__).parents[2] / "conf/model" / f"{row.model.split()[0]}.yaml").exists()
+        assert row.model.split()[0] in {*options("model"), *torchvision_names()}
 
 
 def test_torchvision_rows_have_torchvisions_addresses() -> None:

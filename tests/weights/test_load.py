@@ -18,11 +18,19 @@ from tfcli.nn.attention import Attention
 from tfcli.nn.positions import Learned
 from tfcli.weights.load import load_weights
 
-MOBILENET = Path(__file__).parents[2].parent / "shared/data/weights/imagenet_mobilenet_v2/mobilenet_v2_torchvision_fp16.pt"
+MOBILENET = (
+    Path(__file__).parents[2].parent / "shared/data/weights/imagenet_mobilenet_v2/mobilenet_v2_torchvision_fp16.pt"
+)
 
 
 def vit(width: int = 24, depth: int = 2, image_size: int = 16, **options) -> ViT:
-    options = {"heads": 4, "patch_size": 4, "num_classes": 5, "attn": partial(Attention), "pos": partial(Learned)} | options
+    options = {
+        "heads": 4,
+        "patch_size": 4,
+        "num_classes": 5,
+        "attn": partial(Attention),
+        "pos": partial(Learned),
+    } | options
     return ViT(width, depth=depth, image_size=image_size, **options)
 
 
@@ -61,7 +69,9 @@ def test_another_width_is_refused_with_the_shapes_side_by_side(tmp_path: Path) -
     with pytest.raises(WeightsError) as caught:
         load_weights(net, str(tmp_path / "x.pt"))
     text = str(caught.value)
-    assert "30 of 32 tensors differ" in text or "tensors differ. The file is a ViT of width 32, depth 2, patch 4." in text
+    assert (
+        "30 of 32 tensors differ" in text or "tensors differ. The file is a ViT of width 32, depth 2, patch 4." in text
+    )
     assert "model" in text
     assert "(24, 3, 4, 4)" in text
     assert "(32, 3, 4, 4)" in text
@@ -82,6 +92,13 @@ def test_a_known_size_is_named(tmp_path: Path) -> None:
         load_weights(vit(), str(tmp_path / "x.pt"))
 
 
+@pytest.mark.parametrize(("source", "depth"), [(CifarResNet(20, num_classes=3), 20), (ResNet(50, num_classes=3), 50)])
+def test_a_known_depth_is_named(tmp_path: Path, source: nn.Module, depth: int) -> None:
+    torch.save(source.state_dict(), tmp_path / "x.pt")
+    with pytest.raises(WeightsError, match=f"The file is a ResNet-{depth}: try `model=resnet{depth}`"):
+        load_weights(ResNet(18, num_classes=3), str(tmp_path / "x.pt"))
+
+
 def test_pooling_that_differs_is_refused(tmp_path: Path) -> None:
     torch.save(vit(pool="mean").state_dict(), tmp_path / "x.pt")
     with pytest.raises(WeightsError, match=r"pool=mean(.|\n)*cls_token"):
@@ -95,7 +112,7 @@ def test_nan_weights_are_refused(tmp_path: Path) -> None:
     state = vit().state_dict()
     state["head.bias"][0] = float("nan")
     torch.save(state, tmp_path / "x.pt")
-    with pytest.raises(WeightsError, match="`head.bias`"):
+    with pytest.raises(WeightsError, match=r"`head\.bias`"):
         load_weights(vit(), str(tmp_path / "x.pt"))
 
 
@@ -125,3 +142,49 @@ def test_real_mobilenet_in_half_precision(classes: int) -> None:
     assert report.notes == ([] if classes == 1000 else ["head 1000 -> 37 classes: new"])
     stored = torch.load(MOBILENET, weights_only=True)["features.0.0.weight"]
     assert torch.equal(net.body.features[0][0].weight, stored.float())
+
+
+def test_a_run_of_ours_brings_its_epsilon_and_normalisation(tmp_path: Path) -> None:
+    source, target = vit(norm_eps=1e-3), vit()
+    (tmp_path / "checkpoints").mkdir()
+    tensors = {f"net.{name}": tensor for name, tensor in source.state_dict().items()}
+    torch.save({"state_dict": tensors, "pytorch-lightning_version": "2.6.6"}, tmp_path / "checkpoints/best.ckpt")
+    config = "model: {norm_eps: 1.0e-3}\ndata: {mean: [0.1, 0.2, 0.3], std: [1, 1, 1]}\n"
+    (tmp_path / "config.yaml").write_text(config)
+    report = load_weights(target, str(tmp_path), num_classes=5)
+    assert (report.settings, report.mean) == ({"norm_eps": 1e-3}, (0.1, 0.2, 0.3))
+    assert {norm.eps for norm in target.modules() if isinstance(norm, nn.LayerNorm)} == {1e-3}
+
+
+def test_inception_file_with_auxiliary_heads(tmp_path: Path) -> None:
+    import torchvision
+
+    theirs = torchvision.models.googlenet(num_classes=3, aux_logits=True, init_weights=False)
+    torch.save(theirs.state_dict(), tmp_path / "x.pt")
+    net = TorchvisionClassifier("googlenet", num_classes=3)
+    assert load_weights(net, str(tmp_path / "x.pt")).notes == ["auxiliary heads: left out"]
+
+
+@torch.no_grad()
+def test_torchvision_vit_takes_other_sizes(tmp_path: Path) -> None:
+    small = torch.randn(1, 50, 768)
+    net = TorchvisionClassifier("vit_b_32", num_classes=3, image_size=96)
+    state = {name.removeprefix("body."): tensor for name, tensor in net.state_dict().items()}
+    torch.save(state | {"encoder.pos_embedding": small}, tmp_path / "x.pt")
+    report = load_weights(net, str(tmp_path / "x.pt"), num_classes=3)
+    assert report.notes == ["positions 7x7 -> 3x3: bicubic, antialias off"]
+    assert torch.equal(net.body.encoder.pos_embedding[0, 0], small[0, 0])
+
+
+@pytest.mark.parametrize("name", ["densenet121", "mnasnet0_5", "swin_t"])
+def test_torchvisions_own_names_old_and_new(tmp_path: Path, name: str) -> None:
+    import torchvision
+
+    state = torchvision.models.get_model(name, num_classes=3).state_dict()
+    if name == "densenet121":  # the published files still say norm.1 and conv.2
+        for key in [key for key in state if "denselayer" in key]:
+            old = key.replace(".norm", ".norm.").replace(".conv", ".conv.")
+            state[old] = state.pop(key)
+    torch.save(dict(state), tmp_path / "x.pt")
+    net = TorchvisionClassifier(name, num_classes=3)
+    assert load_weights(net, str(tmp_path / "x.pt"), num_classes=3).notes == []

@@ -12,8 +12,12 @@ from tfcli.errors import WeightsError, nearest
 weights = typer.Typer(help="Status and download of public weights.", no_args_is_help=True)
 
 Json = typer.Option(False, "--json", help="Print one JSON document.")
-Subject = typer.Argument(None, metavar="[NAME|PATH]", help="A public name, or a checkpoint file, folder or run; all names by default.")
-Name = typer.Argument(..., metavar="NAME", help="A name as `model.weights=` takes it, for instance resnet34.IMAGENET1K_V1.")
+Subject = typer.Argument(
+    None, metavar="[NAME|PATH]", help="A public name, or a checkpoint file, folder or run; all names by default."
+)
+Name = typer.Argument(
+    ..., metavar="NAME", help="A name as `model.weights=` takes it, for instance resnet34.IMAGENET1K_V1."
+)
 
 
 def mount(app: typer.Typer) -> None:
@@ -35,8 +39,17 @@ def status(subject: str = Subject, json: bool = Json) -> None:
     for name in [subject] if subject else known:
         where, row = here(name), known.get(name)
         facts = {"model": row.model, "bytes": row.bytes, "licence": row.licence, "figure": row.figure} if row else {}
-        rows.append({"name": name, "here": "yes" if where else "no", **facts, "size": _size(facts.get("bytes")), "path": where})
-    columns = {"name": "name", "here": "here", "model": "model=", "size": "size", "licence": "licence", "figure": "published"}
+        rows.append(
+            {"name": name, "here": "yes" if where else "no", **facts, "size": _size(facts.get("bytes")), "path": where}
+        )
+    columns = {
+        "name": "name",
+        "here": "here",
+        "model": "model=",
+        "size": "size",
+        "licence": "licence",
+        "figure": "published",
+    }
     columns |= {"path": "path"} if subject else {}
     notes = ["Any other name of the Hugging Face hub or of torchvision works too. In a run: model.weights=NAME."]
     table(None, columns, rows, json=json, notes=notes, optional=("figure", "licence", "size"))
@@ -54,7 +67,9 @@ def _show(path: str, names: list[str], json: bool) -> None:
         emit_json(facts)
         return
     facts |= {"size": _size(facts.pop("bytes")), "types": ", ".join(facts["types"]), "values": f"{facts['values']:,}"}
-    table(None, {"what": "", "value": ""}, [{"what": key, "value": _text(value)} for key, value in facts.items() if value])
+    table(
+        None, {"what": "", "value": ""}, [{"what": key, "value": _text(value)} for key, value in facts.items() if value]
+    )
 
 
 @weights.command()

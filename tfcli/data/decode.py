@@ -47,7 +47,9 @@ class BadImage(DataError):
         reason: why, in a few words.
     """
 
-    def __init__(self, path: str | os.PathLike, reason: str):
+    def __init__(self, path: str | os.PathLike, reason: str | None = None):
+        if reason is None:  # torch rebuilds a loader process's error from the text of its traceback alone
+            path, _, reason = str(path).strip().rpartition("BadImage: ")[2].partition(": ")
         self.path, self.reason = Path(path), reason
         super().__init__(f"{printable(path)}: {reason}")
 

@@ -33,7 +33,7 @@ class _Ignored:
     def notes(self, name: str) -> list[str]:
         return [
             f"{name}: {len(paths)} {what} ignored (the first: {printable(paths[0])})"
-            for what, paths in (("hidden entries", self.hidden), ("files that are no images", self.stray))
+            for what, paths in (("hidden entries", self.hidden), ("entries that are no images", self.stray))
             if paths
         ]
 
@@ -90,7 +90,7 @@ class Folder:
             known = {tree.name for tree in found.values()}
             ignored.stray.extend(p for p in _folders(root, ignored) if p.name not in known)
             return found
-        folders = _folders(root, ignored)
+        folders = _folders(root, _Ignored())  # `_classes` counts what is ignored here
         if not folders:
             raise _wrong_root(request, f"{printable(root)} has no class folders")
         if found and all(folder in found.values() for folder in folders):

@@ -16,7 +16,6 @@ from tfcli.data.hashing import hash64, seed_for
 from tfcli.data.items import Pixels
 from tfcli.data.order import Address
 from tfcli.data.transforms import EvalTransform, TrainTransform, normalise
-from tfcli.errors import DataError
 
 
 def identity(batch: Any) -> Any:
@@ -100,7 +99,7 @@ class ImageSet(Dataset):
                     raise
                 bad.append((str(error.path), error.reason))
         if not images:
-            raise DataError(f"All {len(bad)} images of a batch are unusable; the first is {bad[0][0]}: {bad[0][1]}.")
+            raise BadImage(bad[0][0], f"{bad[0][1]}; none of the {len(bad)} images of its batch can be used")
         return torch.stack(images), kept, bad
 
     def plain(self, indices: np.ndarray, transform: EvalTransform) -> Tensor:

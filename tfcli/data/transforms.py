@@ -148,15 +148,15 @@ class TrainTransform:
     def batch(self, images: np.ndarray, seeds: np.ndarray) -> Tensor:
         """(B, Y, X, 3) images of one size, (B,) seeds.
 
-        Padded crops and mirror images of a whole batch are one gather each, with offsets hashed from the seeds: some
-        forty times faster than a loop over images, which for 32-pixel images would cost more than the network.
+        Padded crops and mirror images of a whole batch are one gather each, with offsets hashed from the seeds. A loop
+        over torchvision's transforms would take longer for 32-pixel images than a small network's whole step.
         """
         if self.augment.crop == "resized":
             with fork_rng(devices=[]):
                 return torch.stack([self._run(self.steps, to_tensor(i), s) for i, s in zip(images, seeds, strict=True)])
         if self.augment.crop == "padded":
             images = shift(images, seeds, padding=max(1, images.shape[1] // 8))
-        result = self.plain.batch(mirror(images, seeds, self.augment.flip))
+        result = mirror(self.plain.batch(images), seeds, self.augment.flip)
         if self.extra:
             with fork_rng(devices=[]):
                 result = torch.stack([self._run(self.extra, i, s) for i, s in zip(result, seeds, strict=True)])
@@ -181,12 +181,14 @@ def shift(images: np.ndarray, seeds: np.ndarray, *, padding: int) -> np.ndarray:
     return windows[np.arange(count), y, x]
 
 
-def mirror(images: np.ndarray, seeds: np.ndarray, probability: float) -> np.ndarray:
-    """Mirror images of some of (B, Y, X, 3), chosen by (B,) seeds."""
+def mirror(images: Tensor, seeds: np.ndarray, probability: float) -> Tensor:
+    """(B, 3, Y, X) with some images mirrored, chosen by (B,) seeds."""
     if probability <= 0:
         return images
-    chosen = uniform(hash64(seeds, "flip")) < probability
-    return np.where(chosen[:, None, None, None], images[:, :, ::-1], images)
+    chosen = torch.from_numpy(uniform(hash64(seeds, "flip")) < probability)
+    result = images.clone()
+    result[chosen] = images[chosen].flip(3)
+    return result
 
 
 class Mix:

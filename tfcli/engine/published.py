@@ -1,5 +1,132 @@
+"""Published figures and how ours differ from them: read from `conf/published/`, one file a data set. No torch.
+
+A file gives `data`, the `test_images` of the official split, and `entries`: model, value, source, protocol, and where
+known `pretraining`, `weights` (names of that checkpoint, or of its file), `image_size`, `fitted_on` and `metric`
+(`test/accuracy` when left out).
+"""
+
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
 
-def published_for(model, data, weights=None, metric="test/accuracy"):
-    return []
+from tfcli.engine.candidates import Configs, roots
+
+SIZES = "tsblh"
+SCALES = {None: 0, "ImageNet-1k": 1, "ImageNet-21k": 2, "JFT-300M": 3}
+
+
+def entries(data: str | None = None) -> list[dict[str, Any]]:
+    """All published figures, or those of one data set, as their files have them, with `data` and `test_images`."""
+    configs = Configs(roots())
+    found = []
+    for name in configs.options("published"):
+        values = configs.load(f"published/{name}")
+        for entry in values.get("entries", []):
+            whole = {
+                "metric": "test/accuracy",
+                **entry,
+                "data": values["data"],
+                "test_images": values.get("test_images"),
+            }
+            if data in (None, whole["data"]):
+                found.append(whole)
+    return found
+
+
+def family(model: str) -> str:
+    """`vit_b16` -> `vit`, `resnet34` -> `resnet`, `resnet56` -> `resnet_cifar`; any other model is its own family."""
+    if re.fullmatch(r"resnet(20|32|44|56|110|_cifar\w*)", model):
+        return "resnet_cifar"
+    match = re.match(r"(vit|resnet|deit|swin|levit)(?=[_\d]|$)", model)
+    return match[1] if match else model
+
+
+def published_for(
+    model: str,
+    data: str,
+    weights: str | None = None,
+    metric: str = "test/accuracy",
+    *,
+    counts: Mapping[str, int] | None = None,
+    image_size: int | None = None,
+) -> list[dict[str, Any]]:
+    """Published figures of the same family on the same data, the nearest to our run first.
+
+    Args:
+        model: our model's config name.
+        data: our data set.
+        weights: what our run started from; None: from scratch.
+        metric: the figure.
+        counts: our numbers of images, to say when ours are not the official test images.
+        image_size: ours, in pixels; the data config's when left out.
+
+    Returns:
+        `value`, `source`, `protocol`, and `differs`: in words what is not as in our run, empty where nothing is known.
+    """
+    alike = [e for e in entries(data) if e["metric"] == metric and family(e["model"]) == family(model)]
+    size = image_size or Configs(roots()).load(f"data/{data}").get("image_size")
+    alike.sort(key=lambda entry: _distance(entry, model, weights))
+    return [
+        {
+            "value": entry["value"],
+            "source": entry["source"],
+            "protocol": entry["protocol"],
+            "differs": _differs(entry, model, weights, counts, size if isinstance(size, int) else None),
+        }
+        for entry in alike
+    ]
+
+
+def _same(a: str, b: str) -> bool:
+    return a == b or a.replace("_", "") == b.replace("_", "")
+
+
+def _started_alike(entry: Mapping[str, Any], weights: str | None) -> bool:
+    if weights is None:
+        return not entry.get("pretraining")
+    return _is_its(entry, weights) or bool(entry.get("pretraining"))
+
+
+def _is_its(entry: Mapping[str, Any], weights: str | None) -> bool:
+    """Whether our weights are the entry's own checkpoint, by name or file name."""
+    return weights is not None and weights.rpartition("/")[2] in entry.get("weights", [])
+
+
+def _distance(entry: Mapping[str, Any], model: str, weights: str | None) -> tuple:
+    sizes = [re.match(r"(?:vit|deit)_?(ti|[sblh])", name) for name in (entry["model"], model)]
+    ranks = [SIZES.index(m[1][0]) if m else 0 for m in sizes]
+    depths = [int(m[0]) if (m := re.search(r"\d+", name)) else 0 for name in (entry["model"], model)]
+    return (
+        not _same(entry["model"], model),
+        not _is_its(entry, weights),
+        not _started_alike(entry, weights),
+        SCALES.get(entry.get("pretraining"), len(SCALES)),
+        abs(ranks[0] - ranks[1]),
+        abs(depths[0] - depths[1]),
+    )
+
+
+def _differs(
+    entry: Mapping[str, Any], model: str, weights: str | None, counts: Mapping[str, int] | None, size: int | None
+) -> str:
+    parts = []
+    if not _same(entry["model"], model):
+        parts.append(f"model {entry['model']}, ours {model}")
+    before = entry.get("pretraining")
+    if weights is None and before:
+        parts.append(f"pre-trained on {before}, ours from scratch")
+    elif weights is None and entry.get("weights"):
+        parts.append("the full published training, ours from scratch with ours")
+    elif weights is not None and not _is_its(entry, weights):
+        start = f"pre-trained on {before}" if before else "trained from scratch"
+        parts.append(f"{start}, ours started from {weights}")
+    if size and entry.get("image_size") and entry["image_size"] != size:
+        parts.append(f"at {entry['image_size']} px, ours at {size}")
+    if entry.get("fitted_on") == "train + val" and not (counts is not None and not counts.get("val")):
+        parts.append("trained on train + val, ours on train alone")
+    official = entry.get("test_images")
+    if official and counts and counts.get("test") and counts["test"] != official:
+        parts.append(f"on {official:,} test images, ours on {counts['test']:,}")
+    return "; ".join(parts)

@@ -237,6 +237,8 @@ def _run(parts: Parts, folder: Path, *, start: Path | None) -> Record:
     progress = Progress()
     try:
         announce(parts, folder, resumed=start is not None)
+        if not is_child():
+            write_atomic(folder / "model.txt", structure(parts))
         loggers = logs.make_loggers(
             OmegaConf.to_container(parts.config.logger, resolve=True),  # type: ignore[arg-type]
             folder,
@@ -413,8 +415,19 @@ def announce(parts: Parts, folder: Path, *, resumed: bool) -> None:
     say(f"{counts} · {len(data.classes)} classes · {parts.horizon.total:,} steps of {data.batch_size * parts.devices.ranks * parts.config.trainer.accumulate} images")
     for line in parts.said:
         say(line)
+    if parts.config.run.show_model:
+        say(structure(parts))
     if resumed:
         say(f"goes on in epoch {data.start_epoch + 1} at batch {data.start_batch}")
+
+
+def structure(parts: Parts) -> str:
+    """The network as PyTorch prints it, and the parameters of each part."""
+    net = parts.task.net
+    lines = [str(net), ""]
+    lines += [f"{sum(p.numel() for p in part.parameters()):>14,}  {name}" for name, part in net.named_children()]
+    lines += [f"{parts.params['total']:>14,}  parameters, {parts.params['trainable']:,} of them trainable"]
+    return "\n".join(lines) + "\n"
 
 
 def shown(folder: Path) -> str:

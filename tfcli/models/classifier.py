@@ -16,8 +16,8 @@ from tfcli.shapes import Float
 class TorchvisionClassifier(nn.Module):
     """A network built by `torchvision.models.get_model`, without its auxiliary heads.
 
-    The auxiliary classifiers of googlenet and inception_v3 are left out, so training has one loss; so is their own rescaling
-    of the input, which equals normalising images with mean 0.5 and deviation 0.5.
+    The auxiliary classifiers of googlenet and inception_v3 are left out, so training has one loss; so is their own
+    rescaling of the input, which equals normalising images with mean 0.5 and deviation 0.5.
 
     Args:
         name: torchvision's name, for instance mobilenet_v2.

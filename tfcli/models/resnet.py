@@ -31,7 +31,7 @@ def projection(width_in: int, width_out: int, stride: int) -> nn.Module:
 class Padding(nn.Module):
     """Option A of section 3.3: every second pixel, new channels zero. It has no weights.
 
-    The zeros are split before and after the old channels, as the published CIFAR weights expect; the paper does not say.
+    Half of the zeros come before the old channels, as the published CIFAR weights expect; the paper does not say.
     """
 
     def __init__(self, width_in: int, width_out: int, stride: int):
@@ -61,7 +61,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions (figure 5, right); the 3x3 strides, as in torchvision (the paper strides in the first)."""
+    """1x1, 3x3, 1x1 convolutions (figure 5, right). As in torchvision the 3x3 strides, not the first."""
 
     expansion = 4
 
@@ -85,7 +85,7 @@ class Bottleneck(nn.Module):
 
 
 class Residual(nn.Module):
-    """What both forms share: a stem, stages of blocks that halve the map and double the width, mean pooling, a linear head.
+    """What both forms share: a stem, stages of blocks that halve the map and double the width, a mean, a linear head.
 
     Args:
         stem: width of the first convolution's output.

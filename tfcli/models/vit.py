@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +32,7 @@ class ViT(nn.Module):
         attn: makes an attention (`conf/attn`).
         pos: makes a position (`conf/pos`).
         mlp_width: hidden width of the MLPs; 4 D by default.
-        pool: read the class token, or the mean of the patches.
+        pool: class (read the class token) or mean (of the patches).
         norm_eps: epsilon of the layer norms; not stored in weights, 1e-6 in the paper's.
         dropout: on embeddings and inside blocks (0.1 in the paper's ImageNet-only training, 0 in fine-tuning).
         attention_dropout: on the attention weights.
@@ -55,7 +54,7 @@ class ViT(nn.Module):
         attn: Callable[..., Attention],
         pos: Callable[..., Position],
         mlp_width: int | None = None,
-        pool: Literal["class", "mean"] = "class",
+        pool: str = "class",
         norm_eps: float = 1e-6,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,

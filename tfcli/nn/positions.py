@@ -8,15 +8,12 @@ table (Dosovitskiy et al. 2021, appendix D.4).
 from __future__ import annotations
 
 from math import prod
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from tfcli.nn.places import Places
 from tfcli.shapes import Float
-
-At = Literal["stem", "every", "shared"]
 
 
 class Position(nn.Module):
@@ -32,7 +29,7 @@ class Position(nn.Module):
         at: where `add` acts.
     """
 
-    def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: At = "stem"):
+    def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: str = "stem"):
         super().__init__()
         if at not in ("stem", "every", "shared"):
             raise ValueError(f"`pos.at` must be stem, every or shared, but is {at!r}.")
@@ -55,7 +52,7 @@ class Learned(Position):
         std: standard deviation of the initial vectors.
     """
 
-    def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: At = "stem", std: float = 0.02):
+    def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: str = "stem", std: float = 0.02):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         self.special, self.std = special, std
         self.table = nn.Parameter(torch.empty(special + prod(extent), width))
@@ -81,7 +78,7 @@ class Sinusoidal(Position):
         ValueError: the width is not a multiple of twice the number of axes.
     """
 
-    def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: At = "stem", base: float = 10_000.0):
+    def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: str = "stem", base: float = 10_000.0):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         if width % (2 * len(extent)):
             raise ValueError(f"`width` must be a multiple of {2 * len(extent)} for sinusoids on {len(extent)} axes, but is {width}.")

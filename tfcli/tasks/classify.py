@@ -81,8 +81,9 @@ class Classify(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         logits = self.net(batch["image"])
-        label = batch["label"]
-        loss = classification_loss(logits, label, batch.get("target"), smoothing=self.label_smoothing)
+        label, target = batch["label"], batch.get("target")
+        loss = classification_loss(logits, label, target, smoothing=self.label_smoothing)
+        label = label if target is None else target.argmax(1)  # of a mixed image, the class with the larger share
         if self._sums is None:
             self._sums = torch.zeros(3, device=loss.device)
         right = (logits.argmax(1) == label).sum()

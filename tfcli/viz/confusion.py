@@ -8,6 +8,9 @@ from typing import Any
 
 from tfcli.viz import style
 
+NAMED = 250
+"""With more classes than this their names are left off, and the picture keeps its size."""
+
 
 def confusion(
     matrix: Sequence[Sequence[float]],
@@ -23,7 +26,7 @@ def confusion(
         matrix: `(K, K)` counts; rows are true classes, columns predicted ones.
         path: the PNG to write.
         names: of the K classes; numbers when left out.
-        title: a line above.
+        title: a line above; the accuracy when left out.
         pairs: how many of the most confused pairs to list.
 
     Returns:
@@ -36,24 +39,23 @@ def confusion(
     counts = [[float(value) for value in row] for row in matrix]
     size = len(counts)
     if not size or any(len(row) != size for row in counts):
-        raise ValueError(
-            f"`matrix` must be square, but has {size} rows of {sorted({len(row) for row in counts})} values."
-        )
+        lengths = sorted({len(row) for row in counts})
+        raise ValueError(f"`matrix` must be square, but has {size} rows of {lengths} values.")
     names = [str(name) for name in names] if names is not None else [str(i) for i in range(size)]
     if len(names) != size:
         raise ValueError(f"`names` must name the {size} classes, but has {len(names)}.")
     numbers = _numbers(counts, names, pairs)
-    cell = 0.62 if size <= 12 else 0.27 if size <= 50 else max(0.135, 14 / size)
-    label = min(2.6, 0.075 * max(len(_short(name)) for name in names) * min(1.0, cell / 0.2) + 0.3)
-    side = 3.6 if numbers["pairs"] else 0.4
-    width, height = size * cell + label + side + 0.8, max(size * cell + label + 0.9, 3.2)
-    with style.figure(path, width=width, height=height) as figure:
-        axis, listing = figure.subplots(1, 2, width_ratios=[width - side, side])
-        _matrix(figure, axis, numbers["shares"], names, cell)
-        axis.set_title(
-            title or f"accuracy {numbers['accuracy']:.1%}" if numbers["accuracy"] is not None else title or ""
-        )
-        _pairs(listing, numbers["pairs"], height)
+    cell = 0.62 if size <= 12 else 0.27 if size <= 50 else 0.135 if size <= NAMED else 24 / size  # inches
+    cell = max(cell, 1.9 / size)
+    listed = [f"{_short(pair['true'])} → {_short(pair['predicted'])}" for pair in numbers["pairs"]]
+    side = max([2.2, *(0.068 * len(text) for text in listed)]) + 0.5 if listed else 0.0
+    if title is None and numbers["accuracy"] is not None:
+        title = f"accuracy {numbers['accuracy']:.1%}"
+    with style.figure(path, width=size * cell, height=size * cell, fitted=False) as figure:
+        axis = figure.add_axes((0, 0, 1, 1))
+        _matrix(axis, numbers["shares"], names, cell)
+        axis.set_title(title or "")
+        _pairs(axis, numbers["pairs"], listed, left=1.3, width=side, matrix=size * cell)
     return numbers
 
 
@@ -80,82 +82,84 @@ def _short(name: str, length: int = 28) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _matrix(figure, axis, shares: list, names: list[str], cell: float) -> None:
+def _matrix(axis, shares: list, names: list[str], cell: float) -> None:
     from matplotlib.colors import PowerNorm
     from matplotlib.patches import Rectangle
-    from matplotlib.ticker import PercentFormatter
 
     size = len(names)
     filled = [row if row is not None else [0.0] * size for row in shares]
-    # A square root of the share: the few confusions of a good model would vanish beside its diagonal.
-    image = axis.imshow(filled, cmap=style.shades(), norm=PowerNorm(0.5, 0, 1), aspect="equal", interpolation="nearest")
+    # The square root of a share: the few confusions of a good model would vanish beside its diagonal.
+    image = axis.imshow(filled, cmap=style.shades(), norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     points = 10.0 if cell > 0.5 else min(8.0, cell * 72 * 0.62)
-    ticks, labels = list(range(size)), [_short(name) for name in names]
-    axis.set_yticks(ticks, labels, fontsize=points)
-    upright = size <= 12 and max(map(len, labels)) <= 4
-    turned = {} if upright else {"rotation": 90 if size > 50 else 50, "ha": "center" if size > 50 else "right"}
-    axis.set_xticks(ticks, labels, fontsize=points, rotation_mode="default" if size > 50 else "anchor", **turned)
-    axis.tick_params(length=0, pad=3)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("true")
+    _ticks(axis, [_short(name) for name in names], points)
     for spine in axis.spines.values():
         spine.set_visible(False)
-    axis.set_xticks([i - 0.5 for i in range(size + 1)], minor=True)
-    axis.set_yticks([i - 0.5 for i in range(size + 1)], minor=True)
     axis.grid(which="minor", color=style.RULE, linewidth=1.2 if size <= 12 else 0.5)
-    axis.tick_params(which="minor", length=0)
     axis.add_patch(Rectangle((-0.5, -0.5), size, size, fill=False, edgecolor=style.FAINT, linewidth=0.8, clip_on=False))
+    hatched = {"facecolor": "#f0f0f0", "edgecolor": "#d0d0d0", "hatch": "////", "linewidth": 0}
+    text = {"ha": "center", "va": "center", "fontsize": points if size <= 12 else 0.85 * points}
+    written = 0.005 if size <= 12 else 0.1 if size <= 50 else 2.0
     for i, row in enumerate(shares):
         if row is None:
-            axis.add_patch(
-                Rectangle((-0.5, i - 0.5), size, 1, facecolor="#f0f0f0", hatch="////", edgecolor="#d0d0d0", lw=0)
-            )
+            axis.add_patch(Rectangle((-0.5, i - 0.5), size, 1, **hatched))
             continue
         for j, share in enumerate(row):
-            if size <= 50 and ((size <= 12 and share >= 0.005) or share >= 0.1):
-                text = f"{100 * share:.0f}"
-                colour = "white" if share > 0.3 else style.INK
-                axis.text(
-                    j, i, text, ha="center", va="center", fontsize=points * (1.0 if size <= 12 else 0.85), color=colour
-                )
-    bar = figure.colorbar(image, ax=axis, shrink=min(1.0, 4 / (size * cell)), aspect=22, pad=0.015)
+            if share >= written:
+                axis.text(j, i, f"{100 * share:.0f}", color="white" if share > 0.3 else style.INK, **text)
+    _scale(axis, image, size * cell)
+
+
+def _ticks(axis, labels: list[str], points: float) -> None:
+    size = len(labels)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    if size > NAMED:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        return
+    axis.set_yticks(range(size), labels, fontsize=points)
+    if size > 50:
+        axis.set_xticks(range(size), labels, fontsize=points, rotation=90, ha="center")
+    elif size <= 12 and max(map(len, labels)) <= 5:
+        axis.set_xticks(range(size), labels, fontsize=points)
+    else:
+        axis.set_xticks(range(size), labels, fontsize=points, rotation=50, ha="right", rotation_mode="anchor")
+    axis.set_xticks([i - 0.5 for i in range(size + 1)], minor=True)
+    axis.set_yticks([i - 0.5 for i in range(size + 1)], minor=True)
+    axis.tick_params(which="both", length=0)
+
+
+def _scale(axis, image, matrix: float) -> None:
+    """The colour scale, at the top right of a matrix whose side is `matrix` inches."""
+    from matplotlib.ticker import PercentFormatter
+
+    height = min(1.0, 3.2 / matrix)
+    place = axis.inset_axes((1 + 0.15 / matrix, 1 - height, 0.13 / matrix, height))
+    bar = axis.figure.colorbar(image, cax=place)
     bar.set_ticks([0, 0.01, 0.05, 0.2, 0.5, 1.0])
+    bar.minorticks_off()
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     bar.ax.tick_params(labelsize=8, length=2)
     bar.outline.set_visible(False)
-    bar.ax.minorticks_off()
     bar.set_label("share of the true class", fontsize=8.5)
 
 
-def _pairs(axis, pairs: list[dict[str, Any]], height: float) -> None:
-    """A short bar chart: true -> predicted, how often."""
-    axis.set_axis_off()
+def _pairs(axis, pairs: list[dict], texts: list[str], *, left: float, width: float, matrix: float) -> None:
+    """A list with bars to the right of the matrix; lengths in inches, `matrix` is the matrix's side."""
     if not pairs:
         return
-    shown = pairs[: max(3, int((height - 1) / 0.4))]
-    line = 0.4 / height
-    axis.text(0, 1, "most confused", transform=axis.transAxes, fontsize=11, fontweight="bold", va="top")
-    most = max(pair["count"] for pair in shown)
-    for i, pair in enumerate(shown):
-        top = 1 - (i + 1.2) * line
-        axis.text(
-            0,
-            top,
-            f"{_short(pair['true'], 20)} → {_short(pair['predicted'], 20)}",
-            transform=axis.transAxes,
-            fontsize=8,
-            va="top",
-        )
-        bar = axis.inset_axes((0, top - 0.62 * line, 0.72 * pair["count"] / most, 0.16 * line))
-        bar.set_axis_off()
-        bar.axhspan(0, 1, color=style.SPLITS["val"])
+    line = 0.36
+    most = max(pair["count"] for pair in pairs)
+    shown = max(2, int((matrix - 0.3) / line))
+    box = axis.inset_axes((1 + left / matrix, 0, width / matrix, 1))
+    box.set_axis_off()
+    box.set_xlim(0, width)
+    box.set_ylim(matrix, 0)
+    box.text(0, 0, "most confused", fontsize=10, fontweight="bold", va="top")
+    for i, (pair, text) in enumerate(list(zip(pairs, texts, strict=True))[:shown]):
+        top = 0.3 + i * line
+        long = 1.6 * pair["count"] / most
+        box.text(0, top, text, fontsize=8, va="top")
+        box.barh(top + 0.22, long, height=0.06, color=style.SPLITS["val"])
         note = f"{pair['count']} ({pair['share']:.0%})"
-        axis.text(
-            0.72 * pair["count"] / most + 0.03,
-            top - 0.54 * line,
-            note,
-            transform=axis.transAxes,
-            fontsize=7.5,
-            va="center",
-            color="#606060",
-        )
+        box.text(long + 0.08, top + 0.22, note, fontsize=7.5, va="center", color="#606060")

@@ -57,9 +57,10 @@ def _home_for_matplotlib() -> None:
 
 
 @contextmanager
-def figure(path: Path | str, *, width: float, height: float) -> Iterator:
+def figure(path: Path | str, *, width: float, height: float, fitted: bool = True) -> Iterator:
     """A figure of `width` x `height` inches in our style, written to `path` (its folder is made) at the end.
 
+    fitted: axes are laid out to fill the figure; without it they stay where they are put and the picture is cut.
     Names may hold any characters: mathematics is not read into them, and a glyph that the font lacks is a box.
     """
     _home_for_matplotlib()
@@ -70,13 +71,14 @@ def figure(path: Path | str, *, width: float, height: float) -> Iterator:
     path = Path(path)
     with mpl.rc_context(SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        drawn = Figure(figsize=(width, height), layout="constrained")
+        drawn = Figure(figsize=(width, height), layout="constrained" if fitted else None)
         FigureCanvasAgg(drawn)
         yield drawn
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            drawn.savefig(temporary, format="png", facecolor="white")
+            cut = {} if fitted else {"bbox_inches": "tight", "pad_inches": 0.15}
+            drawn.savefig(temporary, format="png", facecolor="white", **cut)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,8 @@ def within(
         try:
             results.append(action())
         except (OSError, http.client.HTTPException, *errors) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # it is an answer as well, with a connection
             failures.append(error)
 
     thread = threading.Thread(target=work, daemon=True)

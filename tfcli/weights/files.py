@@ -1,19 +1,11 @@
 """Opening a checkpoint, whoever wrote it: tensors come out, code never runs.
 
-A file may be safetensors, a torch file (`.pt .pth .th .bin .ckpt`), or a folder of ours, of transformers or of timm.
-Torch files are pickles. They are opened with `weights_only=True`, which allows tensors and plain containers; a file that
-asks for anything else is refused, and nothing turns that off.
+A file may be safetensors or a torch file (`.pt .pth .th .bin .ckpt`), a folder one of ours, of transformers or of timm.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import pickletools
-import re
-import warnings
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +18,7 @@ from torch import Tensor
 
 from tfcli.errors import WeightsError, nearest
 from tfcli.weights.header import check_header
+from tfcli.weights.pickles import load_pickle
 
 FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt", ".tar")
@@ -77,7 +70,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 def _missing(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
-        return f"`{path}` does not exist, nor does its folder `{folder}`. `model.weights` takes a file, a folder or a public name."
+        return f"`{path}` does not exist, nor does `{folder}`. `model.weights` takes a file, a folder or a public name."
     siblings = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() or entry.suffix in SUFFIXES)
     return f"`{path}` does not exist; `{folder}` holds {_listed(siblings)}.{nearest(path.name, siblings)}"
 
@@ -103,9 +96,10 @@ def _in_folder(folder: Path) -> Path:
         raise WeightsError(
             f"`{folder}` holds {len(alone)} weights files ({_listed([a.name for a in alone])}): name one of them."
         )
+    found = _listed(sorted(entry.name for entry in folder.iterdir())) if any(folder.iterdir()) else "an empty folder"
     raise WeightsError(
         f"`{folder}` holds no weights. Looked for checkpoints/best.ckpt, checkpoints/last.ckpt, {', '.join(FILES)}; "
-        f"found {_listed(sorted(entry.name for entry in folder.iterdir())) if any(folder.iterdir()) else 'an empty folder'}."
+        f"found {found}."
     )
 
 
@@ -133,87 +127,7 @@ def _read(file: Path, notes: list[str]) -> dict[str, Tensor]:
             return _plain(load_file(file), file)
         except SafetensorError as error:
             raise WeightsError(f"`{file}` is not a safetensors file that can be read: {error}.") from error
-    return _unwrap(_load_torch(file), file, notes)
-
-
-def _load_torch(file: Path) -> Any:
-    with file.open("rb") as stream:
-        start = stream.read(64)
-    if not start:
-        raise WeightsError(f"`{file}` is empty.")
-    if start.lstrip()[:1] == b"<":
-        raise WeightsError(
-            f"`{file}` is a web page, not a checkpoint: the download was answered with an error page. Fetch it again."
-        )
-    if start.startswith(b"version https://git-lfs"):
-        raise WeightsError(f"`{file}` is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository.")
-    zipped = zipfile.is_zipfile(file)
-    if zipped:
-        _refuse_bomb(file)
-    try:
-        with warnings.catch_warnings():  # torch warns of pickle protocols that it then reads or refuses
-            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        code = _code_in(file, str(error))
-        if code:
-            raise WeightsError(
-                f"`{file}` is refused: it asks to import `{code}`, and a checkpoint must hold tensors, not code. Nothing in it "
-                f"was run. If you trust its author, save its state dict alone as safetensors on a machine where that is safe."
-            ) from error
-        raise WeightsError(
-            f"`{file}` is not a checkpoint that torch can read. Expected one of {', '.join(SUFFIXES)}."
-        ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        OSError,
-    ) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"`{file}` is damaged or not a checkpoint: {reason[:200]}") from error
-
-
-def _refuse_bomb(file: Path) -> None:
-    with zipfile.ZipFile(file) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > file.stat().st_size + 2**20:  # torch stores without compression
-        raise WeightsError(f"`{file}` is refused: it unpacks to {unpacked:,} bytes from {file.stat().st_size:,}.")
-
-
-def _code_in(file: Path, message: str) -> str | None:
-    """The first name that the pickle in `file` would import and that torch refuses; read, not run."""
-    named = re.search(r"(?:Unsupported global: GLOBAL|unsupported GLOBAL) (\S+)", message)
-    if named:
-        return named.group(1)
-    stream = io.BytesIO(_pickle_bytes(file))
-    strings: list[str] = []
-    try:
-        while True:  # torch's old format is several pickles in a row
-            for opcode, argument, _position in pickletools.genops(stream):
-                if opcode.name in ("GLOBAL", "INST"):
-                    strings = str(argument).split(" ", 1)
-                elif isinstance(argument, str):
-                    strings = [*strings[-1:], argument]
-                imports = opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL")
-                if imports and strings[0].split(".")[0] not in ("torch", "collections"):
-                    return ".".join(strings)
-    except ValueError:  # the end of what is a pickle
-        return None
-
-
-def _pickle_bytes(file: Path) -> bytes:
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            name = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
-            return archive.read(name) if name else b""
-    with file.open("rb") as stream:
-        return stream.read(2**24)
+    return _unwrap(load_pickle(file), file, notes)
 
 
 def _unwrap(content: Any, file: Path, notes: list[str]) -> dict[str, Tensor]:
@@ -280,7 +194,7 @@ def _run_config(file: Path) -> dict[str, Any]:
 
 
 def _preprocessing(folder: Path, config: dict[str, Any]) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Mean and deviation as transformers (preprocessor_config.json), timm (config.json) or a run of ours states them."""
+    """Mean and deviation as transformers (preprocessor_config.json), timm (config.json) or our run states them."""
     stated = _json(folder / "preprocessor_config.json")
     if stated.get("do_normalize", True) and "image_mean" in stated and "image_std" in stated:
         return tuple(stated["image_mean"]), tuple(stated["image_std"])

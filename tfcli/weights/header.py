@@ -25,8 +25,8 @@ def check_header(file: Path) -> dict[str, Any]:
     """The header of `file`, once its offsets are known to cover the data exactly.
 
     Raises:
-        WeightsError: the header is longer than the file or than 10 MiB, is not JSON, names more than 50,000 tensors, has a
-            shape or dtype that cannot be, or offsets that overlap, leave gaps or disagree with the shapes.
+        WeightsError: the header is longer than the file or than 10 MiB, is not JSON, names more than 50,000 tensors,
+            has a shape or dtype that cannot be, or offsets that overlap, leave gaps or disagree with the shapes.
     """
 
     def refuse(reason: str) -> WeightsError:

@@ -1,8 +1,8 @@
 """Names of public checkpoints -> files on this machine, fetched if need be.
 
 Three kinds of name: `google/vit-base-patch16-224` (the Hugging Face hub), `IMAGENET1K_V1` or `resnet34.IMAGENET1K_V1`
-(torchvision) and what `public.yaml` lists with an address of its own. Each is kept where its owner's library keeps it, so
-what another program has fetched is found. With TFCLI_OFFLINE=1 nothing is fetched.
+(torchvision) and what `public.yaml` lists with an address of its own. Each is kept where its owner's library keeps it,
+so what another program has fetched is found. With TFCLI_OFFLINE=1 nothing is fetched.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def find(weights: str, *, torchvision_name: str | None = None) -> Place:
         return Place(path)  # opening it says what is there instead
     names = [row.name for row in public()] + [entry.name for entry in Path().iterdir()]
     raise WeightsError(
-        f"`{weights}` is neither a file here nor a public name.{nearest(weights, names)} Names are owner/name on the Hugging "
-        f"Face hub, IMAGENET1K_V1 or DEFAULT of torchvision, or listed by `tfcli weights status`."
+        f"`{weights}` is neither a file here nor a public name.{nearest(weights, names)} Names are owner/name on the "
+        f"Hugging Face hub, IMAGENET1K_V1 or DEFAULT of torchvision, or listed by `tfcli weights status`."
     )
 
 
@@ -124,8 +124,9 @@ def _file(url: str, *, name: str, about: str) -> Path:
         return download(url, target, about=about)
     except Unreachable as error:
         raise WeightsError(
-            f"`{name}` is not on this machine and could not be fetched ({error}). It is the file {target.name} of {host}; looked for "
-            f"`{target}`. By hand: fetch {url} on another machine, copy it here, and say `model.weights=PATH` with its path."
+            f"`{name}` is not on this machine and could not be fetched ({error}). It is the file {target.name} of "
+            f"{host}; looked for `{target}`. By hand: fetch {url} on another machine, copy it here, and say "
+            "`model.weights=PATH`."
         ) from error
 
 
@@ -192,9 +193,10 @@ def _hub(name: str) -> Path:
                 f"the Hugging Face hub has no `{name}`, or it is private.{nearest(name, _names())}"
             ) from error
         raise WeightsError(
-            f"`{name}` is not on this machine and could not be fetched ({error}). It belongs to {owner} on the Hugging Face hub; "
-            f"looked in `{looked}`. By hand: on another machine, fetch config.json, preprocessor_config.json and "
-            f"model.safetensors from {page}/tree/main into one folder, copy it here, and say `model.weights=FOLDER`."
+            f"`{name}` is not on this machine and could not be fetched ({error}). It belongs to {owner} on the "
+            f"Hugging Face hub; looked in `{looked}`. By hand: on another machine, fetch config.json, "
+            f"preprocessor_config.json and model.safetensors from {page}/tree/main into one folder, copy it "
+            "here, and say `model.weights=FOLDER`."
         ) from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     wanted = [*HUB_FILES, *_weights_files(sizes, name)]
@@ -205,7 +207,7 @@ def _hub(name: str) -> Path:
         file=sys.stderr,
     )
     try:
-        return Path(snapshot_download(name, revision=info.sha, allow_patterns=wanted))
+        return Path(snapshot_download(name, allow_patterns=wanted))
     except (HTTPError, OSError) as error:
         raise WeightsError(
             f"`{name}` could not be fetched from {page}: {(str(error).splitlines() or ['no reason given'])[0]}"

@@ -1,4 +1,4 @@
-"""`model.weights=NAME|PATH`: find a checkpoint, translate its names, fit head and positions, load the rest to the letter."""
+"""`model.weights=NAME|PATH`: find a checkpoint, translate its names, fit head and positions, load it to the letter."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class LoadReport:
         new_head: the head is not the checkpoint's, so nothing can be predicted before training.
         mean: channel means the checkpoint's images were normalised with, where it says so; else None.
         std: likewise.
-        settings: arguments of the model that the checkpoint implies (`norm_eps`). They are already set on the net; keep them
-            in the run's config, or the net will be built otherwise the next time.
+        settings: arguments of the model that the checkpoint implies (`norm_eps`). They are already set on the net; keep
+            them in the run's config, or the net will be built otherwise the next time.
     """
 
     source: str
@@ -46,10 +46,10 @@ class LoadReport:
 def load_weights(net: nn.Module, weights: str, *, num_classes: int | None = None) -> LoadReport:
     """Put the tensors of a checkpoint into `net`.
 
-    The converter is `tfcli.weights.<stem>` for a model of `tfcli.models.<stem>`; without one the names must be the net's.
-    The head stays as built when the checkpoint has none or one of another number of classes, and positions are resampled for
-    another grid, both noted. Anything else that is missing, left over or of another shape is an error. Half-precision values
-    become float32 exactly.
+    The converter is `tfcli.weights.<stem>` for a model of `tfcli.models.<stem>`; without one the names must be the
+    net's. The head stays as built when the checkpoint has none or one of another number of classes, and positions are
+    resampled for another grid, both noted. Anything else that is missing, left over or of another shape is an error.
+    Half-precision values become float32 exactly.
 
     Args:
         net: a built model; `net.head` is its head.
@@ -108,7 +108,7 @@ def _fit_head(state: State, net: nn.Module, head: str, report: LoadReport) -> St
 
 
 def _count_batches(state: State, wanted: State) -> State:
-    """Files older than batch norm's counters lack them; they only matter for a cumulative mean, which nothing here uses."""
+    """Files older than batch norm's counters lack them; they matter only for a cumulative mean, which none has."""
     missing = [name for name in wanted if name.endswith(".num_batches_tracked") and name not in state]
     return state | {name: torch.zeros_like(wanted[name]) for name in missing}
 

@@ -16,8 +16,8 @@ def resize_positions(
 ) -> tuple[Float[Tensor, "M D"], str | None]:
     """A table learned on a square grid, resampled to `grid`; entries of special tokens are kept as they are.
 
-    Bicubic, corners not aligned (Dosovitskiy et al. 2021, section 3.2, leaves the kernel open; transformers does this, timm
-    adds the antialias filter, torchvision aligns the corners).
+    Bicubic, corners not aligned, as in transformers; timm adds the antialias filter, torchvision aligns the corners
+    (Dosovitskiy et al. 2021, section 3.2, leaves the kernel open).
 
     Args:
         table: `special` entries, then the grid's, row by row.

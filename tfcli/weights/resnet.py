@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from torch import Tensor, nn
+
+from tfcli.models.resnet import SIZES
 
 
 def convert(
@@ -23,6 +26,20 @@ def convert(
         return name
 
     return {ours(name): tensor for name, tensor in state.items()}, [], {}
+
+
+def describe(state: dict[str, Tensor]) -> str:
+    """For an error's text: the model that the weights are for, or nothing if they are no ResNet's."""
+    stem = state.get("conv1.weight")
+    blocks = [name.split(".")[:2] for name in state if re.fullmatch(r"layer\d\.\d+\.conv1\.weight", name)]
+    if stem is None or not blocks:
+        return ""
+    counts = tuple(sum(stage == f"layer{number}" for stage, _ in blocks) for number in range(1, 5))
+    kind = "bottleneck" if "layer1.0.conv3.weight" in state else "basic"
+    depth = next((depth for depth, size in SIZES.items() if size == (kind, counts)), None)
+    if counts[3] == 0:
+        depth = 2 * sum(counts) + 2
+    return f" The file is a ResNet-{depth}: try `model=resnet{depth}`." if depth else ""
 
 
 def torchvision_name(net: nn.Module) -> str | None:

@@ -1,0 +1,141 @@
+"""Every mistake in a command is answered with what is wrong and the nearest right word, before torch is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from tfcli.engine import compose as c
+from tfcli.errors import ConfigError
+
+BAD = [
+    ("modle=vit", ["`modle`", "Did you mean `model`"]),
+    ("model=vti", ["no model `vti`", "Did you mean `vit`", "tfcli ls models"]),
+    ("data=pet", ["no data set `pet`", "Did you mean `pets`"]),
+    ("pos=leanred", ["no position", "Did you mean `learned`"]),
+    ("optim=adam", ["no optimizer `adam`", "Did you mean `adamw`"]),
+    ("trainer.max_epoch=3", ["trainer.max_epochs", "conf/trainer/default.yaml"]),
+    ("model.witdh=3", ["Did you mean `model.width`"]),
+    ("trainer.max_epochs=foo", ["`trainer.max_epochs`", "whole number", "`foo`"]),
+    ("trainer.max_epochs=2.5", ["whole number"]),
+    ("trainer.max_epochs=null", ["null"]),
+    ("trainer.max_epochs=0", ["at least 1", "0"]),
+    ("optim.lr=abc", ["`optim.lr`", "number", "abc"]),
+    ("optim.lr=0", ["greater than 0"]),
+    ("optim.weight_decay=-1", ["at least 0"]),
+    ("data.batch_size=0", ["`data.batch_size`", "at least 1"]),
+    ("data.val_fraction=1.5", ["between 0 and 1"]),
+    ("model.dropout=2", ["between 0 and 1"]),
+    ("model.patch_size=3", ["`model.patch_size` must divide `data.image_size`", "3", "8", "2, 4"]),
+    ("model.heads=7", ["`model.heads` must divide `model.width`", "7", "96"]),
+    ("model.pool=max", ["class, mean", "max"]),
+    ("pos.at=middle", ["stem, every, shared"]),
+    ("attn.kernel=flash", ["auto, exact, explicit"]),
+    ("trainer.precision=bf17", ["Did you mean `bf16`"]),
+    ("data.on_error=ignore", ["raise, skip"]),
+    ("data.augment=3", ["group of settings", "data.augment.crop"]),
+    ("data.download=maybe", ["true or false"]),
+    ("vit", ["key=value"]),
+    ("model=null", ["must be named"]),
+    ("seed=1,2", ["-m"]),
+    ("experiment=petz", ["no experiment `petz`"]),
+    ("+foo=3", ["nothing would read `foo`"]),
+    ("+trainer.foo=3", ["nothing would read"]),
+    ("model._target_=os.system", ["os.system", "outside"]),
+    ("task._target_=subprocess.run", ["subprocess.run"]),
+    ("model=torchvision model.name=resnet35", ["resnet35", "Did you mean"]),
+    ("model=resnet34 pos=none", ["`resnet34` has no positions"]),
+    ("model.depth=${nowhere.to}", ["nowhere"]),
+    ("data.name=???", ["data.name"]),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), BAD, ids=[line for line, _ in BAD])
+def test_bad_commands_are_answered(line, words):
+    with pytest.raises(ConfigError) as error:
+        c.compose("train", line.split(" "))
+    missing = [word for word in words if word not in str(error.value)]
+    assert not missing, str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_option_of_every_group_composes_and_describes_itself():
+    for group in ("model", "data", "pos", "attn", "optim", "schedule", "trainer", "logger", "task", "experiment"):
+        for name, text in c.options(group).items():
+            assert text, f"conf/{group}/{name}.yaml has no description"
+            if group == "model":
+                c.compose("train", [f"model={name}", "data=imagenet"])
+            elif group in ("pos", "attn"):
+                c.compose("train", ["model=vit", f"{group}={name}"])
+            elif (group, name) != ("data", "folder"):
+                c.compose("train", [f"{group}={name}", *(["model=resnet18"] if group == "data" else [])])
+
+
+def test_precedence_is_shell_experiment_family_defaults(tmp_path: Path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\n# mine\ndefaults:\n  - override /model: vit\n  - override /pos: sinusoidal\n  - _self_\nseed: 7\nmodel: {depth: 3}\n"
+    )
+    job = c.compose("train", ["experiment=mine"], str(tmp_path))
+    assert (job.config.seed, job.config.model.depth, job.choices["pos"]) == (7, 3, "sinusoidal")
+    job = c.compose("train", ["experiment=mine", "seed=1", "pos=none", "model.depth=4"], str(tmp_path))
+    assert (job.config.seed, job.config.model.depth, job.choices["pos"]) == (1, 4, "none")
+
+
+def test_torchvision_classifiers_by_name():
+    job = c.compose("train", ["model=efficientnet_b3", "data=pets"])
+    assert job.config.model.name == "efficientnet_b3"
+
+
+def test_a_users_conf_folder_comes_first(tmp_path: Path, monkeypatch):
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "mine.yaml").write_text("# My own.\n_target_: my_net.Net\nnum_classes: ${data.num_classes}\n")
+    (tmp_path / "my_net.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert c.options("model")["mine"] == "My own."
+    assert c.compose("train", ["model=mine"]).config.model["_target_"] == "my_net.Net"
+
+
+def test_broken_yaml_is_named_with_its_line(tmp_path: Path):
+    (tmp_path / "optim").mkdir()
+    (tmp_path / "optim" / "bad.yaml").write_text("# x\nlr: 1\n  wd: [\n")
+    with pytest.raises(ConfigError, match=r"bad\.yaml, line 3"):
+        c.compose("train", ["optim=bad"], str(tmp_path))
+
+
+def test_a_task_is_refused_data_it_cannot_use(tmp_path: Path):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "reading.yaml").write_text("# x\n_target_: tfcli.tasks.classify.Classify\nneeds: [tokens]\n")
+    with pytest.raises(ConfigError, match="needs tokens, which data `digits`"):
+        c.compose("train", ["task=reading"], str(tmp_path))
+
+
+def test_cfg_shows_what_hydra_would():
+    text = c.show("train", ["model=vit_s16", "data=pets"], kind="job", package="model", resolve=True, config_dir=None)
+    assert yaml.safe_load(text)["num_classes"] == 37
+    assert "overrides" in c.show("train", ["seed=3"], kind="hydra", package=None, resolve=False, config_dir=None)
+    both = yaml.safe_load(c.show("train", ["seed=3"], kind="all", package=None, resolve=False, config_dir=None))
+    assert {"hydra", "seed", "model"} <= set(both)
+    with pytest.raises(ConfigError, match="job, hydra or all"):
+        c.show("train", [], kind="jobs", package=None, resolve=False, config_dir=None)
+
+
+def test_values_of_a_saved_config_are_set_with_the_same_care():
+    config = OmegaConf.create({"trainer": {"max_epochs": 3}, "model": {"width": 8}})
+    assert c.set_value(config, "trainer.max_epochs=5") == ("trainer.max_epochs", 3, 5)
+    with pytest.raises(ConfigError, match="max_epochs"):
+        c.set_value(config, "trainer.max_epoch=5")
+
+
+def test_nothing_heavy_is_imported():
+    code = (
+        "import sys\nfrom tfcli.engine.compose import compose\nimport tfcli.cli.app\ncompose('train', ['model=vit_b16', 'data=pets'])\n"
+        "print([m for m in ('torch','torchvision','numpy','sklearn','matplotlib','pytorch_lightning','wandb','PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfcli.models.vit import ViT
+from tfcli.nn.attention import Attention
+from tfcli.nn.positions import Learned
+from tfcli.tasks import schedule
+from tfcli.tasks.classify import classification_loss
+from tfcli.tasks.optim import adamw, param_groups, sgd
+
+
+def vit(depth: int = 3) -> ViT:
+    return ViT(16, depth=depth, heads=2, image_size=8, patch_size=4, num_classes=3, attn=Attention, pos=Learned)
+
+
+def rates(net, **changes) -> dict[str, tuple[float, float]]:
+    """Learning rate and weight decay of each parameter, by name."""
+    groups = param_groups(net, **{"lr": 1.0, "weight_decay": 0.1, "layer_decay": 1.0, "head_scale": 1.0, **changes})
+    names = {id(p): name for name, p in net.named_parameters()}
+    return {names[id(p)]: (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+
+
+def test_norms_biases_tokens_and_positions_do_not_decay():
+    found = rates(vit())
+    assert set(found) == {name for name, _ in vit().named_parameters()}
+    still = {name for name, (_, decay) in found.items() if decay == 0}
+    assert still == {n for n in found if n.endswith("bias") or "norm" in n or "token" in n or "positions" in n}
+
+
+def test_layer_decay_falls_from_the_head_to_the_stem():
+    found = rates(vit(), layer_decay=0.5)
+    assert found["head.weight"][0] == 1
+    assert found["stack.blocks.2.mlp.fc1.weight"][0] == 0.5
+    assert found["stack.blocks.0.mlp.fc1.weight"][0] == 0.125
+    assert found["patch_embed.proj.weight"][0] == 0.0625
+    assert found["stack.positions.0.table"][0] == 0.0625
+
+
+def test_the_head_can_learn_faster():
+    found = rates(vit(), head_scale=10.0)
+    assert found["head.bias"][0] == 10
+    assert found["stack.blocks.0.norm1.weight"][0] == 1
+
+
+def test_unequal_rates_need_numbered_layers():
+    with pytest.raises(ValueError, match="Linear does not"):
+        rates(torch.nn.Linear(2, 2), layer_decay=0.9)
+
+
+def test_frozen_parameters_are_left_out():
+    net = vit()
+    net.patch_embed.requires_grad_(False)
+    assert not any(name.startswith("patch_embed") for name in rates(net))
+
+
+@pytest.mark.parametrize("make", [partial(adamw, lr=0.05, weight_decay=0.0), partial(sgd, lr=0.2, weight_decay=0.0)])
+def test_optimizers_fit_a_line(make):
+    torch.manual_seed(0)
+    net = torch.nn.Linear(3, 1)
+    x = torch.randn(64, 3)
+    y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
+    optimizer = make(net)
+    first = None
+    for _ in range(120):
+        loss = (net(x) - y).square().mean()
+        first = first or loss.item()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.01 * first
+
+
+KINDS = [schedule.cosine, schedule.linear, schedule.step, schedule.constant]
+
+
+@given(kind=st.sampled_from(KINDS), total=st.integers(2, 300), warmup=st.integers(0, 20), step=st.integers(0, 400))
+def test_factors_stay_between_0_and_1_and_warm_up_linearly(kind, total, warmup, step):
+    factor = kind(step, total=total, epoch=7, warmup_steps=warmup)
+    assert 0 <= factor <= 1
+    if step < warmup:
+        assert factor == pytest.approx((step + 1) / warmup)
+
+
+def test_known_values():
+    assert schedule.cosine(50, total=100, epoch=10, warmup_steps=0) == pytest.approx(0.5)
+    assert schedule.cosine(100, total=100, epoch=10, warmup_steps=0, final_fraction=0.1) == pytest.approx(0.1)
+    assert schedule.linear(75, total=100, epoch=10, warmup_steps=0) == pytest.approx(0.25)
+    assert [schedule.step(s, total=100, epoch=10, every_epochs=2) for s in (19, 20, 40)] == pytest.approx([1, 0.1, 0.01])
+    assert schedule.cosine(5, total=100, epoch=10, warmup_fraction=0.1) == pytest.approx(0.6)
+
+
+def test_loss_against_hard_and_soft_labels():
+    torch.manual_seed(0)
+    logits, label = torch.randn(6, 4), torch.randint(4, (6,))
+    hard = classification_loss(logits, label)
+    soft = classification_loss(logits, label, torch.nn.functional.one_hot(label, 4).float())
+    torch.testing.assert_close(hard, soft)
+    eps = 0.1
+    log = logits.log_softmax(1)
+    want = -((1 - eps) * log.gather(1, label[:, None]).squeeze(1) + eps * log.mean(1)).mean()
+    torch.testing.assert_close(classification_loss(logits, label, smoothing=eps), want)
+    assert math.isfinite(hard.item())
