@@ -10,6 +10,13 @@ from tfcli.data import fetch
 from tfcli.data.items import Request
 from tfcli.errors import DataError
 
+
+@pytest.fixture(autouse=True)
+def _online(monkeypatch):
+    """Whoever calls `build` in these tests is the network; the tests at large are offline."""
+    monkeypatch.delenv("TFCLI_OFFLINE", raising=False)
+
+
 EXPECTS = ["images", "labels.txt|labels.csv"]
 
 

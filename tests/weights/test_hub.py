@@ -64,6 +64,7 @@ def test_offline_says_what_is_missing_and_the_manual_step(name: str, model: str 
         ),
         ("IMAGENET1K_V1", None, "no weights for a model of this family and size"),
         ("resnet35.IMAGENET1K_V1", None, r"no model `resnet35`. Did you mean `resnet50`\?"),
+        ("google/-vit--base.", None, "nor a name that the hub could have"),
         ("cifar10_resnet21", None, r"Did you mean `cifar10_resnet20`\?"),
     ],
 )

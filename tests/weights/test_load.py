@@ -124,6 +124,22 @@ class Foreign(nn.Module):
         self.body, self.head = nn.Linear(4, 4), nn.Linear(4, classes)
 
 
+class Deep(nn.Module):
+    """A head of two layers."""
+
+    def __init__(self, classes: int, hidden: int = 4):
+        super().__init__()
+        self.body = nn.Linear(4, 4)
+        self.head = nn.Sequential(nn.Linear(4, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+
+
+def test_a_head_of_several_layers_is_swapped_whole(tmp_path: Path) -> None:
+    torch.save(Deep(3).state_dict(), tmp_path / "x.pt")
+    assert load_weights(Deep(2), str(tmp_path / "x.pt"), num_classes=2).notes == ["head 3 -> 2 classes: new"]
+    with pytest.raises(WeightsError, match=r"head\.2\.weight"):
+        load_weights(Deep(3, hidden=5), str(tmp_path / "x.pt"))
+
+
 def test_a_model_without_converter_takes_its_own_names(tmp_path: Path) -> None:
     source, target = Foreign(3), Foreign(2)
     torch.save(source.state_dict(), tmp_path / "x.pt")

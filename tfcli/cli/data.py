@@ -36,9 +36,9 @@ def _source(config: Any, **changes: Any) -> tuple[Any, Any]:
     from tfcli.data.places import data_root
     from tfcli.engine.build import build
 
-    plain = OmegaConf.to_container(config, resolve=True)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
     keys = ("download", "verify", "split_seed", "test_fraction")
-    asked = {key: plain[key] for key in keys} | changes
+    asked: dict[str, Any] = {key: plain[key] for key in keys} | changes
     return build(plain["source"]), Request(name=plain["name"], root=data_root(plain["root"]), facts=plain, **asked)
 
 
@@ -55,7 +55,8 @@ def status(names: list[str] = Names, check: bool = Check, json: bool = Json) -> 
         config = _composed(name, settings)
         source, request = _source(config, download=False)
         where = source.locate(request)
-        row = {"set": name, "here": "yes" if where else "no", "where": str(where or request.root / name)}
+        place = str(where or request.root / name)
+        row: dict[str, Any] = {"set": name, "here": "yes" if where else "no", "where": place}
         row |= {split: (config.counts or {}).get(split) for split in ("train", "val", "test")}
         row |= {
             "download_bytes": config.download_bytes,

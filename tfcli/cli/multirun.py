@@ -10,6 +10,7 @@ def multirun(
     root: str | None = None,
     fail_fast: bool = False,
     config_dir: str | None = None,
+    config_name: str | None = None,
     json: bool = False,
 ) -> None:
     """Run a sweep and print its table.
@@ -23,7 +24,7 @@ def multirun(
     from tfcli.sweeps.local import run_sweep
     from tfcli.sweeps.state import read_state
 
-    folder = run_sweep(verb, overrides, root, fail_fast, config_dir=config_dir)
+    folder = run_sweep(verb, overrides, root, fail_fast, config_dir=config_dir, config_name=config_name)
     summary = table.summarize(folder, read_state(folder))
     if json:
         console.emit_json(summary)
@@ -31,6 +32,4 @@ def multirun(
         notes = [*table.notes(summary), f"sweep  {folder}      table.md · table.csv · table.json"]
         console.table(None, table.columns(summary), table.flat_rows(summary), notes=notes)
     if summary["failed"]:
-        raise SweepFailed(
-            f"{len(summary['failed'])} of {summary['jobs']} jobs failed; the first: {summary['failed'][0]['error']}"
-        )
+        raise SweepFailed(f"{len(summary['failed'])} of {summary['jobs']} jobs failed; the table says which and why.")

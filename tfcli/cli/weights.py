@@ -38,7 +38,9 @@ def status(subject: str = Subject, json: bool = Json) -> None:
     rows = []
     for name in [subject] if subject else known:
         where, row = here(name), known.get(name)
-        facts = {"model": row.model, "bytes": row.bytes, "licence": row.licence, "figure": row.figure} if row else {}
+        facts: dict[str, Any] = (
+            {"model": row.model, "bytes": row.bytes, "licence": row.licence, "figure": row.figure} if row else {}
+        )
         rows.append(
             {"name": name, "here": "yes" if where else "no", **facts, "size": _size(facts.get("bytes")), "path": where}
         )

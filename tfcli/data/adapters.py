@@ -55,7 +55,8 @@ class H5Pixels:
     """
 
     def __init__(self, path: Path):
-        self.path, self._file, self._pid = path, None, -1
+        self.path, self._pid = path, -1
+        self._file: Any = None
         self.count, *size, _ = self._images().shape
         self.size = tuple(size)
 

@@ -84,7 +84,10 @@ class Store:
         files: Sequence[Path] = (),
         side: int | None = None,
     ):
-        self.mode, self.good, self.offsets, self.sizes = mode, good, offsets, sizes
+        nothing = np.zeros((0, 2), dtype=np.int64)
+        self.mode, self.good = mode, good
+        self.offsets = nothing[:, 0] if offsets is None else offsets
+        self.sizes = nothing if sizes is None else sizes
         self.tensor = None if buffer is None else torch.from_numpy(buffer)  # shared, not copied, between processes
         self.path, self.files, self.side = path, files, side
         self._map: np.ndarray | None = None
@@ -115,6 +118,7 @@ class Store:
         if self.tensor is not None:
             return self.tensor.numpy()
         if self._map is None:
+            assert self.path is not None
             self._map = np.memmap(self.path, dtype=np.uint8, mode="r")
         return self._map
 
@@ -143,7 +147,7 @@ def store_files(
             stores[split], unusable = build(paths, name=f"{name}-{split}", side=side, advance=advance)
             bad.extend(unusable)
     policy.check(bad, total=len(every))
-    size = sum(int(3 * np.prod(store.sizes, axis=1, dtype=np.int64).sum()) for store in stores.values())
+    size = sum(3 * int((store.sizes[:, 0] * store.sizes[:, 1]).sum()) for store in stores.values())
     where = "in memory" if mode == "memory" else f"on disk ({cache_root() / 'images'})"
     notes.append(f"cache: {size / 1e9:.2f} GB of decoded images {where}")
     if bad:
@@ -200,7 +204,7 @@ def _fill(
 
 
 def _offsets(sizes: np.ndarray) -> np.ndarray:
-    ends = np.cumsum(3 * np.prod(sizes, axis=1))
+    ends = np.cumsum(3 * sizes[:, 0] * sizes[:, 1])
     return np.concatenate([[0], ends[:-1]]).astype(np.int64)
 
 

@@ -47,9 +47,7 @@ class BadImage(DataError):
         reason: why, in a few words.
     """
 
-    def __init__(self, path: str | os.PathLike, reason: str | None = None):
-        if reason is None:  # torch rebuilds a loader process's error from the text of its traceback alone
-            path, _, reason = str(path).strip().rpartition("BadImage: ")[2].partition(": ")
+    def __init__(self, path: str | os.PathLike, reason: str):
         self.path, self.reason = Path(path), reason
         super().__init__(f"{printable(path)}: {reason}")
 
@@ -117,8 +115,8 @@ def _shrink(image: Image.Image, side: int | None) -> Image.Image:
     short = min(image.size)
     if side is None or short <= side:
         return image
-    size = tuple(max(1, round(length * side / short)) for length in image.size)
-    return image.resize(size, Image.Resampling.BILINEAR)
+    width, height = (max(1, round(length * side / short)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def _reason(path: str | os.PathLike, error: Exception) -> str:

@@ -73,8 +73,7 @@ class Folder:
                 f"{request.name}: no test folder; {len(taken):,} of {len(whole):,} images carved, stratified "
                 f"(data.test_fraction={request.test_fraction:g}, data.split_seed={request.split_seed})"
             )
-            for split, rows in (("train", kept), ("test", taken)):
-                splits[split] = Items(whole.labels[rows], files=[whole.files[i] for i in rows])
+            splits |= {"train": whole.picked(kept), "test": whole.picked(taken)}
         return Loaded(names, splits, notes, request.root)
 
     def _trees(self, request: Request, ignored: _Ignored) -> dict[str, Path]:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from tfcli.data.cache import Policy, Store, store_files
 from tfcli.data.checks import check_classes, check_labels, fingerprint, subset_notes
-from tfcli.data.imageset import ImageSet, identity, normalised
+from tfcli.data.imageset import BatchLoader, ImageSet, identity, normalised
 from tfcli.data.items import Items, Loaded, Request, Source
 from tfcli.data.order import Address, EvalBatches, TrainBatches
 from tfcli.data.places import data_root
@@ -67,6 +67,7 @@ class ImageData(pl.LightningDataModule):
         classes, num_classes, counts, fingerprint, bad_files, notes: known after `prepare`.
     """
 
+    name: str
     allow_zero_length_dataloader_with_multiple_devices = True  # exact shards: a rank may have nothing to evaluate
 
     def __init__(
@@ -211,7 +212,7 @@ class ImageData(pl.LightningDataModule):
                 used[origin] = np.union1d(used.get(origin, positions), positions)
         if not used:
             return {}
-        files = {origin: [loaded.splits[origin].files[i] for i in chosen] for origin, chosen in used.items()}
+        files = {origin: loaded.splits[origin].picked(chosen).files or [] for origin, chosen in used.items()}
         stores, bad, said = store_files(
             files, name=self.name, side=self.decode_size, mode=self.cache, policy=self.policy, ranks=self.ranks
         )
@@ -222,11 +223,13 @@ class ImageData(pl.LightningDataModule):
     def _set(
         self, split: str, items: Items, positions: np.ndarray, decoded: tuple[np.ndarray, Store] | None
     ) -> ImageSet:
-        pixels, rows = items.pixels, positions
+        pixels: Any = items.pixels
+        rows = positions
         if decoded is not None:
             used, pixels = decoded
             rows = np.searchsorted(used, positions)
-            positions, rows = positions[pixels.good[rows]], rows[pixels.good[rows]]
+            good = pixels.good[rows]
+            positions, rows = positions[good], rows[good]
         return ImageSet(
             pixels,
             rows,
@@ -283,7 +286,7 @@ class ImageData(pl.LightningDataModule):
         )
         if note and note not in self.notes:
             self.notes.append(note)
-        return DataLoader(
+        return BatchLoader(
             data,
             batch_size=None,
             sampler=sampler,

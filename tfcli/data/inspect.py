@@ -54,7 +54,8 @@ def _digests(items: Items) -> Iterator[tuple[str, bytes | None]]:
             except OSError:
                 yield printable(path), None
         return
+    assert items.pixels is not None
     for start in range(0, len(items), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(items)))
         for row, image in zip(rows, items.pixels.take(rows), strict=True):
-            yield str(row), hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+            yield str(row), hashlib.blake2b(image.tobytes(), digest_size=16).digest()

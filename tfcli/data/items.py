@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -62,6 +63,11 @@ class Items:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def picked(self, rows: Sequence[int] | np.ndarray) -> Items:
+        """Some samples of a split of files."""
+        assert self.files is not None
+        return Items(self.labels[rows], files=[self.files[i] for i in rows])
 
 
 @dataclass

@@ -104,7 +104,7 @@ class Torchvision:
             ) from None
 
     def _read(self, data: Any, what: str, request: Request) -> Any:
-        attribute = self.reads[what]
+        attribute = self.reads[what] or what
         try:
             return getattr(data, attribute)
         except AttributeError:
@@ -116,24 +116,23 @@ class Torchvision:
             ) from None
 
     def _items(self, data: Any, request: Request, split: str) -> Items:
-        if self.reads["samples"]:
-            samples = self._read(data, "samples", request)
-            files, labels = [Path(path) for path, _ in samples], [label for _, label in samples]
-        else:
-            labels = self._read(data, "labels", request)
-            files = [Path(p) for p in self._read(data, "files", request)] if self.reads["files"] else None
-        labels = np.asarray(labels, dtype=np.int64)
-        if files is None:
+        if self.reads["pixels"]:
+            labels = np.asarray(self._read(data, "labels", request), dtype=np.int64)
             return Items(labels, pixels=_pixels(self._read(data, "pixels", request)))
+        if self.reads["samples"]:
+            samples = list(self._read(data, "samples", request))
+        else:
+            files = self._read(data, "files", request)
+            samples = list(zip(files, self._read(data, "labels", request), strict=True))
         if self.sort:
-            order = sorted(range(len(files)), key=lambda i: str(files[i]))
-            files, labels = [files[i] for i in order], labels[order]
-        if files and not any(path.exists() for path in files):
+            samples.sort(key=lambda sample: str(sample[0]))
+        items = Items(np.array([label for _, label in samples], dtype=np.int64), files=[Path(p) for p, _ in samples])
+        if samples and not any(path.exists() for path in items.files or []):
             raise DataError(
-                f"{request.name}: none of the {len(files):,} images of the {split} split is there; "
-                f"the first would be {files[0]}."
+                f"{request.name}: none of the {len(samples):,} images of the {split} split is there; "
+                f"the first would be {samples[0][0]}."
             )
-        return Items(labels, files=files)
+        return items
 
     def _carve_test(self, splits: dict[str, Items], request: Request, notes: list[str]) -> dict[str, Items]:
         whole = splits["train"]
@@ -143,16 +142,12 @@ class Torchvision:
             f"{request.name}: no official test split; {len(taken):,} of {len(whole):,} images carved, stratified "
             f"(data.test_fraction={request.test_fraction:g}, data.split_seed={request.split_seed})"
         )
-        return splits | {"train": _some(whole, kept), "test": _some(whole, taken)}
+        return splits | {"train": whole.picked(kept), "test": whole.picked(taken)}
 
     def _names(self, data: Any) -> list[str]:
         if not isinstance(self.classes, str):
             return [str(name) for name in self.classes]
         return [str(name).replace("_", " ") for name in getattr(data, self.classes)]
-
-
-def _some(items: Items, rows: np.ndarray) -> Items:
-    return Items(items.labels[rows], files=[items.files[i] for i in rows])
 
 
 def _pixels(values: Any) -> Any:

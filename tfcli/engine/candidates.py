@@ -125,6 +125,8 @@ def _mount(configs: Configs, config: dict[str, Any], group: str, option: str) ->
     """Merge one option of a group, its bases first, where its package says."""
     group, _, package = group.partition("@")
     values = configs.load(f"{group}/{option}")
+    if not values:
+        return
     for entry in values.get("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
             _mount(configs, config, group, entry)

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from tfcli.data.places import cache_root, data_root
 from tfcli.engine.session import check_writable, git_state
 from tfcli.engine.tables import size
 from tfcli.errors import RunError
@@ -145,7 +146,7 @@ def _memory() -> tuple[float, float] | None:
 def _folders(root: Path) -> Iterator[Check]:
     data = data_root(None)
     yield _folder("outputs", root, "broken", "run.root=FOLDER, one that can be written")
-    yield _folder("cache", cache_folder(), "note", "export TFCLI_CACHE=FOLDER, one that can be written")
+    yield _folder("cache", cache_root(), "note", "export TFCLI_CACHE=FOLDER, one that can be written")
     if data.is_dir() and not os.access(data, os.W_OK):
         yield Check("data root", "ok", f"{data}, read only: nothing is downloaded there")
     else:
@@ -154,13 +155,11 @@ def _folders(root: Path) -> Iterator[Check]:
 
 def _folder(name: str, path: Path, bad: str, mend: str) -> Check:
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if existing == path:
-        try:
-            check_writable(path)
-        except RunError:
-            return Check(name, bad, f"{path} cannot be written", mend)
-    elif not (existing.is_dir() and os.access(existing, os.W_OK)):
-        return Check(name, bad, f"{path} is not there and cannot be made", mend)
+    try:
+        check_writable(existing)
+    except RunError:
+        there = "cannot be written" if existing == path else "is not there and cannot be made"
+        return Check(name, bad, f"{path} {there}", mend)
     free = shutil.disk_usage(existing).free
     if free < 1e9:
         return Check(name, "note", f"{path}, {size(free)} free", f"free some space, or {mend}")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tfcli.engine.candidates import Configs, roots
+from tfcli.engine.candidates import Configs, compose, roots
 
 SIZES = "tsblh"
 SCALES = {None: 0, "ImageNet-1k": 1, "ImageNet-21k": 2, "JFT-300M": 3}
@@ -66,14 +66,16 @@ def published_for(
         `value`, `source`, `protocol`, and `differs`: in words what is not as in our run, empty where nothing is known.
     """
     alike = [e for e in entries(data) if e["metric"] == metric and family(e["model"]) == family(model)]
-    size = image_size or Configs(roots()).load(f"data/{data}").get("image_size")
+    if image_size is None:
+        image_size = compose(Configs(roots()), [f"data={data}"]).get("data", {}).get("image_size")
+    size = image_size if isinstance(image_size, int) else None
     alike.sort(key=lambda entry: _distance(entry, model, weights))
     return [
         {
             "value": entry["value"],
             "source": entry["source"],
             "protocol": entry["protocol"],
-            "differs": _differs(entry, model, weights, counts, size if isinstance(size, int) else None),
+            "differs": _differs(entry, model, weights, counts, size),
         }
         for entry in alike
     ]

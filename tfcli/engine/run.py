@@ -30,7 +30,7 @@ from tfcli.engine.checkpoints import AtomicIO, Checkpoints, clean, lower_is_bett
 from tfcli.engine.published import published_for
 from tfcli.engine.record import Record, read_config, read_metrics, read_overrides, read_record, write_atomic
 from tfcli.engine.session import RUN_DIR, Stop, check_writable, is_child, locked, logged, run_folder, write_start
-from tfcli.errors import ConfigError, Interrupted, RunError, TfcliError
+from tfcli.errors import ConfigError, Interrupted, RunError, TfcliError, nearest
 from tfcli.probes.pixels import logistic_regression
 from tfcli.tasks.protocols import Data, Horizon, Task
 
@@ -99,6 +99,9 @@ def prepare(config: DictConfig, choices: dict[str, str], overrides: list[str]) -
     task: Task = build(config.task, net=net)
     task.horizon = horizon
     task.evaluated = tuple(s for s in ("val", "test") if data.counts[s] and (s == "val" or data.watch_test))
+    monitor = config.trainer.monitor
+    if monitor not in task.monitors and not (monitor.startswith("val/") and "val" not in task.evaluated):
+        raise ConfigError(f"`trainer.monitor={monitor}` is not measured.{nearest(monitor, task.monitors)} There are {', '.join(task.monitors)}.")
     numerics = num.settle(
         OmegaConf.to_container(config.trainer, resolve=True),  # type: ignore[arg-type]
         str(config.attn.kernel) if "${attn}" in str(OmegaConf.to_container(config.model)) else "auto",

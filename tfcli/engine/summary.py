@@ -128,8 +128,9 @@ def headline(folder: Path, record: Record) -> list[str]:
     if total := record.params.get("total"):
         parts.insert(2, f"{total:,} parameters")
     lines = [" · ".join(parts), str(folder)]
-    if record.overrides:
-        lines.append("overrides  " + " ".join(record.overrides))
+    typed = [text for text in record.overrides if not text.startswith("run.")]
+    if typed:
+        lines.append("overrides  " + " ".join(typed))
     if record.counts:
         lines.append("examples   " + "  ".join(f"{split} {count:,}" for split, count in record.counts.items()))
     if record.status == "unfinished":

@@ -16,6 +16,7 @@ from torchmetrics import Metric
 from tfcli.shapes import Float, Int
 
 UNIT = 2**24
+FIGURES = ("accuracy", "accuracy_top5", "accuracy_per_class", "loss", "calibration_error")
 Z = 1.959964  # the normal quantile of a two-sided 95 % interval
 
 
@@ -61,8 +62,13 @@ class ClassificationMetrics(Metric):
         rows = torch.stack([torch.ones_like(column), (guess == label).long(), _whole(sure)])
         self.calibration.scatter_add_(1, column.expand(3, -1), rows)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The figures that there will be: top-5 only with more than 5 classes."""
+        return tuple(name for name in FIGURES if name != "accuracy_top5" or self.num_classes > 5)
+
     def compute(self) -> dict[str, float]:
-        """The figures: accuracy, accuracy_top5 (more than 5 classes), accuracy_per_class, loss, calibration_error."""
+        """The figures by name."""
         return {name: value for name, (value, _) in self.with_intervals().items()}
 
     def with_intervals(self) -> dict[str, tuple[float, tuple[float, float]]]:

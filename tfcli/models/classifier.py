@@ -106,7 +106,7 @@ class TorchvisionClassifier(nn.Module):
         return self.layers + 1 if self._in_head(name) else self._groups[self._group(name)]
 
 
-def _last_map(body: nn.Module) -> tuple[nn.Module, bool]:
+def _last_map(body: Any) -> tuple[nn.Module, bool]:
     """The module whose input (True) or output (False) is the last map before pooling."""
     if hasattr(body, "avgpool"):
         return body.avgpool, True

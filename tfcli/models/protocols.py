@@ -16,11 +16,11 @@ class Features:
 
     Attributes:
         tokens: the last layer's tokens; a convolutional net's are the cells of its last map, row by row.
-        pooled: one vector a sample, the input of the task's head.
+        pooled: one vector a sample, the input of the task's head; its width may differ from the tokens'.
     """
 
     tokens: Float[Tensor, "B N D"]
-    pooled: Float[Tensor, "B D"]
+    pooled: Float[Tensor, "B E"]
 
 
 @runtime_checkable

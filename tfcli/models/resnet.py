@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +95,8 @@ class Residual(nn.Module):
         num_classes: K.
     """
 
+    torchvision_name: str | None = None
+
     def __init__(
         self,
         stem: int,
@@ -159,7 +160,7 @@ class ResNet(Residual):
         ValueError: there is no such depth or stem.
     """
 
-    def __init__(self, depth: int, *, num_classes: int, stem: Literal["imagenet", "cifar"] = "imagenet"):
+    def __init__(self, depth: int, *, num_classes: int, stem: str = "imagenet"):
         if depth not in SIZES:
             raise ValueError(f"`model.depth` must be one of {', '.join(map(str, SIZES))} for a ResNet, but is {depth}.")
         if stem not in ("imagenet", "cifar"):

@@ -34,6 +34,7 @@ def run_sweep(
     fail_fast: bool = False,
     *,
     config_dir: str | None = None,
+    config_name: str | None = None,
     command: Sequence[str] = TFCLI,
 ) -> Path:
     """Run every combination of the values in `overrides`, and write the sweep's table.
@@ -46,7 +47,7 @@ def run_sweep(
         overrides: as typed, several values in some.
         root: the folder of all runs (None: the config's `run.root`); the sweep's is ROOT/sweep/VERB-MODEL-DATA/TIME-ID.
         fail_fast: start no job after one that failed.
-        config_dir: Hydra's `--config-dir`, passed on to the jobs.
+        config_dir, config_name: Hydra's `--config-dir` and `--config-name`, passed on to the jobs.
         command: how the program is started.
 
     Returns:
@@ -58,7 +59,7 @@ def run_sweep(
         Interrupted: a signal ended it.
     """
     grid = expand(overrides)
-    pair, configured = _check(grid, verb, config_dir)
+    pair, configured = _check(grid, config_name or "train", config_dir)
     root = Path(root or configured)
     state = State(
         verb=verb,
@@ -71,7 +72,9 @@ def run_sweep(
     state.write(folder)
     repeated = f" ({grid.repeated} repeated left out)" if grid.repeated else ""
     terminal.say(f"sweep of {len(state.jobs)} jobs{repeated} · {folder}")
-    words = [*command, verb, *(["--config-dir", config_dir] if config_dir else [])]
+    words = [*command, verb]
+    words += ["--config-dir", config_dir] if config_dir else []
+    words += ["--config-name", config_name] if config_name else []
     run_jobs(state, folder, command=words, fail_fast=fail_fast, root=root)
     return folder
 
@@ -174,17 +177,17 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
-def _check(grid: Grid, verb: str, config_dir: str | None) -> tuple[str, str]:
+def _check(grid: Grid, primary: str, config_dir: str | None) -> tuple[str, str]:
     """Compose the first job, and once each further value that is a word: a slip stops the sweep before it starts.
 
     Returns MODEL-DATA, the options of a swept group joined by `+`, and the folder of all runs as configured.
     """
-    composed = compose(verb, grid.jobs[0], config_dir)
+    composed = compose(primary, grid.jobs[0], config_dir)
     for key, values in grid.swept.items():
         for value in values[1:]:
             if not _is_number(value):
                 job = [f"{key}={value}" if text.partition("=")[0] == key else text for text in grid.jobs[0]]
-                compose(verb, job, config_dir)
+                compose(primary, job, config_dir)
     parts = []
     for group in ("model", "data"):
         names = grid.swept.get(group) or [composed.choices.get(group, group)]

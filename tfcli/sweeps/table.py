@@ -87,9 +87,11 @@ def _spreads(names: Any, values: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def columns(summary: dict[str, Any]) -> dict[str, str]:
-    """Headings of the table for reading."""
+    """Headings of the table for reading: the main metric, its mean over classes and the loss; table.csv has them all."""
+    names = summary["metrics"]
+    shown = [n for n in names if n in (names[0], f"{names[0]}_per_class") or n.endswith("/loss")]
     head = {key: key for key in summary["keys"]} or {"configuration": "configuration"}
-    return {**head, **{name: name for name in summary["metrics"]}, "n": "n", "time": "time"}
+    return {**head, **{name: name for name in shown}, "n": "n", "time": "time"}
 
 
 def flat_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:

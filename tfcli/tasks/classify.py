@@ -64,6 +64,12 @@ class Classify(pl.LightningModule):
         self.measured = nn.ModuleDict({split: ClassificationMetrics(num_classes) for split in ("val_", "test_")})
         self._sums: Tensor | None = None  # loss, right, seen: of this epoch, on this rank
 
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """What a checkpoint or early stopping may look at."""
+        names = self.measured["val_"].names if "val" in self.evaluated else ()
+        return (*(f"val/{name}" for name in names), "train/loss", "train/accuracy")
+
     def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]:
         return self.net(image)
 

@@ -23,6 +23,7 @@ class Task(Protocol):
         net: the model.
         horizon: set by the engine before fitting.
         evaluated: the splits of the validation loaders, in their order; set by the engine.
+        monitors: the metrics that checkpoints and early stopping may look at.
         tested: after a test, each figure with its 95 % interval, over all ranks.
         confusion: after a test, right classes against guessed ones, where the task has classes.
     """
@@ -32,6 +33,9 @@ class Task(Protocol):
     evaluated: tuple[str, ...]
     tested: dict[str, tuple[float, tuple[float, float]]]
     confusion: Tensor | None
+
+    @property
+    def monitors(self) -> tuple[str, ...]: ...
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor: ...
 

@@ -51,8 +51,12 @@ def _home_for_matplotlib() -> None:
     if "MPLCONFIGDIR" in os.environ:
         return
     folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "matplotlib"
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    if not os.access(existing, os.W_OK):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        usable = os.access(folder, os.W_OK)
+    except OSError:
+        usable = False
+    if not usable:
         os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="tfcli-matplotlib-")
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
+from torchvision.models import VisionTransformer
 
+from tfcli.models.classifier import TorchvisionClassifier
 from tfcli.weights.positions import resize_positions
 
 RENAMED = [  # torchvision itself renames these when it loads its files
@@ -18,7 +20,7 @@ AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 
 
 def convert(
-    state: dict[str, Tensor], net: nn.Module, *, config: dict[str, Any] | None = None
+    state: dict[str, Tensor], net: TorchvisionClassifier, *, config: dict[str, Any] | None = None
 ) -> tuple[dict[str, Tensor], list[str], dict[str, Any]]:
     """Prefix `body.`, leave out auxiliary heads, resize the positions of vit_*.
 
@@ -39,7 +41,7 @@ def convert(
     if len(kept) < len(ours):
         notes.append("auxiliary heads: left out")
     table = "body.encoder.pos_embedding"
-    if table in kept and hasattr(net.body, "encoder"):
+    if table in kept and isinstance(net.body, VisionTransformer):
         side = net.body.image_size // net.body.patch_size
         resized, note = resize_positions(kept[table][0], (side, side), special=1)
         kept[table] = resized[None]
@@ -47,6 +49,6 @@ def convert(
     return kept, notes, {}
 
 
-def torchvision_name(net: nn.Module) -> str | None:
+def torchvision_name(net: TorchvisionClassifier) -> str | None:
     """What torchvision calls this network."""
     return net.torchvision_name

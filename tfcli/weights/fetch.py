@@ -42,11 +42,12 @@ def within(
     """
     results: list[Any] = []
     failures: list[Exception] = []
+    expected: tuple[type[Exception], ...] = (OSError, http.client.HTTPException, *errors)
 
     def work() -> None:
         try:
             results.append(action())
-        except (OSError, http.client.HTTPException, *errors) as error:
+        except expected as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()  # it is an answer as well, with a connection
             failures.append(error)

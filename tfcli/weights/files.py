@@ -198,7 +198,7 @@ def _preprocessing(folder: Path, config: dict[str, Any]) -> tuple[tuple[float, .
     stated = _json(folder / "preprocessor_config.json")
     if stated.get("do_normalize", True) and "image_mean" in stated and "image_std" in stated:
         return tuple(stated["image_mean"]), tuple(stated["image_std"])
-    for stated in (config.get("pretrained_cfg"), config.get("run", {}).get("data")):
-        if isinstance(stated, dict) and isinstance(stated.get("mean"), list) and isinstance(stated.get("std"), list):
-            return tuple(stated["mean"]), tuple(stated["std"])
+    for part in (config.get("pretrained_cfg"), config.get("run", {}).get("data")):
+        if isinstance(part, dict) and isinstance(part.get("mean"), list) and isinstance(part.get("std"), list):
+            return tuple(part["mean"]), tuple(part["std"])
     return None, None

@@ -163,12 +163,14 @@ def _torchvision(model: str | None, weights: str, *, asked: str) -> Place:
 
 def _cached(name: str) -> Path | None:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         found = Path(snapshot_download(name, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
+    except HFValidationError as error:
+        raise WeightsError(f"`{name}` is neither a file here nor a name that the hub could have: {error}") from error
     return found if any(entry.suffix in (".safetensors", ".bin") for entry in found.iterdir()) else None
 
 

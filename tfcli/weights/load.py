@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -59,15 +58,9 @@ def load_weights(net: nn.Module, weights: str, *, num_classes: int | None = None
     Raises:
         WeightsError: the checkpoint cannot be found or opened, or is for another architecture.
     """
-    head = next((name for name, module in net.named_modules() if module is getattr(net, "head", None) and name), "")
-    if num_classes is not None and head and len(net.get_submodule(head).weight) != num_classes:
-        raise WeightsError(
-            f"the model's head has {len(net.get_submodule(head).weight)} classes, the data {num_classes}."
-        )
     converter = _converter(net)
-    place = find(
-        weights, torchvision_name=converter.torchvision_name(net) if hasattr(converter, "torchvision_name") else None
-    )
+    name_of = getattr(converter, "torchvision_name", None)
+    place = find(weights, torchvision_name=name_of(net) if name_of else None)
     checkpoint = open_checkpoint(place.path)
     report = LoadReport(weights, str(checkpoint.path), list(checkpoint.notes))
     report.mean, report.std = place.mean or checkpoint.mean, place.std or checkpoint.std
@@ -75,12 +68,11 @@ def load_weights(net: nn.Module, weights: str, *, num_classes: int | None = None
     if converter:
         state, notes, report.settings = converter.convert(state, net, config=checkpoint.config)
         report.notes += notes
-    if head:
-        state = _fit_head(state, net, head, report)
+    state = _fit_head(state, net, num_classes, report)
     wanted = net.state_dict()
     state = _count_batches(state, wanted)
-    hint = converter.describe(state) if hasattr(converter, "describe") else ""
-    _compare(state, wanted, str(checkpoint.path), hint)
+    describe = getattr(converter, "describe", None)
+    _compare(state, wanted, str(checkpoint.path), describe(state) if describe else "")
     _copy(state, net, wanted)
     return report
 
@@ -92,19 +84,29 @@ def _converter(net: nn.Module) -> ModuleType | None:
     return import_module(name) if stem[0] == "tfcli.models" and find_spec(name) else None
 
 
-def _fit_head(state: State, net: nn.Module, head: str, report: LoadReport) -> State:
-    ours = net.get_submodule(head).weight
-    theirs = state.get(f"{head}.weight")
-    rest = {name: tensor for name, tensor in state.items() if not name.startswith(f"{head}.")}
-    if theirs is None:
-        report.new_head = True
-        report.notes.append(f"head of {len(ours)} classes: new, since the checkpoint has none")
-        return rest | {f"{head}.{name}": tensor for name, tensor in net.get_submodule(head).state_dict().items()}
-    if theirs.ndim == ours.ndim and theirs.shape[1:] == ours.shape[1:] and len(theirs) != len(ours):
-        report.new_head = True
-        report.notes.append(f"head {len(theirs)} -> {len(ours)} classes: new")
-        return rest | {f"{head}.{name}": tensor for name, tensor in net.get_submodule(head).state_dict().items()}
-    return state
+def _fit_head(state: State, net: nn.Module, num_classes: int | None, report: LoadReport) -> State:
+    """Keep the head of `net` where the checkpoint has none, or one that differs in its number of outputs alone."""
+    head = next((name for name, module in net.named_modules() if name and module is getattr(net, "head", None)), None)
+    ours = {f"{head}.{name}": tensor for name, tensor in net.get_submodule(head).state_dict().items()} if head else {}
+    if not ours:
+        return state
+    classes = len(list(ours.values())[-1])
+    if num_classes not in (None, classes):
+        raise WeightsError(f"the model's head has {classes} classes, the data {num_classes}.")
+    theirs = {name: state[name] for name in ours if name in state}
+    if not theirs:
+        report.notes.append(f"head of {classes} classes: new, since the checkpoint has none")
+    elif theirs.keys() == ours.keys() and _differ_in_outputs(list(theirs.values()), list(ours.values())):
+        report.notes.append(f"head {len(list(theirs.values())[-1])} -> {classes} classes: new")
+    else:
+        return state
+    report.new_head = True
+    return state | ours
+
+
+def _differ_in_outputs(theirs: list[Tensor], ours: list[Tensor]) -> bool:
+    pairs = list(zip(theirs, ours, strict=True))
+    return all(a.shape[1:] == b.shape[1:] for a, b in pairs) and any(len(a) != len(b) for a, b in pairs)
 
 
 def _count_batches(state: State, wanted: State) -> State:
@@ -140,6 +142,6 @@ def _copy(state: State, net: nn.Module, wanted: State) -> None:
     bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
     if bad:
         raise WeightsError(f"the checkpoint has NaN or infinite values in {len(bad)} tensors, the first in `{bad[0]}`.")
-    ready = OrderedDict((name, state[name].to(wanted[name].dtype)) for name in wanted)
-    ready._metadata = wanted._metadata  # by now the names are the current ones, whatever version wrote the file
+    ready = type(wanted)((name, state[name].to(wanted[name].dtype)) for name in wanted)
+    ready._metadata = wanted._metadata  # type: ignore[attr-defined]  # by now the names are the current ones, whatever version wrote the file
     net.load_state_dict(ready, strict=True)

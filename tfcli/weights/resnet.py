@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from tfcli.models.resnet import SIZES
+from tfcli.models.resnet import SIZES, Residual
 
 
 def convert(
-    state: dict[str, Tensor], net: nn.Module, *, config: dict[str, Any] | None = None
+    state: dict[str, Tensor], net: Residual, *, config: dict[str, Any] | None = None
 ) -> tuple[dict[str, Tensor], list[str], dict[str, Any]]:
     """`fc` (torchvision, timm) and `linear` (CIFAR) -> `head`; the other names are the same.
 
@@ -42,6 +42,6 @@ def describe(state: dict[str, Tensor]) -> str:
     return f" The file is a ResNet-{depth}: try `model=resnet{depth}`." if depth else ""
 
 
-def torchvision_name(net: nn.Module) -> str | None:
+def torchvision_name(net: Residual) -> str | None:
     """What torchvision calls this network; None for the CIFAR form."""
-    return getattr(net, "torchvision_name", None)
+    return net.torchvision_name

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tfcli.errors import WeightsError
+from tfcli.models.vit import ViT
 from tfcli.weights.positions import resize_positions
 
 State = dict[str, Tensor]
@@ -81,14 +82,12 @@ def detect(state: State) -> tuple[str, Renames] | None:
     return None
 
 
-def convert(
-    state: State, net: nn.Module, *, config: dict[str, Any] | None = None
-) -> tuple[State, list[str], dict[str, Any]]:
+def convert(state: State, net: ViT, *, config: dict[str, Any] | None = None) -> tuple[State, list[str], dict[str, Any]]:
     """Rename, fuse query, key and value, resize the positions for `net`, set its norms' epsilon to the checkpoint's.
 
     Args:
         state: tensors by the names in the file.
-        net: a `tfcli.models.vit.ViT`.
+        net: the model to fit them to.
         config: what stands beside the file, as in `Checkpoint.config`.
 
     Returns:
@@ -121,7 +120,7 @@ def convert(
     return state, notes, settings
 
 
-def torchvision_name(net: nn.Module) -> str | None:
+def torchvision_name(net: ViT) -> str | None:
     """What torchvision calls a ViT of this size, if it has one."""
     letter = SIZES.get((net.patch_embed.proj.out_channels, len(net.stack.blocks)))
     name = f"vit_{letter}_{net.patch_embed.proj.kernel_size[0]}"
@@ -168,14 +167,15 @@ def _fuse(state: State) -> State:
     for name in state:
         if ".attention.query." not in name:
             continue
-        parts = [state.get(name.replace(".query.", f".{part}.")) for part in ("query", "key", "value")]
-        if any(part is None or part.shape != parts[0].shape for part in parts):
+        names = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
+        parts = [state[part] for part in names if part in state]
+        if len({part.shape for part in parts}) != 1 or len(parts) != 3:
             raise WeightsError(f"`{name}` has no key and value of its shape beside it.")
         fused[name.replace(".query.", ".qkv.")] = torch.cat(parts)
     return fused
 
 
-def _table(table: Tensor, net: nn.Module, notes: list[str]) -> Tensor:
+def _table(table: Tensor, net: ViT, notes: list[str]) -> Tensor:
     special = int(net.places.special.sum())
     table = table.reshape(-1, table.shape[-1])
     if special and isqrt(len(table)) ** 2 == len(table):  # timm's no_embed_class: the class token has no position
@@ -187,7 +187,7 @@ def _table(table: Tensor, net: nn.Module, notes: list[str]) -> Tensor:
     return table
 
 
-def _set_eps(net: nn.Module, eps: float, notes: list[str]) -> float:
+def _set_eps(net: ViT, eps: float, notes: list[str]) -> float:
     norms = [module for module in net.modules() if isinstance(module, nn.LayerNorm)]
     before = {norm.eps for norm in norms}
     if before != {eps}:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 START = {
-    "bash": (["bash", "--norc", "--noprofile", "-i"], "bind -x '\"\\C-t\": echo \"LINE<$READLINE_LINE>\"'"),
+    "bash": (["bash", "--norc", "--noprofile", "-i"], 'bind -x \'"\\C-t": echo "LINE<$READLINE_LINE>"\''),
     "zsh": (
         ["zsh", "-f", "-i"],
         "autoload -Uz compinit; compinit -u -D; show() { print -r \"LINE<$BUFFER>\" }; zle -N show; bindkey '^T' show",
@@ -34,18 +34,16 @@ class Shell:
         self._send(f"{setup}; source {script}; echo REA''DY\n")
         self._until("READY")
 
-    def complete(self, text: str, *, tabs: int = 1) -> tuple[str, str]:
-        """The line after TAB, and all that the shell printed meanwhile."""
-        self._send(text)
-        time.sleep(0.05)
-        for _ in range(tabs):
-            self._send("\t")
-            time.sleep(0.8)
-        self._send("\x14")
-        printed = self._until(">", after="LINE<")
+    def complete(self, text: str) -> str:
+        """The line after TAB."""
+        self._send(text + "\t")
+        line, stop = text, time.monotonic() + 10
+        while line == text and time.monotonic() < stop:
+            time.sleep(0.1)  # TAB asks the program; the shell reads on when it has answered
+            self._send("\x14")
+            line = re.findall(r"LINE<([^>]*)>", self._until(">", after="LINE<"))[-1]
         self._send("\x05\x15")  # to the end, then kill the line
-        time.sleep(0.1)
-        return re.findall(r"LINE<([^>]*)>", printed)[-1], printed
+        return line
 
     def close(self) -> None:
         self.process.kill()

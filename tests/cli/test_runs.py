@@ -1,0 +1,126 @@
+"""`runs ls/show/compare/table` over folders as runs leave them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tfcli.cli import runs
+from tfcli.engine.record import Record
+from tfcli.errors import RunError
+
+
+@pytest.fixture
+def call(tmp_path):
+    """Runs `tfcli runs ...` on four made runs; returns stdout."""
+    made = [
+        ("vit", "digits", "1e-3", 0, 0.964),
+        ("vit", "digits", "1e-3", 1, 0.958),
+        ("vit", "digits", "3e-4", 0, 0.900),
+        ("resnet18", "pets", "1e-3", 0, None),
+    ]
+    for i, (model, data, rate, seed, accuracy) in enumerate(made):
+        folder = tmp_path / "train" / f"{model}-{data}" / f"20261120-23150{i}-7f3{i}"
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(
+            f"seed: {seed}\noptim: {{lr: {float(rate)}}}\nrun: {{dir: {i}}}\ndata: {{name: {data}, seed: {seed}}}\n"
+        )
+        record = Record(
+            verb="train", status="failed", model=model, data=data, seed=seed, error="loss became NaN at step 3"
+        )
+        record.overrides = [f"model={model}", f"data={data}", f"optim.lr={rate}", f"seed={seed}"]
+        if accuracy is not None:
+            record.status, record.error = "finished", None
+            record.metrics = {"test/accuracy": accuracy, "test/loss": 1 - accuracy}
+            record.intervals = {"test/accuracy": [accuracy - 0.02, accuracy + 0.02]}
+            record.cost = {"seconds": 31.0}
+            record.published = [{"value": 0.99, "source": "a paper", "differs": "at another size"}]
+            record.baselines = {"logistic_pixels": 0.958}
+        record.write(folder)
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    runs.mount(app)
+
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(
+            app, ["runs", *words, "--root", str(tmp_path)], catch_exceptions=False, env={"COLUMNS": ""}
+        )
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return run
+
+
+def test_ls_lists_the_newest_first_and_filters(call):
+    rows = json.loads(call("ls", "--json"))
+    assert [row["run"][-4:] for row in rows] == ["7f33", "7f32", "7f31", "7f30"]
+    assert [row["run"][-4:] for row in json.loads(call("ls", "--json", "--model", "vit", "--last", "1"))] == ["7f32"]
+    assert [row["status"] for row in json.loads(call("ls", "--json", "--status", "failed"))] == ["failed"]
+    best = json.loads(call("ls", "--json", "--sort", "test/accuracy"))
+    assert [row["score"] for row in best] == [0.964, 0.958, 0.9]
+    least = json.loads(call("ls", "--json", "--sort", "test/loss"))
+    assert least[0]["run"].endswith("7f30")
+    assert "test/accuracy" in call("ls", "--model", "vit").splitlines()[0]
+
+
+def test_ls_refuses_what_there_is_not(call):
+    with pytest.raises(RunError, match="Did you mean `finished`"):
+        call("ls", "--status", "finish")
+    with pytest.raises(RunError, match="Did you mean `test/accuracy`"):
+        call("ls", "--sort", "test/acuracy")
+
+
+def test_show_has_intervals_and_published_figures(call):
+    text = call("show", "7f30")
+    assert "0.964  [0.944, 0.984]  0.958 logistic pixels      0.990  a paper" in text
+    assert "published differs: at another size" in text
+    assert "config.yaml" in text
+    document = json.loads(call("show", "7f30", "--json"))
+    assert document["schema"] == 1
+    assert document["config"]["seed"] == 0
+
+
+def test_show_tells_why_a_run_failed(call):
+    text = call("show", "resnet18-pets")
+    assert "failed" in text.splitlines()[0]
+    assert "loss became NaN at step 3" in text
+    assert "log.txt" in text
+
+
+def test_compare_shows_settings_and_overlap(call):
+    document = json.loads(call("compare", "7f30", "7f31", "7f32", "--json"))
+    assert [row["key"] for row in document["config"]] == ["seed", "optim.lr", "data.seed"]
+    accuracy = document["metrics"][0]
+    assert accuracy["overlap"] == [True, False]
+    assert accuracy["differences"][0] == pytest.approx(-0.006)
+    text = call("compare", "7f30", "7f32")
+    assert "-0.064  no" in text
+    with pytest.raises(RunError, match="two or more"):
+        call("compare", "7f30")
+
+
+def test_table_groups_over_seeds(call):
+    rows = json.loads(call("table", "--json"))
+    assert [(row["n"], row["seeds"]) for row in rows] == [(2, [0, 1]), (1, [0])]
+    accuracy = rows[0]["metrics"]["test/accuracy"]
+    assert accuracy["mean"] == pytest.approx(0.961)
+    assert accuracy["std"] == pytest.approx(0.00424, abs=1e-5)
+    assert accuracy["best_run"].endswith("7f30")
+    assert "0.961 ± 0.004" in call("table")
+    assert call("table", "--format", "markdown").startswith("| model")
+    lines = list(csv.DictReader(io.StringIO(call("table", "--format", "csv"))))
+    assert float(lines[0]["test/accuracy std"]) == pytest.approx(0.00424, abs=1e-5)
+
+
+def test_table_filters_by_setting(call):
+    assert len(json.loads(call("table", "optim.lr=3e-4", "--json"))) == 1
+    assert len(json.loads(call("table", "optim.lr=0.001", "--json"))) == 1
+    with pytest.raises(RunError, match="key=value"):
+        call("table", "vit")
+    with pytest.raises(RunError, match="Did you mean `csv`"):
+        call("table", "--format", "cvs")

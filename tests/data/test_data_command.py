@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tfcli.cli.data import data
+from tfcli.data.inspect import inspect
+from tfcli.data.items import ArrayPixels, Items, Loaded
+from tfcli.data.preview import contact_sheet, spread
+from tfcli.errors import ConfigError, DataError
+
+
+def run(*words: str) -> str:
+    result = CliRunner().invoke(data, list(words))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.stdout
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for c, name in enumerate(("ab", "cd")):
+        for split, count in (("train", 4), ("test", 2)):
+            (tmp_path / "tree" / split / name).mkdir(parents=True)
+            for i in range(count):
+                image = Image.new("RGB", (20, 16), (40 * i, 100 * c, 10 if split == "test" else 0))
+                image.save(tmp_path / "tree" / split / name / f"{i}.png")
+    return tmp_path / "tree"
+
+
+def test_status_lists_every_set(tmp_path):
+    rows = {row["set"]: row for row in json.loads(run("status", f"data.root={tmp_path}", "--json"))}
+    assert len(rows) >= 21
+    assert rows["digits"]["here"] == rows["shapes"]["here"] == "yes"
+    assert rows["pets"]["here"] == "no"
+    assert rows["pets"]["where"] == str(tmp_path / "pets")
+    assert rows["food101"]["size"] == "5.0 GB"
+    assert rows["imagenet"]["licence"]
+    text = run("status", "pets", f"data.root={tmp_path}")
+    assert "CC BY-SA" in text
+    assert "imagenet" not in text
+
+
+def test_status_needs_no_torch(tmp_path):
+    code = (
+        "import sys; from typer.testing import CliRunner; from tfcli.cli.data import data;"
+        f"r = CliRunner().invoke(data, ['status', 'data.root={tmp_path}']);"
+        "assert r.exit_code == 0, r.output; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_check_reports_equal_images(tree):
+    same = (tree / "train" / "ab" / "0.png").read_bytes()
+    (tree / "test" / "cd" / "0.png").write_bytes(same)
+    (row,) = json.loads(run("status", "folder", "--check", f"data.root={tree}", "--json"))
+    assert (row["train"], row["test"], row["duplicates"], row["unreadable"]) == (8, 4, 1, 0)
+    text = run("status", "folder", "--check", f"data.root={tree}")
+    assert "ab/0.png (train)" in text
+    assert "cd/0.png (test)" in text
+    for path in (tree / "test" / "ab").iterdir():
+        path.unlink()
+    (row,) = json.loads(run("status", "folder", "--check", f"data.root={tree}", "--json"))
+    assert row["here"] == "unusable"
+    assert "without a single image" in row["error"]
+
+
+def test_check_of_arrays():
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 4), dtype=np.uint8)
+    images[5] = images[1]
+    items = [Items(np.zeros(3, dtype=np.int64), pixels=ArrayPixels(part)) for part in (images[:3], images[3:])]
+    assert inspect(Loaded(["a", "b"], dict(zip(("train", "test"), items, strict=True)))).duplicates == [("1", "2")]
+
+
+def test_get(tmp_path):
+    facts = json.loads(run("get", "digits", "--json"))
+    assert facts["counts"] == {"train": 1437, "test": 360}
+    with pytest.raises(DataError, match="TFCLI_OFFLINE"):
+        run("get", "pets", f"data.root={tmp_path}")
+    with pytest.raises(ConfigError, match="pets"):
+        run("get", "pet")
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_preview(tree, tmp_path, augmented):
+    out = tmp_path / "new" / "sheet.png"
+    flags = ["--augmented"] if augmented else []
+    said = run(
+        "preview", "folder", f"data.root={tree}", "data.image_size=16", "--count", "5", "--out", str(out), *flags
+    )
+    assert said.strip() == str(out)
+    with Image.open(out) as sheet:
+        assert sheet.format == "PNG"
+        assert sheet.width > 5 * 128
+    with pytest.raises(DataError, match="Did you mean `train`"):
+        run("preview", "folder", f"data.root={tree}", "--split", "trian")
+
+
+def test_contact_sheets_take_any_name():
+    images = np.zeros((3, 8, 8, 3), dtype=np.uint8)
+    sheet = contact_sheet(
+        images, ["日本語", "a\nb", "a very long name that cannot possibly fit below an image"], columns=2
+    )
+    assert sheet.size == (2 * 136 + 8, 2 * 154 + 8)
+    assert spread(np.array([0, 0, 0, 1, 1, 2]), 5).tolist() == [0, 3, 5, 1, 4]

@@ -1,0 +1,100 @@
+"""One tiny run, read back in every way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, tfcli
+
+from tfcli.engine.record import read_config, read_metrics
+
+FILES = {"config.yaml", "overrides.yaml", "command.txt", "environment.json", "log.txt", "metrics.csv", "model.txt", "results.json", "per_class.csv"}
+
+
+def test_the_run_folder_is_complete(tiny_run: Path):
+    assert {p.name for p in tiny_run.iterdir()} >= FILES
+    assert {p.name for p in (tiny_run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    for name in ("curves.png", "confusion.png"):
+        assert (tiny_run / "figures" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_results_follow_the_schema(tiny_run: Path):
+    record = json.loads((tiny_run / "results.json").read_text())
+    assert record["schema"] == 1
+    assert (record["verb"], record["status"], record["model"], record["data"], record["task"]) == ("train", "finished", "vit", "digits", "classify")
+    assert record["counts"] == {"train": 270, "val": 30, "test": 360} or record["counts"]["test"] == 360
+    assert set(record["intervals"]) == {name for name in record["metrics"] if name.startswith("test/")}
+    assert record["baselines"]["logistic_pixels"] > 0.85
+    assert record["params"]["total"] == sum(p.numel() for p in torch.load(tiny_run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"].values())
+    assert record["cost"]["seconds"] > 0
+    assert record["checkpoint"] == "checkpoints/best.ckpt"
+
+
+def test_the_config_is_plain_and_resolved(tiny_run: Path):
+    config = read_config(tiny_run)
+    assert config["model"]["num_classes"] == 10
+    assert "${" not in (tiny_run / "config.yaml").read_text()
+    assert config["choices"]["model"] == "vit"
+
+
+def test_metrics_are_appended_by_epoch(tiny_run: Path):
+    rows = read_metrics(tiny_run / "metrics.csv")
+    assert {r.epoch for r in rows} == {0, 1}
+    assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "train/loss_step"} <= {r.name for r in rows}
+
+
+def test_checkpoints_hold_plain_values_only(tiny_run: Path):
+    checkpoint = torch.load(tiny_run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["tfcli"]["position"] == [2, 0]
+    assert len(checkpoint["tfcli"]["classes"]) == 10
+
+
+def test_json_output_is_one_document_and_logs_are_elsewhere(tmp_path: Path):
+    done = tfcli("train", *TINY, "trainer.max_epochs=1", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert Path(tmp_path, record["run"]).is_dir() or Path(record["run"]).is_dir()
+    assert (tmp_path / "outputs" / "latest" / "results.json").exists()
+    assert "\x1b" not in done.stderr
+    shown = tfcli("runs", "show", "latest", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "test/accuracy" in shown.stdout
+
+
+def test_equal_seeds_give_equal_runs_and_others_differ(tmp_path: Path, tiny_run: Path):
+    first = json.loads((tiny_run / "results.json").read_text())["metrics"]
+    for seed in (0, 1):
+        done = tfcli("train", *TINY, "trainer.max_epochs=2", f"seed={seed}", "--json", cwd=tmp_path)
+        again = json.loads(done.stdout)["metrics"]
+        assert (again == first) == (seed == 0)
+
+
+def test_predict_gives_classes_and_probabilities(tmp_path: Path, tiny_run: Path):
+    from PIL import Image
+
+    for name in ("a", "b"):
+        Image.new("L", (20, 20), 200).save(tmp_path / f"{name}.png")
+    done = tfcli("predict", str(tiny_run), ".", "--json", "--top", "10", "--out", "table.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert [Path(r["file"]).name for r in rows] == ["a.png", "b.png"]
+    assert sum(rows[0]["probabilities"]) == pytest.approx(1, abs=1e-4)
+    assert rows[0]["probabilities"] == sorted(rows[0]["probabilities"], reverse=True)
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 21
+
+
+def test_rerun_changes_what_it_is_told(tmp_path: Path, tiny_run: Path):
+    done = tfcli("rerun", str(tiny_run), "pos=sinusoidal", "--cfg", "job", "--package", "pos", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Sinusoidal" in done.stdout
+
+
+@pytest.mark.slow
+def test_vit_reads_digits(tmp_path: Path):
+    done = tfcli("train", "model=vit", "data=digits", "logger=csv", "trainer.max_epochs=25", "--json", cwd=tmp_path)
+    record = json.loads(done.stdout)
+    assert record["metrics"]["test/accuracy"] >= 0.93
+    assert record["baselines"]["logistic_pixels"] >= 0.93

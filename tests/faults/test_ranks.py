@@ -1,0 +1,63 @@
+"""Two ranks on the CPU: one folder, one W&B run, and the figures of one process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import TINY, tfcli
+
+RUN = (*(w for w in TINY if w != "logger=csv"), "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=2", "data.limit_test=333", "run.dir=run")
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("ranks")
+    done = tfcli("train", *RUN, cwd=work)
+    assert done.returncode == 0, done.stderr
+    return work
+
+
+def test_two_ranks_leave_one_folder(two_ranks: Path):
+    assert [p.name for p in two_ranks.iterdir() if p.is_dir() and p.name != "outputs"] == ["run"]
+    assert not (two_ranks / "outputs").exists() or not any((two_ranks / "outputs").rglob("results.json"))
+    rows = (two_ranks / "run" / "metrics.csv").read_text().splitlines()
+    assert len(rows) == len(set(rows))
+
+
+def test_two_ranks_make_one_wandb_run_with_the_metrics_in_it(two_ranks: Path):
+    from wandb.proto import wandb_internal_pb2 as pb
+    from wandb.sdk.internal import datastore
+
+    files = list((two_ranks / "run" / "wandb").rglob("*.wandb"))
+    assert len(files) == 1
+    store = datastore.DataStore()
+    store.open_for_scan(str(files[0]))
+    names, runs = set(), []
+    while (data := store.scan_data()) is not None:
+        record = pb.Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "run":
+            runs.append(record.run.run_id)
+        for item in record.history.item:
+            names.add(item.key or ".".join(item.nested_key))
+    assert set(runs) == {"run"}
+    assert {"train/loss", "val/accuracy", "lr"} <= names
+
+
+def test_an_odd_test_set_gives_the_figures_of_one_process(two_ranks: Path):
+    done = tfcli("evaluate", "run", "trainer.threads=1", "--json", cwd=two_ranks)
+    assert done.returncode == 0, done.stderr
+    alone = json.loads(done.stdout)
+    together = json.loads((two_ranks / "run" / "results.json").read_text())
+    assert together["counts"]["test"] == 333
+    for name, value in together["metrics"].items():
+        if name.startswith("test/"):
+            assert alone["metrics"][name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_a_run_of_two_ranks_resumes(two_ranks: Path):
+    done = tfcli("resume", "run", "trainer.max_epochs=3", cwd=two_ranks)
+    assert done.returncode == 0, done.stderr
+    assert "goes on in epoch 3 at batch 0" in done.stderr

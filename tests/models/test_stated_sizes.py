@@ -1,0 +1,29 @@
+"""The parameter counts that the size files state are true."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from tfcli.engine.build import build
+from tfcli.engine.compose import compose, options
+
+STATED = {name: text for name, text in options("model").items() if " parameters " in text}
+
+
+def test_every_size_file_states_its_parameters() -> None:
+    assert len(STATED) == 35
+    assert STATED.keys() >= {"vit_ti16", "vit_b16", "vit_h14", "resnet18", "resnet152", "resnet20", "resnet110"}
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_stated_parameters(name: str) -> None:
+    found = re.search(r"([\d,]+) parameters (?:at 224 px )?with (\d+) classes", STATED[name])
+    assert found
+    config = compose("train", [f"model={name}", "data=pets"]).config.model
+    config.num_classes = int(found[2])
+    with torch.device("meta"):
+        net = build(config)
+    assert sum(parameter.numel() for parameter in net.parameters()) == int(found[1].replace(",", ""))

@@ -1,0 +1,82 @@
+"""Figures are written, and return the numbers that they show."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tfcli.viz.confusion import confusion
+from tfcli.viz.curves import curves
+
+
+def is_png(path):
+    return path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_curves_return_epoch_means_and_the_best_epoch(tmp_path):
+    rows = []
+    for epoch in range(4):
+        rows += [(epoch, epoch * 10 + k, "train/loss_step", 1.0 / (epoch + 1)) for k in (0, 5)]
+        rows += [(epoch, epoch * 10 + 10, "train/loss", 1.0 / (epoch + 1))]
+        rows += [(epoch, epoch * 10 + 10, "val/accuracy", (0.5, 0.7, 0.9, 0.8)[epoch])]
+    rows += [(3, 40, "test/accuracy", 0.85), (3, 40, "val/loss", float("nan"))]
+    drawn = curves(rows, tmp_path / "figures" / "curves.png", title="a $run$ with _ and 字")
+    assert is_png(tmp_path / "figures" / "curves.png")
+    assert drawn["best"] == {"metric": "val/accuracy", "epoch": 3, "value": 0.9}
+    assert drawn["loss"]["train"][1] == [2, 0.5]
+    assert drawn["accuracy"]["test"] == [[4, 0.85]]
+    assert "val" not in drawn["loss"]
+    assert [p.name for p in (tmp_path / "figures").iterdir()] == ["curves.png"]
+
+
+def test_curves_of_a_run_that_logged_nothing_or_little(tmp_path):
+    assert curves([], tmp_path / "a.png")["best"] is None
+    drawn = curves([(0, 1, "train/loss", 2.0)], tmp_path / "b.png", monitor="val/other")
+    assert drawn["best"]["metric"] == "train/loss"
+    assert is_png(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("size", [2, 10, 37, 102])
+def test_confusion_for_few_and_many_classes(tmp_path, size):
+    matrix = [[9 if i == j else int(j == (i + 1) % size) for j in range(size)] for i in range(size)]
+    names = [f"class {i} with a rather long name" if i % 5 == 0 else f"c{i}" for i in range(size)]
+    numbers = confusion(matrix, tmp_path / "confusion.png", names=names)
+    assert is_png(tmp_path / "confusion.png")
+    assert numbers["accuracy"] == pytest.approx(0.9)
+    assert numbers["per_class"] == pytest.approx([0.9] * size)
+    assert numbers["pairs"][0] == {"true": names[0], "predicted": names[1], "count": 1, "share": 0.1}
+
+
+def test_confusion_lists_the_most_confused_first_and_marks_empty_classes(tmp_path):
+    matrix = [[5, 0, 3], [1, 8, 0], [0, 0, 0]]
+    numbers = confusion(matrix, tmp_path / "c.png", names=["猫🐈", "$x_1$", "new\nline"], pairs=1)
+    assert numbers["pairs"] == [{"true": "猫🐈", "predicted": "new\nline", "count": 3, "share": 0.375}]
+    assert numbers["shares"][2] is None
+    assert confusion([[0, 0], [0, 0]], tmp_path / "d.png")["accuracy"] is None
+
+
+def test_confusion_refuses_what_is_no_matrix(tmp_path):
+    with pytest.raises(ValueError, match="square"):
+        confusion([[1, 2]], tmp_path / "c.png")
+    with pytest.raises(ValueError, match="2 classes, but has 1"):
+        confusion([[1, 2], [3, 4]], tmp_path / "c.png", names=["a"])
+
+
+def test_a_home_that_cannot_be_written_does_not_matter(tmp_path):
+    home = tmp_path / "home"
+    home.write_text("a file, so that no user, root included, can make a folder in it")
+    code = "import sys; from tfcli.viz.curves import curves; curves([(0, 1, 'train/loss', 2.0)], sys.argv[1])"
+    left_out = ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")
+    environment = {k: v for k, v in os.environ.items() if k not in left_out}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(tmp_path / "a.png")],
+        env={**environment, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert is_png(tmp_path / "a.png")
