@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -110,3 +111,19 @@ def test_a_buffer_grows(files, monkeypatch):
     monkeypatch.setattr(cache, "estimate_bytes", lambda files, side: 10)
     store = copy.deepcopy(build(files, "memory")[0]["train"])
     assert all(np.array_equal(store.one(i), expected.one(i)) for i in range(12))
+
+
+def test_only_a_living_writer_is_waited_for(files, tmp_path):
+    (tmp_path / "cache" / "images").mkdir(parents=True)
+    stem = f"t-train-20-{cache._key(files, side=20)}"
+    left = tmp_path / "cache" / "images" / f"{stem}.999999999.tmp"
+    left.write_bytes(b"half")
+    started = time.monotonic()
+    assert build(files, "disk")[0]["train"].good.all()
+    assert time.monotonic() - started < 10
+    assert not cache._at_work(left)
+    own = left.with_name(f"{stem}.{os.getpid()}.tmp")
+    own.write_bytes(b"half")
+    assert cache._at_work(own)
+    os.utime(own, (1, 1))
+    assert not cache._at_work(own)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tfcli.data.digits import Digits
 from tfcli.data.folder import Folder
 from tfcli.data.images import ImageData
 from tfcli.data.items import ArrayPixels, Items, Loaded
+from tfcli.data.order import Address
 from tfcli.data.workers import Ranks, choose_workers
 from tfcli.errors import ConfigError, DataError, PolicyStop
 
@@ -169,6 +171,15 @@ def test_cache_modes_change_nothing(tree, tmp_path, monkeypatch):
         assert equal(test[mode], test["memory"])
     assert len({data.fingerprint for data in results.values()}) == 1
     assert equal(by_index(photographs(tree, cache="disk", workers=2).train_dataloader()), train["memory"])
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_splits_travel_to_other_processes(tree, tmp_path, monkeypatch, cache):
+    monkeypatch.setenv("TFCLI_CACHE", str(tmp_path / "cache"))
+    data = photographs(tree, cache=cache, augment={"randaugment": 3, "erasing": 0.5})
+    data.prepare()
+    there, address = pickle.loads(pickle.dumps(data._sets["train"])), Address(2, 0, np.array([4, 1]))
+    assert torch.equal(there[address]["image"], data._sets["train"][address]["image"])
 
 
 def test_ranks_share_the_epoch_and_evaluate_exactly(tree):

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,10 +22,17 @@ from tfcli.engine.record import read_metrics, read_record
 LONG = (*TINY, "trainer.max_epochs=6", "model.dropout=0.1", "data.augment.mixup=0.2", "trainer.ema_decay=0.9", "trainer.save_every_steps=2", "data.batch_size=32")
 
 
-def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tfcli", *words], cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+@contextmanager
+def started(*words: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """The program in a process of its own, gone when the test is."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "tfcli", *words], cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:
@@ -58,14 +67,14 @@ def same(a: Path, b: Path) -> None:
 
 
 def test_a_run_killed_in_mid_epoch_resumes_to_identical_weights(tmp_path: Path, uninterrupted: Path):
-    process = start("train", *LONG, "run.dir=run", cwd=tmp_path)
-    wait_for(process, "epoch 2/6")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    seen = last.stat().st_mtime_ns
-    while last.stat().st_mtime_ns == seen:  # the first save in epoch 3, which is in mid-epoch
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with started("train", *LONG, "run.dir=run", cwd=tmp_path) as process:
+        wait_for(process, "epoch 2/6")
+        seen = last.stat().st_mtime_ns
+        while last.stat().st_mtime_ns == seen:  # the first save in epoch 3, which is in mid-epoch
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     epoch, batch = torch.load(last, weights_only=True)["tfcli"]["position"]
     assert epoch >= 2
     assert read_record(tmp_path / "run").status == "unfinished"
@@ -77,10 +86,10 @@ def test_a_run_killed_in_mid_epoch_resumes_to_identical_weights(tmp_path: Path, 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_save_first_and_exit_as_shells_expect(tmp_path: Path, signum: int, code: int):
-    process = start("train", *LONG, "trainer.max_epochs=200", "trainer.save_every_steps=null", "run.dir=run", cwd=tmp_path)
-    wait_for(process, "epoch 1/200")
-    process.send_signal(signum)
-    assert process.wait(timeout=30) == code
+    with started("train", *LONG, "trainer.max_epochs=200", "trainer.save_every_steps=null", "run.dir=run", cwd=tmp_path) as process:
+        wait_for(process, "epoch 1/200")
+        process.send_signal(signum)
+        assert process.wait(timeout=60) == code
     record = json.loads((tmp_path / "run" / "results.json").read_text())
     assert record["status"] == "interrupted"
     assert "tfcli resume" in record["error"]

@@ -43,7 +43,7 @@ def split(line: str) -> list[str]:
     """The words of an unfinished command line; the last one is empty after a blank."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters = True, ""
-    words = []
+    words: list[str] = []
     try:
         words.extend(lexer)
     except ValueError:  # an open quotation: its text is the word

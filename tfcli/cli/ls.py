@@ -35,24 +35,24 @@ def ls(
 ) -> None:
     """List the options of a config group with their descriptions."""
     from tfcli.cli.console import table
-    from tfcli.engine import compose
+    from tfcli.engine.candidates import Configs, roots
 
+    configs = Configs(roots(config_dir))
     if kind is None:
-        rows = [{"name": word, "count": len(compose.options(group, config_dir))} for word, group in KINDS.items()]
+        rows = [{"name": word, "count": len(configs.options(group))} for word, group in KINDS.items()]
         table(None, {"name": "kind", "count": "count"}, rows, json=json, notes=["tfcli ls KIND lists one"])
         return
     group = KINDS.get(kind, kind if kind in KINDS.values() else None)
     if group is None:
-        raise ConfigError(
-            f"there is nothing called `{kind}` to list.{nearest(kind, KINDS)}  (there are {', '.join(KINDS)})"
-        )
-    rows = [{"name": name, "description": text} for name, text in compose.options(group, config_dir).items()]
+        listed = ", ".join(KINDS)
+        raise ConfigError(f"there is nothing called `{kind}` to list.{nearest(kind, KINDS)}  (there are {listed})")
+    rows = [{"name": name, "description": text} for name, text in configs.options(group).items()]
     notes = []
-    if group == "model" and (names := [n for n in compose.torchvision_names() if n not in {r["name"] for r in rows}]):
+    taken = {row["name"] for row in rows}
+    names = [name for name in configs.load("model/torchvision").get("names", []) if name not in taken]
+    if group == "model" and names:
         if all:
             rows += [{"name": name, "description": "torchvision classifier"} for name in names]
         else:
-            notes.append(
-                f"and {len(names)} torchvision classifiers by name, for instance `model={names[0]}`: --all lists them"
-            )
+            notes.append(f"and {len(names)} torchvision classifiers, for instance `model={names[0]}`: --all lists them")
     table(None, {"name": "name", "description": "description"}, rows, json=json, notes=notes, empty=f"no {kind} yet")

@@ -137,19 +137,19 @@ def table(
 ) -> None:
     """One table over many runs: mean, spread and best over the seeds of each configuration."""
     from tfcli.cli import console
-    from tfcli.engine import summary
+    from tfcli.engine import groups, summary
 
     if format not in console.FORMATS:
         listed = ", ".join(console.FORMATS)
         raise RunError(f"`--format` is one of {listed}, but is `{format}`.{nearest(format, console.FORMATS)}")
     found = summary.select(root, model=model, data=data, status=status, verb=verb, settings=filters or [])[:last]
-    columns, rows = summary.group(found, metrics=metric or [])
+    columns, rows = groups.group(found, metrics=metric or [])
     if json or format == "json":
         console.emit_json(rows)
         return
     if format == "csv":
-        columns = summary.csv_columns(columns)
-    flat: list[dict[str, Any]] = [summary.flat_row(row, numbers=format == "csv") for row in rows]
+        columns = groups.csv_columns(columns)
+    flat: list[dict[str, Any]] = [groups.flat_row(row, numbers=format == "csv") for row in rows]
     notes = ["mean ± standard deviation over the n runs of a configuration, which differ in seed only"]
     console.table(None, columns, flat, format=format, empty=f"no runs below {root} that fit", notes=notes)
 

@@ -270,15 +270,17 @@ def _key(paths: Sequence[Path], *, side: int) -> str:
 
 
 def _wait_for_another(folder: Path, stem: str) -> None:
-    """While another process writes this cache (its file changed in the last minute), wait instead of doing it twice."""
-    while any(time.time() - mtime < 60 for mtime in _times(folder.glob(f"{stem}.*.tmp"))):
+    """While another living process writes this cache, wait instead of doing it twice."""
+    while any(_at_work(path) for path in folder.glob(f"{stem}.*.tmp")):
         time.sleep(0.2)
 
 
-def _times(paths: Iterator[Path]) -> Iterator[float]:
-    for path in paths:
-        with contextlib.suppress(OSError):
-            yield path.stat().st_mtime
+def _at_work(scratch: Path) -> bool:
+    """Whether the process that the file is named after lives (as far as this machine knows) and wrote a minute ago."""
+    with contextlib.suppress(OSError, ValueError):
+        os.kill(int(scratch.suffixes[-2].lstrip(".")), 0)
+        return time.time() - scratch.stat().st_mtime < 60
+    return False
 
 
 def _clean(folder: Path) -> None:

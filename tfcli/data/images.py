@@ -20,7 +20,7 @@ from tfcli.data.items import Items, Loaded, Request, Source
 from tfcli.data.order import Address, EvalBatches, TrainBatches
 from tfcli.data.places import data_root
 from tfcli.data.preview import spread
-from tfcli.data.splits import limited, stratified
+from tfcli.data.splits import Rows, carve
 from tfcli.data.transforms import Augment, EvalTransform, Mix, TrainTransform, normalise
 from tfcli.data.workers import Ranks, choose_workers
 from tfcli.errors import ConfigError, DataError, nearest
@@ -171,7 +171,10 @@ class ImageData(pl.LightningDataModule):
         check_classes(self.name, self.classes, self.given_classes)
         check_labels(self.name, loaded)
         notes.extend(subset_notes(self.name, loaded, self.facts.get("counts")))
-        rows = self._carve(loaded, notes)
+        rows, said = carve(
+            self.name, loaded, val_fraction=self.val_fraction, split_seed=self.split_seed, limits=self.limits
+        )
+        notes.extend(said)
         stores = self._stores(loaded, rows, notes)
         for split, (origin, positions) in rows.items():
             self._sets[split] = self._set(split, loaded.splits[origin], positions, stores.get(origin))
@@ -183,28 +186,7 @@ class ImageData(pl.LightningDataModule):
         self.fingerprint = fingerprint(self.name, self.classes, loaded, rows)
         self.notes = notes + self.notes
 
-    def _carve(self, loaded: Loaded, notes: list[str]) -> dict[str, tuple[str, np.ndarray]]:
-        """For each split: the source's split it comes from, and which of its samples."""
-        rows = {split: (split, np.arange(len(items))) for split, items in loaded.splits.items()}
-        if "val" not in rows and self.val_fraction > 0 and "train" in rows:
-            origin, positions = rows["train"]
-            labels = loaded.splits[origin].labels[positions]
-            number = round(self.val_fraction * len(labels))
-            kept, taken = stratified(labels, number=number, seed=self.split_seed, purpose="val")
-            rows["train"], rows["val"] = (origin, positions[kept]), (origin, positions[taken])
-            notes.append(
-                f"{self.name}: no validation split of its own; {len(taken):,} of {len(labels):,} training images "
-                f"carved (data.val_fraction={self.val_fraction:g}, data.split_seed={self.split_seed})"
-            )
-        for split, (origin, positions) in rows.items():
-            labels = loaded.splits[origin].labels[positions]
-            chosen = limited(labels, number=self.limits[split], seed=self.split_seed, purpose=f"limit {split}")
-            rows[split] = (origin, positions[chosen])
-        return rows
-
-    def _stores(
-        self, loaded: Loaded, rows: dict[str, tuple[str, np.ndarray]], notes: list[str]
-    ) -> dict[str, tuple[np.ndarray, Store]]:
+    def _stores(self, loaded: Loaded, rows: Rows, notes: list[str]) -> dict[str, tuple[np.ndarray, Store]]:
         """For each split of files: which of them are used, and their decoded images."""
         used: dict[str, np.ndarray] = {}
         for origin, positions in rows.values():

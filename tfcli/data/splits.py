@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tfcli.data.hashing import hash64
+from tfcli.data.items import Loaded
+
+Rows = dict[str, tuple[str, np.ndarray]]
+"""For each split: the source's split it comes from, and which of its samples."""
 
 
 def stratified(labels: np.ndarray, *, number: int, seed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:
@@ -45,3 +49,29 @@ def limited(labels: np.ndarray, *, number: int | None, seed: int, purpose: str) 
             return taken
     words = hash64(seed, purpose, np.arange(count))
     return np.sort(np.argsort(words, kind="stable")[:number])
+
+
+def carve(
+    name: str, loaded: Loaded, *, val_fraction: float, split_seed: int, limits: dict[str, int | None]
+) -> tuple[Rows, list[str]]:
+    """The splits to work with, and what to tell the user.
+
+    A source without a validation split gives `val_fraction` of its training split; nothing ever comes from test.
+    `limits` then keep at most so many samples of each split.
+    """
+    rows = {split: (split, np.arange(len(items))) for split, items in loaded.splits.items()}
+    notes = []
+    if "val" not in rows and val_fraction > 0 and "train" in rows:
+        labels = loaded.splits["train"].labels
+        number = round(val_fraction * len(labels))
+        kept, taken = stratified(labels, number=number, seed=split_seed, purpose="val")
+        rows |= {"train": ("train", kept), "val": ("train", taken)}
+        notes.append(
+            f"{name}: no validation split of its own; {len(taken):,} of {len(labels):,} training images "
+            f"carved (data.val_fraction={val_fraction:g}, data.split_seed={split_seed})"
+        )
+    for split, (origin, positions) in rows.items():
+        labels = loaded.splits[origin].labels[positions]
+        chosen = limited(labels, number=limits.get(split), seed=split_seed, purpose=f"limit {split}")
+        rows[split] = (origin, positions[chosen])
+    return rows, notes

@@ -69,7 +69,7 @@ class Configs:
             for path in sorted((root / group).glob("*.yaml")):
                 if not path.name.startswith("_"):
                     found.setdefault(path.stem, _describe(path))
-        return found
+        return dict(sorted(found.items()))
 
     def groups(self) -> list[str]:
         """The names of the groups, sorted."""

@@ -298,9 +298,9 @@ def find_run(text: str, *, root: Path | str = "outputs") -> Path:
         names = ", ".join(f"`{run_name(run)}`" for run in found[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise RunError(f"`{text}` may mean {len(found)} runs: {names}{more}. Give more of the name, or the path.")
-    names = {run_name(run) for run in runs} | set(pairs) | {"latest"}
+    known = {run_name(run) for run in runs} | set(pairs) | {"latest"}
     raise RunError(
-        f"There is no run `{text}` below `{root}`.{nearest(text, sorted(names))}  (`tfcli runs ls` lists {len(runs)})"
+        f"There is no run `{text}` below `{root}`.{nearest(text, sorted(known))}  (`tfcli runs ls` lists {len(runs)})"
     )
 
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation (None for a single value) of `count` finite values, and the best one."""
+    """Mean and sample standard deviation (None for a single value) of `n` finite values, and the best one."""
 
     mean: float
     std: float | None
-    count: int
+    n: int
     best: float
 
     def __str__(self) -> str:

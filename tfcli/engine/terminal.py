@@ -7,14 +7,16 @@ import shutil
 import sys
 from typing import TextIO
 
-ASCII = {"·": "-", "…": "...", "±": "+/-", "→": "->", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "━": "-"}
+ASCII = str.maketrans(
+    {"·": "-", "…": "...", "±": "+/-", "→": "->", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "━": "-"}
+)
 
 
 def readable(stream: TextIO, text: str) -> str:
     """`text` in characters that the stream's encoding has."""
     encoding = (getattr(stream, "encoding", None) or "utf-8").lower()
     if not encoding.startswith("utf"):
-        text = text.translate(str.maketrans(ASCII))
+        text = text.translate(ASCII)
     return text.encode(encoding, errors="replace").decode(encoding)
 
 

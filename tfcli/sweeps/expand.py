@@ -58,10 +58,10 @@ def expand(overrides: list[str], *, limit: int = MAX_JOBS) -> Grid:
     if count > limit:
         sizes = " x ".join(f"{len(jobs):,} {key}" for key, jobs in values.items() if key in swept)
         raise ConfigError(f"this sweep has {count:,} jobs ({sizes}), more than {limit:,}. Leave some values out.")
-    jobs = [list(job) for job in itertools.product(*values.values())]
-    unique = {job_id(job): job for job in reversed(jobs)}
-    kept = [job for job in jobs if unique.pop(job_id(job), None) is not None]
-    return Grid(kept, swept, len(jobs) - len(kept))
+    grid = [list(job) for job in itertools.product(*values.values())]
+    unique = {job_id(job): job for job in reversed(grid)}
+    kept = [job for job in grid if unique.pop(job_id(job), None) is not None]
+    return Grid(kept, swept, len(grid) - len(kept))
 
 
 def _values(text: str, limit: int) -> tuple[str, list[str], bool]:

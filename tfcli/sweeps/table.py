@@ -82,12 +82,12 @@ def _spreads(names: Any, values: list[dict[str, float]]) -> dict[str, Any]:
     for name in names:
         found = spread([v.get(name, math.nan) for v in values], lower_is_better=lower_is_better(name))
         if found is not None:
-            result[name] = {"mean": found.mean, "std": found.std, "n": found.count}
+            result[name] = {"mean": found.mean, "std": found.std, "n": found.n}
     return result
 
 
 def columns(summary: dict[str, Any]) -> dict[str, str]:
-    """Headings of the table for reading: the main metric, its mean over classes and the loss; table.csv has them all."""
+    """Headings of the table for reading: the main metric, its mean per class and the loss; table.csv has all."""
     names = summary["metrics"]
     shown = [n for n in names if n in (names[0], f"{names[0]}_per_class") or n.endswith("/loss")]
     head = {key: key for key in summary["keys"]} or {"configuration": "configuration"}

@@ -62,7 +62,7 @@ def confusion(
 def _numbers(counts: list[list[float]], names: list[str], pairs: int) -> dict[str, Any]:
     totals = [sum(row) for row in counts]
     shares = [[v / total for v in row] if total else None for row, total in zip(counts, totals, strict=True)]
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {"true": names[i], "predicted": names[j], "count": int(value), "share": value / totals[i]}
         for i, row in enumerate(counts)
         for j, value in enumerate(row)
@@ -96,7 +96,7 @@ def _matrix(axis, shares: list, names: list[str], cell: float) -> None:
         spine.set_visible(False)
     axis.grid(which="minor", color=style.RULE, linewidth=1.2 if size <= 12 else 0.5)
     axis.add_patch(Rectangle((-0.5, -0.5), size, size, fill=False, edgecolor=style.FAINT, linewidth=0.8, clip_on=False))
-    hatched = {"facecolor": "#f0f0f0", "edgecolor": "#d0d0d0", "hatch": "////", "linewidth": 0}
+    hatched: dict[str, Any] = {"facecolor": "#f0f0f0", "edgecolor": "#d0d0d0", "hatch": "////", "linewidth": 0}
     text = {"ha": "center", "va": "center", "fontsize": points if size <= 12 else 0.85 * points}
     written = 0.005 if size <= 12 else 0.1 if size <= 50 else 2.0
     for i, row in enumerate(shares):

@@ -28,8 +28,8 @@ def curves(rows: Iterable[Row], path: Path | str, *, monitor: str = "val/accurac
         what was drawn: for `loss` and `accuracy` a dict split -> list of `[epoch, value]` (mean over the epoch, epochs
         from 1), and `best`: its metric, epoch and value, or None.
     """
-    rows = [(int(e), int(s), str(n), float(v)) for e, s, n, v in rows if math.isfinite(float(v))]
-    series = {name: _by_epoch(rows, name) for name in dict.fromkeys(row[2] for row in rows)}
+    kept = [(int(e), int(s), str(n), float(v)) for e, s, n, v in rows if math.isfinite(float(v))]
+    series = {name: _by_epoch(kept, name) for name in dict.fromkeys(row[2] for row in kept)}
     drawn: dict[str, Any] = {
         panel: {s: series[f"{s}/{panel}"] for s in style.SPLITS if series.get(f"{s}/{panel}")} for panel in PANELS
     }
@@ -40,7 +40,7 @@ def curves(rows: Iterable[Row], path: Path | str, *, monitor: str = "val/accurac
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=12)
         for axis, panel in zip(axes, shown, strict=True):
-            _panel(axis, panel, drawn, _steps(rows, f"train/{panel}_step"))
+            _panel(axis, panel, drawn, _steps(kept, f"train/{panel}_step"))
     return drawn
 
 

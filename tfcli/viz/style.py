@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # Paul Tol's "bright" and "muted" schemes (2021), by what is drawn.
 SPLITS = {"train": "#4477AA", "val": "#EE7733", "test": "#228833"}
@@ -16,7 +17,7 @@ FAINT = "#9a9a9a"
 RULE = "#e3e3e3"
 SHADES = ("#ffffff", "#d4e3f2", "#8db6dc", "#4a86c0", "#1f558f", "#0b2447")
 
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10.0,
     "axes.titlesize": 11.5,
@@ -81,7 +82,7 @@ def figure(path: Path | str, *, width: float, height: float, fitted: bool = True
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            cut = {} if fitted else {"bbox_inches": "tight", "pad_inches": 0.15}
+            cut: dict[str, Any] = {} if fitted else {"bbox_inches": "tight", "pad_inches": 0.15}
             drawn.savefig(temporary, format="png", facecolor="white", **cut)
             os.replace(temporary, path)
         finally:
