@@ -42,7 +42,9 @@ def shared_data() -> Path:
     return folder
 
 
-def tfcli(*words: str, cwd: Path, timeout: float = 240, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def tfcli(
+    *words: str, cwd: Path, timeout: float = 240, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the program as a user would, in `cwd`."""
     return subprocess.run(
         [sys.executable, "-m", "tfcli", *words],
@@ -54,7 +56,17 @@ def tfcli(*words: str, cwd: Path, timeout: float = 240, env: dict[str, str] | No
     )
 
 
-TINY = ("model=vit", "model.width=32", "model.depth=2", "model.heads=4", "data=digits", "data.limit_train=300", "logger=csv", "trainer.precision=32", "trainer.threads=1")
+TINY = (
+    "model=vit",
+    "model.width=32",
+    "model.depth=2",
+    "model.heads=4",
+    "data=digits",
+    "data.limit_train=300",
+    "logger=csv",
+    "trainer.precision=32",
+    "trainer.threads=1",
+)
 """A run of seconds."""
 
 

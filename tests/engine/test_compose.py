@@ -94,7 +94,9 @@ def test_torchvision_classifiers_by_name():
 
 def test_a_users_conf_folder_comes_first(tmp_path: Path, monkeypatch):
     (tmp_path / "conf" / "model").mkdir(parents=True)
-    (tmp_path / "conf" / "model" / "mine.yaml").write_text("# My own.\n_target_: my_net.Net\nnum_classes: ${data.num_classes}\n")
+    (tmp_path / "conf" / "model" / "mine.yaml").write_text(
+        "# My own.\n_target_: my_net.Net\nnum_classes: ${data.num_classes}\n"
+    )
     (tmp_path / "my_net.py").write_text("")
     monkeypatch.chdir(tmp_path)
     assert c.options("model")["mine"] == "My own."
@@ -137,5 +139,7 @@ def test_nothing_heavy_is_imported():
         "import sys\nfrom tfcli.engine.compose import compose\nimport tfcli.cli.app\ncompose('train', ['model=vit_b16', 'data=pets'])\n"
         "print([m for m in ('torch','torchvision','numpy','sklearn','matplotlib','pytorch_lightning','wandb','PIL') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
+    )
     assert done.stdout.strip() == "[]"

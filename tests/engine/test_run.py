@@ -11,7 +11,17 @@ from conftest import TINY, tfcli
 
 from tfcli.engine.record import read_config, read_metrics
 
-FILES = {"config.yaml", "overrides.yaml", "command.txt", "environment.json", "log.txt", "metrics.csv", "model.txt", "results.json", "per_class.csv"}
+FILES = {
+    "config.yaml",
+    "overrides.yaml",
+    "command.txt",
+    "environment.json",
+    "log.txt",
+    "metrics.csv",
+    "model.txt",
+    "results.json",
+    "per_class.csv",
+}
 
 
 def test_the_run_folder_is_complete(tiny_run: Path):
@@ -24,11 +34,19 @@ def test_the_run_folder_is_complete(tiny_run: Path):
 def test_results_follow_the_schema(tiny_run: Path):
     record = json.loads((tiny_run / "results.json").read_text())
     assert record["schema"] == 1
-    assert (record["verb"], record["status"], record["model"], record["data"], record["task"]) == ("train", "finished", "vit", "digits", "classify")
+    assert (record["verb"], record["status"], record["model"], record["data"], record["task"]) == (
+        "train",
+        "finished",
+        "vit",
+        "digits",
+        "classify",
+    )
     assert record["counts"] == {"train": 270, "val": 30, "test": 360} or record["counts"]["test"] == 360
     assert set(record["intervals"]) == {name for name in record["metrics"] if name.startswith("test/")}
     assert record["baselines"]["logistic_pixels"] > 0.85
-    assert record["params"]["total"] == sum(p.numel() for p in torch.load(tiny_run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"].values())
+    assert record["params"]["total"] == sum(
+        p.numel() for p in torch.load(tiny_run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"].values()
+    )
     assert record["cost"]["seconds"] > 0
     assert record["checkpoint"] == "checkpoints/best.ckpt"
 
@@ -43,7 +61,9 @@ def test_the_config_is_plain_and_resolved(tiny_run: Path):
 def test_metrics_are_appended_by_epoch(tiny_run: Path):
     rows = read_metrics(tiny_run / "metrics.csv")
     assert {r.epoch for r in rows} == {0, 1}
-    assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "train/loss_step"} <= {r.name for r in rows}
+    assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "train/loss_step"} <= {
+        r.name for r in rows
+    }
 
 
 def test_checkpoints_hold_plain_values_only(tiny_run: Path):

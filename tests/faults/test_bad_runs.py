@@ -50,7 +50,9 @@ def test_refused_before_anything_starts(words, said, tmp_path, monkeypatch):
 
 
 def test_weights_of_another_architecture_are_listed_side_by_side(tmp_path, monkeypatch, tiny_run):
-    error = refused([*TINY, "model.depth=3", f"model.weights={tiny_run / 'checkpoints' / 'best.ckpt'}"], tmp_path, monkeypatch)
+    error = refused(
+        [*TINY, "model.depth=3", f"model.weights={tiny_run / 'checkpoints' / 'best.ckpt'}"], tmp_path, monkeypatch
+    )
     assert error.exit_code == 2
     assert "blocks.2" in str(error)
 

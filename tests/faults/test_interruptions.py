@@ -19,7 +19,15 @@ from conftest import ROOT, TINY, tfcli
 
 from tfcli.engine.record import read_metrics, read_record
 
-LONG = (*TINY, "trainer.max_epochs=6", "model.dropout=0.1", "data.augment.mixup=0.2", "trainer.ema_decay=0.9", "trainer.save_every_steps=2", "data.batch_size=32")
+LONG = (
+    *TINY,
+    "trainer.max_epochs=6",
+    "model.dropout=0.1",
+    "data.augment.mixup=0.2",
+    "trainer.ema_decay=0.9",
+    "trainer.save_every_steps=2",
+    "data.batch_size=32",
+)
 
 
 @contextmanager
@@ -27,7 +35,12 @@ def started(*words: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
     """The program in a process of its own, gone when the test is."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        [sys.executable, "-m", "tfcli", *words], cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+        [sys.executable, "-m", "tfcli", *words],
+        cwd=cwd,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=environment,
     ) as process:
         try:
             yield process
@@ -86,7 +99,9 @@ def test_a_run_killed_in_mid_epoch_resumes_to_identical_weights(tmp_path: Path, 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_save_first_and_exit_as_shells_expect(tmp_path: Path, signum: int, code: int):
-    with started("train", *LONG, "trainer.max_epochs=200", "trainer.save_every_steps=null", "run.dir=run", cwd=tmp_path) as process:
+    with started(
+        "train", *LONG, "trainer.max_epochs=200", "trainer.save_every_steps=null", "run.dir=run", cwd=tmp_path
+    ) as process:
         wait_for(process, "epoch 1/200")
         process.send_signal(signum)
         assert process.wait(timeout=60) == code
@@ -124,7 +139,18 @@ def test_without_a_whole_checkpoint_there_is_nothing_to_resume(tmp_path: Path, t
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_path: Path):
-    done = tfcli("train", *TINY, "trainer.max_epochs=3", "optim.lr=1e30", "schedule.warmup_steps=6", "trainer.clip=0", "run.dir=run", "optim=sgd", "trainer.save_every_steps=1", cwd=tmp_path)
+    done = tfcli(
+        "train",
+        *TINY,
+        "trainer.max_epochs=3",
+        "optim.lr=1e30",
+        "schedule.warmup_steps=6",
+        "trainer.clip=0",
+        "run.dir=run",
+        "optim=sgd",
+        "trainer.save_every_steps=1",
+        cwd=tmp_path,
+    )
     assert done.returncode == 3, done.stderr
     assert "the loss is" in done.stderr
     assert "step" in done.stderr
@@ -139,7 +165,14 @@ def test_a_full_disk_keeps_the_checkpoint_before_it(tmp_path: Path, tiny_run: Pa
     shutil.copytree(tiny_run, tmp_path / "run")
     before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
     limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); sys.argv = ['tfcli', 'resume', 'run', 'trainer.max_epochs=3']; from tfcli.cli.app import main; main()"
-    done = subprocess.run([sys.executable, "-c", limit], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", limit],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=120,
+    )
     assert done.returncode == 1, done.stderr
     assert "could not be written" in done.stderr
     assert "MiB free" in done.stderr

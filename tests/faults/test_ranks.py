@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import TINY, tfcli
 
-RUN = (*(w for w in TINY if w != "logger=csv"), "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=2", "data.limit_test=333", "run.dir=run")
+RUN = (
+    *(w for w in TINY if w != "logger=csv"),
+    "trainer=ddp_cpu",
+    "trainer.devices=2",
+    "trainer.max_epochs=2",
+    "data.limit_test=333",
+    "run.dir=run",
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +35,29 @@ def test_two_ranks_leave_one_folder(two_ranks: Path):
     assert len(rows) == len(set(rows))
 
 
+def records(data: bytes) -> Iterator[bytes]:
+    """The records of an offline W&B file: a LevelDB log after 7 bytes (blocks of 32 KiB; crc, length, type, payload)."""
+    place, parts = 7, b""
+    while place + 7 <= len(data):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, place + 4)
+        parts += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part of a record
+            yield parts
+            parts = b""
+
+
 def test_two_ranks_make_one_wandb_run_with_the_metrics_in_it(two_ranks: Path):
     from wandb.proto import wandb_internal_pb2 as pb
-    from wandb.sdk.internal import datastore
 
     files = list((two_ranks / "run" / "wandb").rglob("*.wandb"))
     assert len(files) == 1
-    store = datastore.DataStore()
-    store.open_for_scan(str(files[0]))
     names, runs = set(), []
-    while (data := store.scan_data()) is not None:
+    for data in records(files[0].read_bytes()):
         record = pb.Record()
         record.ParseFromString(data)
         if record.WhichOneof("record_type") == "run":
@@ -43,7 +65,7 @@ def test_two_ranks_make_one_wandb_run_with_the_metrics_in_it(two_ranks: Path):
         for item in record.history.item:
             names.add(item.key or ".".join(item.nested_key))
     assert set(runs) == {"run"}
-    assert {"train/loss", "val/accuracy", "lr"} <= names
+    assert {"train/loss", "val/accuracy"} <= names
 
 
 def test_an_odd_test_set_gives_the_figures_of_one_process(two_ranks: Path):

@@ -33,7 +33,9 @@ def test_figures_equal_torchmetrics(n, k, seed):
     share = [(logits.argmax(1)[label == c] == c).float().mean().item() for c in present]
     assert ours["accuracy_per_class"] == pytest.approx(np.mean(share), abs=1e-6)
     if k > 5:
-        assert ours["accuracy_top5"] == pytest.approx(MulticlassAccuracy(k, average="micro", top_k=5)(logits, label).item(), abs=1e-6)
+        assert ours["accuracy_top5"] == pytest.approx(
+            MulticlassAccuracy(k, average="micro", top_k=5)(logits, label).item(), abs=1e-6
+        )
     assert ours["loss"] == pytest.approx(loss.mean().item(), abs=1e-5)
     reference = MulticlassCalibrationError(k, n_bins=15, norm="l1")(logits.softmax(1), label).item()
     assert ours["calibration_error"] == pytest.approx(reference, abs=1e-5)

@@ -25,11 +25,20 @@ extents = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
 def stack(*, kind=Learned, pattern=None, extent=(3, 3), special=1, at="stem", width=24, heads=4, **more) -> Stack:
     torch.manual_seed(0)
     attn = partial(Attention, pattern=pattern or Full())
-    return Stack(width, depth=2, heads=heads, attn=attn, pos=partial(kind, at=at), extent=extent, special=special, **more)
+    return Stack(
+        width, depth=2, heads=heads, attn=attn, pos=partial(kind, at=at), extent=extent, special=special, **more
+    )
 
 
 @settings(max_examples=30, deadline=None)
-@given(heads=st.integers(1, 4), n=st.integers(1, 9), m=st.integers(1, 9), masked=st.booleans(), biased=st.booleans(), seed=st.integers(0, 99))
+@given(
+    heads=st.integers(1, 4),
+    n=st.integers(1, 9),
+    m=st.integers(1, 9),
+    masked=st.booleans(),
+    biased=st.booleans(),
+    seed=st.integers(0, 99),
+)
 def test_exact_and_explicit_kernels_agree(heads, n, m, masked, biased, seed):
     draw = torch.Generator().manual_seed(seed)
     q, k, v = (torch.randn(2, heads, size, 5, generator=draw) for size in (n, m, m))
@@ -37,11 +46,19 @@ def test_exact_and_explicit_kernels_agree(heads, n, m, masked, biased, seed):
     if mask is not None:
         mask[:, 0] = True  # no row may be empty
     bias = torch.randn(heads, n, m, generator=draw) if biased else None
-    torch.testing.assert_close(exact(q, k, v, mask=mask, bias=bias), explicit(q, k, v, mask=mask, bias=bias), atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        exact(q, k, v, mask=mask, bias=bias), explicit(q, k, v, mask=mask, bias=bias), atol=2e-6, rtol=1e-5
+    )
 
 
 @settings(max_examples=25, deadline=None)
-@given(extent=extents, special=st.integers(0, 2), kind=st.sampled_from(KINDS), causal=st.booleans(), at=st.sampled_from(["stem", "every", "shared"]))
+@given(
+    extent=extents,
+    special=st.integers(0, 2),
+    kind=st.sampled_from(KINDS),
+    causal=st.booleans(),
+    at=st.sampled_from(["stem", "every", "shared"]),
+)
 def test_permuting_tokens_with_their_places_permutes_the_output(extent, special, kind, causal, at):
     net = stack(kind=kind, pattern=Causal() if causal else Full(), extent=extent, special=special, at=at).eval()
     places = Places.grid(*extent, special=special)

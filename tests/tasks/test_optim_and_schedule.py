@@ -92,7 +92,9 @@ def test_known_values():
     assert schedule.cosine(50, total=100, epoch=10, warmup_steps=0) == pytest.approx(0.5)
     assert schedule.cosine(100, total=100, epoch=10, warmup_steps=0, final_fraction=0.1) == pytest.approx(0.1)
     assert schedule.linear(75, total=100, epoch=10, warmup_steps=0) == pytest.approx(0.25)
-    assert [schedule.step(s, total=100, epoch=10, every_epochs=2) for s in (19, 20, 40)] == pytest.approx([1, 0.1, 0.01])
+    assert [schedule.step(s, total=100, epoch=10, every_epochs=2) for s in (19, 20, 40)] == pytest.approx(
+        [1, 0.1, 0.01]
+    )
     assert schedule.cosine(5, total=100, epoch=10, warmup_fraction=0.1) == pytest.approx(0.6)
 
 

@@ -11,6 +11,20 @@ import typer
 import tfcli
 from tfcli.errors import TfcliError
 
+VERBS = (
+    "train",
+    "evaluate",
+    "predict",
+    "runs",
+    "ls",
+    "describe",
+    "data",
+    "weights",
+    "published",
+    "doctor",
+    "completion",
+)
+
 app = typer.Typer(
     name="tfcli",
     help="Train, probe and ablate transformers. Settings are written key=value: tfcli train model=vit data=pets",
@@ -28,15 +42,14 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def _root(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version.")) -> None:
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
     pass
 
 
-for _verb in ("train", "evaluate", "predict", "runs", "ls", "describe", "data", "weights", "published", "doctor", "completion"):
-    try:
-        import_module(f"tfcli.cli.{_verb}").mount(app)
-    except (ModuleNotFoundError, AttributeError):
-        pass
+for _verb in VERBS:
+    import_module(f"tfcli.cli.{_verb}").mount(app)
 
 
 def main() -> None:
@@ -55,7 +68,7 @@ def main() -> None:
         # The reader went away (tfcli ... | head): end quietly, and keep Python from flushing into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:  # noqa: BLE001  the last place to catch: a defect of ours, said in one line
+    except Exception as error:
         if debug:
             raise
         print(f"tfcli: {type(error).__name__}: {error} (TFCLI_DEBUG=1 shows where)", file=sys.stderr)

@@ -22,7 +22,10 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
         emit_json({**record.to_json(), "run": str(folder)})
         return
     beside = [f"{p['value']:.3f} published: {p['source']}" for p in record.published[:1]]
-    beside += [f"{value:.3f} {'logistic regression on pixels' if name == 'logistic_pixels' else name}" for name, value in record.baselines.items()]
+    beside += [
+        f"{value:.3f} {'logistic regression on pixels' if name == 'logistic_pixels' else name}"
+        for name, value in record.baselines.items()
+    ]
     rows = []
     for name, title in NAMES.items():
         value = record.metrics.get(f"test/{name}")
@@ -30,7 +33,13 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
             continue
         low, high = record.intervals.get(f"test/{name}", (None, None))
         interval = f"[{low:.3f}, {high:.3f}]" if low is not None else ""
-        rows.append({"test": title, "ours": f"{value:.3f}  {interval}", "beside": beside.pop(0) if beside and name.startswith("accuracy") else ""})
+        rows.append(
+            {
+                "test": title,
+                "ours": f"{value:.3f}  {interval}",
+                "beside": beside.pop(0) if beside and name.startswith("accuracy") else "",
+            }
+        )
     cost = record.cost
     if cost:
         spent = f"{cost['seconds']:.0f} s · {cost.get('peak_memory_bytes', 0) / 2**20:,.0f} MB · {cost.get('examples_per_second', 0):,.0f} images/s"

@@ -33,9 +33,15 @@ def describe(
     if json:
         emit_json({**facts, **({"structure": structure} if tree else {})})
         return
-    table(f"{facts['model']} on {facts['data']}", {"what": "", "value": ""}, [{"what": k, "value": v} for k, v in lines(facts)])
+    table(
+        f"{facts['model']} on {facts['data']}",
+        {"what": "", "value": ""},
+        [{"what": k, "value": v} for k, v in lines(facts)],
+    )
     for row in facts["published"][:3]:
-        out(f"published  {row['value']:.3f}  {row['source']}{' · differs: ' + row['differs'] if row.get('differs') else ''}")
+        out(
+            f"published  {row['value']:.3f}  {row['source']}{' · differs: ' + row['differs'] if row.get('differs') else ''}"
+        )
     if tree:
         out(structure)
 
@@ -49,8 +55,19 @@ def lines(facts: dict) -> list[tuple[str, str]]:
     return [
         ("parameters", f"{total:,}" + ("" if total == trainable else f" ({trainable:,} trainable)")),
         ("of these", parts),
-        ("FLOPs", f"{facts['flops_per_image'] / 1e9:,.3f} G an image, forward; {3 * facts['flops_per_image'] / 1e9:,.3f} G with backward"),
+        (
+            "FLOPs",
+            f"{facts['flops_per_image'] / 1e9:,.3f} G an image, forward; {3 * facts['flops_per_image'] / 1e9:,.3f} G with backward",
+        ),
         ("shapes", " -> ".join(f"{k} {'x'.join(map(str, v))}" for k, v in facts["shapes"].items())),
-        ("memory", f"{memory['weights'] / 2**20:,.1f} MiB of fp32 weights; {memory['training'] / 2**20:,.1f} MiB with gradients and optimizer"),
-        ("steps", f"{steps['epoch']:,} an epoch, {steps['total']:,} in all ({steps['images']:,} training images)" if steps else "unknown until the data are here"),
+        (
+            "memory",
+            f"{memory['weights'] / 2**20:,.1f} MiB of fp32 weights; {memory['training'] / 2**20:,.1f} MiB with gradients and optimizer",
+        ),
+        (
+            "steps",
+            f"{steps['epoch']:,} an epoch, {steps['total']:,} in all ({steps['images']:,} training images)"
+            if steps
+            else "unknown until the data are here",
+        ),
     ]

@@ -14,7 +14,12 @@ def mount(app: typer.Typer) -> None:
 
 
 def evaluate(
-    words: Annotated[list[str], typer.Argument(metavar="[RUN] [KEY=VALUE]...", help="A run, or settings with model.weights=.", show_default=False)],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] [KEY=VALUE]...", help="A run, or settings with model.weights=.", show_default=False
+        ),
+    ],
     checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
     json: Json = False,
     cfg: Cfg = None,

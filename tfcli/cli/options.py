@@ -6,17 +6,48 @@ from typing import Annotated, Any
 
 import typer
 
-Settings = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in Hydra's grammar, for instance model=vit data=pets.", show_default=False)]
-Cfg = Annotated[str | None, typer.Option("--cfg", "-c", metavar="job|hydra|all", help="Print the composed config and stop.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Settings in Hydra's grammar, for instance model=vit data=pets.",
+        show_default=False,
+    ),
+]
+Cfg = Annotated[
+    str | None, typer.Option("--cfg", "-c", metavar="job|hydra|all", help="Print the composed config and stop.")
+]
 Resolve = Annotated[bool, typer.Option("--resolve", help="With --cfg: resolve interpolations.")]
 Package = Annotated[str | None, typer.Option("--package", "-p", help="With --cfg: only this part of the config.")]
-Info = Annotated[str | None, typer.Option("--info", "-i", metavar="all|config|defaults|defaults-tree|plugins|searchpath", help="Print how Hydra composed the config and stop.")]
-ConfigDir = Annotated[str | None, typer.Option("--config-dir", "-cd", help="A folder of configs that come before ./conf and the packaged ones.")]
-ConfigName = Annotated[str | None, typer.Option("--config-name", "-cn", help="The primary config, in place of the verb's own.")]
+Info = Annotated[
+    str | None,
+    typer.Option(
+        "--info",
+        "-i",
+        metavar="all|config|defaults|defaults-tree|plugins|searchpath",
+        help="Print how Hydra composed the config and stop.",
+    ),
+]
+ConfigDir = Annotated[
+    str | None,
+    typer.Option("--config-dir", "-cd", help="A folder of configs that come before ./conf and the packaged ones."),
+]
+ConfigName = Annotated[
+    str | None, typer.Option("--config-name", "-cn", help="The primary config, in place of the verb's own.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-def composed(name: str, settings: list[str] | None, *, cfg: str | None, resolve: bool, package: str | None, info: str | None, config_dir: str | None) -> Any:
+def composed(
+    name: str,
+    settings: list[str] | None,
+    *,
+    cfg: str | None,
+    resolve: bool,
+    package: str | None,
+    info: str | None,
+    config_dir: str | None,
+) -> Any:
     """Compose and check; with `--cfg` or `--info` print and leave.
 
     Raises:
@@ -28,7 +59,9 @@ def composed(name: str, settings: list[str] | None, *, cfg: str | None, resolve:
 
     settings = settings or []
     if cfg:
-        out(compose.show(name, settings, kind=cfg, package=package, resolve=resolve, config_dir=config_dir).rstrip("\n"))
+        out(
+            compose.show(name, settings, kind=cfg, package=package, resolve=resolve, config_dir=config_dir).rstrip("\n")
+        )
         raise typer.Exit
     if info:
         compose.info(name, settings, kind=info, config_dir=config_dir)

@@ -17,7 +17,14 @@ def mount(app: typer.Typer) -> None:
 
 
 def predict(
-    words: Annotated[list[str], typer.Argument(metavar="[RUN] [KEY=VALUE]... FILE...", help="A run (or settings with model.weights=), then images or folders.", show_default=False)],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] [KEY=VALUE]... FILE...",
+            help="A run (or settings with model.weights=), then images or folders.",
+            show_default=False,
+        ),
+    ],
     top: Annotated[int, typer.Option("--top", min=1, help="Classes to give for each file.")] = 3,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the table to this CSV file.")] = None,
     json: Json = False,
@@ -42,7 +49,13 @@ def predict(
     from tfcli.cli.console import emit_json, table
 
     flat = [
-        {"file": row["file"], **{f"class{i + 1}": f"{c} {p:.3f}" for i, (c, p) in enumerate(zip(row["classes"], row["probabilities"], strict=True))}}
+        {
+            "file": row["file"],
+            **{
+                f"class{i + 1}": f"{c} {p:.3f}"
+                for i, (c, p) in enumerate(zip(row["classes"], row["probabilities"], strict=True))
+            },
+        }
         for row in found
     ]
     if out:

@@ -17,7 +17,9 @@ def mount(app: typer.Typer) -> None:
 
 def train(
     settings: Settings = None,
-    multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Run every combination of values given with commas: seed=0,1,2.")] = False,
+    multirun: Annotated[
+        bool, typer.Option("--multirun", "-m", help="Run every combination of values given with commas: seed=0,1,2.")
+    ] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="With -m: stop at the first job that fails.")] = False,
     json: Json = False,
     cfg: Cfg = None,
@@ -29,18 +31,22 @@ def train(
 ) -> None:
     """Compose, build, fit, test and write a run folder."""
     if multirun:
-        from tfcli.sweeps import run_sweep
+        from tfcli.cli.multirun import multirun as sweep
 
-        run_sweep("train", settings or [], config_dir=config_dir, config_name=config_name, fail_fast=fail_fast, json=json)
+        sweep("train", settings or [], config_dir=config_dir, fail_fast=fail_fast, json=json)
         return
-    job = composed(config_name or "train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+    job = composed(
+        config_name or "train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir
+    )
     from tfcli.engine.run import train as run
 
     report(*run(job.config, job.choices, job.overrides), json=json)
 
 
 def resume(
-    run: Annotated[str, typer.Argument(help="A run folder, `latest`, or the beginning of its name.", show_default=False)],
+    run: Annotated[
+        str, typer.Argument(help="A run folder, `latest`, or the beginning of its name.", show_default=False)
+    ],
     settings: Settings = None,
     json: Json = False,
 ) -> None:
@@ -54,7 +60,9 @@ def resume(
 
 
 def rerun(
-    run: Annotated[str, typer.Argument(help="A run folder, `latest`, or the beginning of its name.", show_default=False)],
+    run: Annotated[
+        str, typer.Argument(help="A run folder, `latest`, or the beginning of its name.", show_default=False)
+    ],
     settings: Settings = None,
     json: Json = False,
     cfg: Cfg = None,
@@ -67,7 +75,9 @@ def rerun(
     from tfcli.engine.record import find_run, read_overrides
 
     kept = [o for o in read_overrides(find_run(run)) if not o.startswith("run.dir=")]
-    job = composed("train", kept + (settings or []), cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+    job = composed(
+        "train", kept + (settings or []), cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir
+    )
     from tfcli.engine.run import train as anew
 
     report(*anew(job.config, job.choices, job.overrides), json=json)

@@ -24,7 +24,9 @@ class AddressedRandomness(Callback):
     def __init__(self, seed: int):
         self.seed = seed
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         torch.manual_seed(seed_for(self.seed, "model", trainer.global_rank, trainer.current_epoch, batch_idx))
 
 
@@ -53,8 +55,8 @@ class FiniteLoss(Callback):
         )
 
 
-class StepLog(Callback):
-    """Writes train/loss_step and the learning rate every few steps."""
+class TrainLog(Checkpoint):  # as a `Checkpoint` it is called last, when the task has logged its epoch
+    """Writes train/loss_step and the learning rate every few steps, and the epoch's figures before it is saved."""
 
     def __init__(self, every_steps: int):
         self.every_steps = every_steps
@@ -66,6 +68,11 @@ class StepLog(Callback):
         values = {"train/loss_step": float(outputs["loss"]), "lr": trainer.optimizers[0].param_groups[-1]["lr"]}
         for logger in trainer.loggers:
             logger.log_metrics({**values, "epoch": trainer.current_epoch}, step)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        values = {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("train/")}
+        for logger in trainer.loggers if trainer.is_global_zero else []:
+            logger.log_metrics({**values, "epoch": trainer.current_epoch}, trainer.global_step)
 
 
 class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the task has logged its epoch
@@ -113,7 +120,9 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        shown = [n for n in ("train/loss", "train/accuracy", "val/loss", "val/accuracy") if n in trainer.callback_metrics]
+        shown = [
+            n for n in ("train/loss", "train/accuracy", "val/loss", "val/accuracy") if n in trainer.callback_metrics
+        ]
         self.note = "   ".join(f"{name} {float(trainer.callback_metrics[name]):.3f}" for name in shown)
         if self.live:
             self._draw(trainer, trainer.num_training_batches, None)
@@ -153,7 +162,12 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
 
     def _draw(self, trainer: pl.Trainer, batch: int, loss: float | None) -> None:
         head = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        note = self.note if loss is None else f"train/loss {loss:.3f}   " + "   ".join(p for p in self.note.split("   ") if not p.startswith("train/loss"))
+        note = (
+            self.note
+            if loss is None
+            else f"train/loss {loss:.3f}   "
+            + "   ".join(p for p in self.note.split("   ") if not p.startswith("train/loss"))
+        )
         tail = f"{self.rate:,.0f} {self.unit}/s · {clock(self._left(trainer, batch))} left   {note}"
         self.live.update(self.task, completed=batch, head=head, tail=tail)
 

@@ -87,7 +87,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise RunError(f"`{path}` is not a whole checkpoint: it was cut short or changed on disk.")
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     if "tfcli" not in checkpoint:
-        raise RunError(f"`{path}` is not a checkpoint of tfcli. Weights of other programs are taken by `model.weights=`.")
+        raise RunError(
+            f"`{path}` is not a checkpoint of tfcli. Weights of other programs are taken by `model.weights=`."
+        )
     return checkpoint
 
 
@@ -104,7 +106,9 @@ def newest(folder: Path) -> tuple[Path, list[str]]:
             return path, passed
         passed.append(f"`{path}` is torn (cut short or changed on disk) and was passed over.")
     reason = " ".join(passed) or "The run ended before its first one."
-    raise RunError(f"there is no whole checkpoint in `{folder}`. {reason} `tfcli rerun {folder.parent}` starts it anew.")
+    raise RunError(
+        f"there is no whole checkpoint in `{folder}`. {reason} `tfcli rerun {folder.parent}` starts it anew."
+    )
 
 
 class Checkpoints(Checkpoint):
@@ -122,7 +126,16 @@ class Checkpoints(Checkpoint):
         facts: plain values stored with each checkpoint.
     """
 
-    def __init__(self, folder: Path, *, stop: Stop, monitor: str, every_minutes: float, every_steps: int | None, facts: dict[str, Any]):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        stop: Stop,
+        monitor: str,
+        every_minutes: float,
+        every_steps: int | None,
+        facts: dict[str, Any],
+    ):
         self.folder, self.stop, self.monitor = folder, stop, monitor
         self.every_s, self.every_steps, self.facts = every_minutes * 60, every_steps, facts
         self.sign = lower_is_better(monitor)
@@ -155,7 +168,9 @@ class Checkpoints(Checkpoint):
         if signum and stepped:
             self._stop(trainer, signum)
 
-    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def on_validation_batch_end(
+        self, trainer, pl_module, outputs, batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         if trainer.world_size == 1 and self.stop.signum and not trainer.sanity_checking:
             self._stop(trainer, self.stop.signum)
 
@@ -197,9 +212,15 @@ class Checkpoints(Checkpoint):
         return wish // 2, bool(wish % 2)
 
     def _stop(self, trainer: pl.Trainer, signum: int) -> None:
-        where = f"Go on with `tfcli resume {self.folder.parent}`." if (self.folder / "last.ckpt").exists() else "No checkpoint was due yet."
+        where = (
+            f"Go on with `tfcli resume {self.folder.parent}`."
+            if (self.folder / "last.ckpt").exists()
+            else "No checkpoint was due yet."
+        )
         word = "interrupted" if signum == signal.SIGINT else "terminated"
-        raise Interrupted(signum, f"{word} in epoch {trainer.current_epoch + 1} after step {trainer.global_step}. {where}")
+        raise Interrupted(
+            signum, f"{word} in epoch {trainer.current_epoch + 1} after step {trainer.global_step}. {where}"
+        )
 
 
 def lower_is_better(monitor: str) -> int:

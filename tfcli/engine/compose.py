@@ -68,7 +68,9 @@ def search_path(config_dir: str | None = None) -> list[Path]:
 
 def groups(config_dir: str | None = None) -> list[str]:
     """The config groups, for instance `model` and `data`."""
-    return sorted({f.name for root in search_path(config_dir) for f in root.iterdir() if f.is_dir() and f.name[0] not in "._"})
+    return sorted(
+        {f.name for root in search_path(config_dir) for f in root.iterdir() if f.is_dir() and f.name[0] not in "._"}
+    )
 
 
 def options(group: str, config_dir: str | None = None) -> dict[str, str]:
@@ -113,8 +115,9 @@ def compose(name: str, overrides: list[str], config_dir: str | None = None) -> C
         single = [o for o in parsed if o not in chosen]
         config = _load(hydra, name, chosen, config_dir)
         choices = {k: v for k, v in config.hydra.runtime.choices.items() if v is not None and "/" not in k}
+        first: dict[str, Any] = {}  # a key that is given twice is still compared with the config's own value
         for override in single:
-            _apply(override, config, choices, config_dir)
+            _apply(override, config, choices, config_dir, first)
     own = config.hydra
     own.overrides.task = typed
     OmegaConf.set_struct(config, False)
@@ -134,11 +137,13 @@ def set_value(config: DictConfig, text: str) -> tuple[str, Any, Any]:
     key = override.key_or_group
     old = OmegaConf.select(config, key, throw_on_missing=False)
     OmegaConf.set_struct(config, True)
-    _apply(override, config, {}, None)
+    _apply(override, config, {}, None, {})
     return key, old, OmegaConf.select(config, key, throw_on_missing=False)
 
 
-def show(name: str, overrides: list[str], *, kind: str, package: str | None, resolve: bool, config_dir: str | None) -> str:
+def show(
+    name: str, overrides: list[str], *, kind: str, package: str | None, resolve: bool, config_dir: str | None
+) -> str:
     """Hydra's `--cfg job|hydra|all` as YAML text.
 
     Raises:
@@ -173,11 +178,15 @@ def _parse(text: str) -> Override:
     try:
         override = parser.parse_override(text)
     except HydraException as error:
-        hint = "" if "=" in text or text[:1] in "~+" else f" Settings are written key=value, for instance `model={text}`."
+        hint = (
+            "" if "=" in text or text[:1] in "~+" else f" Settings are written key=value, for instance `model={text}`."
+        )
         detail = str(error).splitlines()[0] if "=" in text else ""
         raise ConfigError(f"`{text}` is not a setting.{hint} {detail}".strip()) from error
     if override.is_sweep_override():
-        raise ConfigError(f"`{text}` has several values: add -m (--multirun) to run each, or quote the list: `'{text}'`.")
+        raise ConfigError(
+            f"`{text}` has several values: add -m (--multirun) to run each, or quote the list: `'{text}'`."
+        )
     return override
 
 
@@ -202,7 +211,9 @@ def _is_choice(override: Override, hydra: Hydra, config_dir: str | None) -> bool
     if isinstance(value, dict):
         return False
     if value is None and not override.is_delete():
-        raise ConfigError(f"`{override.input_line}`: a {WORDS.get(group, group)} must be named, or leave `{group}=` out.")
+        raise ConfigError(
+            f"`{override.input_line}`: a {WORDS.get(group, group)} must be named, or leave `{group}=` out."
+        )
     if not isinstance(value, list) and not override.is_delete() and not group.startswith("hydra"):
         value = str(value)
         names = options(group, config_dir)
@@ -231,16 +242,21 @@ def _load(hydra: Hydra, name: str, chosen: list[Override], config_dir: str | Non
         raise ConfigError(f"the configs do not compose: {text}") from error
 
 
-def _apply(override: Override, config: DictConfig, choices: dict[str, str], config_dir: str | None) -> None:
+def _apply(
+    override: Override, config: DictConfig, choices: dict[str, str], config_dir: str | None, first: dict[str, Any]
+) -> None:
     key = override.key_or_group
     if override.is_add() or override.is_force_add():
         owner = config.get(key.partition(".")[0])
         if "." not in key or not OmegaConf.is_config(owner) or "_target_" not in owner:
-            raise ConfigError(f"`{override.input_line}`: nothing would read `{key}`. A new key can be added to a part that is called with it, for instance `+model.KEY=VALUE`.")
+            raise ConfigError(
+                f"`{override.input_line}`: nothing would read `{key}`. A new key can be added to a part that is called with it, for instance `+model.KEY=VALUE`."
+            )
     elif not key.startswith("hydra."):
         _check_key(key, config, choices, config_dir)
         if not override.is_delete():
-            validate.same_type(key, OmegaConf.select(config, key, throw_on_missing=False), override.value(), override.input_line)
+            old = first.setdefault(key, OmegaConf.select(config, key, throw_on_missing=False))
+            validate.same_type(key, old, override.value(), override.input_line)
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except (HydraException, OmegaConfBaseException) as error:

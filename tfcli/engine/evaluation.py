@@ -51,7 +51,9 @@ def of_weights(config: DictConfig, choices: dict[str, str], overrides: list[str]
         ConfigError: it names none: there is nothing to evaluate.
     """
     if not config.model.get("weights"):
-        raise ConfigError("`tfcli evaluate` without a run needs `model.weights=NAME or PATH`; untrained weights have nothing to show.")
+        raise ConfigError(
+            "`tfcli evaluate` without a run needs `model.weights=NAME or PATH`; untrained weights have nothing to show."
+        )
     return _evaluated(prepare(config, choices, overrides), None)
 
 
@@ -91,7 +93,9 @@ def on_these_devices(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[
     return config, choices
 
 
-def predict(subject: str | None, overrides: list[str], files: list[Path], *, top: int, config_dir: str | None = None) -> list[dict[str, Any]]:
+def predict(
+    subject: str | None, overrides: list[str], files: list[Path], *, top: int, config_dir: str | None = None
+) -> list[dict[str, Any]]:
     """Classes and probabilities for image files and folders of them, best first.
 
     Args:
@@ -126,15 +130,24 @@ def predict(subject: str | None, overrides: list[str], files: list[Path], *, top
 
         report = load_weights(net, str(config.model.weights), num_classes=len(classes))
         if report.new_head:
-            raise ConfigError(f"these weights have another head than {len(classes)} classes of `{choices['data']}`; an untrained head predicts nothing. Train it first.")
+            raise ConfigError(
+                f"these weights have another head than {len(classes)} classes of `{choices['data']}`; an untrained head predicts nothing. Train it first."
+            )
         if report.mean is not None:
             data.mean, data.std = tuple(report.mean), tuple(report.std)
     os.environ.pop("TFCLI_NUMERICS", None)
-    devices = num.find_devices({**OmegaConf.to_container(config.trainer, resolve=True), "devices": 1, "strategy": "auto"})  # type: ignore[dict-item]
+    devices = num.find_devices(
+        {**OmegaConf.to_container(config.trainer, resolve=True), "devices": 1, "strategy": "auto"}
+    )  # type: ignore[dict-item]
     num.set_threads(devices, None)
     parts = Parts(config, choices, overrides, data, task, devices, num.Numerics(), task.horizon, [])
     with quiet_evaluation():
-        batches = make_trainer(parts, [], [], log=False).predict(task, dataloaders=[data.files_dataloader(paths)], datamodule=None) or []
+        batches = (
+            make_trainer(parts, [], [], log=False).predict(
+                task, dataloaders=[data.files_dataloader(paths)], datamodule=None
+            )
+            or []
+        )
     rows = []
     for batch in batches:
         chance, index = batch["probability"].topk(min(top, len(classes)), 1)
@@ -168,5 +181,3 @@ def collect(files: list[Path]) -> list[Path]:
         else:
             raise DataError(f"there is no file `{path}`.")
     return found
-
-

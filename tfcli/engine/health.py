@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfcli.data.places import cache_root, data_root
-from tfcli.engine.session import check_writable, git_state
+from tfcli.engine.session import check_writable, git_state, wandb_login
 from tfcli.engine.tables import size
 from tfcli.errors import RunError
 
@@ -172,19 +172,10 @@ def _outside() -> Iterator[Check]:
     yield Check("network", "ok", f"not tried; {said}" if said else "allowed; TFCLI_OFFLINE=1 forbids it")
     if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
         yield Check("W&B", "ok", f"WANDB_MODE={os.environ['WANDB_MODE']}")
-    elif os.environ.get("WANDB_API_KEY") or _netrc():
+    elif wandb_login():
         yield Check("W&B", "ok", "logged in")
     else:
         yield Check("W&B", "note", "no login: runs are logged offline", "wandb login, or logger=csv")
-
-
-def _netrc() -> bool:
-    """Whether the user's netrc has a line for W&B; its secrets are not looked at."""
-    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
-    try:
-        return any("wandb" in line for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
-    except OSError:
-        return False
 
 
 def _code() -> Iterator[Check]:

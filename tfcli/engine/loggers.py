@@ -11,6 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from tfcli.engine.session import wandb_login
 from tfcli.errors import ConfigError
 
 HEADER = "epoch,step,name,value\n"
@@ -48,7 +49,9 @@ class MetricsFile(Logger):
             file.write(start + lines)
 
 
-def make_loggers(config: dict[str, Any], folder: Path, *, name: str, run_config: dict[str, Any], resumed: bool, say: Any) -> list[Logger]:
+def make_loggers(
+    config: dict[str, Any], folder: Path, *, name: str, run_config: dict[str, Any], resumed: bool, say: Any
+) -> list[Logger]:
     """The loggers that `conf/logger` asks for.
 
     Args:
@@ -77,11 +80,15 @@ def _tensorboard(folder: Path) -> Logger:
     try:
         return TensorBoardLogger(folder, name="tensorboard", version="")
     except ModuleNotFoundError as error:
-        raise ConfigError("`logger=tensorboard` needs a package that is not installed: pip install tensorboard") from error
+        raise ConfigError(
+            "`logger=tensorboard` needs a package that is not installed: pip install tensorboard"
+        ) from error
 
 
 @rank_zero_only
-def _wandb(config: dict[str, Any], folder: Path, *, name: str, run_config: dict[str, Any], resumed: bool, say: Any) -> Logger | None:
+def _wandb(
+    config: dict[str, Any], folder: Path, *, name: str, run_config: dict[str, Any], resumed: bool, say: Any
+) -> Logger | None:
     """One W&B run for the whole training, made by rank 0 only."""
     asked = str(config["mode"])
     if os.environ.get("WANDB_MODE") == "disabled":
@@ -92,11 +99,15 @@ def _wandb(config: dict[str, Any], folder: Path, *, name: str, run_config: dict[
     from pytorch_lightning.loggers import WandbLogger
 
     mode = "offline" if asked == "offline" or os.environ.get("WANDB_MODE") == "offline" else "online"
-    login = bool(wandb.api.api_key)
+    login = wandb_login()
     if mode == "online" and not login:
         if asked == "required":
-            raise ConfigError("`logger=wandb_required`: there is no W&B login. Run `wandb login`, or set WANDB_API_KEY.")
-        say("W&B: no login, so this run is logged offline (`wandb login` then `wandb sync` uploads it; `logger=csv` turns W&B off)")
+            raise ConfigError(
+                "`logger=wandb_required`: there is no W&B login. Run `wandb login`, or set WANDB_API_KEY."
+            )
+        say(
+            "W&B: no login, so this run is logged offline (`wandb login` then `wandb sync` uploads it; `logger=csv` turns W&B off)"
+        )
         mode = "offline"
     settings = wandb.Settings(silent=True, console="off", init_timeout=5, x_disable_meta=True)
     given = {

@@ -22,10 +22,11 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 
 from tfcli.data.hashing import seed_for
+from tfcli.data.workers import Ranks
 from tfcli.engine import loggers as logs
 from tfcli.engine import numerics as num
 from tfcli.engine.build import build
-from tfcli.engine.callbacks import AddressedRandomness, FiniteLoss, Progress, StepLog
+from tfcli.engine.callbacks import AddressedRandomness, FiniteLoss, Progress, TrainLog
 from tfcli.engine.checkpoints import AtomicIO, Checkpoints, clean, lower_is_better, newest, read_checkpoint
 from tfcli.engine.published import published_for
 from tfcli.engine.record import Record, read_config, read_metrics, read_overrides, read_record, write_atomic
@@ -34,7 +35,21 @@ from tfcli.errors import ConfigError, Interrupted, RunError, TfcliError, nearest
 from tfcli.probes.pixels import logistic_regression
 from tfcli.tasks.protocols import Data, Horizon, Task
 
-RESUMABLE = ("trainer.max_epochs", "trainer.max_steps", "trainer.patience", "trainer.save_every_", "trainer.log_every_", "trainer.test", "trainer.threads", "logger.", "data.workers", "data.cache", "data.root", "data.download", "run.")
+RESUMABLE = (
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.patience",
+    "trainer.save_every_",
+    "trainer.log_every_",
+    "trainer.test",
+    "trainer.threads",
+    "logger.",
+    "data.workers",
+    "data.cache",
+    "data.root",
+    "data.download",
+    "run.",
+)
 """What may change when a run is resumed; everything else would make it another run."""
 
 
@@ -79,6 +94,7 @@ def prepare(config: DictConfig, choices: dict[str, str], overrides: list[str]) -
     devices = num.find_devices(OmegaConf.to_container(config.trainer, resolve=True))  # type: ignore[arg-type]
     num.set_threads(devices, config.trainer.threads)
     data: Data = build(config.data)
+    data.ranks = Ranks(0, devices.ranks) if not is_child() else data.ranks  # the parent chooses as its ranks will
     data.prepare()
     OmegaConf.update(config, "data.num_classes", data.num_classes)
     torch.manual_seed(seed_for(config.seed, "init"))
@@ -101,7 +117,9 @@ def prepare(config: DictConfig, choices: dict[str, str], overrides: list[str]) -
     task.evaluated = tuple(s for s in ("val", "test") if data.counts[s] and (s == "val" or data.watch_test))
     monitor = config.trainer.monitor
     if monitor not in task.monitors and not (monitor.startswith("val/") and "val" not in task.evaluated):
-        raise ConfigError(f"`trainer.monitor={monitor}` is not measured.{nearest(monitor, task.monitors)} There are {', '.join(task.monitors)}.")
+        raise ConfigError(
+            f"`trainer.monitor={monitor}` is not measured.{nearest(monitor, task.monitors)} There are {', '.join(task.monitors)}."
+        )
     numerics = num.settle(
         OmegaConf.to_container(config.trainer, resolve=True),  # type: ignore[arg-type]
         str(config.attn.kernel) if "${attn}" in str(OmegaConf.to_container(config.model)) else "auto",
@@ -156,9 +174,16 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
     changed = apply_saved(config, overrides)
     other = [f"{k}: {old} -> {new}" for k, (old, new) in changed.items() if not k.startswith(RESUMABLE)]
     if other:
-        raise ConfigError(f"a resumed run keeps its config, but these would change: {'; '.join(other)}. `tfcli rerun {folder} {' '.join(overrides)}` makes a new run.")
+        raise ConfigError(
+            f"a resumed run keeps its config, but these would change: {'; '.join(other)}. `tfcli rerun {folder} {' '.join(overrides)}` makes a new run."
+        )
     record = read_record(folder)
-    if record.status == "finished" and not any(k.startswith(("trainer.max_", "trainer.patience")) for k in changed):
+    # A further rank reads the config that the first one has written, with the changes in it.
+    if (
+        record.status == "finished"
+        and not is_child()
+        and not any(k.startswith(("trainer.max_", "trainer.patience")) for k in changed)
+    ):
         say(f"{folder} is finished; nothing to do. `tfcli resume {folder} trainer.max_epochs=N` trains on.")
         return folder, record
     with locked(folder), logged(folder):
@@ -170,7 +195,9 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
         parts = prepare(config, choices, read_overrides(folder) + overrides)
         facts = read_checkpoint(start)["tfcli"]
         if facts["fingerprint"] != parts.data.fingerprint:
-            raise RunError(f"the data are not those the run began with (fingerprint {facts['fingerprint'][:8]}, now {parts.data.fingerprint[:8]}). Give it the same `data.root`, or `tfcli rerun {folder}`.")
+            raise RunError(
+                f"the data are not those the run began with (fingerprint {facts['fingerprint'][:8]}, now {parts.data.fingerprint[:8]}). Give it the same `data.root`, or `tfcli rerun {folder}`."
+            )
         parts.data.start_epoch, parts.data.start_batch = facts["position"]
         if not is_child():
             write_atomic(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored(parts))))
@@ -228,7 +255,11 @@ def stored(parts: Parts) -> dict[str, Any]:
     plain: dict[str, Any] = OmegaConf.to_container(parts.config, resolve=True)  # type: ignore[assignment]
     plain["data"]["mean"], plain["data"]["std"] = list(parts.data.mean), list(parts.data.std)
     numerics = parts.numerics
-    return {**plain, "choices": dict(parts.choices), "numerics": {"precision": numerics.precision, "kernel": numerics.kernel, "compile": numerics.compile}}
+    return {
+        **plain,
+        "choices": dict(parts.choices),
+        "numerics": {"precision": numerics.precision, "kernel": numerics.kernel, "compile": numerics.compile},
+    }
 
 
 def _run(parts: Parts, folder: Path, *, start: Path | None) -> Record:
@@ -251,14 +282,22 @@ def _run(parts: Parts, folder: Path, *, start: Path | None) -> Record:
             say=say,
         )
         best = _fit(parts, folder, loggers, progress, start)
-        record.cost = {"seconds": time.monotonic() - began, "examples_per_second": progress.rate, "peak_memory_bytes": peak_memory()}
+        record.cost = {
+            "seconds": time.monotonic() - began,
+            "examples_per_second": progress.rate,
+            "peak_memory_bytes": peak_memory(),
+        }
         record.checkpoint = str(best.relative_to(folder)) if best else None
         for name in parts.task.evaluated:
             record.metrics |= {k: v for k, v in last_values(folder).items() if k.startswith((f"{name}/", "train/"))}
         if parts.config.trainer.test != "none" and parts.data.counts["test"]:
             if best and parts.devices.strategy != "fsdp":
                 parts.task.load_state_dict(read_checkpoint(best)["state_dict"])
-            _test(parts, make_trainer(parts, [], [], log=False), checkpoint=best if parts.devices.strategy == "fsdp" else None)
+            _test(
+                parts,
+                make_trainer(parts, [], [], log=False),
+                checkpoint=best if parts.devices.strategy == "fsdp" else None,
+            )
             fill_tested(record, parts, seconds=None)
         if not is_child():
             baselines(record, parts)
@@ -268,7 +307,10 @@ def _run(parts: Parts, folder: Path, *, start: Path | None) -> Record:
         record.status, record.error = "interrupted", str(error)
         raise
     except (TfcliError, RuntimeError, OSError, ValueError) as error:
-        record.status, record.error = "failed", f"{type(error).__name__}: {error}"
+        record.status, record.error = (
+            "failed",
+            str(error) if isinstance(error, TfcliError) else f"{type(error).__name__}: {error}",
+        )
         raise explained(error, parts) from error
     finally:
         progress.close()
@@ -297,7 +339,7 @@ def _fit(parts: Parts, folder: Path, loggers: list[Any], progress: Progress, sta
     callbacks: list[Callback] = [
         AddressedRandomness(parts.config.seed),
         FiniteLoss(trainer_config.log_every_steps),
-        StepLog(trainer_config.log_every_steps),
+        TrainLog(trainer_config.log_every_steps),
         progress,
         saver,
     ]
@@ -305,7 +347,14 @@ def _fit(parts: Parts, folder: Path, loggers: list[Any], progress: Progress, sta
         callbacks.append(EMAWeightAveraging(decay=trainer_config.ema_decay))
     if trainer_config.patience is not None:
         mode = "min" if lower_is_better(monitor) < 0 else "max"
-        callbacks.append(EarlyStopping(monitor, mode=mode, patience=trainer_config.patience, check_on_train_epoch_end=monitor.startswith("train/")))
+        callbacks.append(
+            EarlyStopping(
+                monitor,
+                mode=mode,
+                patience=trainer_config.patience,
+                check_on_train_epoch_end=monitor.startswith("train/"),
+            )
+        )
     trainer = make_trainer(parts, callbacks, loggers, log=True)
     (folder / "checkpoints").mkdir(exist_ok=True)
     with stop.listening():
@@ -373,7 +422,13 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None) -> None:
     """The test's figures and intervals, and what was published for the like."""
     record.metrics |= {name: value for name, (value, _) in parts.task.tested.items()}
     record.intervals |= {name: list(interval) for name, (_, interval) in parts.task.tested.items()}
-    record.published = published_for(record.model, record.data, weights=parts.config.model.get("weights"))
+    record.published = published_for(
+        record.model,
+        record.data,
+        weights=parts.config.model.get("weights"),
+        counts=record.counts,
+        image_size=parts.config.data.image_size,
+    )
     if seconds is not None:
         tested = parts.data.counts["test"]
         record.cost = {"seconds": seconds, "examples_per_second": tested / seconds, "peak_memory_bytes": peak_memory()}
@@ -383,7 +438,9 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None) -> None:
 def baselines(record: Record, parts: Parts) -> None:
     """A logistic regression on the pixels, where the data set asks for one."""
     if parts.data.baseline and parts.data.counts["test"]:
-        record.baselines["logistic_pixels"] = logistic_regression(*parts.data.arrays("train"), *parts.data.arrays("test"))
+        record.baselines["logistic_pixels"] = logistic_regression(
+            *parts.data.arrays("train"), *parts.data.arrays("test")
+        )
 
 
 def figures(parts: Parts, folder: Path) -> list[Path]:
@@ -409,13 +466,19 @@ def figures(parts: Parts, folder: Path) -> list[Path]:
 def announce(parts: Parts, folder: Path, *, resumed: bool) -> None:
     """The run's first line, and a line for each thing that the user should know."""
     data, numerics = parts.data, parts.numerics
-    arithmetic = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16", "64-true": "fp64"}.get(numerics.precision, numerics.precision)
+    arithmetic = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16", "64-true": "fp64"}.get(
+        numerics.precision, numerics.precision
+    )
     why = f" ({numerics.why})" if numerics.why else ""
     size = f"{parts.params['total'] / 1e6:,.1f} M parameters"
     model, name = parts.name.rpartition("-")[0], parts.choices["data"]
-    say(f"{model} on {name} · {parts.choices['task']} · {size} · {parts.devices.label}, {arithmetic}{why} · {shown(folder)}")
+    say(
+        f"{model} on {name} · {parts.choices['task']} · {size} · {parts.devices.label}, {arithmetic}{why} · {shown(folder)}"
+    )
     counts = " · ".join(f"{split} {data.counts[split]:,}" for split in ("train", "val", "test"))
-    say(f"{counts} · {len(data.classes)} classes · {parts.horizon.total:,} steps of {data.batch_size * parts.devices.ranks * parts.config.trainer.accumulate} images")
+    say(
+        f"{counts} · {len(data.classes)} classes · {parts.horizon.total:,} steps of {data.batch_size * parts.devices.ranks * parts.config.trainer.accumulate} images"
+    )
     for line in parts.said:
         say(line)
     if parts.config.run.show_model:
@@ -480,5 +543,3 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", module="lightning_fabric.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
-
-

@@ -29,7 +29,9 @@ RUN_DIR = "TFCLI_RUN_DIR"
 
 def is_child() -> bool:
     """Whether this process is a further rank of a run that another process leads."""
-    return int(os.environ.get("LOCAL_RANK", 0)) > 0 or int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) > 0
+    return (
+        int(os.environ.get("LOCAL_RANK", 0)) > 0 or int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) > 0
+    )
 
 
 def check_writable(root: Path) -> None:
@@ -44,7 +46,9 @@ def check_writable(root: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise RunError(f"cannot write to `{root}`: {error.strerror}. Choose another folder with `run.root=` or `run.dir=`.") from error
+        raise RunError(
+            f"cannot write to `{root}`: {error.strerror}. Choose another folder with `run.root=` or `run.dir=`."
+        ) from error
 
 
 def run_folder(verb: str, name: str, *, root: Path, given: str | None) -> Path:
@@ -58,7 +62,9 @@ def run_folder(verb: str, name: str, *, root: Path, given: str | None) -> Path:
     if given:
         folder = Path(given)
         if (folder / "config.yaml").exists():
-            raise RunError(f"`{folder}` already holds a run; nothing was written. Take another `run.dir=`, or `tfcli resume {folder}`.")
+            raise RunError(
+                f"`{folder}` already holds a run; nothing was written. Take another `run.dir=`, or `tfcli resume {folder}`."
+            )
         check_writable(folder)
     else:
         parent = root / verb / safe(name)
@@ -109,7 +115,9 @@ def locked(folder: Path) -> Iterator[None]:
             if host == socket.gethostname() and not (pid.isdigit() and alive(int(pid))):
                 lock.unlink(missing_ok=True)
                 continue
-            raise RunError(f"`{folder}` is in use by process {pid} on {host}. If that is wrong, delete `{lock}`.") from None
+            raise RunError(
+                f"`{folder}` is in use by process {pid} on {host}. If that is wrong, delete `{lock}`."
+            ) from None
     try:
         yield
     finally:
@@ -162,6 +170,18 @@ def git_state() -> dict[str, Any] | None:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def wandb_login() -> bool:
+    """Whether W&B has a key here: in the environment, or a line of the user's netrc (its secrets are not looked at)."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "wandb").rpartition("//")[2].strip("/")
+    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    try:
+        return any(host in line for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
+    except OSError:
+        return False
 
 
 class Tee:

@@ -23,12 +23,27 @@ from omegaconf.errors import (
 
 from tfcli.errors import ConfigError, nearest
 
-COUNT = re.compile(r"(num_\w+|\w+_size|size|width|depth|heads|mlp_width|max_epochs|accumulate|num_nodes|log_every_steps)$")
+COUNT = re.compile(
+    r"(num_\w+|\w+_size|size|width|depth|heads|mlp_width|max_epochs|accumulate|num_nodes|log_every_steps)$"
+)
 FRACTION = re.compile(r"(\w*_fraction|\w*dropout|drop_path|label_smoothing|ema_decay|momentum|flip|erasing)$")
 POSITIVE = re.compile(r"(lr|norm_eps|eps|base)$")
-NOT_NEGATIVE = re.compile(r"(weight_decay|clip|warmup_steps|warmup_epochs|limit_\w+|mixup|cutmix|randaugment|color_jitter|layer_decay|head_scale|seed|split_seed|patience|std|save_every_\w+)$")
+NOT_NEGATIVE = re.compile(
+    r"(weight_decay|clip|warmup_steps|warmup_epochs|limit_\w+|mixup|cutmix|randaugment|color_jitter|layer_decay|head_scale|seed|split_seed|patience|std|save_every_\w+)$"
+)
 CHOICES = {
-    "trainer.precision": ["auto", "32", "bf16", "bf16-mixed", "16-mixed", "bf16-true", "64"],
+    "trainer.precision": [
+        "auto",
+        "32",
+        "bf16",
+        "64",
+        "32-true",
+        "bf16-mixed",
+        "16-mixed",
+        "bf16-true",
+        "16-true",
+        "64-true",
+    ],
     "trainer.compile": ["auto", "True", "False"],
     "trainer.accelerator": ["auto", "cpu", "gpu", "cuda", "mps", "tpu"],
     "trainer.test": ["best", "last", "none"],
@@ -39,7 +54,16 @@ CHOICES = {
     "pos.at": ["stem", "every", "shared"],
     "model.pool": ["class", "mean"],
 }
-TRUSTED = ("tfcli.", "torch.optim.", "torch.nn.", "torchvision.models.", "torchvision.transforms.", "torchvision.datasets.", "torchmetrics.", "pytorch_lightning.")
+TRUSTED = (
+    "tfcli.",
+    "torch.optim.",
+    "torch.nn.",
+    "torchvision.models.",
+    "torchvision.transforms.",
+    "torchvision.datasets.",
+    "torchmetrics.",
+    "pytorch_lightning.",
+)
 """Where `_target_` may point, besides modules that lie in the current folder: naming a callable is running it."""
 
 
@@ -52,7 +76,9 @@ def same_type(key: str, old: Any, new: Any, line: str | None) -> None:
     if isinstance(new, str) and new.startswith("${"):
         return
     if isinstance(old, DictConfig | dict) and not isinstance(new, dict | None):
-        raise ConfigError(f"`{key}` is a group of settings, not one value; `{line}` would replace it. Set one of them: {', '.join(f'{key}.{k}' for k in list(old)[:6])}.")
+        raise ConfigError(
+            f"`{key}` is a group of settings, not one value; `{line}` would replace it. Set one of them: {', '.join(f'{key}.{k}' for k in list(old)[:6])}."
+        )
     kinds = {bool: "true or false", int: "a whole number", float: "a number"}
     kind = type(old)
     if kind not in kinds or key in CHOICES:
@@ -83,16 +109,22 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
         _divides(path, node, "heads", "width")
         _divides(path, node, "patch_size", "image_size")
         if "names" in node and node.get("name") not in node["names"]:
-            raise ConfigError(f"`{path}.name`: there is no `{node.get('name')}`.{nearest(str(node.get('name')), node['names'])}")
+            raise ConfigError(
+                f"`{path}.name`: there is no `{node.get('name')}`.{nearest(str(node.get('name')), node['names'])}"
+            )
     for group in ("pos", "attn"):
         raw = OmegaConf.to_container(config.model, resolve=False) if config.get("model") is not None else {}
         if group in picked and f"${{{group}}}" not in str(raw):
-            raise ConfigError(f"`{group}={choices.get(group)}`: model `{choices.get('model')}` has no {'positions' if group == 'pos' else 'attention'} to swap; leave `{group}=` out.")
+            raise ConfigError(
+                f"`{group}={choices.get(group)}`: model `{choices.get('model')}` has no {'positions' if group == 'pos' else 'attention'} to swap; leave `{group}=` out."
+            )
     task, data = values.get("task") or {}, values.get("data") or {}
     missing = [need for need in task.get("needs", []) if need not in data.get("kinds", [])]
     if missing:
         fitting = [n for n, kinds in _data_kinds() if set(task["needs"]) <= set(kinds)]
-        raise ConfigError(f"task `{choices.get('task')}` needs {', '.join(missing)}, which data `{choices.get('data')}` does not have. Data that would fit: {', '.join(fitting) or 'none yet'}.")
+        raise ConfigError(
+            f"task `{choices.get('task')}` needs {', '.join(missing)}, which data `{choices.get('data')}` does not have. Data that would fit: {', '.join(fitting) or 'none yet'}."
+        )
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
@@ -101,7 +133,9 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
     except MissingMandatoryValue as error:
         raise ConfigError(f"`{error.full_key}` has no value yet: give it, `{error.full_key}=...`.") from error
     except (InterpolationKeyError, InterpolationResolutionError) as error:
-        raise ConfigError(f"`{error.full_key}` refers to something that is not there: {str(error).splitlines()[0]}") from error
+        raise ConfigError(
+            f"`{error.full_key}` refers to something that is not there: {str(error).splitlines()[0]}"
+        ) from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"the config cannot be resolved: {str(error).splitlines()[0]}") from error
 
@@ -127,7 +161,9 @@ def _check_value(key: str, value: Any) -> None:
         _check_target(key, value)
     if key in CHOICES:
         if str(value) not in CHOICES[key]:
-            raise ConfigError(f"`{key}` must be one of {', '.join(CHOICES[key])}, but is `{value}`.{nearest(str(value), CHOICES[key])}")
+            raise ConfigError(
+                f"`{key}` must be one of {', '.join(CHOICES[key])}, but is `{value}`.{nearest(str(value), CHOICES[key])}"
+            )
         return
     if value is None or value == "auto" or isinstance(value, list):
         return
@@ -150,7 +186,9 @@ def _check_target(key: str, target: Any) -> None:
     if (here / f"{root}.py").exists() or (here / root).is_dir():
         return
     installed = "" if find_spec(root) else f" (no module `{root}` in this folder either)"
-    raise ConfigError(f"`{key}` names `{target}`, which is outside what tfcli runs: its own parts, torch's and torchvision's, and modules in the current folder{installed}.")
+    raise ConfigError(
+        f"`{key}` names `{target}`, which is outside what tfcli runs: its own parts, torch's and torchvision's, and modules in the current folder{installed}."
+    )
 
 
 def _divides(path: str, node: dict[str, Any], small: str, large: str) -> None:
@@ -161,7 +199,9 @@ def _divides(path: str, node: dict[str, Any], small: str, large: str) -> None:
         thing = f"an image of {b}" if large == "image_size" else f"a {large} of {b}"
         prefix = f"{path}." if path else ""
         source = "`data.image_size`" if large == "image_size" else f"`{prefix}{large}`"
-        raise ConfigError(f"`{prefix}{small}` must divide {source}, but is {a} for {thing}. Nearest: {', '.join(map(str, close))}.")
+        raise ConfigError(
+            f"`{prefix}{small}` must divide {source}, but is {a} for {thing}. Nearest: {', '.join(map(str, close))}."
+        )
 
 
 def _data_kinds() -> Iterator[tuple[str, list[str]]]:
@@ -174,5 +214,3 @@ def _data_kinds() -> Iterator[tuple[str, list[str]]]:
 
 def _is(value: Any, *kinds: type) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
-
-

@@ -40,7 +40,7 @@ class ClassificationMetrics(Metric):
         self.add_state("not_finite", torch.zeros((), **whole), dist_reduce_fx="sum")
         self.add_state("calibration", torch.zeros(3, bins, **whole), dist_reduce_fx="sum")  # count, right, confidence
 
-    def update(self, logits: Float[Tensor, "B K"], label: Int[Tensor, "B"], loss: Float[Tensor, "B"]) -> None:
+    def update(self, logits: Float[Tensor, "B K"], label: Int[Tensor, B], loss: Float[Tensor, B]) -> None:
         """Add a batch.
 
         Args:

@@ -25,7 +25,9 @@ class PatchEmbed(nn.Module):
     def __init__(self, width: int, *, image_size: int, patch_size: int, channels: int = 3):
         super().__init__()
         if image_size % patch_size:
-            raise ValueError(f"`patch_size` must divide `image_size`, but is {patch_size} for an image of {image_size}.")
+            raise ValueError(
+                f"`patch_size` must divide `image_size`, but is {patch_size} for an image of {image_size}."
+            )
         self.grid = (image_size // patch_size, image_size // patch_size)
         self.proj = nn.Conv2d(channels, width, patch_size, patch_size)
 

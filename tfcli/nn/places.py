@@ -25,7 +25,7 @@ class Places:
     """
 
     coords: Int[Tensor, "N A"]
-    special: Bool[Tensor, "N"]
+    special: Bool[Tensor, N]
     extent: tuple[int, ...]
 
     @classmethod
@@ -49,7 +49,7 @@ class Places:
         return Places(self.coords.to(device), self.special.to(device), self.extent)
 
     @property
-    def flat(self) -> Int[Tensor, "N"]:
+    def flat(self) -> Int[Tensor, N]:
         """Row-major index of each point on the grid; for a special token, its ordinal."""
         index = torch.zeros_like(self.coords[:, 0])
         for axis, size in enumerate(self.extent):

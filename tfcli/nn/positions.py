@@ -52,7 +52,9 @@ class Learned(Position):
         std: standard deviation of the initial vectors.
     """
 
-    def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: str = "stem", std: float = 0.02):
+    def __init__(
+        self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: str = "stem", std: float = 0.02
+    ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         self.special, self.std = special, std
         self.table = nn.Parameter(torch.empty(special + prod(extent), width))
@@ -78,10 +80,14 @@ class Sinusoidal(Position):
         ValueError: the width is not a multiple of twice the number of axes.
     """
 
-    def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: str = "stem", base: float = 10_000.0):
+    def __init__(
+        self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: str = "stem", base: float = 10_000.0
+    ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         if width % (2 * len(extent)):
-            raise ValueError(f"`width` must be a multiple of {2 * len(extent)} for sinusoids on {len(extent)} axes, but is {width}.")
+            raise ValueError(
+                f"`width` must be a multiple of {2 * len(extent)} for sinusoids on {len(extent)} axes, but is {width}."
+            )
         self.width, self.base = width, base
 
     def table(self, places: Places) -> Float[Tensor, "N D"]:

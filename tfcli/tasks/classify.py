@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfcli.metrics.classification import ClassificationMetrics
+from tfcli.shapes import Float, Int
 from tfcli.tasks.optim import clip_gradients
 from tfcli.tasks.protocols import Horizon
-from tfcli.shapes import Float, Int
 
 
 def classification_loss(
     logits: Float[Tensor, "B K"],
-    label: Int[Tensor, "B"],
+    label: Int[Tensor, B],
     target: Float[Tensor, "B K"] | None = None,
     *,
     smoothing: float = 0.0,
@@ -103,7 +103,8 @@ class Classify(pl.LightningModule):
             return
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(sums)
-        self.log_dict({"train/loss": sums[0] / sums[2], "train/accuracy": sums[1] / sums[2]})
+        # Not to the loggers: the engine writes the epoch's figures before it saves, so that no kill can part the two.
+        self.log_dict({"train/loss": sums[0] / sums[2], "train/accuracy": sums[1] / sums[2]}, logger=False)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         self._measure(self.evaluated[dataloader_idx], batch)

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 
-def param_groups(net: nn.Module, *, lr: float, weight_decay: float, layer_decay: float, head_scale: float) -> list[dict]:
+def param_groups(
+    net: nn.Module, *, lr: float, weight_decay: float, layer_decay: float, head_scale: float
+) -> list[dict]:
     """Parameters in groups of equal learning rate and weight decay.
 
     Vectors and scalars (norms, biases), tokens and position tables do not decay. With `layer_decay` d, layer i of L has
@@ -27,7 +29,9 @@ def param_groups(net: nn.Module, *, lr: float, weight_decay: float, layer_decay:
     """
     numbered = hasattr(net, "layer_of")
     if not numbered and (layer_decay != 1 or head_scale != 1):
-        raise ValueError(f"`optim.layer_decay` and `optim.head_scale` need a model that numbers its layers; {type(net).__name__} does not.")
+        raise ValueError(
+            f"`optim.layer_decay` and `optim.head_scale` need a model that numbers its layers; {type(net).__name__} does not."
+        )
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if not parameter.requires_grad:
