@@ -79,7 +79,8 @@ def test_every_option_of_every_group_composes_and_describes_itself():
 def test_precedence_is_shell_experiment_family_defaults(tmp_path: Path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(
-        "# @package _global_\n# mine\ndefaults:\n  - override /model: vit\n  - override /pos: sinusoidal\n  - _self_\nseed: 7\nmodel: {depth: 3}\n"
+        "# @package _global_\n# mine\ndefaults:\n  - override /model: vit\n"
+        "  - override /pos: sinusoidal\n  - _self_\nseed: 7\nmodel: {depth: 3}\n"
     )
     job = c.compose("train", ["experiment=mine"], str(tmp_path))
     assert (job.config.seed, job.config.model.depth, job.choices["pos"]) == (7, 3, "sinusoidal")
@@ -136,8 +137,10 @@ def test_values_of_a_saved_config_are_set_with_the_same_care():
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys\nfrom tfcli.engine.compose import compose\nimport tfcli.cli.app\ncompose('train', ['model=vit_b16', 'data=pets'])\n"
-        "print([m for m in ('torch','torchvision','numpy','sklearn','matplotlib','pytorch_lightning','wandb','PIL') if m in sys.modules])"
+        "import sys\nfrom tfcli.engine.compose import compose\nimport tfcli.cli.app\n"
+        "compose('train', ['model=vit_b16', 'data=pets'])\n"
+        "heavy = ('torch','torchvision','numpy','sklearn','matplotlib','pytorch_lightning','wandb','PIL')\n"
+        "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True

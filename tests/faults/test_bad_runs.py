@@ -1,4 +1,4 @@
-"""Mistakes that only the files and the machine can show: exit code 2, one line, nothing started, nothing overwritten."""
+"""Mistakes that only the files and the machine can show: exit code 2, one line; nothing started or overwritten."""
 
 from __future__ import annotations
 

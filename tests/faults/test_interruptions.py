@@ -164,7 +164,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
 def test_a_full_disk_keeps_the_checkpoint_before_it(tmp_path: Path, tiny_run: Path):
     shutil.copytree(tiny_run, tmp_path / "run")
     before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
-    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); sys.argv = ['tfcli', 'resume', 'run', 'trainer.max_epochs=3']; from tfcli.cli.app import main; main()"
+    limit = (
+        "import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "sys.argv = ['tfcli', 'resume', 'run', 'trainer.max_epochs=3']; from tfcli.cli.app import main; main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", limit],
         cwd=tmp_path,

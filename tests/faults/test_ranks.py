@@ -36,7 +36,7 @@ def test_two_ranks_leave_one_folder(two_ranks: Path):
 
 
 def records(data: bytes) -> Iterator[bytes]:
-    """The records of an offline W&B file: a LevelDB log after 7 bytes (blocks of 32 KiB; crc, length, type, payload)."""
+    """The records of an offline W&B file: a LevelDB log after 7 bytes: 32 KiB blocks of crc, length, type, payload."""
     place, parts = 7, b""
     while place + 7 <= len(data):
         left = 32768 - place % 32768

@@ -12,7 +12,7 @@ from tfcli.models.vit import ViT
 from tfcli.nn.attention import Attention
 from tfcli.nn.positions import Learned
 from tfcli.tasks import schedule
-from tfcli.tasks.classify import classification_loss
+from tfcli.tasks.classify import Classify, classification_loss, folded
 from tfcli.tasks.optim import adamw, param_groups, sgd
 
 
@@ -109,3 +109,27 @@ def test_loss_against_hard_and_soft_labels():
     want = -((1 - eps) * log.gather(1, label[:, None]).squeeze(1) + eps * log.mean(1)).mean()
     torch.testing.assert_close(classification_loss(logits, label, smoothing=eps), want)
     assert math.isfinite(hard.item())
+
+
+def test_folded_batch_norms_keep_their_statistics_and_fresh_ones_do_not():
+    def net() -> torch.nn.Module:
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.LazyLinear(3)
+        )
+
+    def task(batch_norm: str, bias: float) -> Classify:
+        made = Classify(
+            net(),
+            num_classes=3,
+            optim=partial(sgd, lr=1, weight_decay=0),
+            schedule=schedule.constant,
+            batch_norm=batch_norm,
+        )
+        torch.nn.init.constant_(made.net[1].bias, bias)
+        return made.train()
+
+    assert not folded(task("auto", 0.0).net)
+    assert task("auto", 0.0).net[1].training
+    assert not task("auto", 0.5).net[1].training
+    assert not task("frozen", 0.0).net[1].training
+    assert task("train", 0.5).net[1].training

@@ -42,7 +42,8 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
         )
     cost = record.cost
     if cost:
-        spent = f"{cost['seconds']:.0f} s · {cost.get('peak_memory_bytes', 0) / 2**20:,.0f} MB · {cost.get('examples_per_second', 0):,.0f} images/s"
+        memory, rate = cost.get("peak_memory_bytes", 0) / 2**20, cost.get("examples_per_second", 0)
+        spent = f"{cost['seconds']:.0f} s · {memory:,.0f} MB · {rate:,.0f} images/s"
         rows.append({"test": "cost", "ours": spent, "beside": ""})
     title = f"{record.model} on {record.data} · {record.counts.get('test', 0):,} test images · seed {record.seed}"
     table(title, {"test": "test", "ours": "ours  [95 %]", "beside": "beside"}, rows)

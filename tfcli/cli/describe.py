@@ -39,9 +39,8 @@ def describe(
         [{"what": k, "value": v} for k, v in lines(facts)],
     )
     for row in facts["published"][:3]:
-        out(
-            f"published  {row['value']:.3f}  {row['source']}{' · differs: ' + row['differs'] if row.get('differs') else ''}"
-        )
+        differs = f" · differs: {row['differs']}" if row.get("differs") else ""
+        out(f"published  {row['value']:.3f}  {row['source']}{differs}")
     if tree:
         out(structure)
 
@@ -50,19 +49,19 @@ def lines(facts: dict) -> list[tuple[str, str]]:
     """The facts as lines of a table."""
     total, trainable = facts["params"]["total"], facts["params"]["trainable"]
     parts = " · ".join(f"{name} {count:,}" for name, count in facts["params"]["parts"].items())
-    memory = facts["memory_bytes"]
-    steps = facts["steps"]
+    memory, steps, flops = facts["memory_bytes"], facts["steps"], facts["flops_per_image"]
     return [
         ("parameters", f"{total:,}" + ("" if total == trainable else f" ({trainable:,} trainable)")),
         ("of these", parts),
         (
             "FLOPs",
-            f"{facts['flops_per_image'] / 1e9:,.3f} G an image, forward; {3 * facts['flops_per_image'] / 1e9:,.3f} G with backward",
+            f"{flops / 1e9:,.3f} G an image, forward; {3 * flops / 1e9:,.3f} G with backward",
         ),
         ("shapes", " -> ".join(f"{k} {'x'.join(map(str, v))}" for k, v in facts["shapes"].items())),
         (
             "memory",
-            f"{memory['weights'] / 2**20:,.1f} MiB of fp32 weights; {memory['training'] / 2**20:,.1f} MiB with gradients and optimizer",
+            f"{memory['weights'] / 2**20:,.1f} MiB of fp32 weights; "
+            f"{memory['training'] / 2**20:,.1f} MiB with gradients and optimizer",
         ),
         (
             "steps",

@@ -14,6 +14,7 @@ Settings = Annotated[
         show_default=False,
     ),
 ]
+Run = Annotated[str, typer.Argument(help="A run folder, `latest`, or the beginning of its name.", show_default=False)]
 Cfg = Annotated[
     str | None, typer.Option("--cfg", "-c", metavar="job|hydra|all", help="Print the composed config and stop.")
 ]

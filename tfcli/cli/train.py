@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tfcli.cli.options import Cfg, ConfigDir, ConfigName, Info, Json, Package, Resolve, Settings, composed
+from tfcli.cli.options import Cfg, ConfigDir, ConfigName, Info, Json, Package, Resolve, Run, Settings, composed
 
 
 def mount(app: typer.Typer) -> None:
@@ -44,9 +44,7 @@ def train(
 
 
 def resume(
-    run: Annotated[
-        str, typer.Argument(help="A run folder, `latest`, or the beginning of its name.", show_default=False)
-    ],
+    run: Run,
     settings: Settings = None,
     json: Json = False,
 ) -> None:
@@ -60,9 +58,7 @@ def resume(
 
 
 def rerun(
-    run: Annotated[
-        str, typer.Argument(help="A run folder, `latest`, or the beginning of its name.", show_default=False)
-    ],
+    run: Run,
     settings: Settings = None,
     json: Json = False,
     cfg: Cfg = None,

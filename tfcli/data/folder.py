@@ -12,7 +12,7 @@ import numpy as np
 from tfcli.data.decode import printable
 from tfcli.data.fetch import found_in
 from tfcli.data.items import Items, Loaded, Request
-from tfcli.data.splits import stratified
+from tfcli.data.splits import carve_test
 from tfcli.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
@@ -66,14 +66,7 @@ class Folder:
         splits = {split: _items(files, names) for split, files in listed.items()}
         notes = ignored.notes(request.name)
         if "test" not in splits:
-            whole = splits["train"]
-            number = round(request.test_fraction * len(whole))
-            kept, taken = stratified(whole.labels, number=number, seed=request.split_seed, purpose="test")
-            notes.append(
-                f"{request.name}: no test folder; {len(taken):,} of {len(whole):,} images carved, stratified "
-                f"(data.test_fraction={request.test_fraction:g}, data.split_seed={request.split_seed})"
-            )
-            splits |= {"train": whole.picked(kept), "test": whole.picked(taken)}
+            splits = carve_test(splits, request, notes, lacking="test folder")
         return Loaded(names, splits, notes, request.root)
 
     def _trees(self, request: Request, ignored: _Ignored) -> dict[str, Path]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfcli.data.fetch import locate, locate_or_fetch
 from tfcli.data.items import ArrayPixels, Items, Loaded, Request
-from tfcli.data.splits import stratified
+from tfcli.data.splits import carve_test
 from tfcli.errors import DataError
 
 _REFUSALS = (RuntimeError, OSError, ValueError, KeyError, IndexError)
@@ -80,7 +80,7 @@ class Torchvision:
         opened = {split: self._open(dataset, where, kwargs, request) for split, kwargs in self.splits.items()}
         splits = {split: self._items(data, request, split) for split, data in opened.items()}
         if "test" not in splits:
-            splits = self._carve_test(splits, request, notes)
+            splits = carve_test(splits, request, notes, lacking="official test split")
         return Loaded(self._names(next(iter(opened.values()))), splits, notes, where)
 
     def _fetch(self, dataset: type, folder: Path) -> None:
@@ -133,16 +133,6 @@ class Torchvision:
                 f"the first would be {samples[0][0]}."
             )
         return items
-
-    def _carve_test(self, splits: dict[str, Items], request: Request, notes: list[str]) -> dict[str, Items]:
-        whole = splits["train"]
-        number = round(request.test_fraction * len(whole))
-        kept, taken = stratified(whole.labels, number=number, seed=request.split_seed, purpose="test")
-        notes.append(
-            f"{request.name}: no official test split; {len(taken):,} of {len(whole):,} images carved, stratified "
-            f"(data.test_fraction={request.test_fraction:g}, data.split_seed={request.split_seed})"
-        )
-        return splits | {"train": whole.picked(kept), "test": whole.picked(taken)}
 
     def _names(self, data: Any) -> list[str]:
         if not isinstance(self.classes, str):

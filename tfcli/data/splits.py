@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfcli.data.hashing import hash64
-from tfcli.data.items import Loaded
+from tfcli.data.items import Items, Loaded, Request
 
 Rows = dict[str, tuple[str, np.ndarray]]
 """For each split: the source's split it comes from, and which of its samples."""
@@ -49,6 +49,25 @@ def limited(labels: np.ndarray, *, number: int | None, seed: int, purpose: str) 
             return taken
     words = hash64(seed, purpose, np.arange(count))
     return np.sort(np.argsort(words, kind="stable")[:number])
+
+
+def carve_test(splits: dict[str, Items], request: Request, notes: list[str], *, lacking: str) -> dict[str, Items]:
+    """The splits of a set of files with a test split taken from train, as it has none; a note says so.
+
+    Args:
+        splits: as the source has them.
+        request: the share and the seed.
+        notes: the note is added to these.
+        lacking: what the set has none of, for the note.
+    """
+    whole = splits["train"]
+    number = round(request.test_fraction * len(whole))
+    kept, taken = stratified(whole.labels, number=number, seed=request.split_seed, purpose="test")
+    notes.append(
+        f"{request.name}: no {lacking}; {len(taken):,} of {len(whole):,} images carved, stratified "
+        f"(data.test_fraction={request.test_fraction:g}, data.split_seed={request.split_seed})"
+    )
+    return splits | {"train": whole.picked(kept), "test": whole.picked(taken)}
 
 
 def carve(

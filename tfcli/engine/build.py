@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from tfcli.errors import ConfigError, TfcliError
 
 FACTS = ("weights", "names", "needs")
 """Keys that say something about a part but are not arguments of its constructor."""
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """A config as plain values, every interpolation resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
 def build(node: Any, /, **parts: Any) -> Any:
@@ -24,7 +29,7 @@ def build(node: Any, /, **parts: Any) -> Any:
     Raises:
         ConfigError: with the constructor's own words.
     """
-    config = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else dict(node)
+    config = plain(node) if OmegaConf.is_config(node) else dict(node)
     config = {key: value for key, value in config.items() if key not in FACTS}
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # a user's own model lies in the folder the command is given in

@@ -50,8 +50,10 @@ class FiniteLoss(Callback):
             return
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         raise PolicyStop(
-            f"the loss is {float(loss.detach())} at step {trainer.global_step + 1} (epoch {trainer.current_epoch + 1}, learning rate {rate:.3g}, "
-            f"precision {trainer.precision}). Nothing of it was applied to the checkpoints; try a smaller `optim.lr`, a longer warm-up, or `trainer.precision=32`."
+            f"the loss is {float(loss.detach())} at step {trainer.global_step + 1} "
+            f"(epoch {trainer.current_epoch + 1}, learning rate {rate:.3g}, "
+            f"precision {trainer.precision}). Nothing of it was applied to the checkpoints; "
+            "try a smaller `optim.lr`, a longer warm-up, or `trainer.precision=32`."
         )
 
 
@@ -135,16 +137,18 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
             self.live.stop()
             self.live = None
 
-    def _line(self, trainer: pl.Trainer, batch: int, note: str) -> None:
+    def _line(self, trainer: pl.Trainer, batch: float, note: str) -> None:
         self.lined = time.monotonic()
         print(f"{self._where(trainer, batch)}   {note}", file=sys.stderr)
 
-    def _where(self, trainer: pl.Trainer, batch: int) -> str:
+    def _where(self, trainer: pl.Trainer, batch: float) -> str:
         total = trainer.num_training_batches
         part = "" if batch >= total else f" {batch}/{total}"
-        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{part} · {self.rate:,.0f} {self.unit}/s · {clock(self._left(trainer, batch))} left"
+        left = clock(self._left(trainer, batch))
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        return f"{epoch}{part} · {self.rate:,.0f} {self.unit}/s · {left} left"
 
-    def _left(self, trainer: pl.Trainer, batch: int) -> float:
+    def _left(self, trainer: pl.Trainer, batch: float) -> float:
         done = trainer.current_epoch * trainer.num_training_batches + batch
         total = (trainer.max_epochs or 1) * trainer.num_training_batches
         ran = max(1, done - self.began)
@@ -160,7 +164,7 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
         self.live.start()
         self.task = self.live.add_task("fit", total=trainer.num_training_batches, head="", tail="")
 
-    def _draw(self, trainer: pl.Trainer, batch: int, loss: float | None) -> None:
+    def _draw(self, trainer: pl.Trainer, batch: float, loss: float | None) -> None:
         head = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         note = (
             self.note

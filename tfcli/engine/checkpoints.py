@@ -1,4 +1,7 @@
-"""Checkpoints that cannot be lost: written whole or not at all, checked when read, and fit to go on from in mid-epoch."""
+"""Checkpoints that cannot be lost.
+
+They are written whole or not at all, checked when read, and fit to go on from in mid-epoch.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,16 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 import tfcli
-from tfcli.engine.session import Stop
+from tfcli.engine.record import sync_folder
+from tfcli.engine.signals import Stop
 from tfcli.errors import Interrupted, RunError, TfcliError
 
 
 class AtomicIO(TorchCheckpointIO):
     """Writes beside the target, fsyncs, renames.
 
-    Lightning's own writer goes through the system's temporary folder, from where a move to another file system is a copy
-    that a kill tears.
+    Lightning's own writer goes through the system's temporary folder, from where a move to another file system is a
+    copy that a kill tears.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -44,22 +48,14 @@ class AtomicIO(TorchCheckpointIO):
             written, free = temporary.stat().st_size if temporary.exists() else 0, shutil.disk_usage(path.parent).free
             temporary.unlink(missing_ok=True)
             raise TfcliError(
-                f"`{path}` could not be written after {written / 2**20:.0f} MiB, with {free / 2**20:.0f} MiB free: {error}. "
+                f"`{path}` could not be written after {written / 2**20:.0f} MiB, "
+                f"with {free / 2**20:.0f} MiB free: {error}. "
                 f"The checkpoint before it is intact: make room, then `tfcli resume {path.parents[1]}`."
             ) from error
         sync_folder(path.parent)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(Path(path))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def clean(folder: Path) -> None:
@@ -99,7 +95,7 @@ def newest(folder: Path) -> tuple[Path, list[str]]:
     Raises:
         RunError: no whole checkpoint is there.
     """
-    passed = []
+    passed: list[str] = []
     found = [folder / name for name in ("last.ckpt", "best.ckpt") if (folder / name).exists()]
     for path in found:
         if whole(path):
@@ -112,10 +108,10 @@ def newest(folder: Path) -> tuple[Path, list[str]]:
 
 
 class Checkpoints(Checkpoint):
-    """Saves `last.ckpt` at each epoch's end, between times, and when asked to stop; `best.ckpt` when validation improves.
+    """Saves `last.ckpt` at each epoch's end, between times, and when asked to stop; `best.ckpt` at the best validation.
 
-    Saving in mid-epoch happens between two batches. A stop that comes during validation is granted at once and goes back to
-    the save before; training is repeatable, so nothing is lost but its time.
+    Saving in mid-epoch happens between two batches. A stop that comes during validation is granted at once and goes
+    back to the save before; training is repeatable, so nothing is lost but its time.
 
     Args:
         folder: where the two files go.

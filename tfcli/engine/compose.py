@@ -1,7 +1,7 @@
 """From words on the command line to one checked config. Imports no torch.
 
-Hydra composes and its grammar rules. The overrides of single values are applied here, one by one, so that a misspelt key or a
-value of the wrong type can be answered with the nearest right one and the file that says so.
+Hydra composes and its grammar rules. The overrides of single values are applied here, one by one, so that a misspelt
+key or a value of the wrong type can be answered with the nearest right one and the file that says so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -150,7 +150,7 @@ def show(
         ConfigError: there is no such kind, or no such package in the config.
     """
     composed = compose(name, overrides, config_dir)
-    whole = {"job": composed.config, "hydra": OmegaConf.create({"hydra": composed.hydra})}
+    whole: dict[str, Any] = {"job": composed.config, "hydra": OmegaConf.create({"hydra": composed.hydra})}
     whole["all"] = OmegaConf.merge(whole["hydra"], composed.config)
     if kind not in whole:
         raise ConfigError(f"`--cfg` takes job, hydra or all, but was given `{kind}`.")
@@ -205,7 +205,7 @@ def _sugar(overrides: list[str], config_dir: str | None) -> list[str]:
 def _is_choice(override: Override, hydra: Hydra, config_dir: str | None) -> bool:
     """Whether this picks an option of a group, rather than setting a value."""
     group = override.key_or_group
-    if not hydra.config_loader.repository.group_exists(group):
+    if not cast(ConfigLoaderImpl, hydra.config_loader).repository.group_exists(group):
         return False
     value = override.value()
     if isinstance(value, dict):
@@ -250,7 +250,8 @@ def _apply(
         owner = config.get(key.partition(".")[0])
         if "." not in key or not OmegaConf.is_config(owner) or "_target_" not in owner:
             raise ConfigError(
-                f"`{override.input_line}`: nothing would read `{key}`. A new key can be added to a part that is called with it, for instance `+model.KEY=VALUE`."
+                f"`{override.input_line}`: nothing would read `{key}`. "
+                "A new key can be added to a part that is called with it, for instance `+model.KEY=VALUE`."
             )
     elif not key.startswith("hydra."):
         _check_key(key, config, choices, config_dir)
@@ -276,7 +277,7 @@ def _check_key(key: str, config: DictConfig, choices: dict[str, str], config_dir
             continue
         known = keys(config)
         if depth == 0 and len(path) == 1:
-            pool = [*groups(config_dir), *(k for k in config if k != "hydra"), *known]
+            pool = [*groups(config_dir), *(str(k) for k in config if k != "hydra"), *known]
             raise ConfigError(f"`{key}` is not a setting.{nearest(key, pool)}  (`tfcli ls` names the groups)")
         close = nearest(key, known)
         group = path[0]

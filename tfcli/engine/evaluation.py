@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tfcli.engine import numerics as num
-from tfcli.engine.build import build
+from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import read_checkpoint
 from tfcli.engine.compose import compose
+from tfcli.engine.outcome import announce
+from tfcli.engine.parts import Parts, adopt_statistics, make_trainer, prepare, quiet_evaluation, quiet_libraries
 from tfcli.engine.record import Record
-from tfcli.engine.run import (
-    Parts,
-    announce,
-    apply_saved,
-    evaluate,
-    make_trainer,
-    prepare,
-    quiet_evaluation,
-    quiet_libraries,
-    saved_config,
-    stored,
-)
+from tfcli.engine.run import evaluate
+from tfcli.engine.saved import apply_saved, saved_config, stored
 from tfcli.engine.session import check_writable, is_child, locked, logged, run_folder, write_start
 from tfcli.errors import ConfigError, DataError, RunError
 
@@ -131,25 +123,19 @@ def predict(
         report = load_weights(net, str(config.model.weights), num_classes=len(classes))
         if report.new_head:
             raise ConfigError(
-                f"these weights have another head than {len(classes)} classes of `{choices['data']}`; an untrained head predicts nothing. Train it first."
+                f"these weights have another head than {len(classes)} classes of `{choices['data']}`; "
+                "an untrained head predicts nothing. Train it first."
             )
-        if report.mean is not None:
-            data.mean, data.std = tuple(report.mean), tuple(report.std)
-    os.environ.pop("TFCLI_NUMERICS", None)
-    devices = num.find_devices(
-        {**OmegaConf.to_container(config.trainer, resolve=True), "devices": 1, "strategy": "auto"}
-    )  # type: ignore[dict-item]
+        adopt_statistics(data, report.mean, report.std, overrides)
+    os.environ.pop(num.HANDED_DOWN, None)
+    devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
     num.set_threads(devices, None)
     parts = Parts(config, choices, overrides, data, task, devices, num.Numerics(), task.horizon, [])
     with quiet_evaluation():
-        batches = (
-            make_trainer(parts, [], [], log=False).predict(
-                task, dataloaders=[data.files_dataloader(paths)], datamodule=None
-            )
-            or []
-        )
+        trainer = make_trainer(parts, [], [], log=False)
+        batches = trainer.predict(task, dataloaders=[data.files_dataloader(paths)], datamodule=None)
     rows = []
-    for batch in batches:
+    for batch in cast(list[dict[str, torch.Tensor]], batches or []):
         chance, index = batch["probability"].topk(min(top, len(classes)), 1)
         for i, p, k in zip(batch["index"].tolist(), chance.tolist(), index.tolist(), strict=True):
             rows.append({"file": str(paths[i]), "classes": [classes[j] for j in k], "probabilities": p})

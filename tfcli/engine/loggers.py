@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
@@ -98,6 +98,7 @@ def _wandb(
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
+    mode: Literal["online", "offline"]
     mode = "offline" if asked == "offline" or os.environ.get("WANDB_MODE") == "offline" else "online"
     login = wandb_login()
     if mode == "online" and not login:
@@ -106,7 +107,8 @@ def _wandb(
                 "`logger=wandb_required`: there is no W&B login. Run `wandb login`, or set WANDB_API_KEY."
             )
         say(
-            "W&B: no login, so this run is logged offline (`wandb login` then `wandb sync` uploads it; `logger=csv` turns W&B off)"
+            "W&B: no login, so this run is logged offline "
+            "(`wandb login` then `wandb sync` uploads it; `logger=csv` turns W&B off)"
         )
         mode = "offline"
     settings = wandb.Settings(silent=True, console="off", init_timeout=5, x_disable_meta=True)

@@ -1,7 +1,8 @@
 """On what and in which arithmetic a run computes: devices, precision, attention kernel, memory layout, compilation.
 
-`auto` is settled here once, said in the run's first line and kept with the run, so that it resumes in the same arithmetic.
-On a CPU bf16 is anything from half to four times as fast as fp32, depending on the model and the chip, so it is measured.
+`auto` is settled here once, said in the run's first line and kept with the run, so that it resumes in the same
+arithmetic. On a CPU bf16 is anything from half to four times as fast as fp32, depending on the model and the chip, so
+it is measured.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tfcli.data.places import cache_root
 from tfcli.engine.record import write_atomic
 from tfcli.errors import ConfigError
 from tfcli.nn.attention import Attention, set_kernel
@@ -69,7 +71,8 @@ def find_devices(trainer: dict[str, Any]) -> Devices:
     have = f"{gpus} GPU{'s' if gpus != 1 else ''} and {cores} CPU cores"
     if accelerator in ("gpu", "cuda") and not gpus:
         raise ConfigError(
-            f"`trainer.accelerator={accelerator}`: there is no GPU here, only {cores} CPU cores. `trainer=ddp_cpu` runs data-parallel on them, `trainer=default` on one process."
+            f"`trainer.accelerator={accelerator}`: there is no GPU here, only {cores} CPU cores. "
+            "`trainer=ddp_cpu` runs data-parallel on them, `trainer=default` on one process."
         )
     if accelerator == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"`trainer.accelerator=mps`: this machine has no Apple GPU; it has {have}.")
@@ -81,11 +84,13 @@ def find_devices(trainer: dict[str, Any]) -> Devices:
     count = (gpus if on_gpu else 1) if asked == "auto" else asked
     if on_gpu and count > gpus:
         raise ConfigError(
-            f"`trainer.devices={count}`: there {'is' if gpus == 1 else 'are'} {have}. Use `trainer.devices={gpus}` or `auto`."
+            f"`trainer.devices={count}`: there {'is' if gpus == 1 else 'are'} {have}. "
+            f"Use `trainer.devices={gpus}` or `auto`."
         )
     if not on_gpu and count > 1 and strategy == "auto":
         raise ConfigError(
-            f"`trainer.devices={count}`: there is no GPU here, only {cores} CPU cores. `trainer=ddp_cpu trainer.devices={count}` runs {count} processes on the CPU."
+            f"`trainer.devices={count}`: there is no GPU here, only {cores} CPU cores. "
+            f"`trainer=ddp_cpu trainer.devices={count}` runs {count} processes on the CPU."
         )
     if strategy == "auto":
         strategy = "ddp" if count * trainer["num_nodes"] > 1 else "auto"
@@ -121,8 +126,8 @@ def settle(
         batch: a batch to measure on.
         devices: where it will run.
         steps: of the whole run.
-        identity: of the model's config; a measurement is kept for it in the user's cache folder, so that the same command
-            computes in the same arithmetic tomorrow.
+        identity: of the model's config; a measurement is kept for it in the user's cache folder, so that the same
+            command computes in the same arithmetic tomorrow.
     """
     if HANDED_DOWN in os.environ and int(os.environ.get("LOCAL_RANK", 0)) > 0:
         return Numerics(**json.loads(os.environ[HANDED_DOWN]))
@@ -168,14 +173,17 @@ def best_kernel(precision: str) -> str:
 
 
 def _measured(task: Task, batch: dict[str, Tensor], attends: bool, convolves: bool, identity: str) -> Numerics:
-    """fp32 or bf16, contiguous or channels-last: the fastest, by timing training steps for about a second; remembered."""
+    """fp32 or bf16, contiguous or channels-last: the fastest, by timing training steps for about a second.
+
+    The choice is remembered.
+    """
     variants = [Numerics(p, best_kernel(p) if attends else "exact") for p in ("32-true", "bf16-mixed")]
     if convolves:
         variants += [Numerics(p, "exact", channels_last=True) for p in ("32-true", "bf16-mixed")]
     shapes = {name: list(tensor.shape) for name, tensor in batch.items()}
     facts = [identity, shapes, torch.get_num_threads(), torch.__version__, [asdict(v) for v in variants], _chip()]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    memory = _cache_folder() / "numerics.json"
+    memory = cache_root() / "numerics.json"
     known = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
     if key in known:
         return Numerics(**known[key])
@@ -219,10 +227,6 @@ def _race(steps: list[Callable[[], None]], budget_s: float = 1.0) -> list[float]
                 step()
                 best[i] = min(best[i], time.perf_counter() - start)
     return best
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("TFCLI_CACHE") or Path.home() / ".cache" / "tfcli")
 
 
 def _chip() -> str:

@@ -1,4 +1,4 @@
-"""A run's folder while it runs: made once, locked, logged to, and stopped in order by signals. Imports no torch."""
+"""A run's folder while it runs: made once, locked and logged to. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import platform
 import secrets
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +31,12 @@ def is_child() -> bool:
     return (
         int(os.environ.get("LOCAL_RANK", 0)) > 0 or int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) > 0
     )
+
+
+def say(line: str) -> None:
+    """A line on stderr, from rank 0 only."""
+    if not is_child():
+        print(line, file=sys.stderr)
 
 
 def check_writable(root: Path) -> None:
@@ -63,20 +68,26 @@ def run_folder(verb: str, name: str, *, root: Path, given: str | None) -> Path:
         folder = Path(given)
         if (folder / "config.yaml").exists():
             raise RunError(
-                f"`{folder}` already holds a run; nothing was written. Take another `run.dir=`, or `tfcli resume {folder}`."
+                f"`{folder}` already holds a run; nothing was written. "
+                f"Take another `run.dir=`, or `tfcli resume {folder}`."
             )
         check_writable(folder)
     else:
         parent = root / verb / safe(name)
         check_writable(parent)
-        while True:
-            folder = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-            with suppress(FileExistsError):
-                folder.mkdir()
-                break
+        folder = _dated(parent)
         link_latest(root, folder)
     os.environ[RUN_DIR] = str(folder.resolve())
     return folder
+
+
+def _dated(parent: Path) -> Path:
+    """A new folder named by the time, and by chance where two begin in one second."""
+    while True:
+        folder = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
 
 
 def safe(name: str) -> str:
@@ -212,39 +223,3 @@ def logged(folder: Path) -> Iterator[None]:
             yield
         finally:
             sys.stderr = before
-
-
-class Stop:
-    """A wish to stop, left by a signal and granted at the next step's end. A second Ctrl-C ends the program at once."""
-
-    def __init__(self) -> None:
-        self.signum = 0
-
-    def __call__(self, signum: int, frame: Any) -> None:
-        if self.signum == signal.SIGINT == signum:
-            os.write(2, b"\ntfcli: stopped at once; the last checkpoint is whole.\n")
-            kill_children()
-            os._exit(130)
-        self.signum = signum
-        words = "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
-        os.write(2, f"\ntfcli: {words}: saving a checkpoint, then stopping.\n".encode())
-
-    @contextmanager
-    def listening(self) -> Iterator[Stop]:
-        """Catch SIGINT and SIGTERM meanwhile."""
-        before = {s: signal.signal(s, self) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for s, handler in before.items():
-                signal.signal(s, handler)
-
-
-def kill_children() -> None:
-    """Kill the processes that this one started (loader workers, ranks)."""
-    me = os.getpid()
-    with suppress(OSError):
-        children = Path(f"/proc/{me}/task/{me}/children").read_text(encoding="ascii").split()
-        for pid in children:
-            with suppress(OSError):
-                os.kill(int(pid), signal.SIGKILL)

@@ -1,7 +1,7 @@
 """What can be wrong with a composed config, found before torch is imported.
 
-The names say what a value is (STYLE.md: `num_x` counts, `x_size` measures, `x_fraction` lies in [0, 1]), so the rules are by
-the last word of a key and hold for every family. What only a constructor can know, it checks itself.
+The names say what a value is (STYLE.md: `num_x` counts, `x_size` measures, `x_fraction` lies in [0, 1]), so the rules
+are by the last word of a key and hold for every family. What only a constructor can know, it checks itself.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -53,6 +53,7 @@ CHOICES = {
     "attn.kernel": ["auto", "exact", "explicit"],
     "pos.at": ["stem", "every", "shared"],
     "model.pool": ["class", "mean"],
+    "task.batch_norm": ["auto", "train", "frozen"],
 }
 TRUSTED = (
     "tfcli.",
@@ -77,7 +78,8 @@ def same_type(key: str, old: Any, new: Any, line: str | None) -> None:
         return
     if isinstance(old, DictConfig | dict) and not isinstance(new, dict | None):
         raise ConfigError(
-            f"`{key}` is a group of settings, not one value; `{line}` would replace it. Set one of them: {', '.join(f'{key}.{k}' for k in list(old)[:6])}."
+            f"`{key}` is a group of settings, not one value; `{line}` would replace it. "
+            f"Set one of them: {', '.join(f'{key}.{k}' for k in list(old)[:6])}."
         )
     kinds = {bool: "true or false", int: "a whole number", float: "a number"}
     kind = type(old)
@@ -115,21 +117,24 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
     for group in ("pos", "attn"):
         raw = OmegaConf.to_container(config.model, resolve=False) if config.get("model") is not None else {}
         if group in picked and f"${{{group}}}" not in str(raw):
+            part = "positions" if group == "pos" else "attention"
             raise ConfigError(
-                f"`{group}={choices.get(group)}`: model `{choices.get('model')}` has no {'positions' if group == 'pos' else 'attention'} to swap; leave `{group}=` out."
+                f"`{group}={choices.get(group)}`: model `{choices.get('model')}` has no {part} to swap; "
+                f"leave `{group}=` out."
             )
     task, data = values.get("task") or {}, values.get("data") or {}
     missing = [need for need in task.get("needs", []) if need not in data.get("kinds", [])]
     if missing:
         fitting = [n for n, kinds in _data_kinds() if set(task["needs"]) <= set(kinds)]
         raise ConfigError(
-            f"task `{choices.get('task')}` needs {', '.join(missing)}, which data `{choices.get('data')}` does not have. Data that would fit: {', '.join(fitting) or 'none yet'}."
+            f"task `{choices.get('task')}` needs {', '.join(missing)}, which data `{choices.get('data')}` does "
+            f"not have. Data that would fit: {', '.join(fitting) or 'none yet'}."
         )
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
     try:
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+        return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except MissingMandatoryValue as error:
         raise ConfigError(f"`{error.full_key}` has no value yet: give it, `{error.full_key}=...`.") from error
     except (InterpolationKeyError, InterpolationResolutionError) as error:
@@ -162,7 +167,8 @@ def _check_value(key: str, value: Any) -> None:
     if key in CHOICES:
         if str(value) not in CHOICES[key]:
             raise ConfigError(
-                f"`{key}` must be one of {', '.join(CHOICES[key])}, but is `{value}`.{nearest(str(value), CHOICES[key])}"
+                f"`{key}` must be one of {', '.join(CHOICES[key])}, but is `{value}`."
+                f"{nearest(str(value), CHOICES[key])}"
             )
         return
     if value is None or value == "auto" or isinstance(value, list):
@@ -187,13 +193,14 @@ def _check_target(key: str, target: Any) -> None:
         return
     installed = "" if find_spec(root) else f" (no module `{root}` in this folder either)"
     raise ConfigError(
-        f"`{key}` names `{target}`, which is outside what tfcli runs: its own parts, torch's and torchvision's, and modules in the current folder{installed}."
+        f"`{key}` names `{target}`, which is outside what tfcli runs: "
+        f"its own parts, torch's and torchvision's, and modules in the current folder{installed}."
     )
 
 
 def _divides(path: str, node: dict[str, Any], small: str, large: str) -> None:
     a, b = node.get(small), node.get(large)
-    if _is(a, int) and _is(b, int) and b % a:
+    if isinstance(a, int) and isinstance(b, int) and b % a:
         divisors = [d for d in range(1, b + 1) if b % d == 0]
         close = sorted(sorted(divisors, key=lambda d: abs(d - a))[:2])
         thing = f"an image of {b}" if large == "image_size" else f"a {large} of {b}"

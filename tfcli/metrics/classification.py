@@ -1,11 +1,13 @@
 """Classification measured from sums: exact whatever the batch size and the number of ranks, with 95 % intervals.
 
-torchmetrics has the figures one by one; its calibration error keeps every confidence, and it has no intervals. Here one pass
-adds up whole numbers only (losses and confidences as multiples of 2^-24), so that the order of addition cannot matter.
+torchmetrics has the figures one by one; its calibration error keeps every confidence, and it has no intervals. Here
+one pass adds up whole numbers only (losses and confidences as multiples of 2^-24), so that the order of addition
+cannot matter.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from math import sqrt
 
 import numpy as np
@@ -29,18 +31,23 @@ class ClassificationMetrics(Metric):
     """
 
     full_state_update = False
+    confusion: Tensor
+    top5: Tensor
+    loss: Tensor
+    not_finite: Tensor
+    calibration: Tensor
 
     def __init__(self, num_classes: int, *, bins: int = 15):
         super().__init__()
         self.num_classes, self.bins = num_classes, bins
-        whole = {"dtype": torch.int64}
-        self.add_state("confusion", torch.zeros(num_classes, num_classes, **whole), dist_reduce_fx="sum")
-        self.add_state("top5", torch.zeros((), **whole), dist_reduce_fx="sum")
-        self.add_state("loss", torch.zeros(2, **whole), dist_reduce_fx="sum")  # sum and sum of squares
-        self.add_state("not_finite", torch.zeros((), **whole), dist_reduce_fx="sum")
-        self.add_state("calibration", torch.zeros(3, bins, **whole), dist_reduce_fx="sum")  # count, right, confidence
+        zeros = partial(torch.zeros, dtype=torch.int64)
+        self.add_state("confusion", zeros(num_classes, num_classes), dist_reduce_fx="sum")
+        self.add_state("top5", zeros(()), dist_reduce_fx="sum")
+        self.add_state("loss", zeros(2), dist_reduce_fx="sum")  # sum and sum of squares
+        self.add_state("not_finite", zeros(()), dist_reduce_fx="sum")
+        self.add_state("calibration", zeros(3, bins), dist_reduce_fx="sum")  # count, right, confidence
 
-    def update(self, logits: Float[Tensor, "B K"], label: Int[Tensor, B], loss: Float[Tensor, B]) -> None:
+    def update(self, logits: Float[Tensor, "B K"], label: Int[Tensor, "B"], loss: Float[Tensor, "B"]) -> None:
         """Add a batch.
 
         Args:
@@ -74,8 +81,8 @@ class ClassificationMetrics(Metric):
     def with_intervals(self) -> dict[str, tuple[float, tuple[float, float]]]:
         """Each figure with its 95 % interval.
 
-        Wilson's interval for proportions; for the mean per class and the loss the normal one; for the calibration error the
-        2.5 and 97.5 percentiles of 1,000 parametric bootstrap draws (fixed seed).
+        Wilson's interval for proportions; for the mean per class and the loss the normal one; for the calibration
+        error the 2.5 and 97.5 percentiles of 1,000 parametric bootstrap draws (fixed seed).
         """
         confusion = self.confusion.cpu().numpy()
         seen, right = confusion.sum(1), np.diag(confusion)

@@ -1,4 +1,7 @@
-"""Vision Transformer (Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1): an image is a sentence of patches."""
+"""Vision Transformer: an image is a sentence of patches.
+
+Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,9 @@ from tfcli.shapes import Float
 class ViT(nn.Module):
     """Patches, a class token, positions, pre-norm blocks, a linear head.
 
-    The head starts at zero, as the paper fine-tunes it. With `pool="mean"` there is no class token and the last norm follows
-    the pooling (as in timm and MAE). The tanh layer that the ImageNet-21k files carry before the head is left out.
+    The head starts at zero, as the paper fine-tunes it. With `pool="mean"` there is no class token and the last norm
+    follows the pooling (as in timm and MAE). The tanh layer that the ImageNet-21k files carry before the head is left
+    out.
 
     Args:
         width: D.
@@ -39,7 +43,8 @@ class ViT(nn.Module):
         drop_path: stochastic depth in the last block, falling linearly to 0 in the first.
 
     Raises:
-        ValueError: `patch_size` does not divide `image_size`, `heads` does not divide `width`, or there is no such pooling.
+        ValueError: `patch_size` does not divide `image_size`, `heads` does not divide `width`, or there is no such
+            pooling.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class ViT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.normal_(module.bias, std=1e-6) if ".mlp." in name else nn.init.zeros_(module.bias)
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
+        assert self.patch_embed.proj.bias is not None
         nn.init.zeros_(self.patch_embed.proj.bias)
         nn.init.zeros_(self.head.weight)
 

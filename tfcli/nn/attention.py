@@ -38,7 +38,8 @@ class Plan:
 class Attention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017, section 3.2.2).
 
-    Queries, keys and values come from one product: rows 0..D-1 of `qkv.weight` make the queries, then keys, then values.
+    Queries, keys and values come from one product: rows 0..D-1 of `qkv.weight` make the queries, then keys, then
+    values.
 
     Args:
         width: D of the tokens.
@@ -72,7 +73,8 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=bias)
 
     def forward(self, x: Float[Tensor, "B N D"], plan: Plan) -> Float[Tensor, "B N D"]:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, N, E) each
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)  # so that their gradients meet in one copy
+        q, k, v = (t.transpose(1, 2) for t in qkv)  # (B, H, N, E) each
         if plan.rotate is not None:
             q, k = plan.rotate(q), plan.rotate(k)
         drop = self.dropout if self.training else 0.0

@@ -47,7 +47,7 @@ class DropPath(nn.Module):
             raise ValueError(f"`drop_path` must be at least 0 and less than 1, but is {drop_fraction}.")
         self.drop_fraction = drop_fraction
 
-    def forward(self, x: Float[Tensor, B *rest]) -> Float[Tensor, B *rest]:
+    def forward(self, x: Float[Tensor, "B *rest"]) -> Float[Tensor, "B *rest"]:
         if not self.training or self.drop_fraction == 0:
             return x
         keep = 1 - self.drop_fraction

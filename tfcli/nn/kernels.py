@@ -1,7 +1,8 @@
 """Kernels: how softmax(Q K^T / sqrt(E) + bias) V is computed. All take and give the same thing.
 
-`exact` is PyTorch's fused kernel. `explicit` writes the two products and the softmax out: its weights can be looked at, and
-in bfloat16 on a CPU it is much the faster to train, because the backward pass of the fused CPU kernel is slow there.
+`exact` is PyTorch's fused kernel. `explicit` writes the two products and the softmax out: its weights can be looked
+at, and in bfloat16 on a CPU it is much the faster to train, because the backward pass of the fused CPU kernel is slow
+there.
 """
 
 from __future__ import annotations

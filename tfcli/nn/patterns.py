@@ -1,7 +1,7 @@
 """Patterns: may the query at place p see the key at place q? A pointwise predicate on coordinates.
 
-A pattern is called with coordinates that broadcast, `(N, 1, A)` and `(1, M, A)`, and answers with booleans `(N, M)`; the same
-predicate can therefore fill a dense mask or be asked block by block. Patterns combine with `&` and `|`.
+A pattern is called with coordinates that broadcast, `(N, 1, A)` and `(1, M, A)`, and answers with booleans `(N, M)`;
+the same predicate can therefore fill a dense mask or be asked block by block. Patterns combine with `&` and `|`.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from tfcli.shapes import Bool, Int
 class Places:
     """Coordinates of N tokens on A axes (1 text, 2 image, 3 video), special tokens among them.
 
-    Special tokens (class token, registers) stand nowhere: a pattern lets them see and be seen by everything, and only a
-    learned table gives them an entry of their own. Their first coordinate is their ordinal, the other coordinates are 0.
+    Special tokens (class token, registers) stand nowhere: a pattern lets them see and be seen by everything, and only
+    a learned table gives them an entry of their own. Their first coordinate is their ordinal, the other coordinates
+    are 0.
 
     Attributes:
         coords: integer coordinates.
@@ -25,7 +26,7 @@ class Places:
     """
 
     coords: Int[Tensor, "N A"]
-    special: Bool[Tensor, N]
+    special: Bool[Tensor, "N"]
     extent: tuple[int, ...]
 
     @classmethod
@@ -49,7 +50,7 @@ class Places:
         return Places(self.coords.to(device), self.special.to(device), self.extent)
 
     @property
-    def flat(self) -> Int[Tensor, N]:
+    def flat(self) -> Int[Tensor, "N"]:
         """Row-major index of each point on the grid; for a special token, its ordinal."""
         index = torch.zeros_like(self.coords[:, 0])
         for axis, size in enumerate(self.extent):

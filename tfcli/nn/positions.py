@@ -1,8 +1,8 @@
 """Positions: how attention learns where a token stands. Each kind serves text, images and video through coordinates.
 
-A position can act at three points, its hooks: on the tokens (`add`), on queries and keys (`rotate`), on the scores (`bias`).
-`at` says where `add` acts: once at the stem, at every layer with a table of its own, or at every layer with one shared
-table (Dosovitskiy et al. 2021, appendix D.4).
+A position can act at three points, its hooks: on the tokens (`add`), on queries and keys (`rotate`), on the scores
+(`bias`). `at` says where `add` acts: once at the stem, at every layer with a table of its own, or at every layer with
+one shared table (Dosovitskiy et al. 2021, appendix D.4).
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ class Learned(Position):
 class Sinusoidal(Position):
     """Fixed sines and cosines, the width split evenly over the axes (Vaswani et al. 2017, section 3.5).
 
-    All sines come first, then all cosines (tensor2tensor's layout; the paper interleaves them, which is a permutation of
-    channels). Special tokens get zeros. With two axes this is the table of MAE and MoCo v3 up to the order of channels.
+    All sines come first, then all cosines (tensor2tensor's layout; the paper interleaves them, which is a permutation
+    of channels). Special tokens get zeros. With two axes this is the table of MAE and MoCo v3 up to the order of
+    channels.
 
     Args:
         base: the longest wavelength is 2 pi times this many places.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -75,7 +76,8 @@ class Stack(nn.Module):
 
     def forward(self, x: Float[Tensor, "B N D"], places: Places) -> Float[Tensor, "B N D"]:
         places = places.to(x.device)
-        pos: Position = self.positions[0]
+        positions = cast(list[Position], self.positions)
+        pos = positions[0]
         plan = Plan(places, bias=pos.bias(places, places), rotate=lambda t: pos.rotate(t, places))
         at_every_layer = pos.at != "stem"
         if not at_every_layer:
@@ -83,6 +85,6 @@ class Stack(nn.Module):
         x = self.drop(x)
         for layer, block in enumerate(self.blocks):
             if at_every_layer:
-                x = self.positions[layer % len(self.positions)].add(x, places)
+                x = positions[layer % len(positions)].add(x, places)
             x = block(x, plan)
         return self.norm(x)

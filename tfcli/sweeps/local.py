@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -17,6 +17,7 @@ from tfcli.engine import terminal
 from tfcli.engine.compose import compose
 from tfcli.engine.record import read_record
 from tfcli.engine.session import RUN_DIR, check_writable, link_latest, safe
+from tfcli.engine.signals import handling
 from tfcli.engine.summary import main_metric
 from tfcli.engine.tables import number, seconds
 from tfcli.errors import Interrupted, RunError
@@ -161,13 +162,9 @@ class _Relay:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     @contextmanager
-    def listening(self):
-        before = {s: signal.signal(s, self) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
+    def listening(self) -> Iterator[_Relay]:
+        with handling(self):
             yield self
-        finally:
-            for s, handler in before.items():
-                signal.signal(s, handler)
 
 
 def _die_with_parent() -> None:

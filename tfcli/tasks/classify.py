@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
@@ -18,7 +19,7 @@ from tfcli.tasks.protocols import Horizon
 
 def classification_loss(
     logits: Float[Tensor, "B K"],
-    label: Int[Tensor, B],
+    label: Int[Tensor, "B"],
     target: Float[Tensor, "B K"] | None = None,
     *,
     smoothing: float = 0.0,
@@ -29,6 +30,27 @@ def classification_loss(
         smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016, section 7).
     """
     return cross_entropy(logits.float(), label if target is None else target, label_smoothing=smoothing)
+
+
+def batch_norms(net: nn.Module) -> list[nn.BatchNorm2d]:
+    """The batch norms of a network."""
+    return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def folded(net: nn.Module) -> bool:
+    """Whether all batch norms only add a bias: mean 0 and variance 1, but trained biases, as exporters leave them.
+
+    A fresh network has the same statistics and zero biases.
+    """
+    norms = batch_norms(net)
+    return bool(norms) and all(_only_shifts(n) for n in norms) and all(bool(n.bias.any()) for n in norms)
+
+
+def _only_shifts(norm: nn.BatchNorm2d) -> bool:
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
+        return False
+    return bool((mean == 0).all() and (variance - 1).abs().max() < 1e-3)
 
 
 class Classify(pl.LightningModule):
@@ -43,6 +65,8 @@ class Classify(pl.LightningModule):
         optim: makes an optimizer, called as `optim(net)`.
         schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
         label_smoothing: in the training loss only.
+        batch_norm: train (statistics follow the batches), frozen (they stay), or auto: frozen only where a checkpoint
+            came with its batch norms folded into the convolutions, whose statistics are no statistics at all.
     """
 
     def __init__(
@@ -53,9 +77,12 @@ class Classify(pl.LightningModule):
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
         label_smoothing: float = 0.0,
+        batch_norm: str = "auto",
     ):
         super().__init__()
-        self.net = net
+        if batch_norm not in ("auto", "train", "frozen"):
+            raise ValueError(f"`task.batch_norm` must be auto, train or frozen, but is {batch_norm!r}.")
+        self.net, self.batch_norm = net, batch_norm
         self.optim, self.schedule, self.label_smoothing = optim, schedule, label_smoothing
         self.horizon: Horizon | None = None
         self.evaluated = ("val",)
@@ -67,11 +94,21 @@ class Classify(pl.LightningModule):
     @property
     def monitors(self) -> tuple[str, ...]:
         """What a checkpoint or early stopping may look at."""
-        names = self.measured["val_"].names if "val" in self.evaluated else ()
+        names = self._metric("val").names if "val" in self.evaluated else ()
         return (*(f"val/{name}" for name in names), "train/loss", "train/accuracy")
 
     def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]:
         return self.net(image)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        if mode and (self.batch_norm == "frozen" or (self.batch_norm == "auto" and folded(self.net))):
+            for norm in batch_norms(self.net):
+                norm.eval()
+        return self
+
+    def on_fit_start(self) -> None:
+        self.train()  # Lightning leaves the modes as they are
 
     def configure_optimizers(self):
         optimizer = self.optim(self.net)
@@ -111,18 +148,18 @@ class Classify(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         for split in self.evaluated:  # the test set may be watched for its curve; nothing is chosen by it
-            metric = self.measured[f"{split}_"]
+            metric = self._metric(split)
             self.log_dict({f"{split}/{name}": value for name, value in metric.compute().items()})
             metric.reset()
 
     def on_test_epoch_start(self) -> None:
-        self.measured["test_"].reset()
+        self._metric("test").reset()
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self._measure("test", batch)
 
     def on_test_epoch_end(self) -> None:
-        metric = self.measured["test_"]
+        metric = self._metric("test")
         metric.sync(should_sync=self.trainer.world_size > 1)
         self.tested = {f"test/{name}": figure for name, figure in metric.with_intervals().items()}
         self.confusion = metric.confusion.cpu()
@@ -143,7 +180,10 @@ class Classify(pl.LightningModule):
         if sums is not None and self.trainer.global_rank == 0:
             self._sums = sums.to(self.device)
 
+    def _metric(self, split: str) -> ClassificationMetrics:
+        return cast(ClassificationMetrics, self.measured[f"{split}_"])
+
     def _measure(self, split: str, batch: dict[str, Tensor]) -> None:
         logits = self.net(batch["image"])
         loss = cross_entropy(logits.float(), batch["label"], reduction="none")
-        self.measured[f"{split}_"].update(logits, batch["label"], loss)
+        self._metric(split).update(logits, batch["label"], loss)

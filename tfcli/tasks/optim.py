@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
+
+from tfcli.models.protocols import Classifier
 
 
 def param_groups(
@@ -27,18 +30,19 @@ def param_groups(
     Raises:
         ValueError: different rates are asked of a model that does not number its layers.
     """
-    numbered = hasattr(net, "layer_of")
-    if not numbered and (layer_decay != 1 or head_scale != 1):
+    numbered = cast(Classifier, net) if hasattr(net, "layer_of") else None
+    if numbered is None and (layer_decay != 1 or head_scale != 1):
         raise ValueError(
-            f"`optim.layer_decay` and `optim.head_scale` need a model that numbers its layers; {type(net).__name__} does not."
+            f"`optim.layer_decay` and `optim.head_scale` need a model that numbers its layers; "
+            f"{type(net).__name__} does not."
         )
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if not parameter.requires_grad:
             continue
         scale = 1.0
-        if numbered:
-            above = net.layers + 1 - net.layer_of(name)
+        if numbered is not None:
+            above = numbered.layers + 1 - numbered.layer_of(name)
             scale = layer_decay**above * (head_scale if above == 0 else 1.0)
         fixed = parameter.ndim <= 1 or "token" in name or "positions" in name
         groups.setdefault((lr * scale, 0.0 if fixed else weight_decay), []).append(parameter)
@@ -57,7 +61,8 @@ def adamw(
 ) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019), fused: one pass over the parameters."""
     groups = param_groups(net, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, head_scale=head_scale)
-    return torch.optim.AdamW(groups, lr=lr, betas=tuple(betas), eps=eps, fused=True)
+    beta1, beta2 = betas
+    return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), eps=eps, fused=True)
 
 
 def sgd(

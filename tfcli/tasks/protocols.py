@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from tfcli.data.workers import Ranks
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Data(Protocol):
         counts: samples of train, val and test.
         fingerprint: digest of what the set holds and how it is split.
         notes: what the user should be told, a line each.
+        ranks: this process and how many read the set; the engine says it before `prepare`.
         start_epoch, start_batch: where training begins; set by the engine to resume.
     """
 
@@ -66,8 +73,20 @@ class Data(Protocol):
     std: tuple[float, ...]
     start_epoch: int
     start_batch: int
+    ranks: Ranks
+
+    @property
+    def num_classes(self) -> int: ...
 
     def prepare(self) -> None: ...
+
+    def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images (N, Y, X, 3) uint8 of a split and their labels (N,), for baselines on small sets."""
+        ...
+
+    def files_dataloader(self, paths: Sequence[str | Path]) -> DataLoader:
+        """Batches of a user's files, in order, as evaluation sees them; `index` counts them. Needs no `prepare`."""
+        ...
 
     def blank(self, size: int) -> dict[str, Tensor]:
         """A training batch of noise in the right shapes, as a task gets it: for measuring."""

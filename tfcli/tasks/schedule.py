@@ -1,7 +1,7 @@
 """Learning-rate schedules: plain functions from the optimizer step to a factor on the base rate.
 
-All take the step (from 0), the number of all steps and of steps in an epoch; the rest comes from `conf/schedule/`. Warm-up is
-linear: the first step has 1/warmup of the rate, the last step of the warm-up all of it.
+All take the step (from 0), the number of all steps and of steps in an epoch; the rest comes from `conf/schedule/`.
+Warm-up is linear: the first step has 1/warmup of the rate, the last step of the warm-up all of it.
 """
 
 from __future__ import annotations

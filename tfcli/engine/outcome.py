@@ -1,0 +1,144 @@
+"""What a run says and leaves: its first lines, the record, baselines, figures, and failures in words that help."""
+
+from __future__ import annotations
+
+import csv
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+from tfcli.engine.parts import Parts
+from tfcli.engine.published import published_for
+from tfcli.engine.record import Record, read_metrics
+from tfcli.engine.session import say
+from tfcli.errors import TfcliError
+from tfcli.probes.pixels import logistic_regression
+
+
+def announce(parts: Parts, folder: Path, *, resumed: bool) -> None:
+    """The run's first line, and a line for each thing that the user should know."""
+    data, numerics = parts.data, parts.numerics
+    arithmetic = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16", "64-true": "fp64"}.get(
+        numerics.precision, numerics.precision
+    )
+    why = f" ({numerics.why})" if numerics.why else ""
+    size = f"{parts.params['total'] / 1e6:,.1f} M parameters"
+    model, name = parts.name.rpartition("-")[0], parts.choices["data"]
+    say(
+        f"{model} on {name} · {parts.choices['task']} · {size} · {parts.devices.label}, "
+        f"{arithmetic}{why} · {shown(folder)}"
+    )
+    counts = " · ".join(f"{split} {data.counts[split]:,}" for split in ("train", "val", "test"))
+    batch = data.batch_size * parts.devices.ranks * parts.config.trainer.accumulate
+    say(f"{counts} · {len(data.classes)} classes · {parts.horizon.total:,} steps of {batch} images")
+    for line in parts.said:
+        say(line)
+    if parts.config.run.show_model:
+        say(structure(parts))
+    if resumed:
+        say(f"goes on in epoch {data.start_epoch + 1} at batch {data.start_batch}")
+
+
+def structure(parts: Parts) -> str:
+    """The network as PyTorch prints it, and the parameters of each part."""
+    net = parts.task.net
+    lines = [str(net), ""]
+    lines += [f"{sum(p.numel() for p in part.parameters()):>14,}  {name}" for name, part in net.named_children()]
+    lines += [f"{parts.params['total']:>14,}  parameters, {parts.params['trainable']:,} of them trainable"]
+    return "\n".join(lines) + "\n"
+
+
+def shown(folder: Path) -> str:
+    """A path as short as it can be said from here."""
+    try:
+        return str(folder.resolve().relative_to(Path.cwd().resolve()))
+    except ValueError:
+        return str(folder)
+
+
+def new_record(parts: Parts, verb: str) -> Record:
+    config = parts.config
+    return Record(
+        verb=verb,
+        status="failed",
+        model=parts.name.rpartition("-")[0],
+        data=parts.choices["data"],
+        task=parts.choices["task"],
+        seed=config.seed,
+        overrides=list(parts.overrides),
+        counts=dict(parts.data.counts),
+        params=parts.params,
+    )
+
+
+def fill_tested(record: Record, parts: Parts, *, seconds: float | None) -> None:
+    """The test's figures and intervals, and what was published for the like."""
+    record.metrics |= {name: value for name, (value, _) in parts.task.tested.items()}
+    record.intervals |= {name: list(interval) for name, (_, interval) in parts.task.tested.items()}
+    record.published = published_for(
+        record.model,
+        record.data,
+        weights=parts.config.model.get("weights"),
+        counts=record.counts,
+        image_size=parts.config.data.image_size,
+    )
+    if seconds is not None:
+        tested = parts.data.counts["test"]
+        record.cost = {"seconds": seconds, "examples_per_second": tested / seconds, "peak_memory_bytes": peak_memory()}
+        record.status = "finished"
+
+
+def baselines(record: Record, parts: Parts) -> None:
+    """A logistic regression on the pixels, where the data set asks for one."""
+    if parts.data.baseline and parts.data.counts["test"]:
+        record.baselines["logistic_pixels"] = logistic_regression(
+            *parts.data.arrays("train"), *parts.data.arrays("test")
+        )
+
+
+def figures(parts: Parts, folder: Path) -> list[Path]:
+    """Curves, confusion matrix and the table of classes, as PNG and CSV."""
+    from tfcli.viz.confusion import confusion
+    from tfcli.viz.curves import curves
+
+    (folder / "figures").mkdir(exist_ok=True)
+    made = [folder / "figures" / "curves.png"]
+    curves(read_metrics(folder / "metrics.csv"), made[0], monitor=parts.config.trainer.monitor, title=parts.name)
+    if parts.task.confusion is not None:
+        counts = parts.task.confusion.numpy()
+        made.append(folder / "figures" / "confusion.png")
+        confusion(counts.tolist(), made[1], names=parts.data.classes, title=f"{parts.name}, test")
+        with open(folder / "per_class.csv", "w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["class", "test_images", "right", "accuracy"])
+            for name, row, i in zip(parts.data.classes, counts, range(len(counts)), strict=True):
+                table.writerow([name, int(row.sum()), int(row[i]), f"{row[i] / max(1, row.sum()):.4f}"])
+    return made
+
+
+def last_values(folder: Path) -> dict[str, float]:
+    """The last value of each metric that the run has written."""
+    return {row.name: row.value for row in read_metrics(folder / "metrics.csv")}
+
+
+def peak_memory() -> int:
+    """Bytes: the GPU's peak where there is one, else this process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def explained(error: BaseException, parts: Parts) -> BaseException:
+    """Out of memory in words that help; everything else as it is."""
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        batch, accumulate = parts.data.batch_size, parts.config.trainer.accumulate
+        return TfcliError(
+            f"out of memory: {parts.name} with batches of {batch} in {parts.numerics.precision} "
+            f"on {parts.devices.label}. "
+            f"Try `data.batch_size={max(1, batch // 2)} trainer.accumulate={2 * accumulate}`, "
+            "or a smaller model or image."
+        )
+    return error

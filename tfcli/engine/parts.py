@@ -1,0 +1,169 @@
+"""From a checked config to what a run is made of: data, model with its weights, devices, arithmetic, Trainer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback
+
+from tfcli.data.hashing import seed_for
+from tfcli.data.workers import Ranks
+from tfcli.engine import numerics as num
+from tfcli.engine.build import build, plain
+from tfcli.engine.checkpoints import AtomicIO
+from tfcli.engine.session import is_child
+from tfcli.errors import ConfigError, nearest
+from tfcli.tasks.protocols import Data, Horizon, Task
+
+
+@dataclass
+class Parts:
+    """What a config was built into."""
+
+    config: DictConfig
+    choices: dict[str, str]
+    overrides: list[str]
+    data: Data
+    task: Task
+    devices: num.Devices
+    numerics: num.Numerics
+    horizon: Horizon
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        model = self.choices["model"]
+        return f"{self.config.model.name if model == 'torchvision' else model}-{self.choices['data']}"
+
+    @property
+    def module(self) -> pl.LightningModule:
+        """The task, as Lightning's Trainer takes it."""
+        return cast(pl.LightningModule, self.task)
+
+    @property
+    def datamodule(self) -> pl.LightningDataModule:
+        """The data, as Lightning's Trainer takes them."""
+        return cast(pl.LightningDataModule, self.data)
+
+    @property
+    def params(self) -> dict[str, int]:
+        counted = [(p.numel(), p.requires_grad) for p in self.task.net.parameters()]
+        return {"total": sum(n for n, _ in counted), "trainable": sum(n for n, grad in counted if grad)}
+
+
+def prepare(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> Parts:
+    """Find the data, build model and task, load weights, settle devices and arithmetic. Nothing is written.
+
+    Raises:
+        UserError: whatever the user has to mend first.
+    """
+    quiet_libraries()
+    devices = num.find_devices(plain(config.trainer))
+    num.set_threads(devices, config.trainer.threads)
+    data: Data = build(config.data)
+    data.ranks = Ranks(0, devices.ranks) if not is_child() else data.ranks  # the parent chooses as its ranks will
+    data.prepare()
+    OmegaConf.update(config, "data.num_classes", data.num_classes)
+    torch.manual_seed(seed_for(config.seed, "init"))
+    net = build(config.model)
+    said = list(data.notes)
+    if config.model.get("weights"):
+        from tfcli.weights.load import load_weights
+
+        report = load_weights(net, str(config.model.weights), num_classes=data.num_classes)
+        for name, value in report.settings.items():  # what the weights imply is part of what the run is
+            OmegaConf.update(config, f"model.{name}", value)
+        said += report.notes
+        said += adopt_statistics(data, report.mean, report.std, overrides)
+    batches = -(-data.counts["train"] // (data.batch_size * devices.ranks))
+    epoch = -(-batches // config.trainer.accumulate)
+    total = epoch * config.trainer.max_epochs
+    horizon = Horizon(min(total, config.trainer.max_steps or total), epoch)
+    task: Task = build(config.task, net=net)
+    task.horizon = horizon
+    task.evaluated = tuple(s for s in ("val", "test") if data.counts[s] and (s == "val" or data.watch_test))
+    monitor = config.trainer.monitor
+    if monitor not in task.monitors and not (monitor.startswith("val/") and "val" not in task.evaluated):
+        raise ConfigError(
+            f"`trainer.monitor={monitor}` is not measured.{nearest(monitor, task.monitors)} "
+            f"There are {', '.join(task.monitors)}."
+        )
+    numerics = num.settle(
+        plain(config.trainer),
+        str(config.attn.kernel) if "${attn}" in str(OmegaConf.to_container(config.model)) else "auto",
+        task,
+        data.blank(min(data.batch_size, 32)),
+        devices,
+        steps=horizon.total,
+        identity=json.dumps(plain(config.model), default=str, sort_keys=True),
+    )
+    num.apply(numerics, net)
+    return Parts(config, choices, overrides, data, task, devices, numerics, horizon, said)
+
+
+def adopt_statistics(data: Data, mean: Any, std: Any, overrides: list[str]) -> list[str]:
+    """Normalise as the weights were trained to see, unless the user said otherwise. Returns what to say."""
+    if mean is None or (tuple(mean), tuple(std)) == (data.mean, data.std):
+        return []
+    if any(o.startswith(("data.mean", "data.std")) for o in overrides):
+        return [f"the weights were trained with mean {list(mean)}, std {list(std)}; yours are kept"]
+    data.mean, data.std = tuple(mean), tuple(std)
+    return [f"images are normalised as the weights were trained: mean {list(mean)}, std {list(std)}"]
+
+
+def make_trainer(parts: Parts, callbacks: list[Callback], loggers: list[Any], *, log: bool) -> pl.Trainer:
+    """Lightning's Trainer for these parts: our data order, our checkpoints, no folders of its own."""
+    settings, devices = parts.config.trainer, parts.devices
+    strategy: Any = devices.strategy
+    if strategy == "ddp":
+        from pytorch_lightning.strategies import DDPStrategy
+
+        strategy = DDPStrategy(process_group_backend="gloo" if devices.accelerator == "cpu" else None)
+    return pl.Trainer(
+        accelerator=devices.accelerator,
+        devices=devices.devices,
+        num_nodes=devices.num_nodes,
+        strategy=strategy,
+        precision=parts.numerics.precision,  # type: ignore[arg-type]  # a word that `numerics` knows
+        max_epochs=settings.max_epochs,
+        max_steps=settings.max_steps or -1,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip or None,
+        check_val_every_n_epoch=settings.val_every_epochs,
+        deterministic=bool(settings.deterministic),
+        callbacks=callbacks,
+        logger=loggers if log else False,
+        plugins=[AtomicIO()],
+        use_distributed_sampler=False,
+        enable_checkpointing=log,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=settings.log_every_steps,
+    )
+
+
+@contextmanager
+def quiet_evaluation() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        yield
+
+
+def quiet_libraries() -> None:
+    """Leave on stderr what concerns the user: our own lines."""
+    for name in ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning.*")
+    warnings.filterwarnings("ignore", module="lightning_fabric.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")

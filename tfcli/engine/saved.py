@@ -1,0 +1,76 @@
+"""A run's config as it is kept in its folder, read back, and what of it a resumed run may change. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from tfcli.engine import validate
+from tfcli.engine.build import plain
+from tfcli.engine.compose import set_value
+from tfcli.engine.record import read_config
+from tfcli.errors import RunError
+
+if TYPE_CHECKING:
+    from tfcli.engine.parts import Parts
+
+RESUMABLE = (
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.patience",
+    "trainer.save_every_",
+    "trainer.log_every_",
+    "trainer.test",
+    "trainer.threads",
+    "logger.",
+    "data.workers",
+    "data.cache",
+    "data.root",
+    "data.download",
+    "run.",
+)
+"""What may change when a run is resumed; everything else would make it another run."""
+
+
+def saved_config(folder: Path) -> tuple[DictConfig, dict[str, str]]:
+    """The config of a run and the options it was composed from.
+
+    Raises:
+        RunError: the folder has no config.
+    """
+    values = read_config(folder)
+    if not values:
+        raise RunError(f"`{folder}` is no run folder: it has no config.yaml.")
+    choices = values.pop("choices")
+    numerics = values.pop("numerics")
+    config = OmegaConf.create(values)
+    validate.check(config, choices=choices, picked=set())
+    # The arithmetic that `auto` found the first time is part of what the run is.
+    config.trainer.precision, config.trainer.compile = numerics["precision"], numerics["compile"]
+    if "attn" in config:
+        config.attn.kernel = numerics["kernel"]
+    return config, choices
+
+
+def apply_saved(config: DictConfig, overrides: list[str]) -> dict[str, tuple[Any, Any]]:
+    """Change values of a saved config. Returns the keys that changed, old value and new."""
+    changed: dict[str, tuple[Any, Any]] = {}
+    for text in overrides:
+        key, old, new = set_value(config, text)
+        if old != new:
+            changed[key] = (old, new)
+    return changed
+
+
+def stored(parts: Parts) -> dict[str, Any]:
+    """The config as it is kept: plain values, every interpolation resolved, with what `auto` came to."""
+    values = plain(parts.config)
+    values["data"]["mean"], values["data"]["std"] = list(parts.data.mean), list(parts.data.std)
+    numerics = parts.numerics
+    return {
+        **values,
+        "choices": dict(parts.choices),
+        "numerics": {"precision": numerics.precision, "kernel": numerics.kernel, "compile": numerics.compile},
+    }
