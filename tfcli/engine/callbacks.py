@@ -12,6 +12,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
 
 from tfcli.data.hashing import seed_for
+from tfcli.engine.terminal import say
 from tfcli.errors import PolicyStop
 
 
@@ -139,7 +140,7 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
 
     def _line(self, trainer: pl.Trainer, batch: float, note: str) -> None:
         self.lined = time.monotonic()
-        print(f"{self._where(trainer, batch)}   {note}", file=sys.stderr)
+        say(f"{self._where(trainer, batch)}   {note}")
 
     def _where(self, trainer: pl.Trainer, batch: float) -> str:
         total = trainer.num_training_batches

@@ -135,8 +135,7 @@ def _run(parts: Parts, folder: Path, *, start: Path | None) -> Record:
             "peak_memory_bytes": peak_memory(),
         }
         record.checkpoint = str(best.relative_to(folder)) if best else None
-        for name in parts.task.evaluated:
-            record.metrics |= {k: v for k, v in last_values(folder).items() if k.startswith((f"{name}/", "train/"))}
+        record.metrics = {k: v for k, v in last_values(folder).items() if k.startswith(("train/", "val/"))}
         if parts.config.trainer.test != "none" and parts.data.counts["test"]:
             if best and parts.devices.strategy != "fsdp":
                 parts.task.load_state_dict(read_checkpoint(best)["state_dict"])
@@ -150,15 +149,16 @@ def _run(parts: Parts, folder: Path, *, start: Path | None) -> Record:
             baselines(record, parts)
             images = figures(parts, folder)
         record.status = "finished"
-    except Interrupted as error:
-        record.status, record.error = "interrupted", str(error)
+    except (Interrupted, KeyboardInterrupt) as error:
+        record.status, record.error = "interrupted", str(error) or f"stopped by Ctrl-C; `tfcli resume {folder}` goes on"
         raise
     except (TfcliError, RuntimeError, OSError, ValueError) as error:
-        record.status, record.error = (
-            "failed",
-            str(error) if isinstance(error, TfcliError) else f"{type(error).__name__}: {error}",
-        )
-        raise explained(error, parts) from error
+        told = explained(error, parts)
+        record.status = "failed"
+        record.error = str(told) if isinstance(told, TfcliError) else f"{type(error).__name__}: {error}"
+        if told is error:
+            raise
+        raise told from error
     finally:
         progress.close()
         if not is_child():

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 import yaml
 
+from tfcli.engine import terminal
 from tfcli.engine.record import write_atomic
 from tfcli.errors import RunError
 
@@ -36,7 +37,7 @@ def is_child() -> bool:
 def say(line: str) -> None:
     """A line on stderr, from rank 0 only."""
     if not is_child():
-        print(line, file=sys.stderr)
+        terminal.say(line)
 
 
 def check_writable(root: Path) -> None:
