@@ -6,6 +6,7 @@ key or a value of the wrong type can be answered with the nearest right one and 
 
 from __future__ import annotations
 
+import gc
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -310,7 +311,14 @@ def _hydra(config_dir: str | None):
     path.append("schema", "structured://")
     GlobalHydra.instance().clear()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    # OmegaConf derives its loader from yaml.SafeLoader; the C one reads the same files in a third of the time.
+    slow, yaml.SafeLoader = yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # type: ignore[misc]
+    collecting = gc.isenabled()
+    gc.disable()  # thousands of small nodes, all of them kept
     try:
         yield Hydra.create_main_hydra2("tfcli", path)
     finally:
+        yaml.SafeLoader = slow  # type: ignore[misc]
+        if collecting:
+            gc.enable()
         GlobalHydra.instance().clear()
