@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tfcli.engine.build import build
@@ -19,19 +21,15 @@ def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any
     """
     if config.data.get("num_classes") is None:
         OmegaConf.update(config, "data.num_classes", 2)
-    with torch.device("meta"):
-        net = build(config.model).eval()
-        image = torch.zeros(1, 3, config.data.image_size, config.data.image_size)
-        counter = FlopCounterMode(display=False)
-        with counter, torch.no_grad():
-            logits = net(image)
-            features = net.features(image) if hasattr(net, "features") else None
-    forward = counter.get_total_flops() // (2 if features is not None else 1)
+    try:
+        net, forward, shapes = _measure(config, "meta")
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, NotImplementedError):
+            raise
+        # torchvision's RegNets read a tensor while they are built, which a meta tensor cannot give
+        net, forward, shapes = _measure(config, "cpu")
     total = sum(p.numel() for p in net.parameters())
     trainable = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    shapes = {"image": list(image.shape)}
-    if features is not None:
-        shapes |= {"tokens": list(features.tokens.shape), "pooled": list(features.pooled.shape)}
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in net.named_children()}
     moments = 2 if choices.get("optim") == "adamw" else 1
     train = (config.data.get("counts") or {}).get("train")
@@ -49,9 +47,23 @@ def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any
         "task": choices["task"],
         "params": {"total": total, "trainable": trainable, "parts": {k: v for k, v in parts.items() if v}},
         "flops_per_image": forward,
-        "shapes": {**shapes, "logits": list(logits.shape)},
+        "shapes": shapes,
         "memory_bytes": {"weights": 4 * total, "training": 4 * total * (2 + moments)},
         "steps": steps,
         "published": published_for(choices["model"], choices["data"], weights=config.model.get("weights")),
     }
     return facts, str(net)
+
+
+def _measure(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str, list[int]]]:
+    """The model, the FLOPs of one image forward (two a multiply-add), and the shapes on the way."""
+    with torch.device(device), torch.no_grad():
+        net = build(config.model).eval()
+        image = torch.zeros(1, 3, config.data.image_size, config.data.image_size)
+        with FlopCounterMode(display=False) as counter:
+            logits = net(image)
+        shapes = {"image": list(image.shape)}
+        if hasattr(net, "features"):
+            features = net.features(image)
+            shapes |= {"tokens": list(features.tokens.shape), "pooled": list(features.pooled.shape)}
+    return net, counter.get_total_flops(), {**shapes, "logits": list(logits.shape)}
