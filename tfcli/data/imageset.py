@@ -35,7 +35,7 @@ class BatchLoader(DataLoader):
     five seconds for each process (2.15).
     """
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names a private iterator class
         return map(_raised, super().__iter__())
 
 
