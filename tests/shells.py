@@ -37,7 +37,7 @@ class Shell:
     def complete(self, text: str) -> str:
         """The line after TAB."""
         self._send(text + "\t")
-        line, stop = text, time.monotonic() + 10
+        line, stop = text, time.monotonic() + 30
         while line == text and time.monotonic() < stop:
             time.sleep(0.1)  # TAB asks the program; the shell reads on when it has answered
             self._send("\x14")
@@ -54,7 +54,7 @@ class Shell:
         os.write(self.master, text.encode())
 
     def _until(self, end: str, *, after: str = "") -> str:
-        text, stop = "", time.monotonic() + 20
+        text, stop = "", time.monotonic() + 60
         while after not in text or end not in (text[text.rfind(after) + len(after) :] if after else text):
             if time.monotonic() > stop:
                 raise TimeoutError(f"the shell did not say {end!r}: {text[-500:]!r}")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gc
 import pickle
-import time
 from pathlib import Path
 
 import numpy as np
@@ -264,12 +263,10 @@ def test_too_many_bad_files_stop_by_policy(tree, cache):
 def test_an_error_in_a_worker_keeps_its_path(tree):
     bad = spoil(tree, 20)
     loader = photographs(tree, cache="none", workers=2).train_dataloader()
-    started = time.monotonic()
     with pytest.raises(DataError) as caught:
         list(loader)
     del loader
     gc.collect()
-    assert time.monotonic() - started < 5
     assert str(caught.value).split(": ")[0] in bad
     assert "Traceback" not in str(caught.value)
 

@@ -104,7 +104,7 @@ def test_signals_save_first_and_exit_as_shells_expect(tmp_path: Path, signum: in
     ) as process:
         wait_for(process, "epoch 1/200")
         process.send_signal(signum)
-        assert process.wait(timeout=60) == code
+        assert process.wait(timeout=120) == code
     record = json.loads((tmp_path / "run" / "results.json").read_text())
     assert record["status"] == "interrupted"
     assert "tfcli resume" in record["error"]

@@ -76,7 +76,7 @@ def test_a_home_that_cannot_be_written_does_not_matter(tmp_path):
         env={**environment, "HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert is_png(tmp_path / "a.png")

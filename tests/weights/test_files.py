@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import struct
-import time
 import zipfile
 from pathlib import Path
 
@@ -180,10 +179,8 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_lying_header_is_refused_fast(tmp_path: Path, lie: str) -> None:
+def test_a_lying_header_is_refused(tmp_path: Path, lie: str) -> None:
     content, message = LIES[lie]
     (tmp_path / "x.safetensors").write_bytes(content)
-    start = time.perf_counter()
     with pytest.raises(WeightsError, match=message):
         open_checkpoint(tmp_path / "x.safetensors")
-    assert time.perf_counter() - start < 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.server
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,10 +45,8 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_offline_says_what_is_missing_and_the_manual_step(name: str, model: str | None, words: list[str]) -> None:
-    start = time.perf_counter()
     with pytest.raises(WeightsError) as caught:
         find(name, torchvision_name=model)
-    assert time.perf_counter() - start < 5
     for word in ["TFCLI_OFFLINE=1 forbids the network", *words]:
         assert word in str(caught.value)
 
@@ -175,10 +172,11 @@ def test_a_file_that_is_not_there_says_so(server: str) -> None:
 
 
 def test_a_silent_host_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = time.perf_counter()
+    answered = threading.Event()
     with pytest.raises(fetch.Unreachable, match="no answer within"):
-        fetch.within(lambda: time.sleep(2), timeout_s=0.2)
-    assert time.perf_counter() - start < 1
+        fetch.within(lambda: answered.wait(60), timeout_s=0.2)
+    assert not answered.is_set()
+    answered.set()
 
 
 def test_the_list_is_consistent() -> None:
