@@ -10,7 +10,8 @@ import torch
 from tfcli.engine.build import build
 from tfcli.engine.compose import compose, options
 
-STATED = {name: text for name, text in options("model").items() if " parameters " in text}
+STATED = {name: text for name, text in options("model").items() if re.search(r"parameters .*with \d+ classes", text)}
+CLIPS = {name: text for name, text in options("model").items() if name.startswith("clip_") and " parameters " in text}
 
 
 def test_every_size_file_states_its_parameters() -> None:
@@ -27,3 +28,18 @@ def test_stated_parameters(name: str) -> None:
     with torch.device("meta"):
         net = build(config)
     assert sum(parameter.numel() for parameter in net.parameters()) == int(found[1].replace(",", ""))
+
+
+def test_the_nine_published_clips_state_their_parameters() -> None:
+    assert len(CLIPS) == 9
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_stated_parameters_of_clip(name: str) -> None:
+    found = re.search(r"([\d,]+) parameters at (\d+) px", CLIPS[name])
+    assert found
+    config = compose("train", [f"model={name}"]).config
+    with torch.device("meta"):
+        net = build(config.model)
+    assert sum(parameter.numel() for parameter in net.parameters()) == int(found[1].replace(",", ""))
+    assert config.data.image_size == int(found[2])

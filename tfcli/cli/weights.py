@@ -78,9 +78,13 @@ def _show(path: str, names: list[str], json: bool) -> None:
 def get(name: str = Name, json: bool = Json) -> None:
     """Fetch a public checkpoint, if it is not here yet, and print where it lies."""
     from tfcli.cli.console import emit_json, out
-    from tfcli.weights.hub import find
+    from tfcli.weights.hub import find, public
 
     place = find(name)
+    if place.path.is_file() and any(row.name == name and row.model.startswith("clip") for row in public()):
+        from tfcli.weights.clip import merges_file
+
+        merges_file()  # OpenAI's archives come without their tokenizer
     if json:
         emit_json({"name": name, "path": str(place.path), "mean": place.mean, "std": place.std})
     else:

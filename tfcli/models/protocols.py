@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from tfcli.shapes import Float
+from tfcli.shapes import Float, Int
 
 
 @dataclass
@@ -44,3 +44,27 @@ class Classifier(Protocol):
     def layers(self) -> int: ...
 
     def layer_of(self, name: str) -> int: ...
+
+
+@runtime_checkable
+class ImageTextEncoder(Protocol):
+    """Images and texts into one space, where the cosine says how well they fit.
+
+    `features(image).pooled` is the image before `project`; neither embedding is normalised. `scale` multiplies the
+    cosines, and `clamp_scale` holds it below its limit. Texts are ids padded to `text.context`.
+    """
+
+    embed_width: int
+
+    @property
+    def scale(self) -> Float[Tensor, ""]: ...
+
+    def features(self, image: Float[Tensor, "B C Y X"]) -> Features: ...
+
+    def project(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]: ...
+
+    def encode_image(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B E"]: ...
+
+    def encode_text(self, tokens: Int[Tensor, "B N"]) -> Float[Tensor, "B E"]: ...
+
+    def clamp_scale(self) -> None: ...

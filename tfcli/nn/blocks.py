@@ -8,7 +8,15 @@ from torch import Tensor, nn
 from tfcli.nn.attention import Attention, Plan
 from tfcli.shapes import Float
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
+
+class QuickGELU(nn.Module):
+    """x sigmoid(1.702 x): the approximation of GELU that OpenAI's CLIP was trained with (Hendrycks & Gimpel 2016)."""
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": QuickGELU, "relu": nn.ReLU}
 
 
 class Mlp(nn.Module):
@@ -17,7 +25,7 @@ class Mlp(nn.Module):
     Args:
         width: D in and out.
         hidden: width between the two maps.
-        activation: gelu (the exact, erf form) or relu.
+        activation: gelu (the exact, erf form), quick_gelu or relu.
         dropout: after the activation and after the second map.
     """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from tfcli.shapes import Float
@@ -17,19 +19,61 @@ class PatchEmbed(nn.Module):
         image_size: side of the image in pixels.
         patch_size: P.
         channels: C.
+        bias: whether the map has one; without, as in CLIP, a norm follows.
 
     Raises:
         ValueError: `patch_size` does not divide `image_size`.
     """
 
-    def __init__(self, width: int, *, image_size: int, patch_size: int, channels: int = 3):
+    def __init__(self, width: int, *, image_size: int, patch_size: int, channels: int = 3, bias: bool = True):
         super().__init__()
         if image_size % patch_size:
             raise ValueError(
                 f"`patch_size` must divide `image_size`, but is {patch_size} for an image of {image_size}."
             )
         self.grid = (image_size // patch_size, image_size // patch_size)
-        self.proj = nn.Conv2d(channels, width, patch_size, patch_size)
+        self.proj = nn.Conv2d(channels, width, patch_size, patch_size, bias=bias)
 
     def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B N D"]:
         return self.proj(image).flatten(2).mT
+
+
+class ConvEmbed(nn.Module):
+    """The same grid of tokens by a pile of small convolutions (Xiao et al. 2021, "Early Convolutions").
+
+    3x3 convolutions of stride 2 halve the image until one cell is left for each patch, each followed by batch norm and
+    ReLU; the width doubles from layer to layer and ends at D. The paper adds a 1x1 convolution, which a norm and the
+    blocks' own linear maps make superfluous here.
+
+    Args:
+        width: D of the tokens.
+        image_size: side of the image in pixels.
+        patch_size: P, the stride of the whole pile: a power of two.
+        channels: C.
+
+    Raises:
+        ValueError: `patch_size` is not a power of two, or does not divide `image_size`, or D cannot be halved so often.
+    """
+
+    def __init__(self, width: int, *, image_size: int, patch_size: int, channels: int = 3):
+        super().__init__()
+        layers = patch_size.bit_length() - 1
+        if patch_size != 2**layers or layers < 1:
+            raise ValueError(f"`patch_size` must be a power of two for a stem of convolutions, but is {patch_size}.")
+        if image_size % patch_size:
+            raise ValueError(
+                f"`patch_size` must divide `image_size`, but is {patch_size} for an image of {image_size}."
+            )
+        if width % 2 ** (layers - 1):
+            raise ValueError(
+                f"`width` must be a multiple of {2 ** (layers - 1)} for {layers} convolutions, but is {width}."
+            )
+        self.grid = (image_size // patch_size, image_size // patch_size)
+        widths = [channels, *(width // 2**layer for layer in reversed(range(layers)))]
+        self.layers = nn.Sequential()
+        for before, after in pairwise(widths):
+            self.layers.append(nn.Conv2d(before, after, 3, 2, padding=1, bias=False))
+            self.layers.extend([nn.BatchNorm2d(after), nn.ReLU()])
+
+    def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B N D"]:
+        return self.layers(image).flatten(2).mT

@@ -40,8 +40,8 @@ class Places:
     def __len__(self) -> int:
         return len(self.coords)
 
-    def __getitem__(self, index: Tensor) -> Places:
-        """The places of some of the tokens, in the order of `index`."""
+    def __getitem__(self, index: Tensor | slice) -> Places:
+        """The places of some of the tokens, as `index` picks them."""
         return Places(self.coords[index], self.special[index], self.extent)
 
     def to(self, device: torch.device) -> Places:

@@ -29,6 +29,7 @@ class Stack(nn.Module):
         activation: of the MLPs.
         norm_eps: epsilon of every layer norm.
         post_norm: see `Block`.
+        stem_norm: whether a layer norm follows the positions, before the first block (CLIP's `ln_pre`).
         final_norm: whether a layer norm follows the last block; pre-norm stacks need one there or after pooling.
         dropout: on the embedded tokens and inside the blocks; `attention_dropout` on the attention weights.
         drop_path: probability of skipping a branch, rising linearly from 0 in the first block to this in the last.
@@ -48,6 +49,7 @@ class Stack(nn.Module):
         activation: str = "gelu",
         norm_eps: float = 1e-6,
         post_norm: bool = False,
+        stem_norm: bool = False,
         final_norm: bool = True,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
@@ -59,6 +61,7 @@ class Stack(nn.Module):
         self.positions = nn.ModuleList(
             [first, *(pos(width, heads=heads, extent=extent, special=special) for _ in range(others))]
         )
+        self.stem_norm = nn.LayerNorm(width, eps=norm_eps) if stem_norm else nn.Identity()
         self.drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             Block(
@@ -82,7 +85,7 @@ class Stack(nn.Module):
         at_every_layer = pos.at != "stem"
         if not at_every_layer:
             x = pos.add(x, places)
-        x = self.drop(x)
+        x = self.drop(self.stem_norm(x))
         for layer, block in enumerate(self.blocks):
             if at_every_layer:
                 x = positions[layer % len(positions)].add(x, places)

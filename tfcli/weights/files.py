@@ -1,6 +1,7 @@
 """Opening a checkpoint, whoever wrote it: tensors come out, code never runs.
 
-A file may be safetensors or a torch file (`.pt .pth .th .bin .ckpt`), a folder one of ours, of transformers or of timm.
+A file may be safetensors, a torch file (`.pt .pth .th .bin .ckpt`) or a TorchScript archive, a folder one of ours, of
+transformers, of timm or of open_clip.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from tfcli.weights.header import check_header
 from tfcli.weights.pickles import load_pickle
 
 FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+OPEN_CLIP_CONFIG = "open_clip_config.json"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt", ".tar")
 WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net")
 
@@ -32,7 +35,8 @@ class Checkpoint:
     Attributes:
         path: the file that holds the tensors, or the folder of a sharded one.
         state: tensors as stored, by the names in the file without a wrapper's prefix.
-        config: the `config.json` beside it; of one of our runs `{"run": ...}` with the run's config; or {}.
+        config: the `config.json` beside it; of open_clip `{"open_clip": ...}` with its file; of one of our runs
+            `{"run": ...}` with the run's config; or {}.
         mean: channel means that its images were normalised with, where a file beside it says so.
         std: likewise.
         notes: what was left aside while reading.
@@ -46,12 +50,13 @@ class Checkpoint:
     notes: list[str] = field(default_factory=list)
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
+def open_checkpoint(path: str | Path, *, shapes_only: bool = False) -> Checkpoint:
     """Read a checkpoint file or folder.
 
     Args:
         path: a weights file; a folder with `model.safetensors` or `pytorch_model.bin` (whole or sharded) and its
             `config.json`; or one of our run folders, whose best checkpoint is taken, or else the last.
+        shapes_only: do not read the values where the format allows; the tensors are then on the meta device.
 
     Raises:
         WeightsError: nothing is there, the file is damaged or not a checkpoint, or it holds code.
@@ -61,8 +66,12 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise WeightsError(_missing(path))
     file = _in_folder(path) if path.is_dir() else path
     notes: list[str] = []
-    state = _read_shards(file) if file.name.endswith(".index.json") else _read(file, notes)
-    config = _json(file.parent / "config.json") or _run_config(file)
+    sharded = file.name.endswith(".index.json")
+    state = _read_shards(file, shapes_only) if sharded else _read(file, notes, shapes_only)
+    if (file.parent / OPEN_CLIP_CONFIG).is_file() and (file.name in OPEN_CLIP_FILES or file.name not in FILES):
+        config = {"open_clip": _json(file.parent / OPEN_CLIP_CONFIG)}
+    else:
+        config = _json(file.parent / "config.json") or _run_config(file)
     mean, std = _preprocessing(file.parent, config)
     return Checkpoint(file, state, config, mean, std, notes)
 
@@ -86,7 +95,8 @@ def _in_folder(folder: Path) -> Path:
         for place in (folder / "checkpoints", folder):
             if (place / name).is_file():
                 return place / name
-    for name in FILES:
+    theirs = OPEN_CLIP_FILES if (folder / OPEN_CLIP_CONFIG).is_file() else ()
+    for name in (*theirs, *FILES):
         if (folder / name).is_file():
             return folder / name
     alone = sorted(entry for entry in folder.iterdir() if entry.is_file() and entry.suffix in SUFFIXES)
@@ -103,7 +113,7 @@ def _in_folder(folder: Path) -> Path:
     )
 
 
-def _read_shards(index: Path) -> dict[str, Tensor]:
+def _read_shards(index: Path, shapes_only: bool) -> dict[str, Tensor]:
     names = _json(index).get("weight_map", {})
     shards = sorted(set(names.values())) if isinstance(names, dict) else []
     if not shards:
@@ -116,13 +126,16 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
             raise WeightsError(
                 f"`{index.parent / shard}` is missing: one of {len(shards)} shards that `{index.name}` names."
             )
-        state.update(_read(index.parent / shard, []))
+        state.update(_read(index.parent / shard, [], shapes_only))
     return state
 
 
-def _read(file: Path, notes: list[str]) -> dict[str, Tensor]:
+def _read(file: Path, notes: list[str], shapes_only: bool) -> dict[str, Tensor]:
     if file.suffix == ".safetensors":
-        check_header(file)
+        header = check_header(file)
+        if shapes_only:
+            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            return {name: torch.empty(entry["shape"], device="meta") for name, entry in entries.items()}
         try:
             return _plain(load_file(file), file)
         except SafetensorError as error:
@@ -194,7 +207,10 @@ def _run_config(file: Path) -> dict[str, Any]:
 
 
 def _preprocessing(folder: Path, config: dict[str, Any]) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Mean and deviation as transformers (preprocessor_config.json), timm (config.json) or our run states them."""
+    """Mean and deviation as open_clip, transformers (preprocessor_config.json), timm (config.json) or our run say."""
+    preset = config.get("open_clip", {}).get("preprocess_cfg") or {}
+    if isinstance(preset.get("mean"), list) and isinstance(preset.get("std"), list):
+        return tuple(preset["mean"]), tuple(preset["std"])
     stated = _json(folder / "preprocessor_config.json")
     if stated.get("do_normalize", True) and "image_mean" in stated and "image_std" in stated:
         return tuple(stated["image_mean"]), tuple(stated["image_std"])

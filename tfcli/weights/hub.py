@@ -21,7 +21,10 @@ from tfcli.errors import WeightsError, nearest
 from tfcli.weights.fetch import Unreachable, download, offline, within
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt", ".tar", ".npz")
-HUB_FILES = ("config.json", "preprocessor_config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+HUB_FILES = (
+    *("config.json", "preprocessor_config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"),
+    *("open_clip_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"),
+)
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 TORCHVISION_NAME = re.compile(r"(?:(?P<model>[a-z][a-z0-9_]*)\.)?(?P<weights>DEFAULT|IMAGENET1K_\w+)")
 HALF = (0.5, 0.5, 0.5)
@@ -47,7 +50,9 @@ class Public:
         bytes: size of the weights file.
         licence: as its owner states it.
         figure: published accuracy, with the data set.
-        url: its address, for those not on the hub; their images are normalised with ImageNet's statistics.
+        url: its address, for those not on the hub.
+        sha256: of that file, where its name does not hold it.
+        imagenet: its images are normalised with ImageNet's statistics; otherwise as its family does it.
     """
 
     name: str
@@ -56,6 +61,8 @@ class Public:
     licence: str
     figure: str = ""
     url: str = ""
+    sha256: str = ""
+    imagenet: bool = True
 
 
 def public() -> list[Public]:
@@ -84,8 +91,8 @@ def find(weights: str, *, torchvision_name: str | None = None) -> Place:
         return _torchvision(match["model"] or torchvision_name, match["weights"], asked=weights)
     known = next((row for row in public() if row.name == weights), None)
     if known and known.url:
-        file = _file(known.url, name=weights, about=f"licence {known.licence}")
-        return Place(file, IMAGENET_MEAN, IMAGENET_STD)
+        file = _file(known.url, name=weights, about=f"licence {known.licence}", sha256=known.sha256)
+        return Place(file, IMAGENET_MEAN, IMAGENET_STD) if known.imagenet else Place(file)
     written_as_path = weights.startswith((".", "/", "~")) or weights.count("/") > 1 or path.suffix in SUFFIXES
     if HUB_NAME.fullmatch(weights) and not written_as_path and not path.parent.is_dir():
         return Place(_hub(weights))
@@ -102,8 +109,7 @@ def here(name: str) -> Path | None:
     """Where a public checkpoint lies on this machine, without asking the network; None if it is not here."""
     known = next((row for row in public() if row.name == name), None)
     if known and known.url:
-        file = folder() / Path(urlparse(known.url).path).name
-        return file if file.is_file() else None
+        return next((file for file in _kept(known.url) if file.is_file()), None)
     return _cached(name) if HUB_NAME.fullmatch(name) else None
 
 
@@ -113,19 +119,30 @@ def folder() -> Path:
     return Path(os.environ.get("TORCH_HOME") or Path(cache) / "torch").expanduser() / "hub" / "checkpoints"
 
 
-def _file(url: str, *, name: str, about: str) -> Path:
-    target = folder() / Path(urlparse(url).path).name
-    if target.is_file():
-        return target
+def _kept(url: str) -> list[Path]:
+    """Where a file of that address may lie: our place for it first, then where its owner's library keeps it."""
+    name = Path(urlparse(url).path).name
+    places = [folder() / name]
+    if "/clip/models/" in url:  # OpenAI's own package
+        places.append(Path("~/.cache/clip").expanduser() / name)
+    return places
+
+
+def _file(url: str, *, name: str, about: str, sha256: str = "") -> Path:
+    target, *others = _kept(url)
+    for place in (target, *others):
+        if place.is_file():
+            return place
     host = (urlparse(url).hostname or "").removeprefix("download.")
+    looked = " and ".join(f"`{place}`" for place in (target, *others))
     try:
         if offline():
             raise Unreachable("TFCLI_OFFLINE=1 forbids the network")
-        return download(url, target, about=about)
+        return download(url, target, about=about, sha256=sha256)
     except Unreachable as error:
         raise WeightsError(
             f"`{name}` is not on this machine and could not be fetched ({error}). It is the file {target.name} of "
-            f"{host}; looked for `{target}`. By hand: fetch {url} on another machine, copy it here, and say "
+            f"{host}; looked for {looked}. By hand: fetch {url} on another machine, copy it here, and say "
             "`model.weights=PATH`."
         ) from error
 
@@ -196,9 +213,8 @@ def _hub(name: str) -> Path:
             ) from error
         raise WeightsError(
             f"`{name}` is not on this machine and could not be fetched ({error}). It belongs to {owner} on the "
-            f"Hugging Face hub; looked in `{looked}`. By hand: on another machine, fetch config.json, "
-            f"preprocessor_config.json and model.safetensors from {page}/tree/main into one folder, copy it "
-            "here, and say `model.weights=FOLDER`."
+            f"Hugging Face hub; looked in `{looked}`. By hand: on another machine, fetch {_by_hand(name)} "
+            f"from {page}/tree/main into one folder, copy it here, and say `model.weights=FOLDER`."
         ) from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     wanted = [*HUB_FILES, *_weights_files(sizes, name)]
@@ -217,13 +233,31 @@ def _hub(name: str) -> Path:
 
 
 def _weights_files(sizes: dict[str, Any], name: str) -> list[str]:
-    for suffix, stem in ((".safetensors", "model"), (".bin", "pytorch_model")):
+    theirs = [(".safetensors", "open_clip_model"), (".bin", "open_clip_pytorch_model")]
+    stems = [
+        *(theirs if "open_clip_config.json" in sizes else []),
+        (".safetensors", "model"),
+        (".bin", "pytorch_model"),
+    ]
+    for suffix, stem in stems:
         files = [file for file in sizes if re.fullmatch(rf"{stem}(-\d+-of-\d+)?\{suffix}", file)]
         if files:
             return files
     raise WeightsError(
         f"`{name}` has neither model.safetensors nor pytorch_model.bin on the hub: it is not a checkpoint of PyTorch."
     )
+
+
+def _by_hand(name: str) -> str:
+    """The files of a hub folder that someone has to copy."""
+    files = ["config.json", "preprocessor_config.json", "model.safetensors (or pytorch_model.bin)"]
+    known = next((row for row in public() if row.name == name), None)
+    if known and known.model.startswith("clip"):
+        files = ["tokenizer.json", *files]
+        if not name.startswith("openai/"):
+            files = ["tokenizer.json", "open_clip_config.json"]
+            files.append("open_clip_model.safetensors (or open_clip_pytorch_model.bin)")
+    return ", ".join(files[:-1]) + f" and {files[-1]}"
 
 
 def _names() -> list[str]:

@@ -1,10 +1,18 @@
-"""`model.weights=NAME|PATH`: find a checkpoint, translate its names, fit head and positions, load it to the letter."""
+"""`model.weights=NAME|PATH`: find a checkpoint, translate its names, fit head and positions, load it to the letter.
+
+`blueprint` says beforehand what model a checkpoint is of, for families whose files tell.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Collection
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -42,6 +50,88 @@ class LoadReport:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class Blueprint:
+    """What a checkpoint says of itself, as settings of a config.
+
+    Attributes:
+        model: settings of `config.model`; a part with a `_target_` is whole, see `apply`.
+        data: settings of `config.data`: image_size, mean, std, interpolation, eval_crop.
+        tokenizer: a folder that `tfcli.text.tokenizer.load` reads, or None: the family's usual one.
+        path: the file that holds the weights, or the folder of a sharded one.
+        notes: lines for the log.
+    """
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    tokenizer: Path | None
+    path: Path
+    notes: list[str] = field(default_factory=list)
+
+    def apply(self, model: dict[str, Any], typed: Collection[str] = ()) -> dict[str, Any]:
+        """The settings `model` with these in place of its own.
+
+        A tower of the same class keeps its attention and positions, one of another class is replaced whole.
+
+        Args:
+            model: `config.model` as plain values, its interpolations unresolved.
+            typed: keys that the user gave, such as `model.image.activation`: they stay as they are.
+        """
+        merged = dict(model)
+        for name, value in self.model.items():
+            old = model.get(name)
+            if isinstance(value, dict) and isinstance(old, dict) and value.get("_target_") == old.get("_target_"):
+                value = old | value | {key: old[key] for key in ("attn", "pos") if key in old}
+            merged[name] = deepcopy(value)
+        for key in typed:
+            *path, leaf = key.removeprefix("model.").split(".")
+            old, new = _inside(model, path), _inside(merged, path)
+            if key.startswith("model.") and leaf in old and leaf in new:
+                new[leaf] = old[leaf]
+        return merged
+
+    @cached_property
+    def digest(self) -> str | None:
+        """SHA-256 of the weights file; None for a sharded one. Takes about a second for each GB."""
+        if not self.path.is_file():
+            return None
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _inside(node: Any, path: list[str]) -> dict[str, Any]:
+    for name in path:
+        node = node.get(name) if isinstance(node, dict) else None
+    return node if isinstance(node, dict) else {}
+
+
+def blueprint(target: str, weights: str) -> Blueprint | None:
+    """What model the checkpoint `weights` is of, without building it; None where the family's files do not tell.
+
+    Args:
+        target: the model's `_target_`, for instance `tfcli.models.clip.CLIP`.
+        weights: as for `load_weights`.
+
+    Raises:
+        WeightsError: the checkpoint cannot be found or opened, or is of a kind that is not read.
+    """
+    converter = _converter_of(target.rpartition(".")[0])
+    reads = getattr(converter, "blueprint", None)
+    if reads is None:
+        return None
+    place = find(weights)
+    checkpoint = open_checkpoint(place.path, shapes_only=True)
+    if place.mean and place.std:
+        checkpoint.mean, checkpoint.std = place.mean, place.std
+    found = reads(checkpoint)
+    if found is None:
+        return None
+    model, data, notes = found
+    folder = checkpoint.path.parent
+    tokenizer = folder if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")) else None
+    return Blueprint(model, data, tokenizer, checkpoint.path, [*checkpoint.notes, *notes])
+
+
 def load_weights(net: nn.Module, weights: str, *, num_classes: int | None = None) -> LoadReport:
     """Put the tensors of a checkpoint into `net`.
 
@@ -65,6 +155,9 @@ def load_weights(net: nn.Module, weights: str, *, num_classes: int | None = None
     report = LoadReport(weights, str(checkpoint.path), list(checkpoint.notes))
     report.mean, report.std = place.mean or checkpoint.mean, place.std or checkpoint.std
     state = checkpoint.state
+    statistics = getattr(converter, "statistics", None)
+    if report.mean is None and statistics and (usual := statistics(state)):
+        report.mean, report.std = usual
     if converter:
         state, notes, report.settings = converter.convert(state, net, config=checkpoint.config)
         report.notes += notes
@@ -79,7 +172,11 @@ def load_weights(net: nn.Module, weights: str, *, num_classes: int | None = None
 
 def _converter(net: nn.Module) -> ModuleType | None:
     """`tfcli.models.vit` -> `tfcli.weights.vit`, where there is one."""
-    stem = type(net).__module__.rpartition(".")
+    return _converter_of(type(net).__module__)
+
+
+def _converter_of(module: str) -> ModuleType | None:
+    stem = module.rpartition(".")
     name = f"tfcli.weights.{stem[2]}"
     return import_module(name) if stem[0] == "tfcli.models" and find_spec(name) else None
 

@@ -1,6 +1,7 @@
 """Torch files are pickles, and a pickle is a program. It is opened so that it cannot run, and nothing turns that off.
 
-`weights_only=True` allows tensors and plain containers. What else a file asks for is read off its opcodes.
+`weights_only=True` allows tensors and plain containers. What else a file asks for is read off its opcodes. Of a
+TorchScript archive the tensors are taken and the program is left alone (`script.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from tfcli.errors import WeightsError
+from tfcli.weights.script import is_script, load_script
 
 
 def load_pickle(file: Path) -> Any:
@@ -35,7 +37,12 @@ def load_pickle(file: Path) -> Any:
         raise WeightsError(f"`{file}` is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository.")
     zipped = zipfile.is_zipfile(file)
     if zipped:
-        _refuse_bomb(file)
+        try:
+            _refuse_bomb(file)
+            if is_script(file):
+                return load_script(file)
+        except zipfile.BadZipFile as error:
+            raise WeightsError(f"`{file}` is damaged or not a checkpoint: {error}") from error
     try:
         with warnings.catch_warnings():  # torch warns of pickle protocols that it then reads or refuses
             warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)

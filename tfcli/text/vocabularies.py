@@ -1,0 +1,189 @@
+"""Vocabularies of the `tokenizers` library: read from the files of others, or made from texts. Imports no torch."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfcli.errors import ConfigError, DataError
+from tfcli.text.clean import clean
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
+
+MARKS = [("<|startoftext|>", "<|endoftext|>"), ("<start_of_text>", "<end_of_text>"), ("<sos>", "<eos>")]
+"""What starts and ends a text: OpenAI's names, open_clip's, ours."""
+CLIP_MERGES, CLIP_VOCABULARY = 48_894, 49_408
+CLIP_PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+WORD_PIECES = r"[\p{L}\p{M}\p{N}_]+|[^\s\p{L}\p{M}\p{N}_]"
+MAX_BYTES = 64 * 2**20
+
+
+def from_merges(path: Path) -> Backend:
+    """OpenAI's file: a line of version, then more pairs than are used; the vocabulary follows from their order."""
+    lines = _text(path).split("\n")[1 : CLIP_MERGES + 1]
+    if len(lines) < CLIP_MERGES:
+        raise DataError(f"`{path}` has {len(lines):,} pairs, CLIP's vocabulary {CLIP_MERGES:,}: the file is cut off.")
+    merges = [_pair(line, path) for line in lines]
+    symbols = list(_byte_symbols())
+    names = [*symbols, *(symbol + "</w>" for symbol in symbols), *(a + b for a, b in merges), *MARKS[0]]
+    if len(names) != CLIP_VOCABULARY or len(set(names)) != CLIP_VOCABULARY:
+        raise DataError(f"`{path}` does not give CLIP's vocabulary of {CLIP_VOCABULARY:,} tokens.")
+    return _clip_pairs({name: number for number, name in enumerate(names)}, merges)
+
+
+def from_pairs(vocabulary: Path, merges: Path) -> Backend:
+    """The `vocab.json` and `merges.txt` of a transformers folder, for a vocabulary in CLIP's manner."""
+    ids = _json(vocabulary)
+    if not isinstance(ids, dict) or not all(isinstance(number, int) for number in ids.values()):
+        raise DataError(f"`{vocabulary}` is not a vocabulary: a table of tokens and ids was expected.")
+    lines = [line for line in _text(merges).split("\n") if line and not line.startswith("#version")]
+    return _clip_pairs(ids, [_pair(line, merges) for line in lines])
+
+
+def _clip_pairs(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
+    """Byte-level pairs whose last symbol in a word carries `</w>`."""
+    from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        backend = Backend(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>"))
+    except Exception as error:  # the library raises bare exceptions
+        raise DataError(f"the pairs and the vocabulary do not agree: {str(error).splitlines()[0][:200]}") from error
+    pieces = pre_tokenizers.Split(Regex(CLIP_PIECES), behavior="removed", invert=True)
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pieces, level])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("</w>", " "), decoders.ByteLevel()]  # type: ignore[list-item]
+    )
+    marks = next((pair for pair in MARKS if pair[1] in vocabulary), ())
+    backend.add_special_tokens([AddedToken(mark, normalized=False, special=True) for mark in marks])
+    return backend
+
+
+def words(texts: Sequence[str], vocab_size: int | None) -> Backend:
+    """A word an id, in alphabetical order between the marks; the most frequent ones where `vocab_size` is a limit."""
+    from tokenizers import Regex, models, pre_tokenizers
+    from tokenizers import Tokenizer as Backend
+
+    pieces = pre_tokenizers.Split(Regex(WORD_PIECES), behavior="removed", invert=True)
+    counts: Counter[str] = Counter()
+    for text, times in Counter(texts).items():
+        for word, _span in pieces.pre_tokenize_str(clean(text)):
+            counts[word] += times
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    if vocab_size is not None:
+        if vocab_size < 5:
+            raise ConfigError(
+                f"`model.tokenizer.vocab_size` must be at least 5 (four marks, one word), not {vocab_size}."
+            )
+        ranked = ranked[: vocab_size - 4]
+    names = ["<pad>", "<unk>", *sorted(ranked), *MARKS[2]]
+    backend = Backend(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pieces
+    return backend
+
+
+def byte_pairs(texts: Sequence[str], vocab_size: int) -> Backend:
+    """Byte-level pairs as GPT-2's, trained on `texts`: a space belongs to the word that follows it."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    if vocab_size < 256 + 3:
+        raise ConfigError(
+            f"`model.tokenizer.vocab_size` must be at least 259 (256 bytes and three marks), not {vocab_size}."
+        )
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 2,
+        special_tokens=["<pad>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator((clean(text) for text in texts), trainer)
+    backend.add_special_tokens(list(MARKS[2]))
+    return backend
+
+
+def from_json(path: Path) -> tuple[Backend, int | None]:
+    """A `tokenizer.json`, and the length that it pads to, where it says so."""
+    from tokenizers import Tokenizer as Backend
+
+    text = _text(path)
+    try:
+        backend = Backend.from_str(text)
+    except Exception as error:  # the library raises bare exceptions
+        raise DataError(f"`{path}` is not a tokenizer: {str(error).splitlines()[0][:200]}") from error
+    padding = backend.padding or {}
+    return backend, padding.get("length")
+
+
+def kind_of(backend: Backend, path: Path) -> str:
+    """words, bpe or clip, by the model inside."""
+    model = json.loads(backend.to_str())["model"]
+    if model["type"] == "WordLevel":
+        return "words"
+    if model["type"] == "BPE":
+        return "clip" if model.get("end_of_word_suffix") == "</w>" else "bpe"
+    raise DataError(
+        f"`{path}` is a tokenizer of type {model['type']}; words (WordLevel) and byte pairs (BPE) are read."
+    )
+
+
+def stated_beside(path: Path) -> int | None:
+    """The context in the `tokenizer_config.json` of a transformers folder."""
+    file = path.with_name("tokenizer_config.json")
+    if not file.is_file():
+        return None
+    content = _json(file)
+    length = content.get("model_max_length") if isinstance(content, dict) else None
+    return length if isinstance(length, int) and 3 <= length <= 2**16 else None
+
+
+def _text(path: Path) -> str:
+    """The whole of a text file, unpacked where its name ends in `.gz`, at most 64 MiB of it."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except (OSError, EOFError) as error:
+        raise DataError(f"`{path}` cannot be read: {error}.") from error
+    if len(content) > MAX_BYTES:
+        raise DataError(f"`{path}` is larger than {MAX_BYTES // 2**20} MiB, which no tokenizer is; refused.")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"`{path}` is not text: {error}.") from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(_text(path))
+    except ValueError as error:
+        raise DataError(f"`{path}` is not JSON: {error}.") from error
+
+
+def _pair(line: str, path: Path) -> tuple[str, str]:
+    parts = line.split()
+    if len(parts) != 2:
+        raise DataError(f"`{path}` is not a list of pairs: found the line {short(line)!r}.")
+    return parts[0], parts[1]
+
+
+def _byte_symbols() -> Iterator[str]:
+    """One visible character a byte, in CLIP's order of ids: printable bytes first, the others moved up from 256."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    yield from map(chr, printable)
+    yield from map(chr, range(256, 256 + 256 - len(printable)))
+
+
+def short(text: str) -> str:
+    """At most 60 characters of a text, in one line, for an error."""
+    text = re.sub(r"\s+", " ", text).strip()
+    return text if len(text) <= 60 else text[:57] + "..."
