@@ -44,7 +44,7 @@ def test_all_modes_give_the_same_pixels(files):
 def test_disk_is_read_again_until_a_file_changes(files, tmp_path, monkeypatch):
     build(files, "disk")
     calls = []
-    monkeypatch.setattr(cache, "decode", lambda path, side: calls.append(path) or np.zeros((20, 20, 3), np.uint8))
+    monkeypatch.setattr(cache, "decode", lambda path, **how: calls.append(path) or np.zeros((20, 20, 3), np.uint8))
     build(files, "disk")
     assert not calls
     os.utime(files[0], (1, 1))
@@ -54,7 +54,7 @@ def test_disk_is_read_again_until_a_file_changes(files, tmp_path, monkeypatch):
 
 
 def test_a_killed_writer_leaves_nothing_that_is_used(files, tmp_path, monkeypatch):
-    def killed(path, side):
+    def killed(path, **how):
         raise KeyboardInterrupt
 
     good = cache.decode
@@ -107,7 +107,7 @@ def test_an_unwritable_cache_is_an_error_with_the_remedy(files, tmp_path, monkey
 
 def test_a_buffer_grows(files, monkeypatch):
     expected = build(files, "none")[0]["train"]
-    monkeypatch.setattr(cache, "estimate_bytes", lambda files, side: 10)
+    monkeypatch.setattr(cache, "estimate_bytes", lambda files, **how: 10)
     store = copy.deepcopy(build(files, "memory")[0]["train"])
     assert all(np.array_equal(store.one(i), expected.one(i)) for i in range(12))
 

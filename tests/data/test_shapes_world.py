@@ -111,7 +111,13 @@ def test_as_a_set(label, objects, count, tmp_path):
 
 
 def test_wrong_settings_are_refused(tmp_path):
-    for kwargs in ({"label": "size"}, {"label": "count"}, {"label": "pair", "objects": 2}, {"test_split": "rel"}):
+    for kwargs in (
+        {"label": "size"},
+        {"label": "count"},
+        {"label": "pair", "objects": 2},
+        {"test_split": "rel"},
+        {"caption_objects": 5},
+    ):
         with pytest.raises(ConfigError):
             Shapes(**kwargs)
     with pytest.raises(ValueError, match="but is 5"):

@@ -10,6 +10,8 @@ from tfcli.errors import DataError
 
 data = typer.Typer(help="Status, download and preview of data sets.", no_args_is_help=True)
 
+OWN = ("folder", "captions")  # sets that are whatever the user has
+
 Json = typer.Option(False, "--json", help="Print one JSON document.")
 Name = typer.Argument(..., metavar="NAME", help="A set, as in `tfcli ls data`.")
 Names = typer.Argument(None, metavar="[NAME]... [KEY=VALUE]...", help="Sets; all of them by default.")
@@ -25,7 +27,8 @@ def mount(app: typer.Typer) -> None:
 def _composed(name: str, settings: list[str]) -> Any:
     from tfcli.engine.compose import compose
 
-    return compose("train", [f"data={name}", *settings]).config.data
+    # Without a task: a set is looked at, whatever could be trained on it.
+    return compose("train", [f"data={name}", "~task", "~trainer", *settings]).config.data
 
 
 def _source(config: Any, **changes: Any) -> tuple[Any, Any]:
@@ -49,7 +52,7 @@ def status(names: list[str] = Names, check: bool = Check, json: bool = Json) -> 
     from tfcli.engine.compose import options
 
     settings = [word for word in names or [] if "=" in word]
-    chosen = [word for word in names or [] if "=" not in word] or [name for name in options("data") if name != "folder"]
+    chosen = [word for word in names or [] if "=" not in word] or [name for name in options("data") if name not in OWN]
     rows, notes = [], [] if check else ["Counts are the official ones; --check reads what is here."]
     for name in chosen:
         config = _composed(name, settings)
@@ -99,7 +102,7 @@ def get(name: str = Name, settings: list[str] = Settings, json: bool = Json) -> 
 
     source, request = _source(_composed(name, settings or []))
     loaded = source.load(request)
-    counts = {split: len(items) for split, items in loaded.splits.items()}
+    counts = {split: len(items) for split, items in loaded.found.items()}
     facts = {"set": name, "where": str(loaded.where or source.locate(request)), "counts": counts, "notes": loaded.notes}
     if json:
         emit_json(facts)
@@ -119,18 +122,18 @@ def preview(
     augmented: bool = typer.Option(False, "--augmented", help="As training sees them in its first epoch."),
     json: bool = Json,
 ) -> None:
-    """A contact sheet: images of a split with their class names."""
+    """A contact sheet: images of a split with their class names or captions."""
     from pathlib import Path
 
     from tfcli.cli.console import emit_json, out, say
     from tfcli.engine.build import build
 
     module = build(_composed(name, [*(settings or []), "data.cache=none"]))
-    images, labels = module.samples(split, count, augmented=augmented)
+    images, names = module.samples(split, count, augmented=augmented)
     from tfcli.data.preview import contact_sheet, save
 
     path = Path(out_path or f"outputs/preview-{name}.png")
-    save(contact_sheet(images, [module.classes[label] for label in labels]), path)
+    save(contact_sheet(images, names), path)
     for note in module.notes:
         say(note)
     if json:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,12 @@ from tfcli.data.places import cache_root
 from tfcli.data.workers import Ranks, cores, free_memory
 from tfcli.errors import DataError, PolicyStop
 
-VERSION = 1  # of the decoding rule and the file layout: part of the key
+VERSION = 2  # of the decoding rule and the file layout: part of the key
 _CHUNK = 2048
 _SHOWN = 10
 
 Bad = list[tuple[str, str]]
+Read = partial[np.ndarray]  # `decode` with the side and the interpolation
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Store:
         offsets, sizes: (N,) first byte and (N, 2) rows and columns of each image in the buffer.
         buffer: the bytes, with memory.
         path: the file of bytes, with disk.
-        files, side: what to decode, with none.
+        files, side, interpolation: what to decode and how, with none.
     """
 
     def __init__(
@@ -83,19 +85,20 @@ class Store:
         path: Path | None = None,
         files: Sequence[Path] = (),
         side: int | None = None,
+        interpolation: str = "bilinear",
     ):
         nothing = np.zeros((0, 2), dtype=np.int64)
         self.mode, self.good = mode, good
         self.offsets = nothing[:, 0] if offsets is None else offsets
         self.sizes = nothing if sizes is None else sizes
         self.tensor = None if buffer is None else torch.from_numpy(buffer)  # shared, not copied, between processes
-        self.path, self.files, self.side = path, files, side
+        self.path, self.files, self.side, self.interpolation = path, files, side, interpolation
         self._map: np.ndarray | None = None
 
     @classmethod
-    def of_files(cls, files: Sequence[Path], *, side: int | None) -> Store:
+    def of_files(cls, files: Sequence[Path], *, side: int | None, interpolation: str = "bilinear") -> Store:
         """A store that decodes each time."""
-        return cls("none", good=np.ones(len(files), dtype=bool), files=files, side=side)
+        return cls("none", good=np.ones(len(files), dtype=bool), files=files, side=side, interpolation=interpolation)
 
     def __len__(self) -> int:
         return len(self.good)
@@ -110,7 +113,7 @@ class Store:
             BadImage: with `none`, a file that cannot be used.
         """
         if self.mode == "none":
-            return decode(self.files[row], side=self.side)
+            return decode(self.files[row], side=self.side, interpolation=self.interpolation)
         start, (y, x) = self.offsets[row], self.sizes[row]
         return self._bytes()[start : start + 3 * y * x].reshape(y, x, 3)
 
@@ -124,7 +127,14 @@ class Store:
 
 
 def store_files(
-    files: dict[str, list[Path]], *, name: str, side: int, mode: str, policy: Policy, ranks: Ranks
+    files: dict[str, list[Path]],
+    *,
+    name: str,
+    side: int,
+    mode: str,
+    policy: Policy,
+    ranks: Ranks,
+    interpolation: str = "bilinear",
 ) -> tuple[dict[str, Store], Bad, list[str]]:
     """A store for each split, the unusable files, and what to tell the user.
 
@@ -139,12 +149,14 @@ def store_files(
         if mode == "none":
             notes.append(f"cache: none, {needed / 1e9:.1f} GB of decoded images do not fit, so each is decoded anew")
     if mode == "none":
-        return {split: Store.of_files(paths, side=side) for split, paths in files.items()}, [], notes
+        stores = {s: Store.of_files(paths, side=side, interpolation=interpolation) for s, paths in files.items()}
+        return stores, [], notes
     stores, bad = {}, []
     with _progress(f"decoding {name}", len(every)) as advance:
         for split, paths in files.items():
             build = _on_disk if mode == "disk" else _in_memory
-            stores[split], unusable = build(paths, name=f"{name}-{split}", side=side, advance=advance)
+            read = partial(decode, side=side, interpolation=interpolation)
+            stores[split], unusable = build(paths, name=f"{name}-{split}", read=read, advance=advance)
             bad.extend(unusable)
     policy.check(bad, total=len(every))
     size = sum(3 * int((store.sizes[:, 0] * store.sizes[:, 1]).sum()) for store in stores.values())
@@ -155,12 +167,12 @@ def store_files(
     return stores, bad, notes
 
 
-def estimate_bytes(files: Sequence[Path], *, side: int, samples: int = 16) -> int:
+def estimate_bytes(files: Sequence[Path], *, side: int, interpolation: str = "bilinear", samples: int = 16) -> int:
     """Bytes that all files take once decoded, from a few of them."""
     sizes = []
     for path in files[:: max(1, len(files) // samples)][:samples]:
         with contextlib.suppress(BadImage):  # the policy speaks about these when all files are read
-            sizes.append(decode(path, side=side).size)
+            sizes.append(decode(path, side=side, interpolation=interpolation).size)
     return int(np.mean(sizes) * len(files)) if sizes else 0
 
 
@@ -175,12 +187,12 @@ def choose_mode(needed: int, *, ranks: Ranks) -> str:
     return "disk" if writable and 1.2 * needed < shutil.disk_usage(folder).free else "none"
 
 
-def _decoded(paths: Sequence[Path], *, side: int) -> Iterator[np.ndarray | BadImage]:
+def _decoded(paths: Sequence[Path], *, read: Read) -> Iterator[np.ndarray | BadImage]:
     """Images in order, decoded by threads (Pillow lets go of the interpreter while it decodes)."""
 
     def attempt(path: Path) -> np.ndarray | BadImage:
         try:
-            return decode(path, side=side)
+            return read(path)
         except BadImage as error:
             return error
 
@@ -190,10 +202,10 @@ def _decoded(paths: Sequence[Path], *, side: int) -> Iterator[np.ndarray | BadIm
 
 
 def _fill(
-    paths: Sequence[Path], *, side: int, write: Callable[[np.ndarray], object], advance: Callable[[], object]
+    paths: Sequence[Path], *, read: Read, write: Callable[[np.ndarray], object], advance: Callable[[], object]
 ) -> tuple[np.ndarray, Bad]:
     sizes, bad = np.zeros((len(paths), 2), dtype=np.int64), []
-    for row, image in enumerate(_decoded(paths, side=side)):
+    for row, image in enumerate(_decoded(paths, read=read)):
         if isinstance(image, BadImage):
             bad.append((str(image.path), image.reason))
         else:
@@ -208,8 +220,8 @@ def _offsets(sizes: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], ends[:-1]]).astype(np.int64)
 
 
-def _in_memory(paths: Sequence[Path], *, name: str, side: int, advance: Callable[[], object]) -> tuple[Store, Bad]:
-    buffer, used = np.empty(int(1.05 * estimate_bytes(paths, side=side)) + 1024, dtype=np.uint8), 0
+def _in_memory(paths: Sequence[Path], *, name: str, read: Read, advance: Callable[[], object]) -> tuple[Store, Bad]:
+    buffer, used = np.empty(int(1.05 * estimate_bytes(paths, **read.keywords)) + 1024, dtype=np.uint8), 0
 
     def write(image: np.ndarray) -> None:
         nonlocal buffer, used
@@ -218,15 +230,15 @@ def _in_memory(paths: Sequence[Path], *, name: str, side: int, advance: Callable
         buffer[used : used + len(image)] = image
         used += len(image)
 
-    sizes, bad = _fill(paths, side=side, write=write, advance=advance)
+    sizes, bad = _fill(paths, read=read, write=write, advance=advance)
     store = Store("memory", good=sizes[:, 0] > 0, offsets=_offsets(sizes), sizes=sizes, buffer=buffer[:used])
     return store, bad
 
 
-def _on_disk(paths: Sequence[Path], *, name: str, side: int, advance: Callable[[], object]) -> tuple[Store, Bad]:
+def _on_disk(paths: Sequence[Path], *, name: str, read: Read, advance: Callable[[], object]) -> tuple[Store, Bad]:
     """The bytes are renamed into place first, the index last: where the index is, the cache is whole."""
     folder = cache_root() / "images"
-    stem = f"{name}-{side}-{_key(paths, side=side)}"
+    stem = f"{name}-{read.keywords['side']}-{_key(paths, **read.keywords)}"
     data, index = folder / f"{stem}.u8", folder / f"{stem}.npz"
     _wait_for_another(folder, stem)
     try:
@@ -236,7 +248,7 @@ def _on_disk(paths: Sequence[Path], *, name: str, side: int, advance: Callable[[
             scratch = folder / f"{stem}.{os.getpid()}.tmp"
             try:
                 with open(scratch, "wb", buffering=1 << 20) as file:
-                    sizes, bad = _fill(paths, side=side, write=lambda image: file.write(image.data), advance=advance)
+                    sizes, bad = _fill(paths, read=read, write=lambda image: file.write(image.data), advance=advance)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(scratch, data)
@@ -256,9 +268,9 @@ def _on_disk(paths: Sequence[Path], *, name: str, side: int, advance: Callable[[
     return Store("disk", good=sizes[:, 0] > 0, offsets=_offsets(sizes), sizes=sizes, path=data), bad
 
 
-def _key(paths: Sequence[Path], *, side: int) -> str:
-    """Digest of the files' paths, sizes and times, the side and the version of the rule."""
-    digest = hashlib.sha256(repr((VERSION, side)).encode())
+def _key(paths: Sequence[Path], *, side: int, interpolation: str = "bilinear") -> str:
+    """Digest of the files' paths, sizes and times, how they are reduced, and the version of the rule."""
+    digest = hashlib.sha256(repr((VERSION, side, interpolation)).encode())
     for path in paths:
         try:
             stat = path.stat()

@@ -47,11 +47,25 @@ def check_labels(name: str, loaded: Loaded) -> None:
             )
 
 
+def check_captions(name: str, loaded: Loaded) -> None:
+    """Every image of the captioned splits has a caption.
+
+    Raises:
+        DataError: there are no such splits, or their lists differ in length.
+    """
+    if not loaded.pairs:
+        raise DataError(f"{name} has no captions.")
+    for split, items in loaded.pairs.items():
+        count = 0 if items.captions is None else len(items.captions)
+        if count != len(items) or (items.files is not None and len(items.files) != count):
+            raise DataError(f"{name}, {split}: {len(items)} images but captions of {count}.")
+
+
 def subset_notes(name: str, loaded: Loaded, official: dict[str, int] | None) -> list[str]:
     """A note for each split whose number of samples is not the official one: published figures are of another set."""
     return [
         f"{name}: {len(items):,} {split} images here, {official[split]:,} officially: results are not comparable"
-        for split, items in loaded.splits.items()
+        for split, items in loaded.found.items()
         if official and split in official and official[split] != len(items)
     ]
 
@@ -60,7 +74,7 @@ def fingerprint(name: str, classes: list[str], loaded: Loaded, rows: dict[str, t
     """Hex digest of names, labels, sizes and splits: equal for equal data, whatever the folder they are in.
 
     Files are told apart by name and size (10,000 evenly drawn ones on larger sets), arrays by shape and a thousand
-    evenly drawn images.
+    evenly drawn images, captions by their texts (of the same images).
     """
     digest = hashlib.sha256(repr((name, classes)).encode("utf-8", "surrogateescape"))
     for split in sorted(rows):
@@ -75,15 +89,16 @@ def fingerprint(name: str, classes: list[str], loaded: Loaded, rows: dict[str, t
 
 def _contents(items: Items, positions: np.ndarray) -> bytes:
     digest = hashlib.sha256()
+    step = max(1, -(-len(positions) // (1000 if items.files is None else _SAMPLED)))
     if items.files is not None:
-        step = max(1, -(-len(positions) // _SAMPLED))
         for position in positions[::step]:
             path = items.files[position]
             size = path.stat().st_size if path.exists() else -1
             digest.update(os.fsencode(path.name) + b"\0" + str(size).encode() + b"\0")
     elif items.pixels is not None and len(positions):
-        step = max(1, -(-len(positions) // 1000))
         digest.update(np.ascontiguousarray(items.pixels.take(positions[::step])).tobytes())
+    if items.captions is not None:
+        digest.update(repr(items.captions.take(positions[::step])).encode("utf-8", "surrogateescape"))
     return digest.digest()
 
 

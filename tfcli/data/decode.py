@@ -61,12 +61,13 @@ def printable(path: str | os.PathLike) -> str:
     return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
-def decode(path: str | os.PathLike, *, side: int | None = None) -> np.ndarray:
+def decode(path: str | os.PathLike, *, side: int | None = None, interpolation: str = "bilinear") -> np.ndarray:
     """The image of a file as (Y, X, 3) uint8 RGB, by the rule above.
 
     Args:
         path: the file.
         side: length that the shorter side is reduced to, in pixels; None keeps the size.
+        interpolation: of that reduction, bilinear or bicubic; both look at every pixel.
 
     Raises:
         BadImage: the file cannot be used.
@@ -78,7 +79,7 @@ def decode(path: str | os.PathLike, *, side: int | None = None) -> np.ndarray:
             if side is not None and image.format == "JPEG":
                 image.draft(None, (2 * side, 2 * side))  # the decoder halves for us, never below twice the side
             turned = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
-            return np.asarray(_shrink(_middle(to_rgb(turned)), side))
+            return np.asarray(_shrink(_middle(to_rgb(turned)), side, interpolation))
     except BadImage:
         raise
     except _PILLOW_ERRORS as error:
@@ -111,12 +112,12 @@ def _middle(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + x, top + y))
 
 
-def _shrink(image: Image.Image, side: int | None) -> Image.Image:
+def _shrink(image: Image.Image, side: int | None, interpolation: str) -> Image.Image:
     short = min(image.size)
     if side is None or short <= side:
         return image
-    width, height = (max(1, round(length * side / short)) for length in image.size)
-    return image.resize((width, height), Image.Resampling.BILINEAR)
+    width, height = (int(length * side / short) for length in image.size)  # torchvision's rule: the rest is cut off
+    return image.resize((width, height), Image.Resampling[interpolation.upper()])
 
 
 def _reason(path: str | os.PathLike, error: Exception) -> str:

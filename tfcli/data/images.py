@@ -1,9 +1,10 @@
-"""The data module of images with labels: any source, any rank, any worker, the same batches."""
+"""The data module of images with labels or captions: any source, any rank, any worker, the same batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,32 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tfcli.data.cache import Policy, Store, store_files
-from tfcli.data.checks import check_classes, check_labels, fingerprint, subset_notes
-from tfcli.data.imageset import BatchLoader, ImageSet, identity, normalised
+from tfcli.data.assembly import Recipe, Split, assemble
+from tfcli.data.cache import Policy, Store
+from tfcli.data.checks import check_captions, check_classes, check_labels, subset_notes
+from tfcli.data.imageset import Batches, ImageSet, batch_loader, identity, normalised
 from tfcli.data.items import Items, Loaded, Request, Source
 from tfcli.data.order import Address, EvalBatches, TrainBatches
+from tfcli.data.pairs import Encoder, PairSet, cut_note
 from tfcli.data.places import data_root
 from tfcli.data.preview import spread
-from tfcli.data.splits import Rows, carve
 from tfcli.data.transforms import Augment, EvalTransform, Mix, TrainTransform, normalise
-from tfcli.data.workers import Ranks, choose_workers
+from tfcli.data.workers import Ranks
 from tfcli.errors import ConfigError, DataError, nearest
 
 SPLITS = ("train", "val", "test")
 
 
 class ImageData(pl.LightningDataModule):
-    """Images and labels of one set: found, checked, split, decoded once, and served in addressed batches.
+    """Images with labels or captions: found, checked, split, decoded once, and served in addressed batches.
 
     Splits are the set's own. A missing validation split is carved from train (`val_fraction`), a missing test split
     from the whole (`test_fraction`), both stratified and seeded by `split_seed`; validation never comes from test.
     Images stay uint8 until they are on the device.
+
+    Captioned (`captioned` set before `prepare`, or a set without labels), counts and training batches are of images
+    with captions (`tfcli.data.pairs`), and evaluation has two loaders a split: the pairs, then the labelled samples
+    where the set has them too, for zero-shot figures. They need a `tokenizer`, set before the first loader.
 
     Args:
         source: finds and reads the set (`tfcli.data.items.Source`).
@@ -63,8 +69,10 @@ class ImageData(pl.LightningDataModule):
 
     Attributes:
         start_epoch, start_batch: where the first training epoch begins; set by the engine before `fit` on resume.
+        captioned, tokenizer: serve images with captions, in these tokens; set by the engine.
         ranks: this process and how many there are; from the environment until a trainer is attached.
         classes, num_classes, counts, fingerprint, bad_files, notes: known after `prepare`.
+        fingerprints: likewise, one for each split alone.
     """
 
     name: str
@@ -125,6 +133,7 @@ class ImageData(pl.LightningDataModule):
         self.augment = Augment(**(augment or {}))
         self.decode_size = decode_size or round(image_size / eval_crop)
         fill = [255 * m for m in self.mean]
+        self.interpolation = interpolation
         self.eval_transform = EvalTransform(image_size, crop=eval_crop, interpolation=interpolation)
         self.train_transform = TrainTransform(
             image_size, augment=self.augment, eval_crop=eval_crop, interpolation=interpolation, fill=fill
@@ -134,9 +143,15 @@ class ImageData(pl.LightningDataModule):
         self.classes: list[str] = []
         self.counts: dict[str, int] = {}
         self.fingerprint = ""
+        self.fingerprints: dict[str, str] = {}
+        self._items: dict[str, tuple[Items, np.ndarray]] = {}
         self.notes: list[str] = []
         self.bad_files: list[tuple[str, str]] = []
+        self.captioned = False
+        self.mixes = bool(self.augment.mixup or self.augment.cutmix)
+        self._tokenizer: Encoder | None = None
         self._sets: dict[str, ImageSet] = {}
+        self._pairs: dict[str, Split] = {}
 
     # ---- finding and checking
 
@@ -152,6 +167,7 @@ class ImageData(pl.LightningDataModule):
             root=self.root,
             download=self.download,
             verify=self.verify,
+            skip=self.policy.on_error == "skip",
             split_seed=self.split_seed,
             test_fraction=self.test_fraction,
             facts=self.facts,
@@ -161,66 +177,79 @@ class ImageData(pl.LightningDataModule):
         """Find, check, split and (by the cache's mode) decode the set. Once; a second call does nothing.
 
         Raises:
+            ConfigError: MixUp or CutMix of images with captions.
             DataError: the set is missing, unusable or not what the config says.
             PolicyStop: more unusable files than `max_bad_fraction`.
         """
-        if self._sets:
+        if self.counts:
             return
         loaded = self.source.load(self.request)
+        self.captioned = self.captioned or not loaded.splits  # a set of captions alone serves nothing else
         self.classes, notes = list(loaded.classes), list(loaded.notes)
-        check_classes(self.name, self.classes, self.given_classes)
-        check_labels(self.name, loaded)
         notes.extend(subset_notes(self.name, loaded, self.facts.get("counts")))
-        rows, said = carve(
-            self.name, loaded, val_fraction=self.val_fraction, split_seed=self.split_seed, limits=self.limits
-        )
-        notes.extend(said)
-        stores = self._stores(loaded, rows, notes)
-        for split, (origin, positions) in rows.items():
-            self._sets[split] = self._set(split, loaded.splits[origin], positions, stores.get(origin))
-        self.counts = {split: len(self._sets[split]) if split in self._sets else 0 for split in SPLITS}
-        if not self.counts["train"]:
+        if loaded.splits:
+            check_classes(self.name, self.classes, self.given_classes)
+            check_labels(self.name, loaded)
+            labelled = self._assembled(loaded, notes)
+            self._sets = {split: s.images for split, s in labelled.items()}
+            self._items = {split: (s.items, s.positions) for split, s in labelled.items()}
+        if self.captioned:
+            if self.mixes:
+                raise ConfigError("data.augment.mixup and .cutmix cannot mix captions. Set both to 0.")
+            check_captions(self.name, loaded)
+            self._pairs = self._assembled(loaded.captioned(), notes)
+        sets = {s: p.images for s, p in self._pairs.items()} if self.captioned else self._sets
+        counts = {split: len(sets[split]) if split in sets else 0 for split in SPLITS}
+        if not counts["train"]:
             raise DataError(
                 f"{self.name}: no image is left to train on. Look at data.limit_train and the set's folder."
             )
-        self.fingerprint = fingerprint(self.name, self.classes, loaded, rows)
-        self.notes = notes + self.notes
+        self.counts, self.notes = counts, notes + self.notes
 
-    def _stores(self, loaded: Loaded, rows: Rows, notes: list[str]) -> dict[str, tuple[np.ndarray, Store]]:
-        """For each split of files: which of them are used, and their decoded images."""
-        used: dict[str, np.ndarray] = {}
-        for origin, positions in rows.values():
-            if loaded.splits[origin].files is not None:
-                used[origin] = np.union1d(used.get(origin, positions), positions)
-        if not used:
-            return {}
-        files = {origin: loaded.splits[origin].picked(chosen).files or [] for origin, chosen in used.items()}
-        stores, bad, said = store_files(
-            files, name=self.name, side=self.decode_size, mode=self.cache, policy=self.policy, ranks=self.ranks
-        )
-        self.bad_files.extend(bad)
-        notes.extend(said)
-        return {origin: (used[origin], stores[origin]) for origin in used}
-
-    def _set(
-        self, split: str, items: Items, positions: np.ndarray, decoded: tuple[np.ndarray, Store] | None
-    ) -> ImageSet:
-        pixels: Any = items.pixels
-        rows = positions
-        if decoded is not None:
-            used, pixels = decoded
-            rows = np.searchsorted(used, positions)
-            good = pixels.good[rows]
-            positions, rows = positions[good], rows[good]
-        return ImageSet(
-            pixels,
-            rows,
-            items.labels[positions],
-            transform=self.train_transform if split == "train" else self.eval_transform,
+    def _assembled(self, loaded: Loaded, notes: list[str]) -> dict[str, Split]:
+        recipe = Recipe(
+            name=self.name,
+            val_fraction=self.val_fraction,
+            split_seed=self.split_seed,
+            limits=self.limits,
+            decode_size=self.decode_size,
+            interpolation=self.interpolation,
+            cache=self.cache,
+            policy=self.policy,
+            ranks=self.ranks,
+            train=self.train_transform,
+            evaluation=self.eval_transform,
             seed=self.seed,
-            mixes=split == "train" and bool(self.augment.mixup or self.augment.cutmix),
-            skip=self.policy.on_error == "skip",
+            mixes=self.mixes,
         )
+        done = assemble(loaded, recipe)
+        self.bad_files.extend(done.bad)
+        notes.extend(done.notes)
+        # With both kinds: of the run all, of a split alone its labelled samples, which frozen features are made of.
+        whole = (self.fingerprint + done.fingerprint).encode()
+        self.fingerprint = sha256(whole).hexdigest() if self.fingerprint else done.fingerprint
+        self.fingerprints = done.fingerprints | self.fingerprints
+        return done.splits
+
+    @property
+    def tokenizer(self) -> Encoder | None:
+        return self._tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Encoder) -> None:
+        self._tokenizer = tokenizer
+        self.notes.extend(cut_note(self.name, self.texts("train"), tokenizer))
+
+    def texts(self, split: str) -> list[str]:
+        """All captions of a split, image by image: what a vocabulary is made from.
+
+        Raises:
+            DataError: it has no captions.
+        """
+        self.prepare()
+        if split not in self._pairs:
+            raise DataError(f"{self.name} has no captions of a split `{split}`, or they were not asked for.")
+        return [text for own in self._pairs[split].texts() for text in own]
 
     def arrays(self, split: str, *, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Images (N, Y, X, 3) uint8 as evaluation sees them, and labels (N,): for baselines on small sets."""
@@ -230,24 +259,31 @@ class ImageData(pl.LightningDataModule):
         chunks = [data.plain(rows[i : i + 512], self.eval_transform) for i in range(0, len(rows), 512)]
         return torch.cat(chunks).permute(0, 2, 3, 1).numpy(), data.labels[rows]
 
-    def samples(self, split: str, count: int, *, augmented: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Some images (N, Y, X, 3) uint8 of a split, classes in turn, and their labels; for looking at.
+    def samples(self, split: str, count: int, *, augmented: bool = False) -> tuple[np.ndarray, list[str]]:
+        """Some images (N, Y, X, 3) uint8 of a split, classes in turn, with their class names; for looking at.
+
+        Captioned, evenly drawn images with their first captions.
 
         Raises:
             DataError: there is no such split.
         """
         self.prepare()
-        if split not in self._sets:
-            raise DataError(
-                f"{self.name} has no split `{split}`, only {', '.join(self._sets)}.{nearest(split, SPLITS)}"
-            )
-        data = self._sets[split]
-        rows = spread(data.labels, count)
+        if not self.counts.get(split):
+            found = ", ".join(name for name, number in self.counts.items() if number)
+            raise DataError(f"{self.name} has no split `{split}`, only {found}.{nearest(split, SPLITS)}")
+        if self.captioned:
+            data = self._pairs[split].images
+            rows = np.unique(np.linspace(0, len(data) - 1, count).astype(np.int64))
+            names = [own[0] for own in self._pairs[split].texts(rows)]
+        else:
+            data = self._sets[split]
+            rows = spread(data.labels, count)
+            names = [self.classes[label] for label in data.labels[rows]]
         if augmented:
             image = data[Address(0, 0, rows)]["image"]
         else:
             image = data.plain(rows, self.eval_transform)
-        return image.permute(0, 2, 3, 1).numpy(), data.labels[rows]
+        return image.permute(0, 2, 3, 1).numpy(), names
 
     # ---- loaders
 
@@ -260,29 +296,21 @@ class ImageData(pl.LightningDataModule):
         return self.ranks
 
     def _loader(
-        self, data: ImageSet, sampler: TrainBatches | EvalBatches, collate: Callable[[Any], Any] = identity
+        self, data: Batches, sampler: TrainBatches | EvalBatches, collate: Callable[[Any], Any] = identity
     ) -> DataLoader:
-        bytes_a_batch = 3 * self.image_size**2 * sampler.batch_size
-        count, note = choose_workers(
-            self.workers, in_memory=data.in_memory, ranks=self.ranks, batches=len(sampler), bytes_a_batch=bytes_a_batch
+        size = 3 * self.image_size**2 * sampler.batch_size
+        loader, note = batch_loader(
+            data, sampler, workers=self.workers, ranks=self.ranks, bytes_a_batch=size, collate=collate
         )
         if note and note not in self.notes:
             self.notes.append(note)
-        return BatchLoader(
-            data,
-            batch_size=None,
-            sampler=sampler,
-            num_workers=count,
-            persistent_workers=count > 0,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return loader
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled training batches, from (`start_epoch`, `start_batch`) on."""
         self.prepare()
         ranks = self._place()
-        data = self._sets["train"]
+        data = self._pair_set("train") if self.captioned else self._sets["train"]
         sampler = TrainBatches(
             len(data),
             batch_size=self.batch_size,
@@ -294,29 +322,70 @@ class ImageData(pl.LightningDataModule):
         )
         return self._loader(data, sampler)
 
-    def _eval_loader(self, split: str) -> DataLoader:
+    def _pair_set(self, split: str) -> PairSet:
+        if self._tokenizer is None:
+            raise ValueError("`tokenizer` must be set before captions are served.")
+        return PairSet(self._pairs[split], tokenizer=self._tokenizer, seed=self.seed, train=split == "train")
+
+    def _eval_loader(self, data: Batches) -> DataLoader:
         ranks = self._place()
-        data = self._sets[split]
         sampler = EvalBatches(len(data), batch_size=self.eval_batch_size, rank=ranks.rank, world=ranks.world)
         return self._loader(data, sampler)
 
+    def in_order(self, split: str, rows: np.ndarray) -> DataLoader:
+        """Some samples of any split, in this order, as evaluation sees them: for features, also of training images."""
+        self.prepare()
+        data = self._sets[split]
+        skip = self.policy.on_error == "skip"
+        plain = ImageSet(data.pixels, data.rows, data.labels, transform=self.eval_transform, seed=self.seed, skip=skip)
+        sampler = EvalBatches(len(rows), batch_size=self.eval_batch_size)
+        sampler.shard = rows
+        return self._loader(plain, sampler)
+
+    def labels(self, split: str) -> np.ndarray:
+        """The labels (N,) of a split, in its own order."""
+        self.prepare()
+        return self._sets[split].labels
+
+    def sources(self, split: str) -> list[str]:
+        """Where each sample of a split comes from, in its own order: its file below the set's folder, or its number."""
+        self.prepare()
+        items, positions = self._items[split]
+        if items.files is None:
+            return [str(i) for i in positions]
+        return ["/".join(items.files[i].parts[-2:]) for i in positions]
+
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """The validation split; with `watch_test` a list of it and the test split; without either an empty list."""
+        """The validation split; with `watch_test` a list of it and the test split; without either an empty list.
+
+        Captioned, a list of the pairs and the labelled samples of each.
+        """
         self.prepare()
         names = [n for n in (("val", "test") if self.watch_test else ("val",)) if self.counts[n]]
-        loaders = [self._eval_loader(name) for name in names]
-        return loaders[0] if names == ["val"] else loaders
+        loaders = self._eval_loaders(names)
+        return loaders[0] if names == ["val"] and not self.captioned else loaders
+
+    def _eval_loaders(self, splits: Sequence[str]) -> list[DataLoader]:
+        """One loader a split; captioned, one, or with labels in all of them two."""
+        if not self.captioned:
+            return [self._eval_loader(self._sets[split]) for split in splits]
+        labelled = all(split in self._sets for split in splits)
+        kinds: list[list[Batches]] = [
+            [self._pair_set(split), *([self._sets[split]] if labelled else [])] for split in splits
+        ]
+        return [self._eval_loader(data) for kind in kinds for data in kind]
 
     def test_dataloader(self) -> DataLoader | list[DataLoader]:
-        """The test split, each sample exactly once over all ranks."""
+        """The test split, each sample exactly once over all ranks; captioned, the pairs and the labelled samples."""
         self.prepare()
-        return self._eval_loader("test") if self.counts["test"] else []
+        loaders = self._eval_loaders(["test"] if self.counts["test"] else [])
+        return loaders[0] if loaders and not self.captioned else loaders
 
     def files_dataloader(self, paths: Sequence[str | Path]) -> DataLoader:
         """Evaluation batches of a user's files, in order, already normalised; labels are -1. Needs no `prepare`."""
         files = [Path(p) for p in paths]
         ranks = self._place()
-        store = Store.of_files(files, side=self.decode_size)
+        store = Store.of_files(files, side=self.decode_size, interpolation=self.interpolation)
         labels = np.full(len(files), -1, dtype=np.int64)
         data = ImageSet(
             store,
@@ -347,9 +416,15 @@ class ImageData(pl.LightningDataModule):
         """A training batch of noise in the right shapes, as a task gets it: for measuring. Leaves the RNG alone."""
         source = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (size, 3, self.image_size, self.image_size), generator=source, dtype=torch.uint8)
-        label = torch.randint(0, max(1, self.num_classes), (size,), generator=source)
-        batch: dict[str, Any] = {"image": pixels, "label": label, "index": torch.arange(size)}
-        if self.augment.mixup or self.augment.cutmix:
+        batch: dict[str, Any] = {"image": pixels, "index": torch.arange(size)}
+        if self.captioned:
+            self.prepare()
+            texts = self._pairs["train"].texts(np.arange(size) % self.counts["train"])
+            assert self._tokenizer is not None
+            batch["tokens"] = torch.from_numpy(self._tokenizer.encode([own[0] for own in texts], truncate=True))
+        else:
+            batch["label"] = torch.randint(0, max(1, self.num_classes), (size,), generator=source)
+        if self.mixes:
             batch["mix"] = 0
         return self.on_after_batch_transfer(batch, 0)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from tfcli.data.cache import Store
 from tfcli.data.decode import BadImage
 from tfcli.data.hashing import hash64, seed_for
 from tfcli.data.items import Pixels
-from tfcli.data.order import Address
+from tfcli.data.order import Address, EvalBatches, TrainBatches
 from tfcli.data.transforms import EvalTransform, TrainTransform, normalise
+from tfcli.data.workers import Ranks, choose_workers
 
 
 def identity(batch: Any) -> Any:
@@ -43,6 +44,53 @@ def _raised(batch: Any) -> Any:
     if "error" in batch:
         raise batch["error"]
     return batch
+
+
+class Batches(Protocol):
+    """A dataset whose items are batches, addressed."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading one costs no decoding."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, address: Address) -> dict[str, Any]: ...
+
+
+def batch_loader(
+    data: Batches,
+    sampler: TrainBatches | EvalBatches,
+    *,
+    workers: int | str,
+    ranks: Ranks,
+    bytes_a_batch: int,
+    collate: Callable[[Any], Any] = identity,
+) -> tuple[DataLoader, str | None]:
+    """A loader of whole batches, and a note where it has fewer processes than were asked for.
+
+    Args:
+        data: what is read.
+        sampler: the addresses.
+        workers: loader processes, or `auto`.
+        ranks: who else reads on this machine.
+        bytes_a_batch: what passes between processes.
+        collate: applied to each batch.
+    """
+    count, note = choose_workers(
+        workers, in_memory=data.in_memory, ranks=ranks, batches=len(sampler), bytes_a_batch=bytes_a_batch
+    )
+    loader = BatchLoader(
+        cast(Dataset, data),
+        batch_size=None,
+        sampler=sampler,
+        num_workers=count,
+        persistent_workers=count > 0,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return loader, note
 
 
 class ImageSet(Dataset):

@@ -31,12 +31,12 @@ class Findings:
 
 def inspect(loaded: Loaded) -> Findings:
     """Hash every image of train and test (the file's bytes, or the pixels of arrays) and compare."""
-    findings = Findings({split: len(items) for split, items in loaded.splits.items()})
+    findings = Findings({split: len(items) for split, items in loaded.found.items()})
     seen: dict[bytes, str] = {}
     for split in ("train", "test"):
-        if split not in loaded.splits:
+        if split not in loaded.found:
             continue
-        for name, digest in _digests(loaded.splits[split]):
+        for name, digest in _digests(loaded.found[split]):
             if digest is None:
                 findings.unreadable.append(name)
             elif split == "train":

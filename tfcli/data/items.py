@@ -1,9 +1,9 @@
-"""What sources hand to the data module: labels, and where the pixels are."""
+"""What sources hand to the data module: labels or captions, and where the pixels are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -47,19 +47,48 @@ class ArrayPixels:
         return np.repeat(images[..., None], 3, axis=-1) if images.ndim == 3 else images
 
 
-@dataclass
-class Items:
-    """One split as its source gives it: labels, and either files or pixels.
+class Captions(Protocol):
+    """What is said about each image: at least one text."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: np.ndarray) -> list[list[str]]:
+        """All texts of some images."""
+        ...
+
+
+class CaptionList:
+    """Captions held in memory.
 
     Args:
-        labels: (N,) int64.
+        captions: the texts of each image.
+    """
+
+    def __init__(self, captions: Sequence[Sequence[str]]):
+        self.captions = captions
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def take(self, rows: np.ndarray) -> list[list[str]]:
+        return [list(self.captions[i]) for i in rows]
+
+
+@dataclass
+class Items:
+    """One split as its source gives it: labels or captions, and either files or pixels.
+
+    Args:
+        labels: (N,) int64; see `unlabelled`.
         files: the image of each sample, for sets of files.
         pixels: the images themselves, for sets that already are arrays or are rendered.
+        captions: the texts of each image, for splits of `Loaded.pairs`.
     """
 
     labels: np.ndarray
     files: list[Path] | None = None
     pixels: Pixels | None = None
+    captions: Captions | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,17 +96,38 @@ class Items:
     def picked(self, rows: Sequence[int] | np.ndarray) -> Items:
         """Some samples of a split of files."""
         assert self.files is not None
-        return Items(self.labels[rows], files=[self.files[i] for i in rows])
+        captions = None if self.captions is None else CaptionList(self.captions.take(np.asarray(rows)))
+        return Items(self.labels[rows], files=[self.files[i] for i in rows], captions=captions)
+
+
+def unlabelled(count: int) -> np.ndarray:
+    """The labels of samples that have none: -1."""
+    return np.full(count, -1, dtype=np.int64)
 
 
 @dataclass
 class Loaded:
-    """What a source found: class names in label order, the splits it has (train, val, test), and notes to tell."""
+    """What a source found: class names in label order, the splits it has (train, val, test), and notes to tell.
+
+    Attributes:
+        splits: labelled samples.
+        pairs: splits of images with captions. A set may have either kind or both, and then not of the same images.
+    """
 
     classes: list[str]
     splits: dict[str, Items]
     notes: list[str] = field(default_factory=list)
     where: Path | None = None
+    pairs: dict[str, Items] = field(default_factory=dict)
+
+    @property
+    def found(self) -> dict[str, Items]:
+        """The labelled splits, or where there are none the captioned ones: what a listing speaks about."""
+        return self.splits or self.pairs
+
+    def captioned(self) -> Loaded:
+        """The same with the captioned splits for its splits."""
+        return replace(self, splits=self.pairs, pairs={})
 
 
 @dataclass(frozen=True)
@@ -88,6 +138,7 @@ class Request:
         name: the set's name, also the name of its folder below a folder of roots.
         root: where to look; never None.
         download, verify: what the user allows and wants.
+        skip: leave it to the data module to count and skip files that are missing.
         split_seed, test_fraction: for sets without a test split of their own.
         facts: licence, url, download_bytes, ... for messages.
     """
@@ -96,6 +147,7 @@ class Request:
     root: Path
     download: bool = False
     verify: bool = True
+    skip: bool = False
     split_seed: int = 0
     test_fraction: float = 0.2
     facts: dict = field(default_factory=dict)

@@ -61,10 +61,11 @@ def carve_test(splits: dict[str, Items], request: Request, notes: list[str], *, 
         lacking: what the set has none of, for the note.
     """
     whole = splits["train"]
+    how = ", stratified" if (whole.labels >= 0).all() else ""
     number = round(request.test_fraction * len(whole))
     kept, taken = stratified(whole.labels, number=number, seed=request.split_seed, purpose="test")
     notes.append(
-        f"{request.name}: no {lacking}; {len(taken):,} of {len(whole):,} images carved, stratified "
+        f"{request.name}: no {lacking}; {len(taken):,} of {len(whole):,} images carved{how} "
         f"(data.test_fraction={request.test_fraction:g}, data.split_seed={request.split_seed})"
     )
     return splits | {"train": whole.picked(kept), "test": whole.picked(taken)}

@@ -93,11 +93,7 @@ class ClassificationMetrics(Metric):
         if self.num_classes > 5:
             hits = int(self.top5)
             figures["accuracy_top5"] = (hits / total, wilson(hits, total))
-        present = seen > 0
-        share = right[present] / seen[present]
-        smoothed = (right[present] + 2) / (seen[present] + 4)  # Agresti and Coull: no zero variance in small classes
-        spread = Z * sqrt((smoothed * (1 - smoothed) / seen[present]).sum()) / present.sum()
-        figures["accuracy_per_class"] = (share.mean(), _around(share.mean(), spread, 0, 1))
+        figures["accuracy_per_class"] = mean_per_class(confusion)
         first, second = self.loss.cpu().numpy().astype(float) * np.array([1, 256]) / UNIT
         loss = first / total if int(self.not_finite) == 0 else float("nan")
         spread = Z * sqrt(max(0.0, second / total - (first / total) ** 2) / total)
@@ -115,6 +111,20 @@ class ClassificationMetrics(Metric):
         rights = draw.binomial(counts, right / count)
         errors = np.abs(rights - counts * (sure / count)).sum(1) / total
         return error, tuple(np.quantile(errors, [0.025, 0.975]))
+
+
+def mean_per_class(confusion: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """Mean of the classes' accuracies, over classes that occur, with its normal 95 % interval.
+
+    Args:
+        confusion: (K, K) counts, true class by rows.
+    """
+    seen, right = confusion.sum(1), np.diag(confusion)
+    present = seen > 0
+    share = right[present] / seen[present]
+    smoothed = (right[present] + 2) / (seen[present] + 4)  # Agresti and Coull: no zero variance in small classes
+    spread = Z * sqrt((smoothed * (1 - smoothed) / seen[present]).sum()) / present.sum()
+    return float(share.mean()), _around(float(share.mean()), float(spread), 0, 1)
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from tfcli.data.pairs import Encoder
 from tfcli.data.workers import Ranks
 
 
@@ -32,6 +33,7 @@ class Task(Protocol):
         monitors: the metrics that checkpoints and early stopping may look at.
         tested: after a test, each figure with its 95 % interval, over all ranks.
         confusion: after a test, right classes against guessed ones, where the task has classes.
+        prompts: tokens (K, T, L) of each template of each class, where a task classifies by texts; set by the engine.
     """
 
     net: nn.Module
@@ -39,6 +41,7 @@ class Task(Protocol):
     evaluated: tuple[str, ...]
     tested: dict[str, tuple[float, tuple[float, float]]]
     confusion: Tensor | None
+    prompts: Tensor | None
 
     @property
     def monitors(self) -> tuple[str, ...]: ...
@@ -59,6 +62,8 @@ class Data(Protocol):
         fingerprint: digest of what the set holds and how it is split.
         notes: what the user should be told, a line each.
         ranks: this process and how many read the set; the engine says it before `prepare`.
+        captioned: whether it serves images with captions; the engine says it before `prepare`.
+        tokenizer: of the captions; the engine sets it before the first loader.
         start_epoch, start_batch: where training begins; set by the engine to resume.
     """
 
@@ -74,11 +79,22 @@ class Data(Protocol):
     start_epoch: int
     start_batch: int
     ranks: Ranks
+    captioned: bool
+
+    @property
+    def tokenizer(self) -> Encoder | None: ...
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Encoder) -> None: ...
 
     @property
     def num_classes(self) -> int: ...
 
     def prepare(self) -> None: ...
+
+    def texts(self, split: str) -> list[str]:
+        """All captions of a split."""
+        ...
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Images (N, Y, X, 3) uint8 of a split and their labels (N,), for baselines on small sets."""

@@ -9,6 +9,7 @@ import numpy as np
 from tfcli.data.hashing import below, uniform
 
 TEMPLATES = ("{}", "a photo of {}", "an image of {}", "there is {}")
+CHOICES = 5  # hashed words that a sentence takes
 RELATIONS = ("left of", "right of", "above", "below")
 
 
@@ -22,7 +23,7 @@ def captions(
 
     Args:
         objects: (B, k, 7): colour, shape, size, x, y, depth, valid.
-        words: (B, at least 5) hashed words, the choices of each sentence.
+        words: (B, `CHOICES` or more) hashed words, the choices of each sentence.
         colours, shapes, sizes: names.
     """
     bare = uniform(words[:, 0]) < 0.5

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tfcli.data.hashing import below, hash64, uniform
-from tfcli.data.synthetic.language import captions
+from tfcli.data.synthetic.language import CHOICES, captions
 
 VERSION = 1  # of the format: part of every address, to be raised on any change of what an index shows
 
@@ -42,7 +42,8 @@ MOST_OBJECTS = 4
 STREAMS = {"train": 0, "val": 1, "test": 2, "comp": 3}
 PAIR_NAMES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 HELD_OUT = np.array([(c + s) % 4 == 3 for c in range(len(COLOURS)) for s in range(len(SHAPES))])
-FIELDS = ("image", "objects", "label", "instance", "semantic", "boxes", "amodal", "caption")
+FIELDS = ("image", "objects", "label", "instance", "semantic", "boxes", "amodal", "caption", "captions")
+WORDINGS = 5  # sentences about a scene
 OBJECT_COLUMNS = ("colour", "shape", "size", "x", "y", "depth", "valid")
 
 # Where each choice of a scene stands among its hashed words.
@@ -90,7 +91,8 @@ class ShapesWorld:
             fields: of image (B, 3, Y, X) uint8, objects (B, k, 7) int64 (`OBJECT_COLUMNS`), label (B,) int64,
                 instance (B, Y, X) uint8 (0 is background, i the i-th object), semantic (B, Y, X) uint8 (0 background,
                 1 + pair), boxes (B, k, 4) int64 of what is visible (left, top, right, bottom; ends excluded; zeros
-                where nothing is), amodal (B, k, 4) of whole objects, caption list[str].
+                where nothing is), amodal (B, k, 4) of whole objects, caption list[str], captions list[list[str]]: five
+                sentences about the same object, the first of them `caption`.
             label: colour, shape, pair (of the first object) or count (of objects, minus one).
 
         Raises:
@@ -129,8 +131,18 @@ class ShapesWorld:
         if "label" in fields:
             result["label"] = labels(objects, label)
         if "caption" in fields:
-            result["caption"] = captions(objects, words[:, _WORDS:], COLOURS, SHAPES, SIZES)
+            result["caption"] = self._sentences(objects, words, 0)
+        if "captions" in fields:
+            wordings = [self._sentences(objects, words, i) for i in range(WORDINGS)]
+            result["captions"] = [list(scene) for scene in zip(*wordings, strict=True)]
         return result
+
+    @staticmethod
+    def _sentences(objects: np.ndarray, words: np.ndarray, wording: int) -> list[str]:
+        chosen = words[:, _WORDS : _WORDS + CHOICES]
+        if wording:
+            chosen = hash64(chosen, "wording", wording)
+        return captions(objects, chosen, COLOURS, SHAPES, SIZES)
 
     def _objects(self, words: np.ndarray, *, comp: bool) -> np.ndarray:
         """What is where: (B, k, 7) by `OBJECT_COLUMNS`. Distinct cells and pairs come from ranking hashed numbers."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfcli.data.items import Items, Loaded, Request
-from tfcli.data.synthetic.shapes import COLOURS, PAIR_NAMES, SHAPES, STREAMS, ShapesWorld
+from tfcli.data.items import Items, Loaded, Request, unlabelled
+from tfcli.data.synthetic.shapes import COLOURS, MOST_OBJECTS, PAIR_NAMES, SHAPES, STREAMS, WORDINGS, ShapesWorld
 from tfcli.errors import ConfigError
 
 _CHUNK = 4096
@@ -30,13 +30,41 @@ class ShapesPixels:
         return self.world.batch(rows, split=self.split, fields=("image",))["image"].transpose(0, 2, 3, 1)
 
 
+class ShapesCaptions:
+    """Sentences made when they are asked for.
+
+    Args:
+        world, split, count: as in `ShapesPixels`.
+        wordings: sentences for each scene.
+    """
+
+    def __init__(self, world: ShapesWorld, *, split: str, count: int, wordings: int):
+        self.world, self.split, self.count, self.wordings = world, split, count, wordings
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, rows: np.ndarray) -> list[list[str]]:
+        if self.wordings == 1:
+            return [[text] for text in self.world.batch(rows, split=self.split, fields=("caption",))["caption"]]
+        captions = self.world.batch(rows, split=self.split, fields=("captions",))["captions"]
+        return [scene[: self.wordings] for scene in captions]
+
+
 class Shapes:
-    """`data=shapes`: what the label is, and how many scenes each split has.
+    """`data=shapes`: what the label is, what is captioned, and how many scenes each split has.
+
+    Labelled scenes have one object (but for label=count), captioned ones up to `caption_objects` and five sentences to
+    train with. To be evaluated, a captioned scene has all the objects and one sentence: what is said of one object is
+    true of many scenes. For the same reason there are few of them: among 512 the right caption is mostly the only one.
+    Captions never name a held-out pair, whatever `test_split`.
 
     Args:
         size, objects, seed, texture: of `ShapesWorld` (`objects` is its `k`).
         label: colour, shape or pair of the one object, or count of up to `objects` objects.
-        num_train, num_val, num_test: scenes of each split.
+        num_train, num_val, num_test: scenes of each split; `num_train` also of captioned ones.
+        num_pairs: captioned scenes to validate and to test with.
+        caption_objects: in a captioned scene, 1..4.
         test_split: `test`, or `comp`: only pairs of colour and shape that training never showed.
 
     Raises:
@@ -54,12 +82,16 @@ class Shapes:
         num_train: int = 20_000,
         num_val: int = 2_000,
         num_test: int = 2_000,
+        num_pairs: int = 512,
+        caption_objects: int = 2,
         test_split: str = "test",
     ):
         if label not in ("colour", "shape", "pair", "count"):
             raise ConfigError(f"`data.label` must be colour, shape, pair or count, but is {label!r}.")
         if test_split not in ("test", "comp"):
             raise ConfigError(f"`data.test_split` must be test or comp, but is {test_split!r}.")
+        if not 1 <= caption_objects <= MOST_OBJECTS:
+            raise ConfigError(f"`data.caption_objects` must be in 1..{MOST_OBJECTS}, but is {caption_objects}.")
         if label == "count" and objects < 2:
             raise ConfigError(f"data.label=count needs data.objects of at least 2, but it is {objects}.")
         if label != "count" and objects != 1:
@@ -69,6 +101,10 @@ class Shapes:
         self.world = ShapesWorld(size, k=objects, seed=seed, texture=texture, vary=label == "count")
         self.label = label
         self.counts = {"train": ("train", num_train), "val": ("val", num_val), "test": (test_split, num_test)}
+        self.pair_counts = {"train": num_train, "val": num_pairs, "test": num_pairs}
+        self.captioned = {  # of training, of evaluation
+            vary: ShapesWorld(size, k=caption_objects, seed=seed, texture=texture, vary=vary) for vary in (True, False)
+        }
 
     @property
     def classes(self) -> list[str]:
@@ -80,7 +116,7 @@ class Shapes:
         return "generated"
 
     def load(self, request: Request) -> Loaded:
-        """Labels of every scene; pictures are rendered later."""
+        """Labels of every scene; pictures are rendered and captions written later."""
         splits = {}
         for split, (rules, count) in self.counts.items():
             if rules not in STREAMS or count < 1:
@@ -96,4 +132,11 @@ class Shapes:
             notes.append(
                 f"{request.name}: tested on pairs of colour and shape that training never shows (test_split=comp)"
             )
-        return Loaded(self.classes, splits, notes)
+        pairs = {split: self._pairs(split, count) for split, count in self.pair_counts.items() if count}
+        return Loaded(self.classes, splits, notes, pairs=pairs)
+
+    def _pairs(self, split: str, count: int) -> Items:
+        world, wordings = self.captioned[split == "train"], WORDINGS if split == "train" else 1
+        pixels = ShapesPixels(world, split=split, count=count)
+        captions = ShapesCaptions(world, split=split, count=count, wordings=wordings)
+        return Items(unlabelled(count), pixels=pixels, captions=captions)

@@ -1,0 +1,272 @@
+"""Which caption belongs to which image: the symmetric contrastive loss, retrieval and zero-shot classification.
+
+Radford et al. 2021 (CLIP), section 2.3 and figure 3; the loss is Sohn's multi-class N-pair loss (2016) in both
+directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from tfcli.metrics.classification import ClassificationMetrics
+from tfcli.metrics.retrieval import RetrievalMetrics
+from tfcli.models.protocols import ImageTextEncoder
+from tfcli.shapes import Float, Int
+from tfcli.tasks.gather import all_gather_with_grad, ranks
+from tfcli.tasks.optim import clip_gradients
+from tfcli.tasks.protocols import Horizon
+
+
+def contrastive_loss(
+    image: Float[Tensor, "B E"], text: Float[Tensor, "B E"], scale: Float[Tensor, ""] | float
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy of finding the text of each image among all texts, and the image of each text, halved.
+
+    Args:
+        image, text: embeddings of any length, row by row of one pair.
+        scale: what multiplies the cosines, the inverse of the temperature.
+    """
+    image, text = normalize(image.float(), dim=-1), normalize(text.float(), dim=-1)
+    logits = scale * image @ text.mT
+    label = torch.arange(len(image), device=image.device)
+    return (cross_entropy(logits, label) + cross_entropy(logits.mT, label)) / 2
+
+
+def gathered_contrastive_loss(
+    image: Float[Tensor, "B E"], text: Float[Tensor, "B E"], scale: Float[Tensor, ""], *, rows: str = "own"
+) -> Float[Tensor, ""]:
+    """This rank's part of the loss over the joint batch of all ranks.
+
+    The mean over the ranks is the loss of one process with the joint batch, and so are its gradients: the embeddings
+    are gathered with theirs (without, the other directions' columns would learn nothing). Batches must be of equal
+    size.
+
+    Args:
+        image, text: this rank's embeddings.
+        scale: as in `contrastive_loss`.
+        rows: own (a rank compares its own pairs with all: B x WB cosines) or all (every rank computes the whole).
+    """
+    if ranks()[1] == 1:
+        return contrastive_loss(image, text, scale)
+    image, text = normalize(image.float(), dim=-1), normalize(text.float(), dim=-1)
+    images, texts = all_gather_with_grad(image), all_gather_with_grad(text)
+    if rows == "all":
+        return contrastive_loss(images, texts, scale)
+    label = ranks()[0] * len(image) + torch.arange(len(image), device=image.device)
+    return (cross_entropy(scale * image @ texts.mT, label) + cross_entropy(scale * text @ images.mT, label)) / 2
+
+
+def class_vectors(
+    encode_text: Callable[[Tensor], Tensor], tokens: Int[Tensor, "K T L"], *, batch_size: int = 1024
+) -> Float[Tensor, "K E"]:
+    """One unit vector a class: the mean of its templates' unit vectors, normalised (section 3.1.4).
+
+    Args:
+        encode_text: tokens (B, L) to embeddings (B, E).
+        tokens: of each template of each class.
+        batch_size: texts encoded at once.
+    """
+    parts = [normalize(encode_text(rows).float(), dim=-1) for rows in tokens.flatten(0, 1).split(batch_size)]
+    return normalize(torch.cat(parts).unflatten(0, tokens.shape[:2]).mean(1), dim=-1)
+
+
+class Contrastive(pl.LightningModule):
+    """Trains and measures an image and a text encoder on pairs.
+
+    Logs train/loss and train/scale (the inverse temperature at the end of the epoch); under val/ and test/ what
+    `RetrievalMetrics` computes, and for labelled batches under zeroshot_ what `ClassificationMetrics` does.
+    `horizon` must be set before fitting; `evaluated` names the splits of the validation loaders, in their order, each
+    split with equally many loaders: a batch with `owner` is of pairs, one with `label` is to be classified.
+
+    Where there are several GPUs, batch norms take their statistics over all of them; on the CPU each rank takes its
+    own, which PyTorch offers nothing better for.
+
+    Args:
+        net: images and texts to one space.
+        optim: makes an optimizer, called as `optim(net)`.
+        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
+        num_classes: K of the labelled samples; None or 0 where there are none.
+        group_size: pairs among which the loss is evaluated.
+
+    Attributes:
+        prompts: tokens (K, T, L) of every template of every class, set by the engine; None: no zero-shot figures.
+        chance: after a test, what a random order would have found.
+    """
+
+    prompts: Tensor | None
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        optim: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[..., float],
+        num_classes: int | None = None,
+        group_size: int = 256,
+    ):
+        super().__init__()
+        self.net = net
+        self.optim, self.schedule = optim, schedule
+        self.horizon: Horizon | None = None
+        self.evaluated = ("val",)
+        self.tested: dict[str, tuple[float, tuple[float, float]]] = {}  # of the last test, with 95 % intervals
+        self.chance: dict[str, float] = {}
+        self.confusion: Tensor | None = None
+        self.register_buffer("prompts", None, persistent=False)
+        self.retrieved = {split: RetrievalMetrics(group_size=group_size) for split in ("val", "test")}
+        kinds = {split: ClassificationMetrics(num_classes) for split in ("val_", "test_")} if num_classes else {}
+        self.measured = nn.ModuleDict(kinds)
+        self._classes: Tensor | None = None  # (K, E) during an evaluation
+        self._sums: Tensor | None = None  # loss, seen: of this epoch, on this rank
+
+    @property
+    def model(self) -> ImageTextEncoder:
+        """`net`, as what it is."""
+        return cast(ImageTextEncoder, self.net)
+
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """What a checkpoint or early stopping may look at."""
+        if "val" not in self.evaluated:
+            return ("train/loss",)
+        zeroshot = self._metric("val").names if self.measured else ()
+        names = (*self.retrieved["val"].names, *(f"zeroshot_{name}" for name in zeroshot))
+        return (*(f"val/{name}" for name in names), "train/loss")
+
+    def configure_model(self) -> None:
+        if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
+            self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
+
+    def on_fit_start(self) -> None:
+        self.train()  # Lightning leaves the modes as they are
+
+    def configure_optimizers(self):
+        optimizer = self.optim(self.net)
+        horizon = self.horizon
+        assert horizon is not None
+        rate = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.schedule(step, total=horizon.total, epoch=horizon.epoch)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        clip_gradients(self, gradient_clip_val)
+
+    def optimizer_step(self, *args, **kwargs) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.model.clamp_scale()  # after the step, so that the gradient is whole below the limit
+
+    # ---- training
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        image, text = self.model.encode_image(batch["image"]), self.model.encode_text(batch["tokens"])
+        loss = gathered_contrastive_loss(image, text, self.model.scale)
+        if self._sums is None:
+            self._sums = torch.zeros(2, device=loss.device)
+        count = loss.new_tensor(len(image))
+        self._sums += torch.stack([loss.detach() * count, count])
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        sums = self._sums
+        self._sums = None
+        if sums is None:
+            return
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(sums)
+        # Not to the loggers: the engine writes the epoch's figures before it saves, so that no kill can part the two.
+        self.log_dict({"train/loss": sums[0] / sums[1], "train/scale": self.model.scale.detach()}, logger=False)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        sums = self._sums
+        if sums is not None and self.trainer.world_size > 1:
+            sums = sums.clone()
+            torch.distributed.all_reduce(sums)
+        checkpoint["train_sums"] = sums
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        sums = checkpoint.get("train_sums")
+        if sums is not None and self.trainer.global_rank == 0:
+            self._sums = sums.to(self.device)
+
+    # ---- evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        self._begin(self.evaluated)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        loaders = len(self.trainer.num_val_batches)
+        self._measure(self.evaluated[dataloader_idx * len(self.evaluated) // loaders], batch)
+
+    def on_validation_epoch_end(self) -> None:
+        for split in self.evaluated:  # the test set may be watched for its curve; nothing is chosen by it
+            figures = self.retrieved[split].compute(float(self.model.scale.detach()))
+            if self._classes is not None and self.measured:
+                metric = self._metric(split)
+                figures |= {f"zeroshot_{name}": value for name, value in metric.compute().items()}
+            self.log_dict({f"{split}/{name}": value for name, value in figures.items()})
+        self._end(self.evaluated)
+
+    def on_test_epoch_start(self) -> None:
+        self._begin(("test",))
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._measure("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        pairs = self.retrieved["test"]
+        figures = pairs.with_intervals(float(self.model.scale.detach()))
+        self.chance = {f"test/{name}": value for name, value in pairs.chance().items()}
+        if self._classes is not None and self.measured:
+            metric = self._metric("test")
+            metric.sync(should_sync=self.trainer.world_size > 1)
+            figures |= {f"zeroshot_{name}": figure for name, figure in metric.with_intervals().items()}
+            self.confusion = metric.confusion.cpu()
+            self.chance["test/zeroshot_accuracy"] = 1 / metric.num_classes
+        self.tested = {f"test/{name}": figure for name, figure in figures.items()}
+        self._classes = None
+
+    def on_predict_start(self) -> None:
+        self._begin(())
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Probabilities (B, K) of each class by its prompts, and which file each row is."""
+        return {"probability": self._logits(batch["image"]).softmax(1), "index": batch["index"]}
+
+    def _begin(self, splits: tuple[str, ...]) -> None:
+        """Forget what was measured and encode the classes with the weights of now."""
+        self._end(splits)
+        if self.prompts is not None:
+            with torch.no_grad():
+                self._classes = class_vectors(self.model.encode_text, self.prompts.to(self.device))
+
+    def _end(self, splits: tuple[str, ...]) -> None:
+        self._classes = None
+        for split in splits:
+            self.retrieved[split].reset()
+            if self.measured:
+                self._metric(split).reset()
+
+    def _metric(self, split: str) -> ClassificationMetrics:
+        return cast(ClassificationMetrics, self.measured[f"{split}_"])
+
+    def _logits(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]:
+        if self._classes is None:
+            raise ValueError("`prompts` must be set to classify.")
+        image = normalize(self.model.encode_image(image).float(), dim=-1)
+        return self.model.scale.float() * image @ self._classes.mT
+
+    def _measure(self, split: str, batch: dict[str, Tensor]) -> None:
+        if "owner" in batch:
+            image, text = self.model.encode_image(batch["image"]), self.model.encode_text(batch["tokens"])
+            self.retrieved[split].update(image, batch["index"], text, batch["owner"])
+        elif self._classes is not None and self.measured:
+            logits = self._logits(batch["image"])
+            self._metric(split).update(logits, batch["label"], cross_entropy(logits, batch["label"], reduction="none"))
