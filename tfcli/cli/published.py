@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from tfcli.errors import ConfigError, nearest
@@ -22,7 +24,7 @@ def published(
 ) -> None:
     """Show published figures: all, of a model's family, on a data set. One name alone may be either."""
     from tfcli.cli.console import table
-    from tfcli.engine.published import entries, family
+    from tfcli.engine.published import entries, family, in_words
 
     known = entries()
     sets = sorted({entry["data"] for entry in known})
@@ -41,7 +43,16 @@ def published(
     rows = [e for e in known if data in (None, e["data"]) and (not model or family(e["model"]) == family(model))]
     exact = [entry for entry in rows if entry["model"] == model]
     rows = exact or rows
-    rows.sort(key=lambda entry: (entry["data"], -entry["value"]))
-    columns = {"data": "data", "model": "model", "value": "top-1", "pretraining": "pre-training", "image_size": "px"}
-    columns |= {"source": "source", "protocol": "protocol"}
+    rows.sort(key=_place)
+    if not json:
+        rows = [{**entry, "value": in_words(entry["value"])} for entry in rows]
+    columns = {"data": "data", "model": "model", "metric": "metric", "value": "value", "pretraining": "pre-training"}
+    columns |= {"image_size": "px", "source": "source", "protocol": "protocol"}
     table(None, columns, rows, json=json, optional=("protocol", "px"), empty="nothing published is kept for that pair")
+
+
+def _place(entry: dict[str, Any]) -> tuple:
+    """Heads on frozen features before trained classifiers, the best of each metric first."""
+    value = entry["value"]
+    best = value[1] if isinstance(value, list) else value
+    return entry["data"], entry["metric"].startswith("test/"), entry["metric"], -best

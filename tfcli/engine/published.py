@@ -1,17 +1,19 @@
 """Published figures and how ours differ from them: read from `conf/published/`, one file a data set. No torch.
 
-A file gives `data`, the `test_images` of the official split, and `entries`: model, value, source, protocol, and where
-known `pretraining`, `weights` (names of that checkpoint, or of its file), `image_size`, `fitted_on` and `metric`
-(`test/accuracy` when left out).
+A file gives `data`, the `test_images` of the official split, and `entries`: model, value (or the two ends of a range),
+source, protocol, and where known `pretraining`, `weights` (names of that checkpoint, or of its file), `image_size`,
+`fitted_on` and `metric` (`test/accuracy` when left out). `tables` give the same for several checkpoints of
+`_checkpoints.yaml` at once: `of` whose, and `values` by their short names.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfcli.engine.candidates import Configs, compose, roots
+from tfcli.errors import ConfigError, nearest
 
 SIZES = "tsblh"
 SCALES = {None: 0, "ImageNet-1k": 1, "ImageNet-21k": 2, "JFT-300M": 3}
@@ -20,26 +22,50 @@ SCALES = {None: 0, "ImageNet-1k": 1, "ImageNet-21k": 2, "JFT-300M": 3}
 def entries(data: str | None = None) -> list[dict[str, Any]]:
     """All published figures, or those of one data set, as their files have them, with `data` and `test_images`."""
     configs = Configs(roots())
+    checkpoints = configs.load("published/_checkpoints")
     found = []
     for name in configs.options("published"):
         values = configs.load(f"published/{name}")
-        for entry in values.get("entries", []):
-            whole = {
-                "metric": "test/accuracy",
-                **entry,
-                "data": values["data"],
-                "test_images": values.get("test_images"),
-            }
-            if data in (None, whole["data"]):
-                found.append(whole)
+        if data not in (None, values["data"]):
+            continue
+        shared = {"metric": "test/accuracy", "test_images": values.get("test_images")}
+        given = [*values.get("entries", []), *_tabled(name, values, checkpoints)]
+        found += [{**shared, **entry, "data": values["data"]} for entry in given]
     return found
 
 
+def _tabled(name: str, values: Mapping[str, Any], checkpoints: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The entries of a file's tables, with what `_checkpoints.yaml` says of each checkpoint."""
+    for table in values.get("tables", []):
+        whose = checkpoints.get(table["of"], {})
+        known = whose.get("checkpoints", {})
+        facts = {key: value for key, value in whose.items() if key != "checkpoints"}
+        facts |= {key: value for key, value in table.items() if key not in ("of", "values")}
+        for short, value in table["values"].items():
+            if short not in known:
+                raise ConfigError(
+                    f"published/{name}.yaml names `{short}` of {table['of']}, which published/_checkpoints.yaml does "
+                    f"not know.{nearest(short, known)}"
+                )
+            yield {**facts, **known[short], "value": value}
+
+
+def in_words(value: float | list[float]) -> str:
+    """`0.667`, or `0.60-0.70` for a range."""
+    return "-".join(f"{end:.2f}" for end in value) if isinstance(value, list) else f"{value:.3f}"
+
+
+def gap(ours: float, value: float | list[float]) -> float:
+    """Ours less the published figure; of a range 0 inside it, else less its nearer end."""
+    low, high = value if isinstance(value, list) else (value, value)
+    return min(ours - low, 0.0) or max(ours - high, 0.0)
+
+
 def family(model: str) -> str:
-    """`vit_b16` -> `vit`, `resnet34` -> `resnet`, `resnet56` -> `resnet_cifar`; any other model is its own family."""
+    """`vit_b16` -> `vit`, `clip_rn50` -> `clip`, `resnet56` -> `resnet_cifar`; any other model is its own family."""
     if re.fullmatch(r"resnet(20|32|44|56|110|_cifar\w*)", model):
         return "resnet_cifar"
-    match = re.match(r"(vit|resnet|deit|swin|levit)(?=[_\d]|$)", model)
+    match = re.match(r"(vit|resnet|deit|swin|levit|clip)(?=[_\d]|$)", model)
     return match[1] if match else model
 
 
@@ -51,6 +77,7 @@ def published_for(
     *,
     counts: Mapping[str, int] | None = None,
     image_size: int | None = None,
+    fitted_on: str | None = None,
 ) -> list[dict[str, Any]]:
     """Published figures of the same family on the same data, the nearest to our run first.
 
@@ -61,9 +88,11 @@ def published_for(
         metric: the figure.
         counts: our numbers of images, to say when ours are not the official test images.
         image_size: ours, in pixels; the data config's when left out.
+        fitted_on: what ours was fitted on, `train` or `train + val`; None: train, where there is a validation split.
 
     Returns:
-        `value`, `source`, `protocol`, and `differs`: in words what is not as in our run, empty where nothing is known.
+        `value` (two ends where it is a range), `source`, `protocol`, and `differs`: in words what is not as in our run,
+        empty where nothing is known.
     """
     alike = [e for e in entries(data) if e["metric"] == metric and family(e["model"]) == family(model)]
     if image_size is None:
@@ -75,7 +104,7 @@ def published_for(
             "value": entry["value"],
             "source": entry["source"],
             "protocol": entry["protocol"],
-            "differs": _differs(entry, model, weights, counts, size),
+            "differs": _differs(entry, model, weights, counts, size, fitted_on),
         }
         for entry in alike
     ]
@@ -93,15 +122,23 @@ def _started_alike(entry: Mapping[str, Any], weights: str | None) -> bool:
 
 def _is_its(entry: Mapping[str, Any], weights: str | None) -> bool:
     """Whether our weights are the entry's own checkpoint, by name or file name."""
-    return weights is not None and weights.rpartition("/")[2] in entry.get("weights", [])
+    return weights is not None and (weights.rpartition("/")[2] in entry.get("weights", []) or _names_it(entry, weights))
+
+
+def _names_it(entry: Mapping[str, Any], weights: str | None) -> bool:
+    """Whether our weights are named as no other checkpoint is: then the model is the entry's, whatever it is called."""
+    if weights is None or "names" not in entry:
+        return False
+    name = re.sub(r"(?<=vit-[bl])/(?=\d)", "-", weights.lower()).replace("@", "-").rstrip("/").rpartition("/")[2]
+    return re.sub(r"\.(pt|pth|bin|safetensors)$", "", name) in entry["names"]
 
 
 def _distance(entry: Mapping[str, Any], model: str, weights: str | None) -> tuple:
-    sizes = [re.match(r"(?:vit|deit)_?(ti|[sblh])", name) for name in (entry["model"], model)]
+    sizes = [re.match(r"(?:clip_)?(?:vit|deit)_?(ti|[sblh])", name) for name in (entry["model"], model)]
     ranks = [SIZES.index(m[1][0]) if m else 0 for m in sizes]
     depths = [int(m[0]) if (m := re.search(r"\d+", name)) else 0 for name in (entry["model"], model)]
     return (
-        not _same(entry["model"], model),
+        not (_same(entry["model"], model) or _names_it(entry, weights)),
         not _is_its(entry, weights),
         not _started_alike(entry, weights),
         SCALES.get(entry.get("pretraining"), len(SCALES)),
@@ -111,10 +148,15 @@ def _distance(entry: Mapping[str, Any], model: str, weights: str | None) -> tupl
 
 
 def _differs(
-    entry: Mapping[str, Any], model: str, weights: str | None, counts: Mapping[str, int] | None, size: int | None
+    entry: Mapping[str, Any],
+    model: str,
+    weights: str | None,
+    counts: Mapping[str, int] | None,
+    size: int | None,
+    fitted_on: str | None,
 ) -> str:
     parts = []
-    if not _same(entry["model"], model):
+    if not (_same(entry["model"], model) or _names_it(entry, weights)):
         parts.append(f"model {entry['model']}, ours {model}")
     before = entry.get("pretraining")
     if weights is None and before:
@@ -126,8 +168,11 @@ def _differs(
         parts.append(f"{start}, ours started from {weights}")
     if size and entry.get("image_size") and entry["image_size"] != size:
         parts.append(f"at {entry['image_size']} px, ours at {size}")
-    if entry.get("fitted_on") == "train + val" and not (counts is not None and not counts.get("val")):
+    theirs, undivided = entry.get("fitted_on"), counts is not None and not counts.get("val")
+    if theirs == "train + val" and fitted_on in (None, "train") and not undivided:
         parts.append("trained on train + val, ours on train alone")
+    elif theirs == "train" and fitted_on == "train + val" and not undivided:
+        parts.append("fitted on train alone, ours on train + val")
     official = entry.get("test_images")
     if official and counts and counts.get("test") and counts["test"] != official:
         parts.append(f"on {official:,} test images, ours on {counts['test']:,}")
