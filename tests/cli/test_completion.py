@@ -84,6 +84,30 @@ def test_keys_come_from_the_config_that_hydra_would_compose():
         assert sorted(keys(config)) == sorted(_keys(ours)), typed
 
 
+def test_the_config_of_probe_is_composed_as_hydra_does():
+    from tfcli.engine import candidates
+    from tfcli.engine.compose import compose, keys
+
+    for typed in ([], ["model=clip_vit_b32", "data=pets", "protocol=hw5"], ["model=resnet20", "protocol=dinov2"]):
+        ours = candidates.compose(candidates.Configs(candidates.roots(), "probe"), typed)
+        assert sorted(keys(compose("probe", typed).config)) == sorted(_keys(ours)), typed
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["probe", "cli"], {"clip", "clip_vit_b32"}),
+        (["probe", "clip", "flow"], {"flowers"}),
+        (["probe", "clip", "flowers", "protocol=h"], {"protocol=hw5"}),
+        (["probe", "clip", "flowers", "knn.v"], {"knn.vote="}),
+        (["linear", "clip", "flowers", "linear.normalise=b"], {"linear.normalise=both"}),
+        (["features", "extract", "resnet5", ""], {"flowers", "pets"}),
+    ],
+)
+def test_candidates_of_frozen_verbs(typed, expected):
+    assert expected <= set(words(*typed))
+
+
 def _keys(node: dict, prefix: str = "") -> list[str]:
     found = []
     for name, child in node.items():

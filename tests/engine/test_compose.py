@@ -64,16 +64,21 @@ def test_bad_commands_are_answered(line, words):
     assert "\n" not in str(error.value)
 
 
+def shown_to(model: str) -> list[str]:
+    return [] if model.startswith("clip") else ["data=imagenet"]
+
+
 def test_every_option_of_every_group_composes_and_describes_itself():
     for group in ("model", "data", "pos", "attn", "optim", "schedule", "trainer", "logger", "task", "experiment"):
         for name, text in c.options(group).items():
             assert text, f"conf/{group}/{name}.yaml has no description"
             if group == "model":
-                c.compose("train", [f"model={name}", "data=imagenet"])
+                c.compose("train" if name != "pixels" else "probe", [f"model={name}", *shown_to(name)])
             elif group in ("pos", "attn"):
                 c.compose("train", ["model=vit", f"{group}={name}"])
-            elif (group, name) != ("data", "folder"):
-                c.compose("train", [f"{group}={name}", *(["model=resnet18"] if group == "data" else [])])
+            elif (group, name) not in (("data", "folder"), ("data", "captions"), ("task", "contrastive")):
+                model = "clip" if name == "flickr8k" else "resnet18"
+                c.compose("train", [f"{group}={name}", *([f"model={model}"] if group == "data" else [])])
 
 
 def test_precedence_is_shell_experiment_family_defaults(tmp_path: Path):

@@ -24,7 +24,10 @@ FIXED = {
     "--checkpoint": ("best", "last"),
     "action": ("bash", "zsh", "fish", "install"),
     "shell": ("bash", "zsh", "fish"),
+    "--heads": ("zeroshot", "linear", "knn", "fewshot"),
 }
+FROZEN = {"probe", "zeroshot", "linear", "knn", "extract", "ls"}
+"""Commands whose words are a model or a run, a data set and settings of the config `probe`."""
 FOLDERS = {"--config-dir", "-cd", "--root", "--out"}
 
 
@@ -113,12 +116,29 @@ def _arguments(command: Any, before: list[str], current: str) -> list[Candidate]
     if not arguments or (arguments[place].nargs == 1 and taken < len(typed)):
         return []
     name = arguments[place].name
+    if name == "words" and command.name in FROZEN:
+        return _frozen(typed, current, config_dir)
     found: list[Candidate] = []
     if name in RUNS and "=" not in current and not (name == "words" and typed):
         found += engine.runs(current)
     if name in SETTINGS:
         found += engine.settings(typed, current, config_dir=config_dir)
     return found or _named(name, current, config_dir)
+
+
+def _frozen(typed: list[str], current: str, config_dir: str | None) -> list[Candidate]:
+    """`[MODEL|RUN] [DATA] [KEY=VALUE]...`."""
+    bare = [word for word in typed if "=" not in word]
+    given = {word.partition("=")[0] for word in typed}
+    groups = [group for group in ("model", "data") if group not in given]
+    found: list[Candidate] = []
+    if "=" not in current and len(bare) < len(groups):
+        group = groups[len(bare)]
+        found = _named(f"--{group}", current, config_dir)
+        found += engine.runs(current) if group == "model" else []
+    said = [f"{group}={word}" for group, word in zip(groups, bare, strict=False)]
+    settings = [*said, *(word for word in typed if "=" in word)]
+    return found + engine.settings(settings, current, config_dir=config_dir, primary="probe")
 
 
 def _named(name: str, current: str, config_dir: str | None) -> list[Candidate]:

@@ -29,6 +29,7 @@ def describe(
 
     facts, structure = measure(job.config, job.choices)
     from tfcli.cli.console import emit_json, out, table
+    from tfcli.engine.published import in_words
 
     if json:
         emit_json({**facts, **({"structure": structure} if tree else {})})
@@ -40,7 +41,7 @@ def describe(
     )
     for row in facts["published"][:3]:
         differs = f" · differs: {row['differs']}" if row.get("differs") else ""
-        out(f"published  {row['value']:.3f}  {row['source']}{differs}")
+        out(f"published  {in_words(row['value'])}  {row['source']}{differs}")
     if tree:
         out(structure)
 

@@ -20,32 +20,41 @@ def predict(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="[RUN] [KEY=VALUE]... FILE...",
-            help="A run (or settings with model.weights=), then images or folders.",
+            metavar="[RUN|MODEL] [KEY=VALUE]... FILE...",
+            help="A run (or a model with weights, or settings with model.weights=), then images or folders.",
             show_default=False,
         ),
     ],
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="TEXT,TEXT", help="Classes in words, for a model with a text tower."),
+    ] = None,
+    template: Annotated[str, typer.Option("--template", help="What is said of each label.")] = "{}",
     top: Annotated[int, typer.Option("--top", min=1, help="Classes to give for each file.")] = 3,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the table to this CSV file.")] = None,
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Classes and probabilities for image files or folders."""
+    """Classes and probabilities for image files or folders: of a run, of weights, or of labels in words."""
     settings = [w for w in words if "=" in w and not Path(w).exists()]
     rest = [w for w in words if w not in settings]
-    from_run = not any(s.startswith("model.weights=") for s in settings)
-    if from_run and not rest:
+    weights = any(s.startswith("model.weights=") for s in settings)
+    if not weights and not rest:
         raise ConfigError("`tfcli predict` wants a run and files: tfcli predict latest photo.jpg")
-    subject = None
-    if from_run:
-        from tfcli.engine.record import find_run
+    from tfcli.engine.subject import predictor
 
-        subject = str(find_run(rest.pop(0)))
+    subject, settings = predictor(rest, settings, config_dir)
     if not rest:
         raise ConfigError("`tfcli predict` wants at least one image file or folder.")
-    from tfcli.engine.evaluation import predict as run
+    files = [Path(r) for r in rest]
+    if labels is not None:
+        from tfcli.engine.texts import predict_labels
 
-    found = run(subject, settings, [Path(r) for r in rest], top=top, config_dir=config_dir)
+        found = predict_labels(subject, settings, files, labels.split(","), template, top=top, config_dir=config_dir)
+    else:
+        from tfcli.engine.evaluation import predict as run
+
+        found = run(subject, settings, files, top=top, config_dir=config_dir)
     from tfcli.cli.console import emit_json, table
 
     flat = [

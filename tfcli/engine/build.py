@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tfcli.errors import ConfigError, TfcliError
 
-FACTS = ("weights", "names", "needs")
+FACTS = ("weights", "names", "needs", "tokenizer", "public", "input_size")
 """Keys that say something about a part but are not arguments of its constructor."""
 
 

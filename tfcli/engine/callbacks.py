@@ -87,8 +87,8 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
 
     REFRESH_S, LINE_S = 0.25, 60.0
 
-    def __init__(self, unit: str = "images"):
-        self.unit = unit
+    def __init__(self, unit: str = "images", monitor: str = "val/accuracy"):
+        self.unit, self.monitor = unit, monitor
         self.seen = 0  # samples since the fit began, over all ranks
         self.busy_s = 0.0  # time in training batches and between them, validation left out
         self.live: Any = None
@@ -109,7 +109,7 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
         now = time.monotonic()
-        self.seen += len(batch["label"]) * trainer.world_size
+        self.seen += len(batch["image"]) * trainer.world_size
         self.busy_s += now - self.mark
         self.mark = now
         if not trainer.is_global_zero:
@@ -123,9 +123,8 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        shown = [
-            n for n in ("train/loss", "train/accuracy", "val/loss", "val/accuracy") if n in trainer.callback_metrics
-        ]
+        names = dict.fromkeys(("train/loss", "train/accuracy", "val/loss", self.monitor))
+        shown = [name for name in names if name in trainer.callback_metrics]
         self.note = "   ".join(f"{name} {float(trainer.callback_metrics[name]):.3f}" for name in shown)
         if self.live:
             self._draw(trainer, trainer.num_training_batches, None)

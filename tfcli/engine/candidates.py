@@ -36,10 +36,10 @@ def roots(config_dir: str | None = None) -> list[Path]:
 
 
 class Configs:
-    """The config files below some folders, each read once."""
+    """The config files below some folders, each read once; `primary` is the one that a verb starts from."""
 
-    def __init__(self, folders: Sequence[Path]):
-        self.folders = list(folders)
+    def __init__(self, folders: Sequence[Path], primary: str = "train"):
+        self.folders, self.primary = list(folders), primary
         self.read: dict[str, dict[str, Any]] = {}
 
     def file(self, name: str) -> Path | None:
@@ -86,11 +86,11 @@ def _describe(path: Path) -> str:
     return ""
 
 
-def compose(configs: Configs, typed: Sequence[str], *, primary: str = "train") -> dict[str, Any]:
+def compose(configs: Configs, typed: Sequence[str]) -> dict[str, Any]:
     """The config for the groups chosen in `typed`, and its values as written: interpolations stay text."""
     chosen = {k: v for k, _, v in (word.lstrip("+").partition("=") for word in typed) if configs.file(f"{k}/{v}")}
     order: list[tuple[str, str]] = []
-    top = configs.load(primary)
+    top = configs.load(configs.primary)
     for entry in top.get("defaults", []):
         if isinstance(entry, dict):
             (group, option), *_ = entry.items()
@@ -106,6 +106,8 @@ def compose(configs: Configs, typed: Sequence[str], *, primary: str = "train") -
     for group in chosen:
         if group not in dict(order):
             _mount(configs, config, group, chosen[group])
+    for group in config.pop("without", []):
+        config.pop(group, None)
     return config
 
 
@@ -151,9 +153,11 @@ def _merge(into: dict[str, Any], values: dict[str, Any]) -> None:
             into[key] = value
 
 
-def settings(typed: Sequence[str], current: str, *, config_dir: str | None = None) -> list[Candidate]:
+def settings(
+    typed: Sequence[str], current: str, *, config_dir: str | None = None, primary: str = "train"
+) -> list[Candidate]:
     """Overrides that complete `current`, given the words typed before it: groups, their options, keys and values."""
-    configs = Configs(roots(config_dir))
+    configs = Configs(roots(config_dir), primary)
     key, equals, value = current.partition("=")
     if equals:
         return [Candidate(f"{key}={word}", text) for word, text in _values(configs, typed, key, value)]
@@ -186,7 +190,9 @@ def _followed(configs: Configs, typed: Sequence[str], node: Any) -> Any:
 
 
 def _tops(configs: Configs, typed: Sequence[str]) -> Iterator[Candidate]:
-    groups = [g for g in configs.groups() if g not in ("published", "prompts")]
+    top = configs.load(configs.primary)
+    known = {str(k) for entry in top.get("defaults", []) if isinstance(entry, dict) for k in entry}
+    groups = sorted(known - set(top.get("without", [])))
     for group in groups:
         yield Candidate(f"{group}=", f"{len(configs.options(group))} to choose from")
     for key, value in compose(configs, typed).items():

@@ -21,9 +21,9 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 import tfcli
-from tfcli.engine.record import sync_folder
 from tfcli.engine.signals import Stop
 from tfcli.errors import Interrupted, RunError, TfcliError
+from tfcli.files import sync_folder
 
 
 class AtomicIO(TorchCheckpointIO):

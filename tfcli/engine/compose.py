@@ -123,6 +123,9 @@ def compose(name: str, overrides: list[str], config_dir: str | None = None) -> C
     own.overrides.task = typed
     OmegaConf.set_struct(config, False)
     del config["hydra"]
+    for group in config.pop("without", []):  # what families set for training and other verbs have no use for
+        config.pop(group, None)
+        choices.pop(group, None)
     OmegaConf.set_struct(config, True)
     validate.check(config, choices=choices, picked={o.key_or_group for o in chosen})
     return Composition(config, typed, choices, own)

@@ -12,13 +12,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tfcli.engine.build import build
 from tfcli.engine.published import published_for
+from tfcli.models.protocols import ImageTextEncoder
 
 
 def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any], str]:
     """Facts (see `lines` in the verb) and the printed structure of the network.
 
-    A set whose number of classes is known only from its files counts with 2 classes.
+    A set whose number of classes is known only from its files counts with 2 classes, a vocabulary that is made from
+    the captions with 64 words.
     """
+    if config.model.get("tokenizer") and not config.model.text.vocab_size:
+        config.model.text.vocab_size = config.model.tokenizer.vocab_size or 64
     if config.data.get("num_classes") is None:
         OmegaConf.update(config, "data.num_classes", 2)
     try:
@@ -56,12 +60,16 @@ def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any
 
 
 def _measure(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str, list[int]]]:
-    """The model, the FLOPs of one image forward (two a multiply-add), and the shapes on the way."""
+    """The model, the FLOPs of one image (and text) forward (two a multiply-add), and the shapes on the way."""
     with torch.device(device), torch.no_grad():
         net = build(config.model).eval()
         image = torch.zeros(1, 3, config.data.image_size, config.data.image_size)
+        words = []
+        if isinstance(net, ImageTextEncoder) and isinstance(net, nn.Module):
+            words = [torch.zeros(1, config.model.text.context, dtype=torch.long)]
+            net.get_submodule("text").train()  # in use it leaves out padding, which has to look at the tokens
         with FlopCounterMode(display=False) as counter:
-            logits = net(image)
+            logits = net(image, *words)
         shapes = {"image": list(image.shape)}
         if hasattr(net, "features"):
             features = net.features(image)

@@ -10,14 +10,23 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tfcli.engine import numerics as num
+from tfcli.engine.adopt import tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import read_checkpoint
 from tfcli.engine.compose import compose
 from tfcli.engine.outcome import announce
-from tfcli.engine.parts import Parts, adopt_statistics, make_trainer, prepare, quiet_evaluation, quiet_libraries
+from tfcli.engine.parts import (
+    Parts,
+    adopt_statistics,
+    make_trainer,
+    prepare,
+    prompt_tokens,
+    quiet_evaluation,
+    quiet_libraries,
+)
 from tfcli.engine.record import Record
 from tfcli.engine.run import evaluate
-from tfcli.engine.saved import apply_saved, saved_config, stored
+from tfcli.engine.saved import apply_saved, kept_tokenizer, saved_config, stored
 from tfcli.engine.session import check_writable, is_child, locked, logged, run_folder, write_start
 from tfcli.errors import ConfigError, DataError, RunError
 
@@ -33,7 +42,7 @@ def of_run(run: Path, overrides: list[str], *, which: str) -> tuple[Path, Record
     checkpoint = find_checkpoint(run, which)
     config, choices = on_these_devices(run, overrides)
     config.model.weights = None  # the checkpoint has them all
-    return _evaluated(prepare(config, choices, overrides), checkpoint)
+    return _evaluated(prepare(config, choices, overrides, tokenizer=kept_tokenizer(run)), checkpoint)
 
 
 def of_weights(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> tuple[Path, Record]:
@@ -86,7 +95,7 @@ def on_these_devices(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[
 
 
 def predict(
-    subject: str | None, overrides: list[str], files: list[Path], *, top: int, config_dir: str | None = None
+    subject: Path | None, overrides: list[str], files: list[Path], *, top: int, config_dir: str | None = None
 ) -> list[dict[str, Any]]:
     """Classes and probabilities for image files and folders of them, best first.
 
@@ -103,12 +112,15 @@ def predict(
     quiet_libraries()
     paths = collect(files)
     if subject:
-        run = Path(subject)
+        run = subject
         checkpoint = read_checkpoint(find_checkpoint(run, "best"))
         config, choices = on_these_devices(run, overrides)
         classes = checkpoint["tfcli"]["classes"]
+        tokenizer = tokenizer_for(config, kept_tokenizer(run), lambda: classes)
         data, net, task = _parts(config, len(classes))
         task.load_state_dict(checkpoint["state_dict"])
+        if tokenizer is not None:
+            task.prompts = prompt_tokens(choices["data"], classes, tokenizer)
     else:
         job = compose("train", overrides, config_dir)
         config, choices = job.config, job.choices
@@ -136,10 +148,19 @@ def predict(
         batches = trainer.predict(task, dataloaders=[data.files_dataloader(paths)], datamodule=None)
     rows = []
     for batch in cast(list[dict[str, torch.Tensor]], batches or []):
-        chance, index = batch["probability"].topk(min(top, len(classes)), 1)
-        for i, p, k in zip(batch["index"].tolist(), chance.tolist(), index.tolist(), strict=True):
-            rows.append({"file": str(paths[i]), "classes": [classes[j] for j in k], "probabilities": p})
+        rows += ranked_rows(batch["probability"], batch["index"], paths, classes, top)
     return rows
+
+
+def ranked_rows(
+    probability: torch.Tensor, index: torch.Tensor, paths: list[Path], classes: list[str], top: int
+) -> list[dict[str, Any]]:
+    """A row a file: its best classes and their probabilities (B, K)."""
+    chance, best = probability.topk(min(top, len(classes)), 1)
+    return [
+        {"file": str(paths[i]), "classes": [classes[j] for j in k], "probabilities": p}
+        for i, p, k in zip(index.tolist(), chance.tolist(), best.tolist(), strict=True)
+    ]
 
 
 def _parts(config: DictConfig, num_classes: int) -> tuple[Any, torch.nn.Module, Any]:

@@ -32,7 +32,8 @@ def announce(parts: Parts, folder: Path, *, resumed: bool) -> None:
     )
     counts = " · ".join(f"{split} {data.counts[split]:,}" for split in ("train", "val", "test"))
     batch = data.batch_size * parts.devices.ranks * parts.config.trainer.accumulate
-    say(f"{counts} · {len(data.classes)} classes · {parts.horizon.total:,} steps of {batch} images")
+    classes = f" · {len(data.classes)} classes" if data.classes else ""
+    say(f"{counts}{classes} · {parts.horizon.total:,} steps of {batch} images")
     for line in parts.said:
         say(line)
     if parts.config.run.show_model:
@@ -91,7 +92,9 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None) -> None:
 
 
 def baselines(record: Record, parts: Parts) -> None:
-    """A logistic regression on the pixels, where the data set asks for one."""
+    """What chance would have found, and a logistic regression on the pixels where the data set asks for one."""
+    chance = getattr(parts.task, "chance", {})
+    record.baselines |= {f"chance/{name.partition('/')[2]}": value for name, value in chance.items()}
     if parts.data.baseline and parts.data.counts["test"]:
         record.baselines["logistic_pixels"] = logistic_regression(
             *parts.data.arrays("train"), *parts.data.arrays("test")

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -18,11 +19,15 @@ from pytorch_lightning.callbacks import Callback
 from tfcli.data.hashing import seed_for
 from tfcli.data.workers import Ranks
 from tfcli.engine import numerics as num
+from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
 from tfcli.engine.build import build, plain
+from tfcli.engine.candidates import roots
 from tfcli.engine.checkpoints import AtomicIO
 from tfcli.engine.session import is_child
 from tfcli.errors import ConfigError, nearest
+from tfcli.probes.prompts import load_prompts, texts
 from tfcli.tasks.protocols import Data, Horizon, Task
+from tfcli.text.tokenizer import Tokenizer
 
 
 @dataclass
@@ -60,8 +65,13 @@ class Parts:
         return {"total": sum(n for n, _ in counted), "trainable": sum(n for n, grad in counted if grad)}
 
 
-def prepare(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> Parts:
+def prepare(
+    config: DictConfig, choices: dict[str, str], overrides: list[str], *, tokenizer: Path | None = None
+) -> Parts:
     """Find the data, build model and task, load weights, settle devices and arithmetic. Nothing is written.
+
+    Args:
+        tokenizer: the file of the run that is continued or evaluated; a new run makes or finds its own.
 
     Raises:
         UserError: whatever the user has to mend first.
@@ -69,13 +79,20 @@ def prepare(config: DictConfig, choices: dict[str, str], overrides: list[str]) -
     quiet_libraries()
     devices = num.find_devices(plain(config.trainer))
     num.set_threads(devices, config.trainer.threads)
+    said: list[str] = []
+    if config.model.get("weights") and tokenizer is None:
+        tokenizer, said = adopt_blueprint(config, {o.partition("=")[0] for o in overrides})
     data: Data = build(config.data)
+    data.captioned = "caption" in (config.task.get("needs") or [])
     data.ranks = Ranks(0, devices.ranks) if not is_child() else data.ranks  # the parent chooses as its ranks will
     data.prepare()
     OmegaConf.update(config, "data.num_classes", data.num_classes)
+    words = tokenizer_for(config, tokenizer, lambda: data.texts("train")) if data.captioned else None
+    if words is not None:
+        data.tokenizer = words
     torch.manual_seed(seed_for(config.seed, "init"))
     net = build(config.model)
-    said = list(data.notes)
+    said = [*data.notes, *said]
     if config.model.get("weights"):
         from tfcli.weights.load import load_weights
 
@@ -90,7 +107,11 @@ def prepare(config: DictConfig, choices: dict[str, str], overrides: list[str]) -
     horizon = Horizon(min(total, config.trainer.max_steps or total), epoch)
     task: Task = build(config.task, net=net)
     task.horizon = horizon
+    if words is not None:
+        task.prompts = prompt_tokens(choices["data"], data.classes, words)
     task.evaluated = tuple(s for s in ("val", "test") if data.counts[s] and (s == "val" or data.watch_test))
+    if config.trainer.monitor == "auto":
+        config.trainer.monitor = task.monitors[0]
     monitor = config.trainer.monitor
     if monitor not in task.monitors and not (monitor.startswith("val/") and "val" not in task.evaluated):
         raise ConfigError(
@@ -108,6 +129,15 @@ def prepare(config: DictConfig, choices: dict[str, str], overrides: list[str]) -
     )
     num.apply(numerics, net)
     return Parts(config, choices, overrides, data, task, devices, numerics, horizon, said)
+
+
+def prompt_tokens(name: str, classes: list[str], tokenizer: Tokenizer) -> torch.Tensor | None:
+    """Tokens (K, T, L) of every template of every class, for zero-shot figures; None for a set without classes."""
+    if not classes:
+        return None
+    sentences = texts(load_prompts(name, classes, roots=roots()))
+    tokens = tokenizer.encode([text for row in sentences for text in row], truncate=True)
+    return torch.from_numpy(tokens).unflatten(0, (len(sentences), -1))
 
 
 def adopt_statistics(data: Data, mean: Any, std: Any, overrides: list[str]) -> list[str]:

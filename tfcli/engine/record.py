@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfcli.errors import RunError, nearest
+from tfcli.files import write_atomic
 
 SCHEMA = 1
 STATUSES = ("finished", "failed", "interrupted", "unfinished")
@@ -76,32 +77,6 @@ def finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite(v) for v in value]
     return value
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` by `text`: a temporary file beside it, fsync, rename, fsync of the folder.
-
-    A reader, or a machine that loses power, sees the old file or the new one. Raises OSError.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_record(folder: Path) -> Record:

@@ -27,11 +27,12 @@ from tfcli.engine.outcome import (
     structure,
 )
 from tfcli.engine.parts import Parts, make_trainer, prepare, quiet_evaluation
-from tfcli.engine.record import Record, read_overrides, read_record, write_atomic
-from tfcli.engine.saved import RESUMABLE, apply_saved, saved_config, stored
+from tfcli.engine.record import Record, read_overrides, read_record
+from tfcli.engine.saved import RESUMABLE, apply_saved, kept_tokenizer, saved_config, stored
 from tfcli.engine.session import RUN_DIR, check_writable, is_child, locked, logged, run_folder, say, write_start
 from tfcli.engine.signals import Stop
 from tfcli.errors import ConfigError, Interrupted, RunError, TfcliError
+from tfcli.files import write_atomic
 
 
 def train(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> tuple[Path, Record]:
@@ -84,7 +85,7 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
         for line in passed:
             say(line)
         os.environ[RUN_DIR] = str(folder.resolve())
-        parts = prepare(config, choices, read_overrides(folder) + overrides)
+        parts = prepare(config, choices, read_overrides(folder) + overrides, tokenizer=kept_tokenizer(folder))
         facts = read_checkpoint(start)["tfcli"]
         if facts["fingerprint"] != parts.data.fingerprint:
             raise RunError(
@@ -115,11 +116,13 @@ def _run(parts: Parts, folder: Path, *, start: Path | None) -> Record:
     loggers: list[Any] = []
     images: list[Path] = []
     began = time.monotonic()
-    progress = Progress()
+    progress = Progress(monitor=parts.config.trainer.monitor)
     try:
         announce(parts, folder, resumed=start is not None)
         if not is_child():
             write_atomic(folder / "model.txt", structure(parts))
+            if parts.data.tokenizer is not None and start is None:
+                parts.data.tokenizer.save(folder)
         loggers = logs.make_loggers(
             plain(parts.config.logger),
             folder,

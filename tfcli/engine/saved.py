@@ -54,6 +54,12 @@ def saved_config(folder: Path) -> tuple[DictConfig, dict[str, str]]:
     return config, choices
 
 
+def kept_tokenizer(folder: Path) -> Path | None:
+    """The file of the tokenizer that a run was trained with, if its model has one."""
+    file = folder / "tokenizer.json"
+    return file if file.exists() else None
+
+
 def apply_saved(config: DictConfig, overrides: list[str]) -> dict[str, tuple[Any, Any]]:
     """Change values of a saved config. Returns the keys that changed, old value and new."""
     changed: dict[str, tuple[Any, Any]] = {}

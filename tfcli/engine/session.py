@@ -20,8 +20,8 @@ from typing import Any, TextIO
 import yaml
 
 from tfcli.engine import terminal
-from tfcli.engine.record import write_atomic
 from tfcli.errors import RunError
+from tfcli.files import write_atomic
 
 RUN_DIR = "TFCLI_RUN_DIR"
 """How the parent of several ranks hands them the folder: a time stamp taken by each would make one folder per rank."""

@@ -53,7 +53,18 @@ CHOICES = {
     "attn.kernel": ["auto", "exact", "explicit"],
     "pos.at": ["stem", "every", "shared"],
     "model.pool": ["class", "mean"],
+    "model.image.stem": ["patch", "conv"],
     "task.batch_norm": ["auto", "train", "frozen"],
+    "features.pool": ["head", "class", "mean"],
+    "features.precision": ["auto", "32", "bf16", "16"],
+    "features.accelerator": ["auto", "cpu", "cuda", "mps"],
+    "zeroshot.names": ["spoken", "own"],
+    "linear.features": ["auto", "projected", "pooled"],
+    "linear.normalise": ["auto", "True", "False", "both"],
+    "linear.metric": ["accuracy", "per_class"],
+    "knn.features": ["projected", "pooled"],
+    "knn.vote": ["majority", "weighted"],
+    "knn.select": ["val", "test"],
 }
 TRUSTED = (
     "tfcli.",
@@ -110,7 +121,7 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
     for path, node in _groups(values):
         _divides(path, node, "heads", "width")
         _divides(path, node, "patch_size", "image_size")
-        if "names" in node and node.get("name") not in node["names"]:
+        if isinstance(node.get("names"), list) and node.get("name") not in node["names"]:
             raise ConfigError(
                 f"`{path}.name`: there is no `{node.get('name')}`.{nearest(str(node.get('name')), node['names'])}"
             )

@@ -23,9 +23,12 @@ from tfcli.engine.tables import number, seconds
 from tfcli.errors import Interrupted, RunError
 from tfcli.sweeps.expand import Grid, expand, job_id
 from tfcli.sweeps.state import Job, State
+from tfcli.sweeps.suite import write_suite
 from tfcli.sweeps.table import write_tables
 
 TFCLI = (sys.executable, "-m", "tfcli")
+TABLES = dict.fromkeys(("probe", "zeroshot", "linear", "knn"), write_suite)
+"""Verbs whose sweeps have a table of their own kind."""
 
 
 def run_sweep(
@@ -36,6 +39,7 @@ def run_sweep(
     *,
     config_dir: str | None = None,
     config_name: str | None = None,
+    words: Sequence[str] = (),
     command: Sequence[str] = TFCLI,
 ) -> Path:
     """Run every combination of the values in `overrides`, and write the sweep's table.
@@ -49,6 +53,7 @@ def run_sweep(
         root: the folder of all runs (None: the config's `run.root`); the sweep's is ROOT/sweep/VERB-MODEL-DATA/TIME-ID.
         fail_fast: start no job after one that failed.
         config_dir, config_name: Hydra's `--config-dir` and `--config-name`, passed on to the jobs.
+        words: what each job is given before its settings: a run.
         command: how the program is started.
 
     Returns:
@@ -60,7 +65,8 @@ def run_sweep(
         Interrupted: a signal ended it.
     """
     grid = expand(overrides)
-    pair, configured = _check(grid, config_name or "train", config_dir)
+    primary = "train" if verb in ("train", "rerun") else "probe"
+    pair, configured = _check(grid, config_name or primary, config_dir)
     root = Path(root or configured)
     state = State(
         verb=verb,
@@ -73,10 +79,10 @@ def run_sweep(
     state.write(folder)
     repeated = f" ({grid.repeated} repeated left out)" if grid.repeated else ""
     terminal.say(f"sweep of {len(state.jobs)} jobs{repeated} · {folder}")
-    words = [*command, verb]
-    words += ["--config-dir", config_dir] if config_dir else []
-    words += ["--config-name", config_name] if config_name else []
-    run_jobs(state, folder, command=words, fail_fast=fail_fast, root=root)
+    start = [*command, verb]
+    start += ["--config-dir", config_dir] if config_dir else []
+    start += ["--config-name", config_name] if config_name else []
+    run_jobs(state, folder, command=[*start, *words], fail_fast=fail_fast, root=root)
     return folder
 
 
@@ -95,7 +101,7 @@ def run_jobs(state: State, folder: Path, *, command: Sequence[str], fail_fast: b
                 link_latest(root, folder / job.name)
             if relay.signum or (fail_fast and job.status == "failed"):
                 break
-    write_tables(folder, state)
+    TABLES.get(state.verb, write_tables)(folder, state)
     if relay.signum:
         left = len(state.jobs) - state.count("finished") - state.count("failed")
         raise Interrupted(relay.signum, f"stopped: {state.count('finished')} jobs finished, {left} left · {folder}")

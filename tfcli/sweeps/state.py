@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine.record import finite, write_atomic
+from tfcli.engine.record import finite
 from tfcli.errors import RunError
+from tfcli.files import write_atomic
 
 SCHEMA = 1
 STATUSES = ("pending", "running", "finished", "failed", "interrupted")

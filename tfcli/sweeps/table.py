@@ -7,9 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine.record import Record, finite, read_record, write_atomic
+from tfcli.engine.record import Record, finite, read_record
 from tfcli.engine.summary import PREFERRED
 from tfcli.engine.tables import lower_is_better, number, seconds, spread, to_csv, to_markdown
+from tfcli.files import write_atomic
 from tfcli.sweeps.state import Job, State
 
 COSTS = ("seconds", "examples_per_second", "peak_memory_bytes")
@@ -111,6 +112,12 @@ def flat_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
 def notes(summary: dict[str, Any]) -> list[str]:
     """Lines below the table: what the figures are, and the failed jobs."""
     lines = ["mean ± standard deviation over n seeds"] if any(row["of"] > 1 for row in summary["rows"]) else []
+    return lines + notes_of(summary)
+
+
+def notes_of(summary: dict[str, Any]) -> list[str]:
+    """The failed and the unfinished jobs, in words."""
+    lines = []
     if summary["failed"]:
         lines.append(f"{len(summary['failed'])} of {summary['jobs']} jobs failed:")
         lines += [

@@ -9,7 +9,6 @@ from typing import Any
 
 from tfcli.viz import style
 
-PANELS = ("loss", "accuracy")
 Row = Sequence[Any]
 
 
@@ -25,16 +24,19 @@ def curves(rows: Iterable[Row], path: Path | str, *, monitor: str = "val/accurac
         title: a line above the panels.
 
     Returns:
-        what was drawn: for `loss` and `accuracy` a dict split -> list of `[epoch, value]` (mean over the epoch, epochs
+        what was drawn: for `loss` and what is monitored (else `accuracy`) a dict
+        split -> list of `[epoch, value]` (mean over the epoch, epochs
         from 1), and `best`: its metric, epoch and value, or None.
     """
     kept = [(int(e), int(s), str(n), float(v)) for e, s, n, v in rows if math.isfinite(float(v))]
     series = {name: _by_epoch(kept, name) for name in dict.fromkeys(row[2] for row in kept)}
+    watched = monitor.rpartition("/")[2]
+    panels = ("loss", "accuracy" if watched.endswith("loss") else watched)
     drawn: dict[str, Any] = {
-        panel: {s: series[f"{s}/{panel}"] for s in style.SPLITS if series.get(f"{s}/{panel}")} for panel in PANELS
+        panel: {s: series[f"{s}/{panel}"] for s in style.SPLITS if series.get(f"{s}/{panel}")} for panel in panels
     }
     drawn["best"] = _best(series, monitor)
-    shown = [panel for panel in PANELS if drawn[panel]] or ["loss"]
+    shown = [panel for panel in panels if drawn[panel]] or ["loss"]
     with style.figure(path, width=5.6 * len(shown), height=3.9) as figure:
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
         if title:
@@ -88,7 +90,7 @@ def _panel(axis, panel: str, drawn: dict[str, Any], steps: list[list[float]]) ->
         else:
             axis.plot(xs, ys, color=colour, marker="o" if len(points) <= 30 else None, markersize=4)
         ends.append((ys[-1], split))
-    _label_ends(axis, ends, percent=panel == "accuracy")
+    _label_ends(axis, ends, percent=panel != "loss")
     best = drawn["best"]
     if best:
         axis.axvline(best["epoch"], color=style.FAINT, linewidth=1, linestyle=(0, (2, 2)), zorder=0.5)
@@ -108,11 +110,11 @@ def _panel(axis, panel: str, drawn: dict[str, Any], steps: list[list[float]]) ->
             fontsize=8,
             color="#707070",
         )
-    axis.set_title(panel, pad=18)
+    axis.set_title(panel.replace("_", " "), pad=18)
     axis.set_xlabel("epoch")
     axis.grid(axis="y")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
-    if panel == "accuracy":
+    if panel != "loss":
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 

@@ -1,0 +1,103 @@
+"""tfcli probe, zeroshot, linear, knn: what frozen features are worth."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tfcli.cli.options import Cfg, ConfigDir, Info, Json, Package, Resolve
+
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL|RUN DATA [KEY=VALUE]...",
+        help="A model or one of your runs, a data set, settings: clip flowers protocol=clip.",
+        show_default=False,
+    ),
+]
+Multirun = Annotated[
+    bool, typer.Option("--multirun", "-m", help="Run every combination of values given with commas, as one table.")
+]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="With -m: stop at the first job that fails.")]
+HELP = {
+    "probe": "One feature pass, then zero-shot, linear probe and kNN in one table.",
+    "zeroshot": "Classify by the text tower alone: no training images.",
+    "linear": "Logistic regression on frozen features, C chosen on validation.",
+    "knn": "Nearest neighbours among frozen features, K chosen on validation.",
+}
+
+
+def mount(app: typer.Typer) -> None:
+    app.command(help=HELP["probe"])(probe)
+    for head in ("zeroshot", "linear", "knn"):
+        app.command(head, help=HELP[head])(_alone(head))
+
+
+def probe(
+    words: Words,
+    heads: Annotated[
+        str | None, typer.Option("--heads", help="Of zeroshot, linear, knn, fewshot, with commas.", show_default=False)
+    ] = None,
+    multirun: Multirun = False,
+    fail_fast: FailFast = False,
+    json: Json = False,
+    cfg: Cfg = None,
+    resolve: Resolve = False,
+    package: Package = None,
+    info: Info = None,
+    config_dir: ConfigDir = None,
+) -> None:
+    chosen = [f"heads=[{heads}]"] if heads else []
+    _go("probe", [*words, *chosen], multirun, fail_fast, json, cfg, resolve, package, info, config_dir)
+
+
+def _alone(head: str):
+    def command(
+        words: Words,
+        multirun: Multirun = False,
+        fail_fast: FailFast = False,
+        json: Json = False,
+        cfg: Cfg = None,
+        resolve: Resolve = False,
+        package: Package = None,
+        info: Info = None,
+        config_dir: ConfigDir = None,
+    ) -> None:
+        chosen = f"heads=[{head}]"
+        _go(head, [*words, chosen], multirun, fail_fast, json, cfg, resolve, package, info, config_dir)
+
+    return command
+
+
+def _go(
+    verb: str,
+    words: list[str],
+    multirun: bool,
+    fail_fast: bool,
+    json: bool,
+    cfg: str | None,
+    resolve: bool,
+    package: str | None,
+    info: str | None,
+    config_dir: str | None,
+) -> None:
+    if multirun or any(w.startswith("suite=") for w in words):
+        from tfcli.cli.suite import suite
+
+        suite(verb, words, fail_fast=fail_fast, json=json, config_dir=config_dir)
+        return
+    from tfcli.engine.subject import frozen_job, subject
+
+    if cfg or info:
+        from tfcli.cli.options import composed
+
+        overrides = subject(words, config_dir)[1]
+        composed("probe", overrides, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+    job, run = frozen_job(words, config_dir=config_dir)
+    from tfcli.engine.probing import probe as go
+
+    folder, record, rows = go(job, run, verb=verb)
+    from tfcli.cli.closing import probed
+
+    probed(folder, record, rows, json=json)

@@ -1,0 +1,63 @@
+"""What a checkpoint says of itself, taken into the config before the model is built; and the tokenizer of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from tfcli.text.tokenizer import Tokenizer, load, make
+
+
+def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Path | None, list[str]]:
+    """Size and transform of the checkpoint that `model.weights` names, where its format states them.
+
+    Args:
+        config: changed in place: `model`, and of `data` how images are seen, unless it was typed.
+        typed: keys that the user gave.
+
+    Returns:
+        the checkpoint's tokenizer, and what to say.
+    """
+    from tfcli.weights.load import blueprint
+
+    found = blueprint(str(config.model._target_), str(config.model.weights))
+    if found is None:
+        return None, []
+    OmegaConf.set_struct(config, False)
+    config.model = found.apply(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False)), typed)
+    OmegaConf.set_struct(config, True)
+    for key, value in found.data.items():
+        if f"data.{key}" not in typed:
+            config.data[key] = value
+    return found.tokenizer, [f"the model is sized as its weights are ({found.path.name})", *found.notes]
+
+
+def tokenizer_for(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Tokenizer | None:
+    """The tokenizer that the model's texts go through; None for a model without texts.
+
+    Args:
+        config: `model.tokenizer` says the kind; `model.text.vocab_size` is filled in where it is left open.
+        path: a tokenizer that exists already (of a run, of a checkpoint).
+        texts: what a new one is made from.
+    """
+    wanted = config.model.get("tokenizer")
+    if not wanted:
+        return None
+    context = config.model.text.get("context") or 77
+    if path is not None:
+        tokenizer = load(path, context=context)
+    else:
+        made_from, file = (texts(), wanted.path) if wanted.kind != "clip" else ([], wanted.path or _merges_file())
+        tokenizer = make(wanted.kind, context=context, texts=made_from, vocab_size=wanted.vocab_size, path=file)
+    if not config.model.text.vocab_size:
+        config.model.text.vocab_size = tokenizer.vocab_size
+    return tokenizer
+
+
+def _merges_file() -> str:
+    from tfcli.weights.clip import merges_file
+
+    return str(merges_file())

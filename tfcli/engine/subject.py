@@ -1,0 +1,104 @@
+"""What the words before the settings mean: `clip flowers` is `model=clip data=flowers`; a run may stand for the model.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfcli.engine.compose import Composition, compose, options, torchvision_names
+from tfcli.engine.record import all_runs, find_run, read_config, run_name
+from tfcli.errors import ConfigError, RunError, nearest
+
+
+def frozen_job(
+    words: Sequence[str], *, name: str = "probe", config_dir: str | None = None
+) -> tuple[Composition, Path | None]:
+    """The composed config of a frozen verb, and the run whose model it is, if one is.
+
+    Args:
+        words: `[MODEL or RUN] [DATA] [KEY=VALUE]...`.
+        name: the primary config.
+
+    Raises:
+        ConfigError: a word that is neither a model nor a run nor a data set, or no data set at all.
+    """
+    run, overrides = subject(words, config_dir)
+    job = compose(name, overrides, config_dir)
+    public = job.config.model.get("public")
+    if run is None and public and not job.config.model.weights:
+        # The bare family is sized for training on a laptop; what is probed without further words is the public one.
+        own = [o for o in overrides if not o.startswith("model=")]
+        job = compose(name, [f"model={public.model}", f"model.weights={public.weights}", *own], config_dir)
+    return job, run
+
+
+def subject(words: Sequence[str], config_dir: str | None = None) -> tuple[Path | None, list[str]]:
+    """The run, if the first word names one, and everything as overrides.
+
+    Raises:
+        ConfigError: see `frozen_job`.
+    """
+    bare = [w for w in words if "=" not in w]
+    overrides = [w for w in words if "=" in w]
+    given = {o.partition("=")[0] for o in overrides}
+    if len(bare) > 2:
+        raise ConfigError(f"`{bare[2]}`: after MODEL and DATA come settings, written key=value.")
+    run: Path | None = None
+    if bare and "model" not in given:
+        first = bare.pop(0)
+        run = _run(first, config_dir)
+        if run is None:
+            overrides.insert(0, f"model={first}")
+        else:
+            choices = read_config(run).get("choices", {})
+            overrides.insert(0, f"model={choices.get('model')}")
+            if not bare and "data" not in given:
+                bare = [str(choices.get("data"))]
+    if bare:
+        if "data" in given:
+            raise ConfigError(f"`{bare[0]}`: the data set is already given as a setting.")
+        overrides.insert(1 if overrides and overrides[0].startswith("model=") else 0, f"data={bare[0]}")
+    elif "data" not in given:
+        raise ConfigError("which data set? For instance `tfcli probe clip flowers`  (`tfcli ls data` lists them)")
+    return run, overrides
+
+
+def predictor(rest: list[str], settings: list[str], config_dir: str | None) -> tuple[Path | None, list[str]]:
+    """Take the run or the model off the front of `rest`; a model without weights of its own is the public one.
+
+    Returns:
+        the run, or None; and the settings, with the model's.
+    """
+    if not any(s.startswith("model=") for s in settings) and rest:
+        run = _run(rest[0], config_dir)
+        word = rest.pop(0)
+        if run is not None:
+            return run, settings
+        settings = [f"model={word}", *settings]
+    if any(s.startswith("model.weights=") for s in settings):
+        return None, settings
+    config = compose("train", [*settings], config_dir).config
+    public = config.model.get("public")
+    if not public:
+        raise ConfigError("`tfcli predict` needs a run, or `model.weights=NAME or PATH`.")
+    own = [s for s in settings if not s.startswith("model=")]
+    return None, [f"model={public.model}", f"model.weights={public.weights}", *own]
+
+
+def _run(word: str, config_dir: str | None) -> Path | None:
+    """The run that a word means; None for the name of a model."""
+    models = [*options("model", config_dir), *torchvision_names()]
+    if word in models or "," in word:  # several: a sweep over models
+        return None
+    try:
+        return find_run(word)
+    except RunError as error:
+        if "may mean" in str(error) or Path(word).exists() or word == "latest":
+            raise
+        names = [*models, *(run_name(r) for r in all_runs()[:50])]
+        raise ConfigError(
+            f"`{word}` is neither a model nor a run.{nearest(word, names)}  (`tfcli ls models`, `tfcli runs ls`)"
+        ) from None

@@ -1,0 +1,149 @@
+"""What a frozen encoder makes of images: one pass, any layer, any pooling, on one device or several."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tfcli.data.transforms import normalise
+from tfcli.errors import ConfigError, DataError, nearest
+from tfcli.models.protocols import Features, ImageTextEncoder
+from tfcli.shapes import Float
+
+DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
+POOLS = ("head", "class", "mean")
+
+Encode = Callable[[Tensor], Tensor]
+
+
+def image_weights(net: nn.Module) -> dict[str, Tensor]:
+    """The tensors that features of images depend on: of the image tower, or of everything but the head."""
+    tower = net.image if isinstance(net, ImageTextEncoder) else None
+    if isinstance(tower, nn.Module):
+        return tower.state_dict()
+    head = getattr(net, "head", None)
+    name = next((n for n, m in net.named_modules() if head is not None and m is head), None)
+    return {k: v for k, v in net.state_dict().items() if name is None or not k.startswith(f"{name}.")}
+
+
+def digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 of names and values."""
+    found = hashlib.sha256()
+    for name, tensor in state.items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def encoder(net: Any, *, layer: str | None, pool: str) -> Encode:
+    """Images (B, C, Y, X) to features (B, D).
+
+    Args:
+        layer: the name of a module whose output is taken; None: the encoder's own features.
+        pool: head (what the task's head reads), class (the first token) or mean (of the tokens that stand in the
+            image, or of a map's cells).
+
+    Raises:
+        ConfigError: there is no such layer or pooling, or the two do not fit.
+    """
+    if pool not in POOLS:
+        raise ConfigError(f"`features.pool` must be one of {', '.join(POOLS)}, but is {pool!r}.")
+    if not hasattr(net, "features"):
+        raise ConfigError(f"{type(net).__name__} is no image encoder: it has no `features(image)`.")
+    if layer is None:
+        return lambda image: _pooled(net.features(image), pool, _special(net))
+    modules = dict(net.named_modules())
+    if layer not in modules:
+        raise ConfigError(
+            f"`features.layer={layer}`: the model has no such module.{nearest(layer, list(modules))} "
+            "`tfcli describe` lists its parts."
+        )
+    if pool == "head":
+        pool = "class" if _special(net) else "mean"
+
+    def through(image: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        handle = modules[layer].register_forward_hook(lambda module, inputs, output: seen.append(output))
+        try:
+            net.features(image)
+        finally:
+            handle.remove()
+        if not seen or not isinstance(seen[-1], Tensor):
+            raise ConfigError(f"`features.layer={layer}` gave no tensor when an image went through the model.")
+        out = seen[-1]
+        if out.ndim == 4:
+            out = out.flatten(2).mT
+        return out if out.ndim == 2 else _pooled(Features(out, out[:, 0]), pool, _special(net))
+
+    return through
+
+
+def _special(net: Any) -> int:
+    """How many special tokens stand before the image's."""
+    places = next((m.places for m in net.modules() if hasattr(m, "places")), None)
+    return int(places.special.sum()) if places is not None else 0
+
+
+def _pooled(features: Features, pool: str, special: int) -> Tensor:
+    if pool == "head":
+        return features.pooled
+    if pool == "class":
+        if not special:
+            raise ConfigError("`features.pool=class`: this model has no class token; take mean or head.")
+        return features.tokens[:, 0]
+    return features.tokens[:, special:].mean(1)
+
+
+def replicas(net: nn.Module, devices: Sequence[torch.device], dtype: torch.dtype) -> list[nn.Module]:
+    """The encoder on each device, its weights cast: faster than autocast, which casts them again in every pass."""
+    return [copy.deepcopy(net).to(device=device, dtype=dtype).eval() for device in devices]
+
+
+@torch.no_grad()
+def extract(
+    encoders: Sequence[Encode],
+    devices: Sequence[torch.device],
+    batches: Iterable[dict[str, Any]],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype,
+    where: str,
+) -> Iterator[dict[str, Tensor]]:
+    """Features of batches, in order. Devices take batches in turn, each working while the others are fed.
+
+    Args:
+        encoders, devices: one pair a device.
+        batches: `image` uint8 (B, 3, Y, X), `label` and `index`.
+        where: the split, for messages.
+
+    Raises:
+        DataError: a feature is NaN or infinite; names the first image.
+    """
+    waiting: list[tuple[dict[str, Any], Tensor]] = []
+    for number, batch in enumerate(batches):
+        device = devices[number % len(devices)]
+        image = batch["image"].to(device, non_blocking=True)
+        image = normalise(image, mean, std).to(dtype)
+        waiting.append((batch, encoders[number % len(devices)](image)))
+        if len(waiting) >= 2 * len(devices) or device.type == "cpu":
+            yield _settled(*waiting.pop(0), where)
+    for batch, out in waiting:
+        yield _settled(batch, out, where)
+
+
+def _settled(batch: dict[str, Any], out: Float[Tensor, "B D"], where: str) -> dict[str, Tensor]:
+    features = out.float().cpu()
+    bad = ~features.isfinite().all(1)
+    if bool(bad.any()):
+        row = int(batch["index"][int(bad.nonzero()[0, 0])])
+        raise DataError(
+            f"the features of image {row} of {where} are not finite ({int(bad.sum())} of {len(bad)} in its batch). "
+            "Try features.precision=32; if that does not help, the weights are broken."
+        )
+    return {"features": features, "label": batch["label"], "index": batch["index"]}

@@ -1,0 +1,259 @@
+"""Nearest neighbours by cosine: an exact top-k that streams.
+
+The similarity is the cosine rounded to float32; of equal similarities the lower index is nearer. A first pass works in
+low precision and keeps all that can still be among the k best: with `error` a bound on what rounding did to any
+product, that is whatever lies within twice the bound of the k-th best product found so far. What was kept is then
+compared in float64. So the answer is exact whatever the first pass rounds to, and what the bound keeps (a few rows
+more than k) is all that has to be held: memory does not grow with the bank.
+
+The error of rounding is proportional to the length of what is rounded. Features of one network point much the same
+way, so the bank's mean direction is taken out first and added back exactly: what is left is short.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tfcli.errors import ConfigError
+from tfcli.probes.precision import full_float32, has_bfloat16
+from tfcli.shapes import Float, Int
+
+Bank = Tensor | np.ndarray | Callable[[], Iterable[Tensor | np.ndarray]]
+"""Features (N, D) in memory or memory-mapped, or a function that starts an iteration over chunks (n, D) of them."""
+
+FOLD = 32  # products of which the first pass looks at the largest only, at first
+
+
+def neighbours(
+    query: Float[Tensor, "M D"],
+    bank: Bank,
+    *,
+    k: int,
+    chunk: int = 4096,
+    low_precision: bool | None = None,
+) -> tuple[Float[Tensor, "M k"], Int[Tensor, "M k"]]:
+    """The k most similar rows of the bank for each query: (cosine, index), nearest first.
+
+    Args:
+        query: float32.
+        bank: read twice in chunks, nothing more than a chunk is held.
+        k: neighbours wanted.
+        chunk: rows of the bank, and an eighth of them of the query, that are compared at a time.
+        low_precision: whether the first pass multiplies in bfloat16. None: where the CPU has instructions for it. The
+            answer does not depend on it.
+
+    Raises:
+        ConfigError: k below 1 or above the bank's size.
+    """
+    if k < 1:
+        raise ConfigError(f"K must be at least 1, got {k}.")
+    if low_precision is None:
+        low_precision = has_bfloat16(query.device)
+    chunk = max(chunk, 8 * k)
+    parts: list[Part] = []
+    lengths: list[Tensor] = []
+    count = 0
+    with full_float32():
+        for rows in _chunks(bank, chunk, query.device):
+            lengths.append(_length(rows))
+            unit = rows / lengths[-1][:, None].float()
+            if not parts:
+                centre = unit.mean(0)
+                parts = [Part(some, centre, k, low_precision) for some in query.split(max(chunk // 8, 1))]
+            block = Block(unit, centre, count, low_precision)
+            for part in parts:
+                part.look(block)
+            count += len(rows)
+    if count < k:
+        raise ConfigError(f"K = {k} neighbours of {count} training samples: K must not exceed their number.")
+    for part in parts:
+        part.settle(count)
+    start = 0
+    for rows, length in zip(_chunks(bank, chunk, query.device), lengths, strict=True):
+        for part in parts:
+            part.compare(rows, length, start)
+        start += len(rows)
+    found = [part.result() for part in parts]
+    if not found:
+        return query.new_empty(0, k), torch.empty(0, k, dtype=torch.int64, device=query.device)
+    return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
+
+
+class Block:
+    """A chunk of the bank as the first pass wants it: `q . b` ranks as `(q - centre) . (b - centre) + centre . b`.
+
+    Args:
+        unit: (n, D) unit vectors.
+        centre: (D).
+        start: index of the first of them in the bank.
+        low_precision: round to bfloat16; what is added is given as a sum of three such numbers.
+    """
+
+    def __init__(self, unit: Tensor, centre: Tensor, start: int, low_precision: bool):
+        self.start, self.count = start, len(unit)
+        short = unit - centre
+        added = short @ centre
+        self.length = float(short.norm(dim=1).max())
+        self.added = float(added.abs().max())
+        self.rows = _padded(short, _thirds(added) if low_precision else [added], low_precision)
+        width = short.shape[1]
+        self.lost = float((short - self.rows[: len(short), :width]).norm(dim=1).max()) if low_precision else 0.0
+
+
+class Part:
+    """Some of the queries, and what is known of their neighbours so far."""
+
+    def __init__(self, query: Tensor, centre: Tensor, k: int, low_precision: bool):
+        self.k = k
+        self.query, self.length = query, _length(query)
+        short = query / self.length[:, None].float() - centre
+        self.rows = _padded(short, [short.new_ones(len(short))] * (3 if low_precision else 1), low_precision)
+        self.rows = self.rows[: len(short)]
+        self.short = short.norm(dim=1)
+        lost = short - self.rows[:, : short.shape[1]]
+        self.lost = lost.norm(dim=1)
+        self.step = 2.0**-9 if low_precision else 2.0**-24  # of rounding a product
+        self.carry = (short.shape[1] + 8) * 2.0**-23  # of adding up in float32
+        self.best = short.new_full((len(short), k), -math.inf)  # products of k different rows of the bank
+        self.error = short.new_zeros(len(short))
+        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []  # row of the query, index in the bank, product
+        self.count = torch.zeros(len(short), dtype=torch.int64, device=short.device)
+        self.crowded = torch.zeros_like(self.count, dtype=torch.bool)
+
+    def look(self, block: Block) -> None:
+        """Keep what of the block can be among the k best."""
+        product = self.rows @ block.rows.T  # (m, n)
+        product[:, block.count :] = -math.inf
+        error = self.lost * block.length + (self.short + self.lost) * block.lost
+        error += self.carry * (self.short * block.length + block.added) + 2.0**-21  # the last: of the unit vectors
+        self.error = torch.maximum(self.error, error)
+        fold = max(1, min(FOLD, block.count // (8 * self.k)))
+        while product.shape[1] % fold:
+            fold -= 1
+        folded = product.view(len(product), fold, -1)
+        tops = folded.amax(1).float()  # each the product of another row
+        self.best = torch.cat([self.best, tops], 1).topk(self.k, 1, sorted=False).values
+        least = self._least()
+        row, column = (tops >= least[:, None]).nonzero(as_tuple=True)
+        value = folded[row, :, column].float()  # (candidates, fold)
+        which, place = ((value >= least[row][:, None]) & (value > -math.inf)).nonzero(as_tuple=True)
+        index = block.start + column[which] + place * folded.shape[2]
+        self.kept.append((row[which], index, value[which, place]))
+        self.count += row[which].bincount(minlength=len(self.count))
+        if int(self.count.max()) > 16 * self.k + 512:
+            self._prune()
+
+    def _prune(self) -> None:
+        """Drop what has fallen behind; give up on queries that have too much even so, as with many equal rows."""
+        row, index, value = (torch.cat(column) for column in zip(*self.kept, strict=True))
+        left = value >= self._least()[row]
+        self.count = row[left].bincount(minlength=len(self.count))
+        self.crowded |= self.count > 8 * self.k + 256
+        self.best[self.crowded] = math.inf  # nothing reaches it
+        self.count[self.crowded] = 0
+        left &= ~self.crowded[row]
+        self.kept = [(row[left], index[left], value[left])]
+
+    def _least(self) -> Tensor:
+        """The product below which no row can be among the k best."""
+        kth = self.best.amin(1)
+        return kth - 2 * self.error - 2.1 * self.step * (kth.abs() + 0.05)
+
+    def settle(self, size: int) -> None:
+        """The first pass is over: order what is left by query and index. `size` is the bank's."""
+        self._prune()
+        row, index, _ = self.kept.pop()
+        order = (row * size + index).argsort()
+        self.row, self.index = row[order], index[order]
+        self.cosine = torch.empty(len(order), device=row.device)
+        self.place = self.crowded.cumsum(0) - 1
+        crowd = int(self.crowded.sum())
+        self.keys = torch.full((crowd, self.k), torch.iinfo(torch.int64).min, device=row.device)
+
+    def compare(self, rows: Tensor, length: Tensor, start: int) -> None:
+        """The exact cosines with those of a chunk of the bank, (n, D) with their lengths, that were kept."""
+        here = ((self.index >= start) & (self.index < start + len(rows))).nonzero().flatten()
+        for some in here.split(128):  # few enough for the CPU's own memory
+            row, index = self.row[some], self.index[some] - start
+            product = (self.query[row].double() * rows[index].double()).sum(1)
+            self.cosine[some] = (product / (self.length[row] * length[index])).float()
+        if not len(self.keys):
+            return
+        for some in self.crowded.nonzero().flatten().split(64):
+            product = self.query[some].double() @ rows.double().T
+            keys = _key((product / (self.length[some, None] * length)).float(), start)
+            self.keys[self.place[some]] = torch.cat([self.keys[self.place[some]], keys], 1).topk(self.k, 1).values
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """The k nearest of each query."""
+        place = torch.arange(len(self.row), device=self.row.device) - (self.count.cumsum(0) - self.count)[self.row]
+        most = max(self.k, int(self.count.max()))
+        cosine = self.cosine.new_full((len(self.count), most), -math.inf)
+        index = torch.zeros_like(cosine, dtype=torch.int64)
+        cosine[self.row, place], index[self.row, place] = self.cosine, self.index
+        order = cosine.argsort(dim=1, descending=True, stable=True)[:, : self.k]  # of equals the lower index
+        cosine, index = cosine.gather(1, order), index.gather(1, order)
+        if len(self.keys):
+            cosine[self.crowded], index[self.crowded] = _from_key(self.keys)
+        return cosine, index
+
+
+def _key(cosine: Float[Tensor, "M N"], start: int) -> Int[Tensor, "M N"]:
+    """Whole numbers in the order of (cosine, lower index first), for float32 cosines of bank rows from `start` on."""
+    bits = (cosine + 0.0).view(torch.int32).long()  # + 0.0: no negative zero
+    ordered = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+    index = torch.arange(start, start + cosine.shape[1], device=cosine.device)
+    return ordered * 2**32 + (2**32 - 1 - index)
+
+
+def _from_key(key: Int[Tensor, "M k"]) -> tuple[Float[Tensor, "M k"], Int[Tensor, "M k"]]:
+    ordered = key.div(2**32, rounding_mode="floor")
+    index = 2**32 - 1 - (key - ordered * 2**32)
+    bits = torch.where(ordered < 0, -ordered - 2**31, ordered)
+    return bits.int().view(torch.float32), index
+
+
+def _padded(x: Tensor, columns: list[Tensor], low_precision: bool) -> Tensor:
+    """`x` with more columns, and with zeros to a multiple of 32 rows and columns, as matrix products like it."""
+    count, width = x.shape
+    out = x.new_zeros(
+        count + -count % 32,
+        width + len(columns) + -(width + len(columns)) % 32,
+        dtype=torch.bfloat16 if low_precision else x.dtype,
+    )
+    out[:count, :width] = x
+    for place, column in enumerate(columns):
+        out[:count, width + place] = column
+    return out
+
+
+def _thirds(x: Tensor) -> list[Tensor]:
+    """Three bfloat16 numbers whose sum is `x` to float32's last bit."""
+    parts = []
+    for _ in range(3):
+        parts.append(x.bfloat16().float())
+        x = x - parts[-1]
+    return parts
+
+
+def _length(x: Tensor) -> Tensor:
+    """Lengths of rows, float64; 1 for a row of zeros, whose cosine with all is 0."""
+    length = torch.cat([some.double().norm(dim=1) for some in x.split(256)])
+    return torch.where(length > 0, length, 1.0)
+
+
+def _chunks(bank: Bank, size: int, device: torch.device) -> Iterator[Tensor]:
+    if callable(bank):
+        pieces: Iterable[Tensor | np.ndarray] = bank()
+    else:
+        pieces = (bank[i : i + size] for i in range(0, len(bank), size))
+    for piece in pieces:
+        tensor = piece if isinstance(piece, Tensor) else torch.from_numpy(np.array(piece))
+        for rows in tensor.split(size):
+            if len(rows):
+                yield rows.to(device, torch.float32)

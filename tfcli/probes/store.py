@@ -1,0 +1,253 @@
+"""Features kept on disk: shards with checksums, written one by one, and a manifest of everything they depend on.
+
+An entry is one split of one set seen by one encoder. Its folder is named by a digest of its facts (weights, model,
+transform, data, precision, layer, pooling, version of the code), so a change of any of them is another entry. Shards
+are safetensors files of `features` (N, D), `label` (N) and `index` (N); `items.csv` says which image each row is.
+A shard counts only when its checksum is in the manifest, which is written after it: a killed run leaves whole shards.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from tfcli.errors import RunError
+from tfcli.files import write_atomic
+
+VERSION = 1  # of what an extraction computes and how it is stored: part of every key
+SHARD_ROWS = 4096
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Facts = dict[str, Any]
+Shard = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One split's features.
+
+    Attributes:
+        folder: where they are, or will be.
+        facts: everything they depend on; plain JSON values.
+        count: rows of the split.
+    """
+
+    folder: Path
+    facts: Facts
+    count: int
+
+    @property
+    def shards(self) -> list[range]:
+        """The rows of each shard."""
+        return [range(i, min(i + SHARD_ROWS, self.count)) for i in range(0, self.count, SHARD_ROWS)]
+
+    def file(self, number: int) -> Path:
+        return self.folder / f"features-{number:05d}.safetensors"
+
+    def manifest(self) -> dict[str, Any]:
+        """What is known of the shards on disk; empty for a new entry or an unreadable manifest."""
+        try:
+            values = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return values if isinstance(values, dict) and values.get("facts") == self.facts else {}
+
+
+def entry(root: Path, facts: Facts, count: int) -> Entry:
+    """The entry of these facts below `root`, whether or not it exists yet."""
+    facts = json.loads(json.dumps({"version": VERSION, **facts}))
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    name = "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in str(facts[k])) for k in NAMES)
+    return Entry(root / f"{name[:80]}-{digest}", facts, count)
+
+
+NAMES = ("model", "data", "split")
+
+
+def fetch(
+    found: Entry,
+    extract: Callable[[Sequence[int]], Iterator[Shard]],
+    *,
+    sources: Sequence[str],
+    say: Callable[[str], None],
+    advance: Callable[[int], None] = lambda rows: None,
+    refresh: bool = False,
+) -> tuple[Shard, int]:
+    """All rows of an entry: read where they are whole, extracted and kept where they are not.
+
+    Args:
+        extract: batches of `features`, `label` and `index` for some rows, in their order.
+        sources: what each row is, for items.csv.
+        say: takes a line for the user.
+        advance: told how many rows have been settled.
+        refresh: extract even what is there.
+
+    Returns:
+        the rows in order, and how many of them had to be extracted.
+    """
+    with _owned(found.folder, say) as writable:
+        manifest = {} if refresh else found.manifest()
+        kept: dict[str, Any] = manifest.get("shards", {})
+        parts: list[Shard] = []
+        extracted = 0
+        for number, rows in enumerate(found.shards):
+            part = _read(found, number, rows, kept.get(str(number)), say)
+            if part is None:
+                began = time.monotonic()
+                part = _gathered(extract(rows), advance)
+                extracted += len(rows)
+                if writable:
+                    took = manifest.get("seconds", 0.0) + time.monotonic() - began
+                    manifest = {"facts": found.facts, "count": found.count, "seconds": took, "shards": kept}
+                    manifest["width"] = part["features"].shape[1]
+                    writable = _write(found, number, part, manifest, sources if not number else None, say)
+            else:
+                advance(len(part["label"]))
+            parts.append(part)
+    names = parts[0] if parts else ()
+    return {name: torch.cat([part[name] for part in parts]) for name in names}, extracted
+
+
+def _gathered(batches: Iterator[Shard], advance: Callable[[int], None]) -> Shard:
+    parts = []
+    for batch in batches:
+        parts.append(batch)
+        advance(len(batch["label"]))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _read(
+    found: Entry, number: int, rows: range, known: Mapping[str, Any] | None, say: Callable[[str], None]
+) -> Shard | None:
+    if known is None:
+        return None
+    file = found.file(number)
+    try:
+        content = file.read_bytes()
+    except OSError:
+        say(f"features: {file.name} of {found.folder.name} is gone; extracted again")
+        return None
+    if hashlib.sha256(content).hexdigest() == known["sha256"]:
+        try:
+            return load(content)
+        except SafetensorError:  # whole, but of another writer
+            pass
+    say(f"features: {file.name} of {found.folder.name} is damaged (its checksum differs); extracted again")
+    return None
+
+
+def _write(
+    found: Entry,
+    number: int,
+    part: Shard,
+    manifest: dict[str, Any],
+    sources: Sequence[str] | None,
+    say: Callable[[str], None],
+) -> bool:
+    """Keep one shard. False when the disk is full: what was begun is removed, and nothing more is kept."""
+    content = save({name: tensor.contiguous() for name, tensor in part.items()})
+    try:
+        if sources is not None:
+            write_atomic(found.folder / "items.csv", _items(sources))
+        write_atomic(found.file(number), content)
+        manifest["shards"][str(number)] = {
+            "rows": len(part["label"]),
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        write_atomic(found.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    except OSError as error:
+        if error.errno not in FULL:
+            raise RunError(f"cannot keep features in `{found.folder}`: {error.strerror}.") from error
+        manifest["shards"].pop(str(number), None)
+        found.file(number).unlink(missing_ok=True)
+        say(
+            f"features: no space left at `{found.folder.parent}`. They are used but not kept from here on; "
+            "`tfcli features rm` makes room, `features.cache=FOLDER` takes another disk"
+        )
+        return False
+    return True
+
+
+def _items(sources: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "item"])
+    writer.writerows(enumerate(sources))
+    return text.getvalue()
+
+
+@contextmanager
+def _owned(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
+    """Hold an entry while it is filled: others wait for it, and find it full. False: it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").touch()
+    except OSError as error:
+        say(f"features: `{folder.parent}` cannot be written ({error.strerror}), so they are not kept")
+        yield False
+        return
+    with open(folder / ".lock", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("features: another process extracts the same; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield True
+
+
+def entries(root: Path) -> list[dict[str, Any]]:
+    """The manifests below `root`, each with its `folder`, `bytes` on disk and `rows` that are there."""
+    found = []
+    for file in sorted(root.glob("*/manifest.json")):
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+            shards = values["shards"].values()
+            values |= {"bytes": sum(s["bytes"] for s in shards), "rows": sum(s["rows"] for s in shards)}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        found.append({**values, "folder": file.parent, "age": time.time() - file.stat().st_mtime})
+    return found
+
+
+def why_missed(root: Path, wanted: Entry) -> str:
+    """In words what differs from the nearest entry of the same model, data and split; empty where there is none."""
+    best: list[str] | None = None
+    for other in entries(root):
+        facts = other["facts"]
+        if all(facts.get(k) == wanted.facts[k] for k in ("data", "split")) and facts != wanted.facts:
+            differing = [k for k in {**facts, **wanted.facts} if facts.get(k) != wanted.facts.get(k)]
+            if best is None or len(differing) < len(best):
+                best, nearest = differing, facts
+    if best is None:
+        return ""
+    return "; ".join(_difference(name, nearest.get(name), wanted.facts.get(name)) for name in best)
+
+
+def _difference(name: str, old: Any, new: Any) -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        inner = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+        return "; ".join(_difference(f"{name}.{k}", old.get(k), new.get(k)) for k in inner)
+    shown = [str(v)[:12] if name.endswith(("weights", "fingerprint")) else str(v) for v in (old, new)]
+    return f"{name} {shown[0]} -> {shown[1]}"
+
+
+def remove(folder: Path) -> None:
+    """Delete one entry."""
+    shutil.rmtree(folder, ignore_errors=True)

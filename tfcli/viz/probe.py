@@ -1,0 +1,112 @@
+"""Figures of a probe: how the linear probe hangs on C, kNN on K, zero-shot on the template, few-shot on the shots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfcli.viz import style
+
+MOST_TEMPLATES = 20
+
+Head = tuple[str, dict[str, Any]]
+
+
+def figures(heads: Sequence[Head], folder: Path, *, title: str) -> list[Path]:
+    """Draw what the heads' series hold, a PNG a head.
+
+    Args:
+        heads: name and series: `C` [(C, validation figure)], `test` and `val` [(K, accuracy)] with `best_k`,
+            `templates` [(template, accuracy)], or `n`, `mean`, `std`.
+        folder: where to.
+        title: a line above each.
+
+    Returns:
+        the files, in the order of the heads.
+    """
+    made = []
+    linear = {name: series for name, series in heads if series.get("C")}
+    if linear:
+        made.append(_linear(linear, folder / "linear.png", title))
+    for name, series in heads:
+        if name == "knn":
+            made.append(_neighbours(series, folder / "knn.png", title))
+        elif name == "zeroshot" and len(series["templates"]) > 1:
+            made.append(_templates(series["templates"], folder / "templates.png", title))
+    shots = [series for name, series in heads if name.startswith("fewshot")]
+    if shots:
+        zero = next((s["accuracy"] for n, s in heads if n == "zeroshot" and "accuracy" in s), None)
+        made.append(_shots(shots, zero, folder / "fewshot.png", title))
+    return made
+
+
+def _linear(found: dict[str, dict[str, Any]], path: Path, title: str) -> Path:
+    with style.figure(path, width=5.6, height=3.6) as figure:
+        axis = figure.subplots()
+        for series, colour in zip(found.values(), style.SPLITS.values(), strict=False):
+            points = sorted(series["C"])
+            label = "features of length 1" if series.get("unit") else "features as they are"
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, label=label)
+            best = max(points, key=lambda p: (p[1], -p[0]))
+            axis.annotate(
+                f"C = {best[0]:.3g}: {best[1]:.3f}", best, xytext=(0, 8), textcoords="offset points", ha="center"
+            )
+        axis.set(xscale="log", xlabel="C, the inverse of the penalty", ylabel="accuracy on validation", title=title)
+        axis.margins(y=0.15)
+        axis.grid(axis="y")
+        if len(found) > 1:
+            axis.legend(loc="lower right")
+    return path
+
+
+def _neighbours(series: dict[str, Any], path: Path, title: str) -> Path:
+    with style.figure(path, width=5.6, height=3.6) as figure:
+        axis = figure.subplots()
+        ks = [k for k, _ in series["test"]]
+        for split in ("val", "test"):
+            if series.get(split):
+                values = [v for _, v in series[split]]
+                axis.plot(range(len(ks)), values, marker="o", markersize=5, color=style.SPLITS[split], label=split)
+        place = ks.index(series["best_k"])
+        axis.axvline(place, color=style.FAINT, linewidth=1, linestyle=":")
+        axis.set(xlabel="K, the number of neighbours", ylabel="accuracy", title=title)
+        axis.set_xticks(range(len(ks)), [str(k) for k in ks])
+        axis.margins(y=0.15)
+        axis.grid(axis="y")
+        axis.legend(loc="best")
+    return path
+
+
+def _templates(rows: list[tuple[str, float]], path: Path, title: str) -> Path:
+    rows = sorted(rows, key=lambda r: r[1], reverse=True)
+    if len(rows) > MOST_TEMPLATES:
+        half = MOST_TEMPLATES // 2
+        rows = [*rows[:half], *rows[-half:]]
+    with style.figure(path, width=7.2, height=1.2 + 0.26 * len(rows)) as figure:
+        axis = figure.subplots()
+        places = range(len(rows))[::-1]
+        axis.barh(list(places), [v for _, v in rows], color=style.SPLITS["train"], height=0.7)
+        axis.set_yticks(list(places), [t if len(t) <= 60 else f"{t[:57]}..." for t, _ in rows])
+        for place, (_, value) in zip(places, rows, strict=True):
+            axis.text(value, place, f" {value:.3f}", va="center", fontsize=8.5)
+        axis.set(xlabel="zero-shot accuracy of one template", title=title)
+        axis.set_xlim(0, max(v for _, v in rows) * 1.12 or 1)
+    return path
+
+
+def _shots(rows: list[dict[str, Any]], zero: float | None, path: Path, title: str) -> Path:
+    with style.figure(path, width=5.6, height=3.6) as figure:
+        axis = figure.subplots()
+        ns = [row["n"] for row in rows]
+        means, spreads = [row["mean"] for row in rows], [row["std"] for row in rows]
+        axis.errorbar(ns, means, yerr=spreads, marker="o", markersize=5, color=style.SPLITS["train"], capsize=3)
+        if zero is not None:
+            axis.axhline(zero, color=style.SPLITS["val"], linewidth=1.5, linestyle="--", label="zero-shot")
+            axis.legend(loc="lower right")
+        axis.set(xscale="log", xlabel="labelled images a class", ylabel="test accuracy", title=title)
+        axis.set_xticks(ns, [str(n) for n in ns])
+        axis.minorticks_off()
+        axis.margins(y=0.15)
+        axis.grid(axis="y")
+    return path
