@@ -1,6 +1,6 @@
-"""Our linear sweep beside scikit-learn's, and our nearest neighbours beside faiss and a plain matrix product.
+"""Our linear sweep beside scikit-learn's, our nearest neighbours beside faiss's, our extraction beside a plain loop.
 
-    python benchmarks/probe.py [--quick] [--json] [--threads 2] [--clock wall|cpu] [--only linear|knn]
+    python benchmarks/probe.py [--quick] [--json] [--threads 2] [--clock wall|cpu] [--only linear|knn|extraction]
 
 Linear: 10,000 x 512 features of 102 classes, easy and noisy, the eight C of the coarse grid and 0.316. The other is
 `LogisticRegression(C=C, max_iter=1000)` for each C, as people write it; its objective is evaluated in float64, as is
@@ -9,6 +9,10 @@ ours. Ours holds all it does: centring, principal axes, and the fits along the p
 Nearest neighbours: 10,000 queries, 50,000 x 512 features, k = 20. faiss is `IndexFlatIP` on normalised features, with
 normalising and building not counted; ours starts from raw features. The right answer, for the first 500
 queries, is that of float64 rounded to float32, of equals the lower index.
+
+Extraction: open_clip's ViT-B/32 in a plain fp32 loop over uint8 batches that lie in memory, and our pass over the same
+images with the same weights (random ones, saved by open_clip and read by our loader), in the arithmetic that `auto`
+takes here. Accuracy is that of the nearest neighbour, half of the images against the other half.
 
 The two sides run in turns in one process; medians are reported. Synthetic features have a falling spectrum and a common
 mean direction, as those of networks have.
@@ -19,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -34,13 +39,21 @@ from threadpoolctl import threadpool_limits
 from torch.nn.functional import cross_entropy, normalize
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from tfcli.data.synthetic.shapes import ShapesWorld
+from tfcli.data.transforms import normalise
+from tfcli.engine.build import build
+from tfcli.engine.compose import compose
+from tfcli.engine.numerics import MARGIN, race
+from tfcli.probes import features
 from tfcli.probes.logistic import Fit, Space, fit, predict
 from tfcli.probes.neighbours import neighbours
+from tfcli.weights.load import load_weights
 
 clock = time.perf_counter
 CS = (1e-6, 1e-4, 1e-2, 0.316, 1.0, 1e2, 1e4, 1e6)
 NOISE = {"easy": 1.5, "noisy": 4.0}
-AIMS = {"linear": 4.0, "knn": 1.3}
+AIMS = {"linear": 4.0, "knn": 1.3, "extraction": 3.0}
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 def clusters(count: int, width: int, classes: int, *, noise: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,7 +163,78 @@ def knn_row(*, turns: int, count: int, queries: int, k: int = 20) -> dict:
     }
 
 
+def extraction_row(*, turns: int, count: int, batch_size: int = 32) -> dict:
+    import open_clip
+
+    world = ShapesWorld(224, k=1)
+    seen = world.batch(np.arange(count), fields=("image", "label"), label="shape")
+    image, label = torch.from_numpy(np.ascontiguousarray(seen["image"])), torch.from_numpy(seen["label"])
+    batches = [
+        {"image": part, "label": label[: len(part)], "index": torch.arange(len(part))}
+        for part in image.split(batch_size)
+    ]
+    torch.manual_seed(0)
+    theirs = open_clip.create_model("ViT-B-32-quickgelu", pretrained=None).eval()
+    net = build(compose("train", ["model=clip_vit_b32", "model.text.vocab_size=49408"]).config.model)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(theirs.state_dict(), Path(folder) / "clip.pt")
+        load_weights(net, str(Path(folder) / "clip.pt"))
+    net.eval().requires_grad_(False)
+    place = torch.device("cpu")
+
+    @torch.no_grad()
+    def loop() -> torch.Tensor:
+        return torch.cat([theirs.encode_image(normalise(batch["image"], MEAN, STD)) for batch in batches])
+
+    def ours(name: str) -> torch.Tensor:
+        dtype = features.DTYPES[name]
+        (copied,) = features.replicas(net, [place], dtype)
+        encode = features.encoder(copied, layer=None, pool="head")
+        found = features.extract([encode], [place], batches, mean=MEAN, std=STD, dtype=dtype, where="benchmark")
+        return net.project(torch.cat([part["features"] for part in found]))
+
+    few = batches[0]["image"][:8]
+    steps = []
+    for name in ("32", "bf16"):
+        (copied,) = features.replicas(net, [place], features.DTYPES[name])
+        pixels = normalise(few, MEAN, STD).to(features.DTYPES[name])
+        steps.append(torch.no_grad()(partial(copied.encode_image, pixels)))
+    plain_s, half_s = race(steps)
+    chosen = "bf16" if plain_s / half_s >= MARGIN else "32"
+    times: dict[str, list[float]] = {"ours": [], "loop": []}
+    for _ in range(turns):
+        t, mine = seconds(partial(ours, chosen))
+        times["ours"].append(t)
+        t, bare = seconds(loop)
+        times["loop"].append(t)
+    cosine = torch.nn.functional.cosine_similarity(mine, bare)
+    half = count // 2
+
+    def nearest_accuracy(x: torch.Tensor) -> float:
+        found = neighbours(x[half:], x[:half], k=1)[1][:, 0]
+        return float((label[:half][found] == label[half:]).float().mean())
+
+    return {
+        "part": "extraction",
+        **{f"{name}_s": median(t) for name, t in times.items()},
+        "ratio": median(b / a for a, b in zip(times["ours"], times["loop"], strict=True)),
+        "aim": AIMS["extraction"],
+        "precision": chosen,
+        "images": count,
+        "cosine": float(cosine.min()),
+        "accuracy": [nearest_accuracy(mine), nearest_accuracy(bare)],
+    }
+
+
 def show(row: dict) -> None:
+    if row["part"] == "extraction":
+        print(
+            f"extraction, ViT-B/32: ours ({row['precision']}) {row['images'] / row['ours_s']:.1f} images/s, plain loop "
+            f"{row['images'] / row['loop_s']:.1f}; ratio {row['ratio']:.2f} (aim {row['aim']}); least cosine "
+            f"{row['cosine']:.5f}; nearest neighbour right {row['accuracy'][0]:.3f} against {row['accuracy'][1]:.3f}",
+            flush=True,
+        )
+        return
     if row["part"] == "linear":
         for r in row["by_C"]:
             print(
@@ -180,7 +264,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON only")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU, for all (default: 2)")
     parser.add_argument("--turns", type=int, default=3, help="of each side (default: 3)")
-    parser.add_argument("--only", choices=("linear", "knn"), help="one of the parts")
+    parser.add_argument("--only", choices=("linear", "knn", "extraction"), help="one of the parts")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="which seconds (default: wall)")
     args = parser.parse_args()
     global clock
@@ -189,10 +273,12 @@ def main() -> None:
     faiss.omp_set_num_threads(args.threads)
     turns, scale = (1, 10) if args.quick else (args.turns, 1)
     parts: list[Callable[[], dict]] = []
-    if args.only != "knn":
+    if args.only in (None, "linear"):
         parts += [partial(linear_row, name, turns=turns, count=10_000 // scale) for name in NOISE]
-    if args.only != "linear":
+    if args.only in (None, "knn"):
         parts.append(partial(knn_row, turns=turns, count=50_000 // scale, queries=10_000 // scale))
+    if args.only in (None, "extraction"):
+        parts.append(partial(extraction_row, turns=turns, count=320 // scale))
     rows = []
     with threadpool_limits(args.threads):
         for part in parts:

@@ -25,7 +25,7 @@ def test_all_combinations_the_last_key_fastest():
         ("seed=range(0,3)", ["0", "1", "2"]),
         ("seed=range(3,0,-1)", ["3", "2", "1"]),
         ("seed=choice(4,5)", ["4", "5"]),
-        ("optim=glob(*)", ["adamw", "sgd"]),
+        ("optim=glob(*)", ["adamw", "adamw_clip", "sgd"]),
         ("pos=glob([s*,l*],exclude=learn*)", ["sinusoidal"]),
         ("data.augment.scale=[0.1,1],[0.5,1]", ["[0.1,1]", "[0.5,1]"]),
     ],

@@ -19,7 +19,7 @@ from torch.nn.functional import log_softmax, normalize
 from tfcli.data.images import ImageData
 from tfcli.metrics.retrieval import RetrievalMetrics
 from tfcli.models.clip import CLIP
-from tfcli.tasks.contrastive import Contrastive, class_vectors, contrastive_loss
+from tfcli.tasks.contrastive import Contrastive, contrastive_loss, encode_classes
 from tfcli.tasks.optim import adamw, param_groups
 from tfcli.tasks.protocols import Horizon
 from tfcli.tasks.schedule import constant
@@ -84,7 +84,7 @@ def test_two_ranks_give_the_loss_and_gradients_of_the_joint_batch(tmp_path):
 def test_class_vectors_average_unit_vectors():
     table = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
     tokens = torch.arange(6).view(3, 2, 1)
-    vectors = class_vectors(lambda rows: table[rows[:, 0]], tokens, batch_size=4)
+    vectors = encode_classes(lambda rows: table[rows[:, 0]], tokens, batch_size=4)
     expected = normalize(normalize(table[:6], dim=1).view(3, 2, 4).mean(1), dim=1)
     assert torch.allclose(vectors, expected, atol=1e-6)
 
@@ -179,7 +179,7 @@ def learned(*, shuffled: bool) -> tuple[float, float]:
         optimizer.step()
         warmup.step()
         net.clamp_scale()
-    classes = class_vectors(net.eval().encode_text, prompts)
+    classes = encode_classes(net.eval().encode_text, prompts)
     pairs, labelled = data.test_dataloader()
     retrieval, right, seen = RetrievalMetrics(), 0, 0
     for batch in (data.on_after_batch_transfer(b, 0) for b in pairs):

@@ -26,7 +26,7 @@ from tfcli.engine.parts import (
 )
 from tfcli.engine.record import Record
 from tfcli.engine.run import evaluate
-from tfcli.engine.saved import apply_saved, kept_tokenizer, saved_config, stored
+from tfcli.engine.saved import kept_tokenizer, recomposed, saved_config, stored
 from tfcli.engine.session import check_writable, is_child, locked, logged, run_folder, write_start
 from tfcli.errors import ConfigError, DataError, RunError
 
@@ -90,7 +90,7 @@ def on_these_devices(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[
     config, choices = saved_config(run)
     for name, value in (("accelerator", "auto"), ("strategy", "auto"), ("devices", "auto"), ("num_nodes", 1)):
         OmegaConf.update(config.trainer, name, value)
-    apply_saved(config, overrides)
+    recomposed(run, config, overrides)
     return config, choices
 
 

@@ -28,7 +28,7 @@ from tfcli.engine.parts import quiet_libraries
 from tfcli.engine.record import read_config, run_name
 from tfcli.engine.saved import kept_tokenizer
 from tfcli.engine.terminal import progress
-from tfcli.errors import ConfigError
+from tfcli.errors import ConfigError, WeightsError
 from tfcli.models.protocols import ImageTextEncoder
 from tfcli.probes import features as feat
 from tfcli.probes import store
@@ -98,7 +98,12 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
     elif not _has_weights(config):
         raise ConfigError(_no_weights(job))
     elif config.model.weights and config.model.weights != "random":
-        tokenizer_path, said = adopt_blueprint(config, typed)
+        tokenizer_path, said = _blueprint(config, typed)
+    if "label" not in config.data.kinds:
+        raise ConfigError(
+            f"data `{job.choices['data']}` has no labels, which every head is measured by. Retrieval on it is "
+            "measured by `tfcli evaluate` of a CLIP run, or of `model=clip model.weights=...`."
+        )
     native = config.model.get("input_size")
     if native and "data.image_size" not in typed and run is None:
         config.data.image_size = native
@@ -119,6 +124,16 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
     name = job.choices["model"]
     name = config.model.name if name == "torchvision" else name
     return Frozen(job, net, name, source, data, devices, tokenizer, [*data.notes, *said])
+
+
+def _blueprint(config: DictConfig, typed: set[str]) -> tuple[Path | None, list[str]]:
+    try:
+        return adopt_blueprint(config, typed)
+    except WeightsError as error:
+        if not config.model.get("tokenizer") or Path(str(config.model.weights)).exists():
+            raise
+        own = "`tfcli train model=clip data=shapes`, then `tfcli probe latest shapes`"
+        raise WeightsError(f"{error} Or probe a CLIP of your own: {own}.") from error
 
 
 def _has_weights(config: DictConfig) -> bool:

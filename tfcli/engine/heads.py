@@ -25,7 +25,7 @@ from tfcli.probes.fewshot import few_shot
 from tfcli.probes.knn import knn
 from tfcli.probes.linear import LinearResult, linear, sweep
 from tfcli.probes.prompts import Prompts, load_prompts, texts
-from tfcli.probes.scores import Figures, Split, hold_out
+from tfcli.probes.scores import Figures, Split, checked, hold_out
 from tfcli.probes.zeroshot import ZeroShot, encode_texts, zero_shot
 
 
@@ -67,7 +67,9 @@ class Views:
         x, label = self.kept[name]
         if projected:
             x = self.projected(x)
-        return (normalize(x, dim=1) if unit else x), label
+        device = self.frozen.devices[0]
+        place = device if device.type == "cuda" else torch.device("cpu")  # heads compute in float64 here and there
+        return (normalize(x, dim=1) if unit else x).to(place), label.to(place)
 
     @torch.no_grad()
     def projected(self, x: Tensor) -> Tensor:
@@ -79,8 +81,8 @@ class Views:
         net, settings = self.frozen.net, self.frozen.job.config.features
         if not isinstance(net, ImageTextEncoder) or settings.layer is not None or settings.pool != "head":
             return False
-        train = cast(Split, self.split("test"))[0][:1]
-        return self.projected(train).shape != train.shape or not torch.equal(self.projected(train), train)
+        one = next(iter(self.kept.values()))[0][:1]
+        return self.projected(one).shape != one.shape or not torch.equal(self.projected(one), one)
 
     def all(self, **how: bool) -> tuple[Split, Split | None, Split]:
         return cast(Split, self.split("train", **how)), self.split("val", **how), cast(Split, self.split("test", **how))
@@ -195,8 +197,8 @@ def classify(views: Views, prompts: Prompts) -> ZeroShot:
     features = frozen.job.config.features
     if features.layer is not None or features.pool != "head":
         raise ConfigError("zero-shot reads the projected features: leave `features.layer` and `features.pool` out.")
-    x, label = cast(Split, views.split("test"))
-    return zero_shot(views.projected(x), label, text_embeddings(frozen, prompts), templates=prompts.templates)
+    x, label = checked("test", cast(Split, views.split("test", projected=True)), num_classes=frozen.data.num_classes)
+    return zero_shot(x, label, text_embeddings(frozen, prompts).to(x.device), templates=prompts.templates)
 
 
 # ---- linear

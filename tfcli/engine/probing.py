@@ -122,6 +122,10 @@ def _write(frozen: fr.Frozen, results: list[Result], folder: Path, record: Recor
     write_atomic(folder / "table.csv", to_csv(CSV, [r["values"] for r in rows]))
     write_atomic(folder / "table.md", to_markdown(COLUMNS, rows))
     write_atomic(folder / "table.json", json.dumps([r["values"] for r in rows], indent=1) + "\n")
+    for result in results:
+        if result.series.get("templates"):
+            alone = [{"template": text, "accuracy": value} for text, value in result.series["templates"]]
+            write_atomic(folder / "templates.csv", to_csv({"template": "template", "accuracy": "accuracy"}, alone))
     from tfcli.viz.probe import figures
 
     (folder / "figures").mkdir(exist_ok=True)

@@ -9,9 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from tfcli.engine import validate
 from tfcli.engine.build import plain
-from tfcli.engine.compose import set_value
-from tfcli.engine.record import read_config
-from tfcli.errors import RunError
+from tfcli.engine.compose import compose, set_value
+from tfcli.engine.record import flatten, read_config, read_overrides
+from tfcli.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from tfcli.engine.parts import Parts
@@ -68,6 +68,23 @@ def apply_saved(config: DictConfig, overrides: list[str]) -> dict[str, tuple[Any
         if old != new:
             changed[key] = (old, new)
     return changed
+
+
+def recomposed(run: Path, config: DictConfig, overrides: list[str]) -> None:
+    """Apply overrides to a saved config with all that follows from them.
+
+    A saved config is resolved: `data.test_split=comp` would not reach the source that once referred to it. So the run
+    is composed again with and without the overrides, and what differs is taken over.
+    """
+    typed = read_overrides(run)
+    try:
+        before, after = (flatten(plain(compose("train", [*typed, *more]).config)) for more in ([], overrides))
+    except ConfigError:  # composed by other configs than are here now
+        before, after = {}, {}
+    apply_saved(config, [o for o in overrides if o.partition("=")[0] not in after])
+    for key, value in after.items():
+        if before.get(key) != value:
+            OmegaConf.update(config, key, value)
 
 
 def stored(parts: Parts) -> dict[str, Any]:

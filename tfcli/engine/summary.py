@@ -18,6 +18,7 @@ PREFERRED = (
     "linear/accuracy",
     "zeroshot/accuracy",
     "knn/accuracy",
+    "test/image_to_text_r1",
     "val/accuracy",
     "test/loss",
     "val/loss",

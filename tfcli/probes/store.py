@@ -231,7 +231,7 @@ def why_missed(root: Path, wanted: Entry) -> str:
     best: list[str] | None = None
     for other in entries(root):
         facts = other["facts"]
-        if all(facts.get(k) == wanted.facts[k] for k in ("data", "split")) and facts != wanted.facts:
+        if all(facts.get(k) == wanted.facts[k] for k in NAMES) and facts != wanted.facts:
             differing = [k for k in {**facts, **wanted.facts} if facts.get(k) != wanted.facts.get(k)]
             if best is None or len(differing) < len(best):
                 best, nearest = differing, facts

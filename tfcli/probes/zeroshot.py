@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from tfcli.probes.scores import Figures, score
 from tfcli.shapes import Float, Int
+from tfcli.tasks.contrastive import class_vectors
 
 
 @dataclass
@@ -42,11 +43,6 @@ def encode_texts(
         advance(len(rows))
     result = torch.cat(found)
     return torch.empty_like(result).index_copy_(0, order.to(result.device), result)
-
-
-def class_vectors(texts: Float[Tensor, "K T E"]) -> Float[Tensor, "K E"]:
-    """One unit vector a class from the embeddings of its T prompts."""
-    return normalize(normalize(texts, dim=-1).mean(1), dim=-1)
 
 
 def zero_shot(

@@ -65,7 +65,7 @@ def run_sweep(
         Interrupted: a signal ended it.
     """
     grid = expand(overrides)
-    primary = "train" if verb in ("train", "rerun") else "probe"
+    primary = "probe" if verb in TABLES else "train"
     pair, configured = _check(grid, config_name or primary, config_dir)
     root = Path(root or configured)
     state = State(

@@ -63,18 +63,23 @@ def gathered_contrastive_loss(
     return (cross_entropy(scale * image @ texts.mT, label) + cross_entropy(scale * text @ images.mT, label)) / 2
 
 
-def class_vectors(
+def encode_classes(
     encode_text: Callable[[Tensor], Tensor], tokens: Int[Tensor, "K T L"], *, batch_size: int = 1024
 ) -> Float[Tensor, "K E"]:
-    """One unit vector a class: the mean of its templates' unit vectors, normalised (section 3.1.4).
+    """One unit vector a class, from its prompts.
 
     Args:
         encode_text: tokens (B, L) to embeddings (B, E).
         tokens: of each template of each class.
         batch_size: texts encoded at once.
     """
-    parts = [normalize(encode_text(rows).float(), dim=-1) for rows in tokens.flatten(0, 1).split(batch_size)]
-    return normalize(torch.cat(parts).unflatten(0, tokens.shape[:2]).mean(1), dim=-1)
+    parts = [encode_text(rows).float() for rows in tokens.flatten(0, 1).split(batch_size)]
+    return class_vectors(torch.cat(parts).unflatten(0, tokens.shape[:2]))
+
+
+def class_vectors(texts: Float[Tensor, "K T E"]) -> Float[Tensor, "K E"]:
+    """One unit vector a class: the mean of the unit vectors of its T prompts, normalised (section 3.1.4)."""
+    return normalize(normalize(texts, dim=-1).mean(1), dim=-1)
 
 
 class Contrastive(pl.LightningModule):
@@ -245,7 +250,7 @@ class Contrastive(pl.LightningModule):
         self._end(splits)
         if self.prompts is not None:
             with torch.no_grad():
-                self._classes = class_vectors(self.model.encode_text, self.prompts.to(self.device))
+                self._classes = encode_classes(self.model.encode_text, self.prompts.to(self.device))
 
     def _end(self, splits: tuple[str, ...]) -> None:
         self._classes = None

@@ -53,6 +53,7 @@ def _linear(found: dict[str, dict[str, Any]], path: Path, title: str) -> Path:
                 f"C = {best[0]:.3g}: {best[1]:.3f}", best, xytext=(0, 8), textcoords="offset points", ha="center"
             )
         axis.set(xscale="log", xlabel="C, the inverse of the penalty", ylabel="accuracy on validation", title=title)
+        axis.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
         axis.margins(y=0.15)
         axis.grid(axis="y")
         if len(found) > 1:

@@ -1,0 +1,98 @@
+"""What features depend on, seen from the settings: each change of them is another entry of the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tfcli.engine import frozen as fr
+from tfcli.engine.subject import frozen_job
+from tfcli.errors import ConfigError
+from tfcli.probes import store
+
+BASE = ("model=vit", "data=digits", "model.weights=random", "features.threads=1", "features.precision=32")
+
+
+def digests(*changes: str) -> dict[str, str]:
+    frozen = fr.prepare(*frozen_job([*BASE, "model.depth=1", "model.width=24", *changes]))
+    fr.settle_precision(frozen)
+    return {s: store.entry(Path(), fr.facts(frozen, s), frozen.data.counts[s]).folder.name for s in ("train", "test")}
+
+
+@pytest.fixture(scope="module")
+def base() -> dict[str, str]:
+    return digests()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "features.precision=bf16",
+        "features.layer=stack.blocks.0",
+        "features.pool=mean",
+        "data.mean=[0.1,0.1,0.1]",
+        "data.interpolation=bicubic",
+        "model.heads=3",
+        "seed=1",  # other random weights
+    ],
+)
+def test_what_changes_features_misses_every_split(base, change: str):
+    other = digests(change)
+    assert all(other[split] != base[split] for split in base)
+
+
+def test_what_changes_a_split_misses_that_split(base):
+    other = digests("data.limit_train=100")
+    assert other["train"] != base["train"]
+    assert other["test"] == base["test"]
+    assert digests("data.split_seed=1")["train"] != base["train"]
+
+
+@pytest.mark.parametrize("change", ["linear.C=1.0", "knn.ks=[1]", "features.batch_size=7", "heads=[knn]"])
+def test_what_heads_do_changes_no_features(base, change: str):
+    assert digests(change) == base
+
+
+def test_precision_auto_is_remembered_and_agrees_with_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TFCLI_CACHE", str(tmp_path))
+    words = [*BASE[:-1], "features.precision=auto", "data.limit_test=20"]
+    first = fr.prepare(*frozen_job(words))
+    fr.settle_precision(first)
+    assert first.precision in ("32", "bf16")
+
+    def forbidden(steps: list) -> list:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(fr.num, "race", forbidden)
+    again = fr.prepare(*frozen_job(words))
+    x, label = fr.features(again, "test")
+    assert again.precision == first.precision
+    exact, same = fr.features(fr.prepare(*frozen_job([*words, "features.precision=32"])), "test")
+    assert torch.nn.functional.cosine_similarity(x, exact).min() > 0.999
+    assert torch.equal(label, same)
+
+
+def test_several_devices_give_the_same_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TFCLI_CACHE", str(tmp_path))
+    found = [
+        fr.features(fr.prepare(*frozen_job([*BASE, f"features.devices={n}", "features.refresh=true"])), "test")[0]
+        for n in (1, 2)
+    ]
+    assert torch.allclose(*found, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pixels", "digits", "flowers"], "after MODEL and DATA come settings"),
+        (["pixels", "data=digits", "flowers"], "already given"),
+        (["pixles", "digits"], "Did you mean `pixels`"),
+        (["pixels"], "which data set"),
+    ],
+)
+def test_words_that_do_not_fit_are_answered(words: list[str], said: str, monkeypatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=said):
+        frozen_job(words)
