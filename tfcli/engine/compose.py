@@ -123,9 +123,13 @@ def compose(name: str, overrides: list[str], config_dir: str | None = None) -> C
     own.overrides.task = typed
     OmegaConf.set_struct(config, False)
     del config["hydra"]
-    for group in config.pop("without", []):  # what families set for training and other verbs have no use for
+    without = config.pop("without", [])  # what families set for training and frozen verbs have no use for
+    for group in without:
         config.pop(group, None)
         choices.pop(group, None)
+    native = config.model.get("input_size") if without else None
+    if native and not any(o.key_or_group == "data.image_size" for o in single):
+        config.data.image_size = native
     OmegaConf.set_struct(config, True)
     validate.check(config, choices=choices, picked={o.key_or_group for o in chosen})
     return Composition(config, typed, choices, own)

@@ -104,9 +104,6 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
             f"data `{job.choices['data']}` has no labels, which every head is measured by. Retrieval on it is "
             "measured by `tfcli evaluate` of a CLIP run, or of `model=clip model.weights=...`."
         )
-    native = config.model.get("input_size")
-    if native and "data.image_size" not in typed and run is None:
-        config.data.image_size = native
     if "data.cache" not in typed:
         config.data.cache = "none"  # each image is read once
     config.data.eval_batch_size = config.features.batch_size

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-import pytorch_lightning as pl
 import torch
-import torch.distributed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.shapes import Float, Int
-from tfcli.tasks.optim import clip_gradients
-from tfcli.tasks.protocols import Horizon
+from tfcli.tasks.objective import Objective
 
 
 def classification_loss(
@@ -53,7 +50,7 @@ def _only_shifts(norm: nn.BatchNorm2d) -> bool:
     return bool((mean == 0).all() and (variance - 1).abs().max() < 1e-3)
 
 
-class Classify(pl.LightningModule):
+class Classify(Objective):
     """Trains and measures a classifier.
 
     Logs train/loss and train/accuracy over each epoch, and under val/ and test/ what `ClassificationMetrics` computes.
@@ -79,17 +76,11 @@ class Classify(pl.LightningModule):
         label_smoothing: float = 0.0,
         batch_norm: str = "auto",
     ):
-        super().__init__()
+        super().__init__(net, optim=optim, schedule=schedule)
         if batch_norm not in ("auto", "train", "frozen"):
             raise ValueError(f"`task.batch_norm` must be auto, train or frozen, but is {batch_norm!r}.")
-        self.net, self.batch_norm = net, batch_norm
-        self.optim, self.schedule, self.label_smoothing = optim, schedule, label_smoothing
-        self.horizon: Horizon | None = None
-        self.evaluated = ("val",)
-        self.tested: dict[str, tuple[float, tuple[float, float]]] = {}  # of the last test, with 95 % intervals
-        self.confusion: Tensor | None = None
+        self.batch_norm, self.label_smoothing = batch_norm, label_smoothing
         self.measured = nn.ModuleDict({split: ClassificationMetrics(num_classes) for split in ("val_", "test_")})
-        self._sums: Tensor | None = None  # loss, right, seen: of this epoch, on this rank
 
     @property
     def monitors(self) -> tuple[str, ...]:
@@ -107,41 +98,19 @@ class Classify(pl.LightningModule):
                 norm.eval()
         return self
 
-    def on_fit_start(self) -> None:
-        self.train()  # Lightning leaves the modes as they are
-
-    def configure_optimizers(self):
-        optimizer = self.optim(self.net)
-        horizon = self.horizon
-        assert horizon is not None
-        rate = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self.schedule(step, total=horizon.total, epoch=horizon.epoch)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
-
-    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
-        clip_gradients(self, gradient_clip_val)
-
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         logits = self.net(batch["image"])
         label, target = batch["label"], batch.get("target")
         loss = classification_loss(logits, label, target, smoothing=self.label_smoothing)
         label = label if target is None else target.argmax(1)  # of a mixed image, the class with the larger share
-        if self._sums is None:
-            self._sums = torch.zeros(3, device=loss.device)
-        right = (logits.argmax(1) == label).sum()
-        self._sums += torch.stack([loss.detach().float() * len(label), right, torch.tensor(len(label)).to(right)])
+        self.add(loss * len(label), (logits.argmax(1) == label).sum(), len(label))
         return loss
 
     def on_train_epoch_end(self) -> None:
-        sums = self._sums
-        self._sums = None
-        if sums is None:
-            return
-        if self.trainer.world_size > 1:
-            torch.distributed.all_reduce(sums)
-        # Not to the loggers: the engine writes the epoch's figures before it saves, so that no kill can part the two.
-        self.log_dict({"train/loss": sums[0] / sums[2], "train/accuracy": sums[1] / sums[2]}, logger=False)
+        sums = self.epoch_sums()
+        if sums is not None:
+            # Not to the loggers: the engine writes the epoch's figures before it saves, so no kill can part the two.
+            self.log_dict({"train/loss": sums[0] / sums[2], "train/accuracy": sums[1] / sums[2]}, logger=False)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         self._measure(self.evaluated[dataloader_idx], batch)
@@ -167,18 +136,6 @@ class Classify(pl.LightningModule):
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Probabilities (B, K) of each class, and which file each row is."""
         return {"probability": self.net(batch["image"]).float().softmax(1), "index": batch["index"]}
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        sums = self._sums
-        if sums is not None and self.trainer.world_size > 1:
-            sums = sums.clone()
-            torch.distributed.all_reduce(sums)
-        checkpoint["train_sums"] = sums
-
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        sums = checkpoint.get("train_sums")
-        if sums is not None and self.trainer.global_rank == 0:
-            self._sums = sums.to(self.device)
 
     def _metric(self, split: str) -> ClassificationMetrics:
         return cast(ClassificationMetrics, self.measured[f"{split}_"])

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-import pytorch_lightning as pl
 import torch
-import torch.distributed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -20,8 +18,7 @@ from tfcli.metrics.retrieval import RetrievalMetrics
 from tfcli.models.protocols import ImageTextEncoder
 from tfcli.shapes import Float, Int
 from tfcli.tasks.gather import all_gather_with_grad, ranks
-from tfcli.tasks.optim import clip_gradients
-from tfcli.tasks.protocols import Horizon
+from tfcli.tasks.objective import Objective
 
 
 def contrastive_loss(
@@ -82,7 +79,7 @@ def class_vectors(texts: Float[Tensor, "K T E"]) -> Float[Tensor, "K E"]:
     return normalize(normalize(texts, dim=-1).mean(1), dim=-1)
 
 
-class Contrastive(pl.LightningModule):
+class Contrastive(Objective):
     """Trains and measures an image and a text encoder on pairs.
 
     Logs train/loss and train/scale (the inverse temperature at the end of the epoch); under val/ and test/ what
@@ -116,20 +113,13 @@ class Contrastive(pl.LightningModule):
         num_classes: int | None = None,
         group_size: int = 256,
     ):
-        super().__init__()
-        self.net = net
-        self.optim, self.schedule = optim, schedule
-        self.horizon: Horizon | None = None
-        self.evaluated = ("val",)
-        self.tested: dict[str, tuple[float, tuple[float, float]]] = {}  # of the last test, with 95 % intervals
+        super().__init__(net, optim=optim, schedule=schedule)
         self.chance: dict[str, float] = {}
-        self.confusion: Tensor | None = None
         self.register_buffer("prompts", None, persistent=False)
         self.retrieved = {split: RetrievalMetrics(group_size=group_size) for split in ("val", "test")}
         kinds = {split: ClassificationMetrics(num_classes) for split in ("val_", "test_")} if num_classes else {}
         self.measured = nn.ModuleDict(kinds)
         self._classes: Tensor | None = None  # (K, E) during an evaluation
-        self._sums: Tensor | None = None  # loss, seen: of this epoch, on this rank
 
     @property
     def model(self) -> ImageTextEncoder:
@@ -149,21 +139,6 @@ class Contrastive(pl.LightningModule):
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
 
-    def on_fit_start(self) -> None:
-        self.train()  # Lightning leaves the modes as they are
-
-    def configure_optimizers(self):
-        optimizer = self.optim(self.net)
-        horizon = self.horizon
-        assert horizon is not None
-        rate = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self.schedule(step, total=horizon.total, epoch=horizon.epoch)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
-
-    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
-        clip_gradients(self, gradient_clip_val)
-
     def optimizer_step(self, *args, **kwargs) -> None:
         super().optimizer_step(*args, **kwargs)
         self.model.clamp_scale()  # after the step, so that the gradient is whole below the limit
@@ -173,33 +148,15 @@ class Contrastive(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         image, text = self.model.encode_image(batch["image"]), self.model.encode_text(batch["tokens"])
         loss = gathered_contrastive_loss(image, text, self.model.scale)
-        if self._sums is None:
-            self._sums = torch.zeros(2, device=loss.device)
-        count = loss.new_tensor(len(image))
-        self._sums += torch.stack([loss.detach() * count, count])
+        self.add(loss * len(image), len(image))
         return loss
 
     def on_train_epoch_end(self) -> None:
-        sums = self._sums
-        self._sums = None
-        if sums is None:
-            return
-        if self.trainer.world_size > 1:
-            torch.distributed.all_reduce(sums)
-        # Not to the loggers: the engine writes the epoch's figures before it saves, so that no kill can part the two.
-        self.log_dict({"train/loss": sums[0] / sums[1], "train/scale": self.model.scale.detach()}, logger=False)
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        sums = self._sums
-        if sums is not None and self.trainer.world_size > 1:
-            sums = sums.clone()
-            torch.distributed.all_reduce(sums)
-        checkpoint["train_sums"] = sums
-
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        sums = checkpoint.get("train_sums")
-        if sums is not None and self.trainer.global_rank == 0:
-            self._sums = sums.to(self.device)
+        sums = self.epoch_sums()
+        if sums is not None:
+            # Not to the loggers: the engine writes the epoch's figures before it saves, so no kill can part the two.
+            figures = {"train/loss": sums[0] / sums[1], "train/scale": self.model.scale.detach()}
+            self.log_dict(figures, logger=False)
 
     # ---- evaluation
 

@@ -1,0 +1,84 @@
+"""What every objective shares: an optimizer and its schedule, sums over an epoch that survive a kill, test figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from tfcli.tasks.optim import clip_gradients
+from tfcli.tasks.protocols import Horizon
+
+
+class Objective(pl.LightningModule):
+    """A LightningModule with one net. `horizon` must be set before fitting.
+
+    Args:
+        net: the model.
+        optim: makes an optimizer, called as `optim(net)`.
+        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
+
+    Attributes:
+        evaluated: the splits of the validation loaders, in their order.
+        tested: of the last test, each figure with its 95 % interval.
+        confusion: of the last test, right classes against guessed ones, where there are classes.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        optim: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[..., float],
+    ):
+        super().__init__()
+        self.net, self.optim, self.schedule = net, optim, schedule
+        self.horizon: Horizon | None = None
+        self.evaluated = ("val",)
+        self.tested: dict[str, tuple[float, tuple[float, float]]] = {}
+        self.confusion: Tensor | None = None
+        self._sums: Tensor | None = None  # of this epoch, on this rank
+
+    def on_fit_start(self) -> None:
+        self.train()  # Lightning leaves the modes as they are
+
+    def configure_optimizers(self):
+        optimizer = self.optim(self.net)
+        horizon = self.horizon
+        assert horizon is not None
+        rate = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.schedule(step, total=horizon.total, epoch=horizon.epoch)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        clip_gradients(self, gradient_clip_val)
+
+    def add(self, *values: Tensor | float) -> None:
+        """Add to the sums of this epoch, for instance loss times samples, and samples."""
+        with torch.no_grad():
+            new = torch.stack([torch.as_tensor(v, device=self.device).detach().float() for v in values])
+        self._sums = new if self._sums is None else self._sums + new
+
+    def epoch_sums(self) -> Tensor | None:
+        """The sums of the epoch over all ranks, which start anew; None where nothing was added."""
+        sums, self._sums = self._over_ranks(), None
+        return sums
+
+    def _over_ranks(self) -> Tensor | None:
+        sums = self._sums
+        if sums is not None and self.trainer.world_size > 1:
+            sums = sums.clone()
+            torch.distributed.all_reduce(sums)
+        return sums
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["train_sums"] = self._over_ranks()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        sums = checkpoint.get("train_sums")
+        if sums is not None and self.trainer.global_rank == 0:
+            self._sums = sums.to(self.device)
