@@ -78,6 +78,9 @@ def test_one_of_our_runs_at_any_layer(work: Path, tiny_run: Path):
     assert other["verb"] == "linear"
     assert other["data"] == "digits"
     assert set(k.partition("/")[0] for k in other["metrics"]) == {"linear"}
+    anew = json.loads(go("rerun", "run", "heads=[knn]", "knn.ks=[1]", "--json", cwd=work).stdout)
+    assert anew["verb"] == "probe"
+    assert anew["metrics"]["knn/accuracy"] == record["metrics"]["knn/k=1/accuracy"]
     wrong = go("linear", str(tiny_run), *QUICK, "features.layer=stack.block.0", cwd=work, code=2)
     assert "Did you mean `stack.blocks.0`" in wrong.stderr
 

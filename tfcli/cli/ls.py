@@ -18,6 +18,9 @@ KINDS = {
     "logger": "logger",
     "experiments": "experiment",
     "published": "published",
+    "prompts": "prompts",
+    "protocols": "protocol",
+    "suites": "suite",
 }
 Kind = typer.Argument(None, metavar="KIND", help=f"One of {', '.join(KINDS)}.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -87,13 +88,28 @@ def _go(
 
         suite(verb, words, fail_fast=fail_fast, json=json, config_dir=config_dir)
         return
-    from tfcli.engine.subject import frozen_job, subject
-
     if cfg or info:
         from tfcli.cli.options import composed
+        from tfcli.engine.subject import subject
 
         overrides = subject(words, config_dir)[1]
         composed("probe", overrides, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+    _report(verb, words, json, config_dir)
+
+
+def again(verb: str, folder: Path, overrides: list[str], *, json: bool, config_dir: str | None) -> None:
+    """Run a frozen verb anew from its run's settings. Where its model was a training run, it is again."""
+    from tfcli.engine.record import read_record
+
+    weights = read_record(folder).checkpoint
+    if weights and (Path(weights) / "config.yaml").exists():
+        overrides = [weights, *(o for o in overrides if not o.startswith("model="))]
+    _report(verb, overrides, json, config_dir)
+
+
+def _report(verb: str, words: list[str], json: bool, config_dir: str | None) -> None:
+    from tfcli.engine.subject import frozen_job
+
     job, run = frozen_job(words, config_dir=config_dir)
     from tfcli.engine.probing import probe as go
 

@@ -68,9 +68,15 @@ def rerun(
     config_dir: ConfigDir = None,
 ) -> None:
     """A new run from RUN's settings, with changes."""
-    from tfcli.engine.record import find_run, read_overrides
+    from tfcli.engine.record import find_run, read_overrides, read_record
 
-    kept = [o for o in read_overrides(find_run(run)) if not o.startswith("run.dir=")]
+    folder = find_run(run)
+    kept = [o for o in read_overrides(folder) if not o.startswith("run.dir=")]
+    if (verb := read_record(folder).verb) in ("probe", "zeroshot", "linear", "knn"):
+        from tfcli.cli.probe import again
+
+        again(verb, folder, kept + (settings or []), json=json, config_dir=config_dir)
+        return
     job = composed(
         "train", kept + (settings or []), cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir
     )

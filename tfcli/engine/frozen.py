@@ -152,7 +152,7 @@ def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> tuple[dict[str
     checkpoint = read_checkpoint(find_checkpoint(run, "best"))
     OmegaConf.set_struct(config, False)
     config.model = OmegaConf.create(saved["model"])
-    config.model.weights = str(run)
+    config.model.weights = str(run.resolve())
     OmegaConf.set_struct(config, True)
     for key in SEEN:
         if f"data.{key}" not in typed:

@@ -166,7 +166,8 @@ def footer(folder: Path, record: Record) -> list[str]:
     if any(parts):
         lines.append("cost       " + " · ".join(part for part in parts if part))
     if record.checkpoint:
-        lines.append(f"weights    {folder / record.checkpoint}")
+        own = folder / record.checkpoint
+        lines.append(f"weights    {own if own.exists() else record.checkpoint}")
     listed = files(folder)
     shown = [f"{name} ({size(count)})" for name, count in listed.items()]
     if shown:
