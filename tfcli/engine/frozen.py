@@ -89,6 +89,11 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
     """
     quiet_libraries()
     config = job.config
+    if "label" not in config.data.kinds:
+        raise ConfigError(
+            f"data `{job.choices['data']}` has no labels, which every head is measured by. Retrieval on it is "
+            "measured by `tfcli evaluate` of a CLIP run, or of `model=clip model.weights=...`."
+        )
     typed = {o.lstrip("+").partition("=")[0] for o in job.overrides}
     said: list[str] = []
     tokenizer_path: Path | None = None
@@ -99,11 +104,6 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
         raise ConfigError(_no_weights(job))
     elif config.model.weights and config.model.weights != "random":
         tokenizer_path, said = _blueprint(config, typed)
-    if "label" not in config.data.kinds:
-        raise ConfigError(
-            f"data `{job.choices['data']}` has no labels, which every head is measured by. Retrieval on it is "
-            "measured by `tfcli evaluate` of a CLIP run, or of `model=clip model.weights=...`."
-        )
     if "data.cache" not in typed:
         config.data.cache = "none"  # each image is read once
     config.data.eval_batch_size = config.features.batch_size
