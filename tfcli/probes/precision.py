@@ -12,7 +12,8 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether this is a CPU that multiplies bfloat16 faster than float32."""
     if device.type != "cpu":
         return False
-    can = getattr(torch.cpu, "get_capabilities", dict)()  # older releases do not say
+    told = getattr(torch.cpu, "get_capabilities", None)  # older releases do not say
+    can = told() if told else {}
     return any(can.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
 
 
