@@ -67,6 +67,9 @@ def test_its_features_beat_pixels_under_every_head(trained: Path):
     assert ours["knn/accuracy"] > pixels["knn/accuracy"] + 0.1
     assert ours["fewshot/n=1/accuracy"] < ours["fewshot/n=4/accuracy"]
     assert ours["zeroshot/templates"] == 4
+    layer = ("features.layer=image.stack.blocks.0", "--heads", "zeroshot,knn", "--json")
+    inside = go("probe", "run", "shapes", *few, *layer, cwd=trained)
+    assert not any(name.startswith("zeroshot") for name in json.loads(inside.stdout)["metrics"])
     templates = ("a photo of a {}", "nothing about {} at all")
     rows = json.loads(go("prompts", "try", "shapes", *templates, "--model", "run", *few, "--json", cwd=trained).stdout)
     assert rows[-1]["accuracy"] == ours["zeroshot/accuracy"]

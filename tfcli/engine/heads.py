@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -105,6 +105,11 @@ def chosen(frozen: fr.Frozen) -> list[str]:
                 f"`tfcli linear` and `tfcli knn` work with `{frozen.name}`."
             )
         asked.remove("zeroshot")
+    features = frozen.job.config.features
+    if "zeroshot" in asked and (features.layer is not None or features.pool != "head"):
+        if asked == ["zeroshot"]:
+            raise ConfigError("zero-shot reads what is projected: leave `features.layer` and `features.pool` out.")
+        asked.remove("zeroshot")
     if not asked:
         raise ConfigError(f"`heads` names none. There are {', '.join(HEADS)}.")
     return asked
@@ -127,12 +132,10 @@ def prompts_for(frozen: fr.Frozen, templates: Any = None, config_dir: str | None
 
 def text_embeddings(frozen: fr.Frozen, prompts: Prompts) -> Tensor:
     """Embeddings (K, T, E) of every prompt of every class, from the cache where they are there."""
-    net, tokenizer = frozen.net, frozen.tokenizer
-    assert isinstance(net, ImageTextEncoder)
-    assert tokenizer is not None
+    assert frozen.tokenizer is not None
     sentences = texts(prompts)
     flat = [text for row in sentences for text in row]
-    tokens = torch.from_numpy(tokenizer.encode(flat, truncate=False))
+    tokens = torch.from_numpy(frozen.tokenizer.encode(flat))
     tower = {k: v for k, v in frozen.net.state_dict().items() if not k.startswith("image.")}
     facts = {
         "model": frozen.name,
@@ -142,14 +145,13 @@ def text_embeddings(frozen: fr.Frozen, prompts: Prompts) -> Tensor:
         "texts": flat,
         "tokens": feat.digest({"tokens": tokens}),
     }
-    device = frozen.devices[0]
 
-    def extract(rows: Any) -> Any:
-        tower_net = net.to(device) if isinstance(net, torch.nn.Module) else net
-        with progress("encoding prompts", len(rows), "texts") as advance:
-            part = encode_texts(tower_net.encode_text, tokens[list(rows)].to(device), advance=advance).cpu()
-        net.to("cpu") if isinstance(net, torch.nn.Module) else None
+    def extract(rows: Sequence[int]) -> Iterator[store.Shard]:
+        (copied,) = feat.replicas(frozen.net, frozen.devices[:1], torch.float32)
         index = torch.tensor(list(rows))
+        with progress("encoding prompts", len(rows), "texts") as advance:
+            encode = cast(ImageTextEncoder, copied).encode_text
+            part = encode_texts(encode, tokens[index].to(frozen.devices[0]), advance=advance).cpu()
         yield {"features": part, "label": index // len(sentences[0]), "index": index}
 
     from tfcli.engine.session import say
@@ -194,9 +196,6 @@ def zeroshot(views: Views, settings: dict[str, Any]) -> list[Result]:
 def classify(views: Views, prompts: Prompts) -> ZeroShot:
     """Zero-shot figures of these prompts on the test split."""
     frozen = views.frozen
-    features = frozen.job.config.features
-    if features.layer is not None or features.pool != "head":
-        raise ConfigError("zero-shot reads the projected features: leave `features.layer` and `features.pool` out.")
     x, label = checked("test", cast(Split, views.split("test", projected=True)), num_classes=frozen.data.num_classes)
     return zero_shot(x, label, text_embeddings(frozen, prompts).to(x.device), templates=prompts.templates)
 
