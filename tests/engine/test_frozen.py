@@ -96,3 +96,15 @@ def test_words_that_do_not_fit_are_answered(words: list[str], said: str, monkeyp
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=said):
         frozen_job(words)
+
+
+def test_every_set_of_labels_composes_with_encoders_of_any_size():
+    from tfcli.engine.compose import compose, options
+
+    for data in options("data"):
+        for model in ("pixels", "resnet56", "vit_b16", "clip"):
+            if data not in ("folder", "captions"):  # these want to be told where they are
+                compose("probe", [f"model={model}", f"data={data}"] if model != "clip" else [f"data={data}", *CLIP])
+
+
+CLIP = ("model=clip_vit_b32", "model.weights=x")

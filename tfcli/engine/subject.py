@@ -12,6 +12,9 @@ from tfcli.engine.compose import Composition, compose, options, torchvision_name
 from tfcli.engine.record import all_runs, find_run, read_config, run_name
 from tfcli.errors import ConfigError, RunError, nearest
 
+NEUTRAL = "model=pixels"
+"""A model that composes with every data set."""
+
 
 def frozen_job(
     words: Sequence[str], *, name: str = "probe", config_dir: str | None = None
@@ -26,9 +29,15 @@ def frozen_job(
         ConfigError: a word that is neither a model nor a run nor a data set, or no data set at all.
     """
     run, overrides = subject(words, config_dir)
+    if run is not None:
+        # Its own model and image size replace these; the family's defaults need not fit this data set.
+        rest = [o for o in overrides if not o.startswith("model=")]
+        job = compose(name, [NEUTRAL, *rest], config_dir)
+        job.choices["model"], job.overrides[:] = str(read_config(run).get("choices", {}).get("model")), overrides
+        return job, run
     job = compose(name, overrides, config_dir)
     public = job.config.model.get("public")
-    if run is None and public and not job.config.model.weights:
+    if public and not job.config.model.weights:
         # The bare family is sized for training on a laptop; what is probed without further words is the public one.
         own = [o for o in overrides if not o.startswith("model=")]
         job = compose(name, [f"model={public.model}", f"model.weights={public.weights}", *own], config_dir)

@@ -120,7 +120,8 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
             _check_value(key, value)
     for path, node in _groups(values):
         _divides(path, node, "heads", "width")
-        _divides(path, node, "patch_size", "image_size")
+        if path != "data":  # there it is a suggestion, which only some models take
+            _divides(path, node, "patch_size", "image_size")
         if isinstance(node.get("names"), list) and node.get("name") not in node["names"]:
             raise ConfigError(
                 f"`{path}.name`: there is no `{node.get('name')}`.{nearest(str(node.get('name')), node['names'])}"

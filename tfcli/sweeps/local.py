@@ -18,6 +18,7 @@ from tfcli.engine.compose import compose
 from tfcli.engine.record import read_record
 from tfcli.engine.session import RUN_DIR, check_writable, link_latest, safe
 from tfcli.engine.signals import handling
+from tfcli.engine.subject import NEUTRAL
 from tfcli.engine.summary import main_metric
 from tfcli.engine.tables import number, seconds
 from tfcli.errors import Interrupted, RunError
@@ -66,7 +67,7 @@ def run_sweep(
     """
     grid = expand(overrides)
     primary = "probe" if verb in TABLES else "train"
-    pair, configured = _check(grid, config_name or primary, config_dir)
+    pair, configured = _check(grid, config_name or primary, config_dir, run=words[0] if words else None)
     root = Path(root or configured)
     state = State(
         verb=verb,
@@ -180,22 +181,27 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
-def _check(grid: Grid, primary: str, config_dir: str | None) -> tuple[str, str]:
+def _check(grid: Grid, primary: str, config_dir: str | None, *, run: str | None = None) -> tuple[str, str]:
     """Compose the first job, and once each further value that is a word: a slip stops the sweep before it starts.
+
+    Args:
+        run: whose model each job takes in place of the config's.
 
     Returns MODEL-DATA, the options of a swept group joined by `+`, and the folder of all runs as configured.
     """
-    composed = compose(primary, grid.jobs[0], config_dir)
+    neutral = [NEUTRAL] if run else []
+    composed = compose(primary, [*neutral, *grid.jobs[0]], config_dir)
     for key, values in grid.swept.items():
         for value in values[1:]:
             if not _is_number(value):
                 job = [f"{key}={value}" if text.partition("=")[0] == key else text for text in grid.jobs[0]]
-                compose(primary, job, config_dir)
+                compose(primary, [*neutral, *job], config_dir)
     parts = []
     for group in ("model", "data"):
         names = grid.swept.get(group) or [composed.choices.get(group, group)]
         typed = [t.partition("=")[2] for t in grid.jobs[0] if t.startswith(f"{group}=")]
         joined = "+".join(names) if group in grid.swept else (typed or names)[0]
+        joined = Path(run).name if run and group == "model" else joined
         parts.append(joined if len(joined) <= 32 else f"{len(names)}-{group}s")
     return "-".join(parts), composed.config.run.root
 
