@@ -85,6 +85,12 @@ def find_checkpoint(run: Path, which: str) -> Path:
     raise RunError(f"`{run}` has no checkpoint yet.")
 
 
+def run_weights(run: Path) -> dict[str, torch.Tensor]:
+    """The tensors of the best checkpoint's network, by the network's own names."""
+    state = read_checkpoint(find_checkpoint(run, "best"))["state_dict"]
+    return {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
+
+
 def on_these_devices(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
     """A run's config, to be used on one process or the GPUs that are here, however it was trained."""
     config, choices = saved_config(run)

@@ -21,10 +21,9 @@ from tfcli.data.places import cache_root
 from tfcli.engine import numerics as num
 from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
 from tfcli.engine.build import build, plain
-from tfcli.engine.checkpoints import read_checkpoint
 from tfcli.engine.compose import Composition
-from tfcli.engine.evaluation import find_checkpoint
-from tfcli.engine.parts import quiet_libraries
+from tfcli.engine.evaluation import run_weights
+from tfcli.engine.parts import adopt_statistics, quiet_libraries
 from tfcli.engine.record import read_config, run_name
 from tfcli.engine.saved import kept_tokenizer
 from tfcli.engine.terminal import progress
@@ -116,7 +115,7 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
         net.load_state_dict(state)
         source = f"run {run_name(cast(Path, run))}"
     else:
-        source = _load(config, net, data, typed, said)
+        source = _load(job, net, data, said)
     net.eval().requires_grad_(False)
     name = job.choices["model"]
     name = config.model.name if name == "torchvision" else name
@@ -149,7 +148,6 @@ def _no_weights(job: Composition) -> str:
 def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> tuple[dict[str, Tensor], Path | None]:
     """The run's own model and how it saw images. Returns its weights and its tokenizer."""
     saved = read_config(run)
-    checkpoint = read_checkpoint(find_checkpoint(run, "best"))
     OmegaConf.set_struct(config, False)
     config.model = OmegaConf.create(saved["model"])
     config.model.weights = str(run.resolve())
@@ -157,8 +155,7 @@ def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> tuple[dict[str
     for key in SEEN:
         if f"data.{key}" not in typed:
             config.data[key] = saved["data"][key]
-    own = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k.startswith("net.")}
-    return own, kept_tokenizer(run)
+    return run_weights(run), kept_tokenizer(run)
 
 
 def _net(config: DictConfig, data: ImageData, tokenizer_path: Path | None) -> tuple[nn.Module, Tokenizer | None]:
@@ -167,8 +164,8 @@ def _net(config: DictConfig, data: ImageData, tokenizer_path: Path | None) -> tu
     return build(config.model), tokenizer
 
 
-def _load(config: DictConfig, net: nn.Module, data: ImageData, typed: set[str], said: list[str]) -> str:
-    weights = config.model.get("weights")
+def _load(job: Composition, net: nn.Module, data: ImageData, said: list[str]) -> str:
+    weights = job.config.model.get("weights")
     if not weights:
         return "no weights"
     if weights == "random":
@@ -178,10 +175,7 @@ def _load(config: DictConfig, net: nn.Module, data: ImageData, typed: set[str], 
 
     report = load_weights(net, str(weights))
     said += [note for note in report.notes if "head" not in note]
-    if report.mean and report.std and "data.mean" not in typed:
-        if (report.mean, report.std) != (data.mean, data.std):
-            said.append(f"images are normalised as the weights were trained: mean {list(report.mean)}")
-        data.mean, data.std = tuple(report.mean), tuple(report.std)
+    said += adopt_statistics(data, report.mean, report.std, job.overrides)
     return str(weights)
 
 

@@ -81,7 +81,7 @@ class Views:
         net, settings = self.frozen.net, self.frozen.job.config.features
         if not isinstance(net, ImageTextEncoder) or settings.layer is not None or settings.pool != "head":
             return False
-        one = next(iter(self.kept.values()))[0][:1]
+        one = cast(Split, self.split("test"))[0][:1].cpu()
         return self.projected(one).shape != one.shape or not torch.equal(self.projected(one), one)
 
     def all(self, **how: bool) -> tuple[Split, Split | None, Split]:
@@ -246,7 +246,8 @@ def _screened(views: Views, settings: dict[str, Any], projected: bool, unit: boo
     if val is None:
         train, val = hold_out(train, fraction=0.2, seed=views.frozen.job.config.seed)
     # At one C, features of length 1 are held back more strongly, by the square of their former length.
-    stretch = float(views.all(projected=projected)[0][0].pow(2).sum(1).mean()) if unit else 1.0
+    long = cast(Split, views.split("train", projected=projected))[0]
+    stretch = float(long.pow(2).sum(1).mean()) if unit else 1.0
     found = sweep(
         train[0],
         train[1],

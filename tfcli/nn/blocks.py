@@ -10,7 +10,7 @@ from tfcli.shapes import Float
 
 
 class QuickGELU(nn.Module):
-    """x sigmoid(1.702 x): the approximation of GELU that OpenAI's CLIP was trained with (Hendrycks & Gimpel 2016)."""
+    """x sigmoid(1.702 x): the sigmoid approximation of GELU (Hendrycks and Gimpel 2016, section 2)."""
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return x * torch.sigmoid(1.702 * x)

@@ -19,7 +19,7 @@ class PatchEmbed(nn.Module):
         image_size: side of the image in pixels.
         patch_size: P.
         channels: C.
-        bias: whether the map has one; without, as in CLIP, a norm follows.
+        bias: whether the map has one; it needs none where a norm follows.
 
     Raises:
         ValueError: `patch_size` does not divide `image_size`.

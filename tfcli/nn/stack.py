@@ -29,7 +29,7 @@ class Stack(nn.Module):
         activation: of the MLPs.
         norm_eps: epsilon of every layer norm.
         post_norm: see `Block`.
-        stem_norm: whether a layer norm follows the positions, before the first block (CLIP's `ln_pre`).
+        stem_norm: whether a layer norm follows the positions, before the first block.
         final_norm: whether a layer norm follows the last block; pre-norm stacks need one there or after pooling.
         dropout: on the embedded tokens and inside the blocks; `attention_dropout` on the attention weights.
         drop_path: probability of skipping a branch, rising linearly from 0 in the first block to this in the last.
