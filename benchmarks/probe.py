@@ -182,6 +182,9 @@ def extraction_row(*, turns: int, count: int, batch_size: int = 32) -> dict:
     net.eval().requires_grad_(False)
     place = torch.device("cpu")
 
+    def ready(batch: dict) -> dict:
+        return batch | {"image": normalise(batch["image"], MEAN, STD)}
+
     @torch.no_grad()
     def loop() -> torch.Tensor:
         return torch.cat([theirs.encode_image(normalise(batch["image"], MEAN, STD)) for batch in batches])
@@ -190,7 +193,7 @@ def extraction_row(*, turns: int, count: int, batch_size: int = 32) -> dict:
         dtype = features.DTYPES[name]
         (copied,) = features.replicas(net, [place], dtype)
         encode = features.encoder(copied, layer=None, pool="head")
-        found = features.extract([encode], [place], batches, mean=MEAN, std=STD, dtype=dtype, where="benchmark")
+        found = features.extract([encode], [place], batches, ready=ready, dtype=dtype, where="benchmark")
         return net.project(torch.cat([part["features"] for part in found]))
 
     few = batches[0]["image"][:8]

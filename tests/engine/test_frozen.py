@@ -108,3 +108,30 @@ def test_every_set_of_labels_composes_with_encoders_of_any_size():
 
 
 CLIP = ("model=clip_vit_b32", "model.weights=x")
+
+
+def test_unusable_files_are_left_out_up_to_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import numpy as np
+    from PIL import Image
+
+    from tfcli.errors import DataError, PolicyStop
+
+    monkeypatch.setenv("TFCLI_CACHE", str(tmp_path / "cache"))
+    for number in range(40):
+        file = tmp_path / "set" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), 6 * number, dtype=np.uint8)).save(file)
+    (tmp_path / "set" / "a" / "0.png").write_bytes(b"no image")
+    words = ["pixels", "folder", f"data.root={tmp_path / 'set'}", "features.threads=1"]
+    with pytest.raises(DataError, match=r"0\.png"):
+        everything(words)
+    with pytest.raises(PolicyStop, match=r"max_bad_fraction"):
+        everything([*words, "data.on_error=skip", "data.max_bad_fraction=0.01"])
+    skipping = [*words, "data.on_error=skip", "data.max_bad_fraction=0.2"]
+    assert sum(len(label) for _, label in everything(skipping)) == 39
+    assert {row["cache"] for row in fr.cached(fr.prepare(*frozen_job(skipping)))} == {"hit"}
+
+
+def everything(words: list[str]) -> list:
+    frozen = fr.prepare(*frozen_job(words))
+    return [fr.features(frozen, split) for split in ("train", "val", "test")]

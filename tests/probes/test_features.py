@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tfcli.data.transforms import normalise
 from tfcli.errors import ConfigError, DataError
 from tfcli.models.pixels import Pixels
 from tfcli.models.resnet import CifarResNet
@@ -36,10 +37,12 @@ def run(net: nn.Module, *, devices: int = 1, layer: str | None = None, pool: str
     places = [torch.device("cpu")] * devices
     nets = feat.replicas(net, places, torch.float32)
     encoders = [feat.encoder(n, layer=layer, pool=pool) for n in nets]
-    parts = list(
-        feat.extract(encoders, places, batches(count), mean=MEAN, std=STD, dtype=torch.float32, where="d, train")
-    )
+    parts = list(feat.extract(encoders, places, batches(count), ready=ready, dtype=torch.float32, where="d, train"))
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def ready(batch: dict) -> dict:
+    return batch | {"image": normalise(batch["image"], MEAN, STD)}
 
 
 def images(count: int = 10) -> torch.Tensor:

@@ -44,23 +44,7 @@ def extract(job: Composition, run: Path | None) -> tuple[list[dict[str, Any]], l
 
 def explain(job: Composition, run: Path | None) -> list[dict[str, Any]]:
     """For each split whether its features are cached, and what differs from the nearest that are."""
-    frozen = fr.prepare(job, run)
-    fr.settle_precision(frozen)
-    rows = []
-    for split in SPLITS:
-        count = frozen.data.counts[split]
-        if not count:
-            continue
-        entry = store.entry(frozen.cache, fr.facts(frozen, split), count)
-        kept = sum(s["rows"] for s in entry.manifest().get("shards", {}).values())
-        if kept == count:
-            state, why = "hit", "same weights, transform, split, precision"
-        elif kept:
-            state, why = "part", f"{kept:,} of {count:,} rows; the rest will be extracted"
-        else:
-            state, why = "miss", store.why_missed(frozen.cache, entry) or "nothing like it is cached"
-        rows.append({"split": split, "cache": state, "why": why, "folder": str(entry.folder)})
-    return rows
+    return fr.cached(fr.prepare(job, run))
 
 
 def try_templates(job: Composition, run: Path | None, templates: list[str]) -> list[dict[str, Any]]:

@@ -239,8 +239,7 @@ def features(frozen: Frozen, split: str) -> tuple[Tensor, Tensor]:
             encoders,
             frozen.devices,
             data.in_order(split, np.asarray(rows)),
-            mean=data.mean,
-            std=data.std,
+            ready=partial(data.on_after_batch_transfer, dataloader_idx=0),
             dtype=dtype,
             where=f"{data.name}, {split}",
         )
@@ -256,9 +255,31 @@ def features(frozen: Frozen, split: str) -> tuple[Tensor, Tensor]:
             advance=advance,
             refresh=bool(config.features.refresh),
         )
+    left_out = data.counts[split] - len(found["label"])
+    if left_out:
+        say(f"{data.name}, {split}: {left_out:,} image files cannot be used and are left out (data.on_error=skip)")
     frozen.seconds[split] = time.monotonic() - began
     frozen.from_cache[split] = extracted == 0
     return found["features"], found["label"]
+
+
+def cached(frozen: Frozen) -> list[dict[str, Any]]:
+    """For each split whether its features are cached, and what differs from the nearest that are."""
+    settle_precision(frozen)
+    rows = []
+    for split, count in frozen.data.counts.items():
+        if not count:
+            continue
+        entry = store.entry(frozen.cache, facts(frozen, split), count)
+        kept, every = entry.kept, len(entry.shards)
+        if kept == every:
+            state, why = "hit", "same weights, transform, split, precision"
+        elif kept:
+            state, why = "part", f"{kept:,} of {every:,} shards; the rest will be extracted"
+        else:
+            state, why = "miss", store.why_missed(frozen.cache, entry) or "nothing like it is cached"
+        rows.append({"split": split, "cache": state, "why": why, "folder": str(entry.folder)})
+    return rows
 
 
 def settle_precision(frozen: Frozen) -> None:

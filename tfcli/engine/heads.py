@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
 
@@ -346,20 +345,3 @@ HEADS: dict[str, tuple[str, Callable[[Views, dict[str, Any]], list[Result]]]] = 
     "fewshot": ("fewshot", shots),
 }
 """Head -> its node of the config and its function."""
-
-
-def cache_line(frozen: fr.Frozen, job_root: Path) -> str:
-    """Whether features come from the cache, and if not, what differs from those that are there."""
-    fr.settle_precision(frozen)
-    missing, reasons = [], []
-    for split in ("train", "val", "test"):
-        if frozen.data.counts[split]:
-            wanted = store.entry(job_root, fr.facts(frozen, split), frozen.data.counts[split])
-            rows = sum(s["rows"] for s in wanted.manifest().get("shards", {}).values())
-            if rows < wanted.count:
-                missing.append(split)
-                reasons.append(store.why_missed(job_root, wanted))
-    if not missing:
-        return "cache hit (same weights, transform, split, precision)"
-    why = f": {reasons[0]}" if reasons[0] else ""
-    return f"cache miss for {', '.join(missing)}{why}"

@@ -10,7 +10,7 @@ from typing import Any
 from tfcli.engine import frozen as fr
 from tfcli.engine.build import plain
 from tfcli.engine.compose import Composition
-from tfcli.engine.heads import HEADS, Result, Views, cache_line, chosen
+from tfcli.engine.heads import HEADS, Result, Views, chosen
 from tfcli.engine.outcome import peak_memory, shown
 from tfcli.engine.published import gap, in_words, published_for
 from tfcli.engine.record import Record
@@ -73,12 +73,12 @@ def _heads(frozen: fr.Frozen, heads: list[str], folder: Path) -> list[Result]:
     label = str(frozen.devices[0]) if len(frozen.devices) == 1 else f"{len(frozen.devices)} x {frozen.devices[0].type}"
     values = {**plain(config), "choices": dict(frozen.job.choices)}
     write_start(folder, config=values, overrides=frozen.job.overrides, devices=label)
-    cached = cache_line(frozen, frozen.cache)
+    cached = fr.cached(frozen)
     counts = " ".join(f"{split} {frozen.data.counts[split]:,}" for split in ("train", "val", "test"))
     arithmetic = "fp32" if frozen.precision == "32" else "fp16" if frozen.precision == "16" else "bf16"
     say(f"features   {frozen.name} ({short(frozen.source)}) · {frozen.job.choices['data']} {counts}")
     say(f"           {label}, {arithmetic} ({frozen.why}) · {shown(folder)}")
-    say(f"           {cached}")
+    say(f"           {_cache_line(cached)}")
     for line in frozen.said:
         say(line)
     views, results = Views(frozen), []
@@ -94,6 +94,13 @@ def _heads(frozen: fr.Frozen, heads: list[str], folder: Path) -> list[Result]:
         node, function = HEADS[head]
         results += function(views, plain(config[node]))
     return results
+
+
+def _cache_line(cached: list[dict[str, Any]]) -> str:
+    missing = [row for row in cached if row["cache"] != "hit"]
+    if not missing:
+        return f"cache hit ({cached[0]['why']})"
+    return f"cache miss for {', '.join(row['split'] for row in missing)}: {missing[0]['why']}"
 
 
 def _write(frozen: fr.Frozen, results: list[Result], folder: Path, record: Record, began: float) -> None:

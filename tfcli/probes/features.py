@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tfcli.data.transforms import normalise
 from tfcli.errors import ConfigError, DataError, nearest
 from tfcli.models.protocols import Features, ImageTextEncoder
 from tfcli.nn.attention import Attention
@@ -117,8 +116,7 @@ def extract(
     devices: Sequence[torch.device],
     batches: Iterable[dict[str, Any]],
     *,
-    mean: Sequence[float],
-    std: Sequence[float],
+    ready: Callable[[dict[str, Any]], dict[str, Any]],
     dtype: torch.dtype,
     where: str,
 ) -> Iterator[dict[str, Tensor]]:
@@ -127,6 +125,7 @@ def extract(
     Args:
         encoders, devices: one pair a device.
         batches: `image` uint8 (B, 3, Y, X), `label` and `index`.
+        ready: what the data do to a batch on its device: normalise, and keep count of files that were skipped.
         where: the split, for messages.
 
     Raises:
@@ -135,9 +134,8 @@ def extract(
     waiting: list[tuple[dict[str, Any], Tensor]] = []
     for number, batch in enumerate(batches):
         device = devices[number % len(devices)]
-        image = batch["image"].to(device, non_blocking=True)
-        image = normalise(image, mean, std).to(dtype)
-        waiting.append((batch, encoders[number % len(devices)](image)))
+        batch = ready(batch | {"image": batch["image"].to(device, non_blocking=True)})
+        waiting.append((batch, encoders[number % len(devices)](batch.pop("image").to(dtype))))
         if len(waiting) >= 2 * len(devices) or device.type == "cpu":
             yield _settled(*waiting.pop(0), where)
     for batch, out in waiting:

@@ -57,6 +57,11 @@ class Entry:
         """The rows of each shard."""
         return [range(i, min(i + SHARD_ROWS, self.count)) for i in range(0, self.count, SHARD_ROWS)]
 
+    @property
+    def kept(self) -> int:
+        """How many of the shards are on disk, by the manifest."""
+        return len(self.manifest().get("shards", {}))
+
     def file(self, number: int) -> Path:
         return self.folder / f"features-{number:05d}.safetensors"
 
