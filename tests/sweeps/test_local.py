@@ -16,16 +16,17 @@ import pytest
 
 from tfcli.errors import ConfigError, RunError
 from tfcli.sweeps.expand import job_id
-from tfcli.sweeps.local import quoted, run_jobs, run_sweep
+from tfcli.sweeps.process import quoted
+from tfcli.sweeps.runner import Launch, run_in, run_sweep
 from tfcli.sweeps.state import read_state
 from tfcli.sweeps.table import flat_rows, notes, summarize
 
 CODE = """
 import sys
 from tfcli.errors import TfcliError
-from tfcli.sweeps.local import run_sweep
+from tfcli.sweeps.runner import Launch, run_sweep
 try:
-    run_sweep("train", ["seed=0,1"], sys.argv[1], command=sys.argv[2:])
+    run_sweep("train", ["seed=0,1"], sys.argv[1], launch=Launch(command=sys.argv[2:]))
 except TfcliError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
@@ -34,7 +35,8 @@ VERB = (sys.executable, str(Path(__file__).with_name("verb.py")))
 
 
 def sweep(root: Path, *overrides: str, **settings) -> Path:
-    return run_sweep("train", ["model=vit", "data=digits", *overrides], root, command=VERB, **settings)
+    launch = Launch(command=VERB, **settings)
+    return run_sweep("train", ["model=vit", "data=digits", *overrides], root, launch=launch)
 
 
 def test_all_jobs_run_and_the_table_has_mean_and_spread(tmp_path, capsys):
@@ -78,13 +80,20 @@ def test_fail_fast_stops_at_the_first(tmp_path):
 
 
 def test_finished_jobs_are_not_run_again(tmp_path):
-    folder = sweep(tmp_path, "optim.lr=0.5,0.01")
-    state = read_state(folder)
-    before = (folder / state.jobs[1].name / "results.json").stat().st_mtime_ns
-    state.jobs[0].overrides = [text.replace("0.5", "0.02") for text in state.jobs[0].overrides]
-    run_jobs(state, folder, command=[*VERB, "train"], root=tmp_path)
-    assert [job.status for job in read_state(folder).jobs] == ["finished", "finished"]
-    assert (folder / state.jobs[1].name / "results.json").stat().st_mtime_ns == before
+    folder = tmp_path / "sweep"
+    launch = Launch(command=VERB)
+    for rates, count in ((["0.5", "0.01"], 1), (["0.5", "0.01", "0.02"], 2)):  # the second time it is extended
+        jobs = [["model=vit", f"optim.lr={rate}"] for rate in rates]
+        state = run_in(folder, "train", jobs, swept={"optim.lr": rates}, launch=launch, root=tmp_path)
+        assert (state.count("finished"), state.count("failed")) == (count, 1)
+    assert [job.number for job in state.jobs] == [1, 2, 3]
+    assert state.swept == {"optim.lr": ["0.5", "0.01", "0.02"]}
+    assert (folder / f"{state.jobs[1].name}.log").read_text() == "epoch 1\n"
+    assert (folder / f"{state.jobs[0].name}.log").read_text().count("Traceback") == 1
+    launch = Launch(command=VERB, retry=True)
+    state = run_in(folder, "train", [], swept={}, launch=launch, root=tmp_path)
+    assert (folder / f"{state.jobs[0].name}.log").read_text().count("Traceback") == 2
+    assert [read_state(folder).count(s) for s in ("finished", "failed", "pending")] == [2, 1, 0]
 
 
 @pytest.fixture
@@ -142,10 +151,10 @@ def test_a_slip_starts_nothing(tmp_path):
 def test_swept_groups_name_the_folder_and_the_root_is_the_configs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     typed = ["model=vit,vit_s16", "data=digits", "run.root=elsewhere", "model.patch_size=2"]
-    folder = run_sweep("train", typed, command=VERB)
+    folder = run_sweep("train", typed, launch=Launch(command=VERB))
     assert folder.parent.parent == Path("elsewhere/sweep")
     assert folder.parent.name == "train-vit_vit_s16-digits"
-    assert run_sweep("train", typed, command=VERB) != folder
+    assert run_sweep("train", typed, launch=Launch(command=VERB)) != folder
 
 
 def test_a_root_that_cannot_be_written(tmp_path):

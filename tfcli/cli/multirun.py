@@ -21,10 +21,11 @@ def multirun(
     from tfcli.cli import console
     from tfcli.errors import SweepFailed
     from tfcli.sweeps import table
-    from tfcli.sweeps.local import run_sweep
+    from tfcli.sweeps.runner import Launch, run_sweep
     from tfcli.sweeps.state import read_state
 
-    folder = run_sweep(verb, overrides, root, fail_fast, config_dir=config_dir, config_name=config_name)
+    launch = Launch(fail_fast=fail_fast)
+    folder = run_sweep(verb, overrides, root, launch=launch, config_dir=config_dir, config_name=config_name)
     summary = table.summarize(folder, read_state(folder))
     if json:
         console.emit_json(summary)

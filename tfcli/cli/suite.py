@@ -13,7 +13,7 @@ def suite(verb: str, words: list[str], *, fail_fast: bool, json: bool, config_di
     from tfcli.engine.subject import subject
     from tfcli.errors import SweepFailed
     from tfcli.sweeps import suite as tables
-    from tfcli.sweeps.local import run_sweep
+    from tfcli.sweeps.runner import Launch, run_sweep
     from tfcli.sweeps.state import read_state
     from tfcli.sweeps.table import notes_of
 
@@ -29,7 +29,7 @@ def suite(verb: str, words: list[str], *, fail_fast: bool, json: bool, config_di
     folder = run_sweep(
         verb,
         overrides,
-        fail_fast=fail_fast,
+        launch=Launch(fail_fast=fail_fast),
         config_dir=config_dir,
         words=[str(run.resolve())] if run else [],
     )

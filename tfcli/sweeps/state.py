@@ -1,15 +1,23 @@
-"""`sweep.json`: the jobs of a sweep and how each stands, written whole after every change."""
+"""A sweep on disk: `sweep.json` says what was asked, `NNN-ID.json` beside each run folder how that job stands.
+
+Each job has a file of its own, so that whoever runs it (this machine, a SLURM node, one worker of a search) writes it
+without asking the others, and anyone may read while they run. What a run folder's own record says goes before it.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine.record import finite
+from tfcli.engine.record import finite, read_record
+from tfcli.engine.session import alive
 from tfcli.errors import RunError
 from tfcli.files import write_atomic
+from tfcli.sweeps.expand import job_id
 
 SCHEMA = 1
 STATUSES = ("pending", "running", "finished", "failed", "interrupted")
@@ -27,6 +35,9 @@ class Job:
         exit_code: of its process; negative: the signal that killed it. None before its end.
         error: the last line that it said about its failure.
         seconds: from its process's start to its end.
+        started: when its process was started, in seconds since the epoch.
+        pid, host: its process, and the machine that it is on.
+        slurm: its number at SLURM, where it was handed to that.
     """
 
     number: int
@@ -36,11 +47,23 @@ class Job:
     exit_code: int | None = None
     error: str | None = None
     seconds: float | None = None
+    started: float | None = None
+    pid: int | None = None
+    host: str | None = None
+    slurm: str | None = None
 
     @property
     def name(self) -> str:
         """The name of its run folder in the sweep's folder; its log is this with `.log`."""
         return f"{self.number:03d}-{self.id}"
+
+    def write(self, folder: Path) -> None:
+        """Write `folder/NAME.json`, whole or not at all."""
+        write_atomic(folder / f"{self.name}.json", json.dumps(finite(asdict(self)), ensure_ascii=False) + "\n")
+
+    def varied(self, keys: Iterable[str]) -> str:
+        """Those of its overrides whose keys are among `keys`, as one text."""
+        return " ".join(text for text in self.overrides if text.partition("=")[0] in keys)
 
 
 @dataclass
@@ -53,6 +76,10 @@ class State:
         swept: the keys with several values, and these.
         jobs: all jobs, in order.
         started: local time, ISO 8601.
+        words: what each job is given before its settings: a run.
+        config_dir, config_name: Hydra's `--config-dir` and `--config-name`, passed on to the jobs.
+        root: the folder of all runs.
+        launcher, search: what `launcher=` and `search=` came to, for whoever continues.
     """
 
     verb: str
@@ -60,30 +87,110 @@ class State:
     swept: dict[str, list[str]]
     jobs: list[Job]
     started: str = ""
+    words: list[str] = field(default_factory=list)
+    config_dir: str | None = None
+    config_name: str | None = None
+    root: str | None = None
+    launcher: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
     schema: int = field(default=SCHEMA)
 
     def write(self, folder: Path) -> None:
-        """Write `folder/sweep.json`, whole or not at all."""
-        write_atomic(folder / "sweep.json", json.dumps(finite(asdict(self)), indent=1, ensure_ascii=False) + "\n")
+        """Write `folder/sweep.json`, whole or not at all: what was asked, and the jobs without how they stand."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["jobs"] = [{"number": job.number, "id": job.id, "overrides": job.overrides} for job in self.jobs]
+        write_atomic(folder / "sweep.json", json.dumps(finite(values), indent=1, ensure_ascii=False) + "\n")
 
-    def count(self, status: str) -> int:
+    def count(self, *statuses: str) -> int:
         """How many jobs stand so."""
-        return sum(job.status == status for job in self.jobs)
+        return sum(job.status in statuses for job in self.jobs)
+
+    def add(self, jobs: Sequence[Sequence[str]], swept: Mapping[str, Sequence[str]]) -> int:
+        """Add the jobs that are not here yet, and what of them is new among the swept. Returns how many."""
+        known = {job.id for job in self.jobs}
+        new = [list(job) for job in jobs if job_id(list(job)) not in known]
+        first = max((job.number for job in self.jobs), default=0) + 1
+        self.jobs += [Job(i, job_id(job), job) for i, job in enumerate(new, first)]
+        for key, values in swept.items():
+            self.swept[key] = list(dict.fromkeys([*self.swept.get(key, []), *values]))
+        return len(new)
 
 
 def read_state(folder: Path) -> State:
-    """The state of the sweep in `folder`.
+    """The state of the sweep in `folder`, each job's as its own files tell it.
 
     Raises:
         RunError: there is none, or another version wrote it.
     """
-    path = Path(folder) / "sweep.json"
+    folder = Path(folder)
+    values = _read(folder / "sweep.json", f"`{folder}` is no sweep: it has no `sweep.json`.")
+    if values.get("schema") != SCHEMA:
+        raise RunError(
+            f"`{folder / 'sweep.json'}` has schema {values.get('schema')!r}, but this version reads schema {SCHEMA}."
+        )
+    jobs = {job.name: job for job in (_job(v) for v in values["jobs"])}
+    for file in sorted(folder.glob("[0-9]*-*.json")):
+        job = read_job(file)
+        jobs[job.name] = job
+    known = {f.name for f in fields(State)}
+    state = State(**{**{k: v for k, v in values.items() if k in known}, "jobs": list(jobs.values())})
+    for job in state.jobs:
+        settle(job, folder)
+    return state
+
+
+def read_job(file: Path) -> Job:
+    """How one job stood when `file` was written."""
+    return _job(_read(file, f"there is no `{file}`."))
+
+
+def _job(values: dict[str, Any]) -> Job:
+    known = {f.name for f in fields(Job)}
+    return Job(**{k: v for k, v in values.items() if k in known})
+
+
+def _read(path: Path, absent: str) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"`{folder}` is no sweep: it has no `sweep.json`.") from None
+        raise RunError(absent) from None
     except json.JSONDecodeError as error:
         raise RunError(f"`{path}` is not JSON (line {error.lineno}): {error.msg}.") from None
-    if values.get("schema") != SCHEMA:
-        raise RunError(f"`{path}` has schema {values.get('schema')!r}, but this version reads schema {SCHEMA}.")
-    return State(**{**values, "jobs": [Job(**job) for job in values["jobs"]]})
+
+
+def settle(job: Job, folder: Path) -> None:
+    """Set a job's status to what its process and its run folder say: whoever started it may be gone."""
+    run = folder / job.name
+    if job.status == "running" and is_running(job, run):
+        return
+    status, error = _recorded(run)
+    if status == "finished":
+        job.status, job.error = "finished", None
+    elif job.status == "running":  # it ended and nobody was there to say how
+        job.status, job.error = ("failed", error) if status == "failed" else ("interrupted", None)
+
+
+def is_running(job: Job, run: Path) -> bool:
+    """Whether a job's process lives, or its run folder is locked by one that does. On another machine: believed."""
+    if job.host not in (None, socket.gethostname()):
+        return True
+    if job.pid is not None and alive(job.pid) and _is_ours(job.pid, run):
+        return True
+    lock = run / ".lock"
+    pid, _, host = (lock.read_text(encoding="utf-8") if lock.exists() else "").partition(" ")
+    return host == socket.gethostname() and pid.isdigit() and alive(int(pid))
+
+
+def _is_ours(pid: int, run: Path) -> bool:
+    """Whether a process is the one that works on `run`, and not a later one with its number."""
+    try:
+        return run.name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return not Path("/proc/self").exists()
+
+
+def _recorded(run: Path) -> tuple[str | None, str | None]:
+    if not (run / "results.json").exists():
+        return None, None
+    record = read_record(run)
+    return record.status, record.error

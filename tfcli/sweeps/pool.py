@@ -1,0 +1,138 @@
+"""The loop that keeps jobs running until none is left, whoever starts them and wherever they come from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from tfcli.engine.signals import handling
+from tfcli.sweeps.state import Job, State, settle
+from tfcli.sweeps.watch import Watch
+
+TICK_S = 0.1
+
+
+class Started(Protocol):
+    """A job that was started. `signum` is the last signal that was passed on to it, or 0."""
+
+    job: Job
+    signum: int
+
+    def poll(self) -> bool: ...
+    def stop(self, signum: int, *, at_once: bool = False) -> None: ...
+
+
+class Launcher(Protocol):
+    """Where jobs run. `slots` is how many at a time."""
+
+    slots: int
+
+    def start(self, jobs: Sequence[Job]) -> Sequence[Started]: ...
+
+
+class Source(Protocol):
+    """Where jobs come from: a list, or a search that makes them up."""
+
+    def take(self, count: int) -> list[Job]:
+        """At most `count` jobs to start now; none when there is nothing more to do."""
+
+    def ended(self, job: Job) -> None:
+        """Told of every job's end."""
+
+
+class Listed:
+    """The jobs of a list, in order."""
+
+    def __init__(self, jobs: Sequence[Job]):
+        self.jobs = deque(jobs)
+
+    def take(self, count: int) -> list[Job]:
+        return [self.jobs.popleft() for _ in range(min(count, len(self.jobs)))]
+
+    def ended(self, job: Job) -> None:
+        pass
+
+
+class Found:
+    """A job that another process had started and that still runs."""
+
+    def __init__(self, job: Job, folder: Path):
+        self.job, self.folder, self.signum = job, folder, 0
+
+    def poll(self) -> bool:
+        settle(self.job, self.folder)
+        return self.job.status != "running"
+
+    def stop(self, signum: int, *, at_once: bool = False) -> None:
+        self.signum = signum
+        if self.job.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.job.pid, signal.SIGKILL if at_once else signum)
+
+
+class Pool:
+    """Runs jobs until none is left or a signal came.
+
+    Ctrl-C and SIGTERM reach every running job, which saves and ends; the third kills them. `signum` says which came.
+
+    Args:
+        state, folder: the sweep's.
+        launcher: starts them.
+        fail_fast: at the first job that fails, start no more and ask the running ones to save and end.
+        told: called with each job that finished.
+    """
+
+    def __init__(self, state: State, folder: Path, launcher: Launcher, *, fail_fast: bool, told: Callable[[Job], None]):
+        self.state, self.folder, self.launcher, self.fail_fast, self.told = state, folder, launcher, fail_fast, told
+        self.signum, self.count, self.stopping = 0, 0, False
+        self.running: list[Started] = []
+
+    def run(self, source: Source) -> None:
+        """Run what `source` gives, and what still runs from before."""
+        again: list[Job] = []
+        with handling(self._signalled), Watch(self.state, self.folder) as watch:
+            self.running = [Found(job, self.folder) for job in self.state.jobs if job.status == "running"]
+            while True:
+                if not self.stopping:
+                    free = max(0, self.launcher.slots - len(self.running))
+                    jobs, again = again[:free], again[free:]
+                    jobs += source.take(free - len(jobs)) if free > len(jobs) else []
+                    self.running += self.launcher.start(jobs) if jobs else []
+                if not self.running:
+                    break
+                if self.signum:  # it may have come while one was being started
+                    self._pass_on(only_new=True)
+                for started in [s for s in self.running if s.poll()]:
+                    self.running.remove(started)
+                    if isinstance(started, Found) and started.job.status == "interrupted":
+                        again.append(started.job)
+                    else:
+                        self._ended(started.job, source, watch)
+                watch.tick([s.job for s in self.running])
+                time.sleep(TICK_S)
+
+    def _ended(self, job: Job, source: Source, watch: Watch) -> None:
+        source.ended(job)
+        watch.ended(job)
+        if job.status == "finished":
+            self.told(job)
+        if job.status == "failed" and self.fail_fast and not self.stopping:
+            self.stopping = True
+            for started in self.running:
+                started.stop(signal.SIGTERM)
+
+    def _signalled(self, signum: int, frame: FrameType | None) -> None:
+        self.signum, self.count, self.stopping = signum, self.count + 1, True
+        self._pass_on()
+
+    def _pass_on(self, *, only_new: bool = False) -> None:
+        for started in self.running:
+            if not (only_new and started.signum):
+                started.stop(self.signum, at_once=self.count >= 3)

@@ -1,0 +1,179 @@
+"""One job of a sweep as a process: what it is started with, how it is stopped, and what it said about its end."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tfcli.engine.record import read_record
+from tfcli.engine.session import RUN_DIR
+from tfcli.engine.summary import main_metric
+from tfcli.engine.tables import number
+from tfcli.sweeps.state import Job, State, settle
+
+TFCLI = (sys.executable, "-m", "tfcli")
+
+
+class Process:
+    """A job's process from its start to the end that is written down.
+
+    Args:
+        job: becomes `running`, and in the end finished, failed or interrupted; its file follows.
+        state: the sweep's.
+        folder: the sweep's.
+        command: how the program is started.
+        environment: what this job has besides our own environment; None takes a variable away.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        state: State,
+        folder: Path,
+        *,
+        command: Sequence[str] = TFCLI,
+        environment: Mapping[str, str | None] | None = None,
+    ):
+        self.job, self.folder, self.signum = job, folder, 0
+        self.run, self.log = folder / job.name, folder / f"{job.name}.log"
+        words = _words(job, state, self.run)
+        job.status, job.error, job.exit_code, job.seconds = "running", None, None, None
+        job.pid, job.host, job.started = None, socket.gethostname(), time.time()
+        job.write(folder)
+        self.begun = time.monotonic()
+        with open(self.log, "ab") as file:
+            self.process = subprocess.Popen(
+                [*command, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=_environment(folder, environment or {}),
+                process_group=0,  # a Ctrl-C at the terminal reaches us alone, and we pass it on once
+                preexec_fn=_die_with_parent,
+            )
+        job.pid = self.process.pid
+        job.write(folder)
+
+    def poll(self) -> bool:
+        """Whether it has ended; how is then in the job and its file."""
+        code = self.process.poll()
+        if code is None:
+            return False
+        if self.job.status == "running":
+            self._end(code)
+        return True
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        self.process.wait()
+        self.poll()
+
+    def stop(self, signum: int, *, at_once: bool = False) -> None:
+        """Pass a signal on, so that it saves and ends; `at_once` kills it with its children."""
+        self.signum = signum
+        with suppress(ProcessLookupError):
+            if at_once:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            elif self.process.poll() is None:
+                self.process.send_signal(signum)
+
+    def _end(self, code: int) -> None:
+        job = self.job
+        job.exit_code, job.seconds, job.pid = code, round(time.monotonic() - self.begun, 3), None
+        if code == 0:
+            job.status = "finished"
+        elif self.signum or (code in (130, 143) and _interrupted(self.run)):
+            job.status = "interrupted"
+        else:
+            job.status, job.error = "failed", reason(self.run, self.log, code)
+        settle(job, self.folder)
+        job.write(self.folder)
+
+
+def _words(job: Job, state: State, run: Path) -> list[str]:
+    """The verb and its words: on from a checkpoint where an interrupted job left one, else from the start.
+
+    What a failed or uncheckpointed attempt left is removed, its log apart: a run folder holds one run.
+    """
+    if job.status != "failed" and (run / "config.yaml").exists() and any(run.glob("checkpoints/*.ckpt")):
+        (run / ".lock").unlink(missing_ok=True)  # of a process that is gone, perhaps on another machine
+        return ["resume", str(run)]
+    if run.exists():
+        shutil.rmtree(run)
+    words = [state.verb]
+    words += ["--config-dir", state.config_dir] if state.config_dir else []
+    words += ["--config-name", state.config_name] if state.config_name else []
+    return [*words, *state.words, *job.overrides, f"run.dir={quoted(str(run))}"]
+
+
+def _environment(folder: Path, changes: Mapping[str, str | None]) -> dict[str, str]:
+    environment = {k: v for k, v in os.environ.items() if k != RUN_DIR}
+    environment.setdefault("WANDB_RUN_GROUP", folder.name)
+    for name, value in changes.items():
+        environment.pop(name, None)
+        if value is not None:
+            environment[name] = value
+    return environment
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to send the job SIGTERM when this process is killed: it saves and ends, and nothing runs unseen."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def _interrupted(run: Path) -> bool:
+    return (run / "results.json").exists() and read_record(run).status == "interrupted"
+
+
+def quoted(text: str) -> str:
+    """`text` as a value that Hydra's grammar takes as it stands."""
+    plain = text.replace("\\", "\\\\").replace("'", "\\'")
+    return text if text.replace("/", "").replace("-", "").replace("_", "").replace(".", "").isalnum() else f"'{plain}'"
+
+
+def last_line(log: Path) -> str:
+    """The last line in a log that says something, without control sequences."""
+    lines = _tail(log)
+    return lines[-1] if lines else ""
+
+
+def _tail(log: Path) -> list[str]:
+    if not log.exists():
+        return []
+    with open(log, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 8192))
+        text = file.read().decode("utf-8", errors="replace")
+    lines = [line.strip() for line in text.replace("\r", "\n").split("\n")]
+    return ["".join(c for c in line if c.isprintable()) for line in lines if line]
+
+
+def reason(run: Path, log: Path, exit_code: int) -> str:
+    """Why a job failed: its record's error, else what it said last, else the signal that killed it."""
+    if (run / "results.json").exists() and (error := read_record(run).error):
+        return error
+    lines = _tail(log)
+    said = next((line.removeprefix("tfcli: ") for line in reversed(lines) if line.startswith("tfcli: ")), None)
+    if exit_code < 0:  # what it said before may be of an earlier attempt
+        name = signal.Signals(-exit_code).name
+        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return said or (lines[-1] if lines else f"exit code {exit_code}, and it said nothing")
+
+
+def score(run: Path) -> str:
+    """The main figure of a finished run, or nothing."""
+    if not (run / "results.json").exists():
+        return ""
+    record = read_record(run)
+    name = main_metric(record)
+    return f"{name} {number(record.metrics[name])}" if name else ""
