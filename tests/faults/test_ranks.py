@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY, tfcli
 
+from tfcli.engine.paired import read_outcomes
+
 RUN = (
     *(w for w in TINY if w != "logger=csv"),
     "trainer=ddp_cpu",
@@ -77,6 +79,11 @@ def test_an_odd_test_set_gives_the_figures_of_one_process(two_ranks: Path):
     for name, value in together["metrics"].items():
         if name.startswith("test/"):
             assert alone["metrics"][name] == pytest.approx(value, abs=1e-6), name
+    kept = [read_outcomes(folder) for folder in (two_ranks / "run", two_ranks / alone["run"])]
+    assert kept[0] is not None
+    assert kept[0].index.tolist() == list(range(333))
+    assert kept[0].same_images(kept[1])
+    assert (kept[0].guess == kept[1].guess).all()
 
 
 def test_a_run_of_two_ranks_resumes(two_ranks: Path):

@@ -94,6 +94,7 @@ def compare(
     """Show which settings differ between runs, and by how much their metrics do."""
     from tfcli.cli import console
     from tfcli.engine import summary
+    from tfcli.engine.paired import paired_runs
     from tfcli.engine.record import find_run, run_name
 
     if len(runs) < 2:
@@ -104,8 +105,9 @@ def compare(
     names = [run_name(folder) for folder in folders]
     config = summary.config_differences(folders)
     metrics = summary.metric_differences(folders)
+    paired = paired_runs(folders)
     if json:
-        console.emit_json({"runs": [str(f) for f in folders], "config": config, "metrics": metrics})
+        console.emit_json({"runs": [str(f) for f in folders], "config": config, "metrics": metrics, "paired": paired})
         return
     short = {f"run{i + 1}": f"run {i + 1}" for i in range(len(names))}
     for head, name in zip(short.values(), names, strict=True):
@@ -120,6 +122,13 @@ def compare(
     for i in range(2, len(names) + 1):
         columns |= {f"diff{i}": f"{i} - 1", f"overlap{i}": "intervals overlap"}
     console.table(None, columns, rows, empty="no metric in common")
+    for i, test in enumerate(paired, 2):
+        if test is not None:
+            console.out(
+                f"on the same {test['images']:,} test images: {i} - 1 = {test['difference']:+.3f} "
+                f"[{test['low']:+.3f}, {test['high']:+.3f}], p = {test['p']:.2g} (exact McNemar; only {i} is right on "
+                f"{test['better']}, only 1 on {test['worse']})"
+            )
 
 
 @runs.command("table")

@@ -14,7 +14,7 @@ from tfcli.engine.adopt import tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import read_checkpoint
 from tfcli.engine.compose import compose
-from tfcli.engine.outcome import announce
+from tfcli.engine.outcome import announce, keep_outcomes
 from tfcli.engine.parts import (
     Parts,
     adopt_statistics,
@@ -71,6 +71,7 @@ def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
         record = evaluate(parts, checkpoint=checkpoint)
         record.checkpoint = str(checkpoint) if checkpoint else str(parts.config.model.weights)
         if not is_child():
+            keep_outcomes(parts, folder)
             record.write(folder)
     return folder, record
 

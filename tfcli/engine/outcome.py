@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from tfcli.engine.paired import write_outcomes
 from tfcli.engine.parts import Parts
 from tfcli.engine.published import published_for
 from tfcli.engine.record import Record, read_metrics
@@ -89,6 +90,20 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None) -> None:
         tested = parts.data.counts["test"]
         record.cost = {"seconds": seconds, "examples_per_second": tested / seconds, "peak_memory_bytes": peak_memory()}
         record.status = "finished"
+
+
+def keep_outcomes(parts: Parts, folder: Path) -> None:
+    """Write which test samples a classifier got right, in the test set's order: `outcomes.safetensors`."""
+    if parts.task.outcomes is not None:
+        index, label, guess = parts.task.outcomes.unbind(1)
+        write_outcomes(
+            folder,
+            index=index.numpy(),
+            label=label.numpy(),
+            guess=guess.numpy(),
+            data=parts.choices["data"],
+            fingerprint=parts.data.fingerprints.get("test", ""),
+        )
 
 
 def baselines(record: Record, parts: Parts) -> None:

@@ -21,6 +21,7 @@ from tfcli.engine.outcome import (
     explained,
     figures,
     fill_tested,
+    keep_outcomes,
     last_values,
     new_record,
     peak_memory,
@@ -149,6 +150,7 @@ def _run(parts: Parts, folder: Path, *, start: Path | None) -> Record:
             )
             fill_tested(record, parts, seconds=None)
         if not is_child():
+            keep_outcomes(parts, folder)
             baselines(record, parts)
             images = figures(parts, folder)
         record.status = "finished"

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.shapes import Float, Int
+from tfcli.tasks.gather import all_rows
 from tfcli.tasks.objective import Objective
 
 
@@ -80,6 +81,7 @@ class Classify(Objective):
         if batch_norm not in ("auto", "train", "frozen"):
             raise ValueError(f"`task.batch_norm` must be auto, train or frozen, but is {batch_norm!r}.")
         self.batch_norm, self.label_smoothing = batch_norm, label_smoothing
+        self._answers: list[Tensor] = []  # of this rank's test
         self.measured = nn.ModuleDict({split: ClassificationMetrics(num_classes) for split in ("val_", "test_")})
 
     @property
@@ -123,15 +125,18 @@ class Classify(Objective):
 
     def on_test_epoch_start(self) -> None:
         self._metric("test").reset()
+        self._answers = []
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self._measure("test", batch)
+        guess = self._measure("test", batch)
+        self._answers.append(torch.stack([batch["index"], batch["label"], guess], 1))
 
     def on_test_epoch_end(self) -> None:
         metric = self._metric("test")
         metric.sync(should_sync=self.trainer.world_size > 1)
         self.tested = {f"test/{name}": figure for name, figure in metric.with_intervals().items()}
         self.confusion = metric.confusion.cpu()
+        self.outcomes = all_rows(self._answers)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Probabilities (B, K) of each class, and which file each row is."""
@@ -140,7 +145,9 @@ class Classify(Objective):
     def _metric(self, split: str) -> ClassificationMetrics:
         return cast(ClassificationMetrics, self.measured[f"{split}_"])
 
-    def _measure(self, split: str, batch: dict[str, Tensor]) -> None:
+    def _measure(self, split: str, batch: dict[str, Tensor]) -> Int[Tensor, "B"]:
+        """Add a batch to a split's figures; returns the guessed classes."""
         logits = self.net(batch["image"])
         loss = cross_entropy(logits.float(), batch["label"], reduction="none")
         self._metric(split).update(logits, batch["label"], loss)
+        return logits.argmax(1)

@@ -1,7 +1,8 @@
-"""Rows of all ranks as one tensor, with the gradients going back to the ranks they came from."""
+"""Rows of all ranks as one tensor: with the gradients going back to the ranks they came from, or by their index."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,6 +27,21 @@ def all_gather_with_grad(x: Tensor) -> Tensor:
         x: of equal shape on all ranks.
     """
     return x if ranks()[1] == 1 else _Gather.apply(x)
+
+
+def all_rows(parts: Sequence[Tensor]) -> Tensor:
+    """Rows (N, C) of all ranks, however many each has, in the order of their first column.
+
+    Args:
+        parts: this rank's rows, in pieces (B, C) of whole numbers; none where it had nothing to do.
+    """
+    own = torch.cat(list(parts)).cpu() if parts else None
+    found = [own]
+    if ranks()[1] > 1:
+        found = [None] * ranks()[1]
+        dist.all_gather_object(found, own)
+    rows = torch.cat([rows for rows in found if rows is not None])
+    return rows[rows[:, 0].argsort()]
 
 
 class _Gather(torch.autograd.Function):

@@ -25,6 +25,8 @@ class Objective(pl.LightningModule):
         evaluated: the splits of the validation loaders, in their order.
         tested: of the last test, each figure with its 95 % interval.
         confusion: of the last test, right classes against guessed ones, where there are classes.
+        outcomes: of the last test, (N, 3) index, label and guess of each sample in the split's order, where there are
+            classes.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Objective(pl.LightningModule):
         self.evaluated = ("val",)
         self.tested: dict[str, tuple[float, tuple[float, float]]] = {}
         self.confusion: Tensor | None = None
+        self.outcomes: Tensor | None = None
         self._sums: Tensor | None = None  # of this epoch, on this rank
 
     def on_fit_start(self) -> None:

@@ -33,6 +33,7 @@ class Task(Protocol):
         monitors: the metrics that checkpoints and early stopping may look at.
         tested: after a test, each figure with its 95 % interval, over all ranks.
         confusion: after a test, right classes against guessed ones, where the task has classes.
+        outcomes: after a test, (N, 3) index, label and guess of each sample, where the task has classes.
         prompts: tokens (K, T, L) of each template of each class, where a task classifies by texts; set by the engine.
     """
 
@@ -41,6 +42,7 @@ class Task(Protocol):
     evaluated: tuple[str, ...]
     tested: dict[str, tuple[float, tuple[float, float]]]
     confusion: Tensor | None
+    outcomes: Tensor | None
     prompts: Tensor | None
 
     @property
@@ -59,7 +61,7 @@ class Data(Protocol):
     Attributes:
         classes: names of the classes, known after `prepare`.
         counts: samples of train, val and test.
-        fingerprint: digest of what the set holds and how it is split.
+        fingerprint: digest of what the set holds and how it is split; `fingerprints` of each split alone.
         notes: what the user should be told, a line each.
         ranks: this process and how many read the set; the engine says it before `prepare`.
         captioned: whether it serves images with captions; the engine says it before `prepare`.
@@ -70,6 +72,7 @@ class Data(Protocol):
     classes: list[str]
     counts: dict[str, int]
     fingerprint: str
+    fingerprints: dict[str, str]
     notes: list[str]
     batch_size: int
     watch_test: bool

@@ -1,0 +1,102 @@
+"""Which test images each run got right (`outcomes.safetensors`), and runs compared on the same images. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfcli.errors import RunError
+from tfcli.files import write_atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+
+NAME = "outcomes.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """Of each test sample: its place in the test set, its class, the guessed class, and whether that was right.
+
+    Attributes:
+        index, label, guess, correct: (N,), in the order of `index`.
+        fingerprint: of the test split; equal fingerprints are the same samples in the same order.
+    """
+
+    index: np.ndarray
+    label: np.ndarray
+    guess: np.ndarray
+    correct: np.ndarray
+    fingerprint: str
+
+    def same_images(self, other: Outcomes) -> bool:
+        """Whether both are of the same samples."""
+        alike = self.fingerprint == other.fingerprint and len(self.index) == len(other.index)
+        return alike and bool((self.index == other.index).all() and (self.label == other.label).all())
+
+
+def write_outcomes(folder: Path, *, index: Any, label: Any, guess: Any, data: str, fingerprint: str) -> None:
+    """Write `folder/outcomes.safetensors`: int32 columns and uint8 `correct`."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    columns = {"index": index, "label": label, "guess": guess}
+    arrays = {name: np.ascontiguousarray(values, dtype=np.int32) for name, values in columns.items()}
+    arrays["correct"] = (arrays["label"] == arrays["guess"]).astype(np.uint8)
+    write_atomic(Path(folder) / NAME, save(arrays, metadata={"data": data, "fingerprint": fingerprint}))
+
+
+def read_outcomes(folder: Path) -> Outcomes | None:
+    """A run's outcomes; None where it tested no classifier.
+
+    Raises:
+        RunError: the file is not what `write_outcomes` writes.
+    """
+    path = Path(folder) / NAME
+    if not path.exists():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts = file.metadata() or {}
+            columns = {name: file.get_tensor(name) for name in ("index", "label", "guess", "correct")}
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"`{path}` cannot be read: {error}. Evaluate the run again.") from None
+    return Outcomes(**columns, fingerprint=facts.get("fingerprint", ""))
+
+
+def paired_runs(folders: Sequence[Path]) -> list[dict[str, Any] | None]:
+    """Each run after the first against it on the same test images; None where they have none in common.
+
+    Returns:
+        `difference`, `low`, `high` (95 %), `p`, `images`, and `better` and `worse`: on how many images only the one or
+        only the other is right.
+
+    Raises:
+        RunError: a file of outcomes is broken.
+    """
+    from tfcli.metrics.paired import compare
+
+    first, *others = [read_outcomes(folder) for folder in folders]
+    rows: list[dict[str, Any] | None] = []
+    for other in others:
+        if first is None or other is None or not first.same_images(other):
+            rows.append(None)
+            continue
+        ours, theirs = (outcomes.correct[None].astype(float) for outcomes in (other, first))
+        found, gained = compare(ours, theirs), ours - theirs
+        rows.append(
+            {
+                "difference": found.difference,
+                "low": found.low,
+                "high": found.high,
+                "p": found.p,
+                "images": found.images,
+                "better": int((gained > 0).sum()),
+                "worse": int((gained < 0).sum()),
+            }
+        )
+    return rows
