@@ -175,7 +175,11 @@ def test_cache_modes_change_nothing(tree, tmp_path, monkeypatch):
 @pytest.mark.parametrize("cache", ["memory", "disk", "none"])
 def test_splits_travel_to_other_processes(tree, tmp_path, monkeypatch, cache):
     monkeypatch.setenv("TFCLI_CACHE", str(tmp_path / "cache"))
-    data = photographs(tree, cache=cache, augment={"randaugment": 3, "erasing": 0.5})
+    data = photographs(
+        tree,
+        cache=cache,
+        augment={"randaugment_kind": "timm", "randaugment": 3, "erasing": 0.5, "erasing_fill": "pixel"},
+    )
     data.prepare()
     there, address = pickle.loads(pickle.dumps(data._sets["train"])), Address(2, 0, np.array([4, 1]))
     assert torch.equal(there[address]["image"], data._sets["train"][address]["image"])
@@ -190,6 +194,26 @@ def test_ranks_share_the_epoch_and_evaluate_exactly(tree):
     assert {i for rank in train for b in rank for i in b} == set(range(29))
     test = [i for data in modules for b in data.test_dataloader() for i in b["index"].tolist()]
     assert sorted(test) == list(range(7))
+
+
+def test_copies_are_augmented_each_its_own_way(tree):
+    def images(ranks: int = 1, **kwargs) -> dict[tuple[int, int], torch.Tensor]:
+        found, many = {}, {"augment": {"scale": [0.3, 1.0], "repeats": 3}, "limit_train": 24, **kwargs}
+        for rank in range(ranks):
+            data = photographs(tree, batch_size=12 // ranks, **many)
+            data.ranks = Ranks(rank, ranks)
+            for address, batch in zip(data.train_dataloader().sampler, data.train_dataloader(), strict=True):
+                assert batch["index"].tolist() == address.indices.tolist()
+                found |= dict(zip(zip(address.indices, address.copies, strict=True), batch["image"], strict=True))
+        return found
+
+    one = images()
+    assert len(one) == 24
+    assert len({index for index, _ in one}) == 8
+    for index in {index for index, _ in one}:
+        assert not any(torch.equal(one[index, a], one[index, b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+    assert equal(one, images(ranks=2))
+    assert equal(one, images(workers=2))
 
 
 def test_mixing_is_addressed_and_gives_targets(tree):

@@ -88,3 +88,47 @@ def test_nothing_to_train_on_is_an_error():
         TrainBatches(0, batch_size=4, seed=0)
     with pytest.raises(ValueError, match="start_batch"):
         TrainBatches(8, batch_size=4, seed=0, start_batch=3)
+
+
+@given(
+    repeats=st.integers(2, 4),
+    groups=st.integers(1, 4),
+    batches=st.integers(1, 5),
+    world=st.integers(1, 4),
+    left=st.data(),
+)
+@settings(deadline=None, max_examples=60)
+def test_copies_of_a_sample_share_a_global_batch(repeats, groups, batches, world, left):
+    batch = repeats * groups
+    count = batch * world * batches
+    ranks = [TrainBatches(count, batch_size=batch, seed=1, repeats=repeats, rank=r, world=world) for r in range(world)]
+    alone = TrainBatches(count, batch_size=batch * world, seed=1, repeats=repeats)
+    assert len(ranks[0]) == batches
+    epoch = []
+    for parts in zip(alone, *ranks, strict=True):
+        whole, *shares = [list(zip(a.indices.tolist(), a.copies.tolist(), strict=True)) for a in parts]
+        joint = sorted(pair for share in shares for pair in share)
+        assert joint == sorted(whole)  # so many ranks hold what one process with the joint batch does
+        assert Counter(sample for sample, _ in joint) == dict.fromkeys({s for s, _ in joint}, repeats)
+        assert {copy for _, copy in joint} == set(range(repeats))
+        epoch += joint
+    assert len(set(epoch)) == count
+    assert len({sample for sample, _ in epoch}) == count // repeats
+
+
+@given(count=st.integers(1, 50), batch=st.integers(1, 9), world=st.integers(1, 4), repeats=st.integers(1, 4))
+@settings(deadline=None, max_examples=60)
+def test_an_epoch_with_copies_is_as_long_as_one_without(count, batch, world, repeats):
+    for rank in range(world):
+        plain = TrainBatches(count, batch_size=batch, seed=0, rank=rank, world=world)
+        many = TrainBatches(count, batch_size=batch, seed=0, rank=rank, world=world, repeats=repeats)
+        assert [len(a.indices) for a in plain] == [len(a.indices) for a in many]
+
+
+def test_copies_resume_in_the_middle_and_neighbours_are_strangers():
+    whole = TrainBatches(60, batch_size=12, seed=0, repeats=3)
+    first, second = ([(a.indices.tolist(), a.copies.tolist()) for a in whole] for _ in range(2))
+    resumed = TrainBatches(60, batch_size=12, seed=0, repeats=3, start_epoch=1, start_batch=2)
+    assert [(a.indices.tolist(), a.copies.tolist()) for a in resumed] == second[2:]
+    for indices, _ in first:  # MixUp and CutMix join each image with the one before it
+        assert all(a != b for a, b in zip(indices, np.roll(indices, 1), strict=True))

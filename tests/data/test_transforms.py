@@ -18,7 +18,15 @@ def images() -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "augment", [Augment(crop="padded"), Augment(crop="none"), ALL, Augment(crop="padded", erasing=1.0)]
+    "augment",
+    [
+        Augment(crop="padded"),
+        Augment(crop="none"),
+        ALL,
+        Augment(crop="padded", erasing=1.0),
+        Augment(crop="padded", autoaugment="cifar10", erasing=1.0, erasing_fill="pixel"),
+        Augment(crop="none", randaugment=9, randaugment_kind="timm", randaugment_std=0.5),
+    ],
 )
 def test_a_sample_is_the_same_in_any_batch(images, augment):
     transform, seeds = TrainTransform(32, augment=augment, eval_crop=1.0), hash64(0, np.arange(6))
@@ -36,6 +44,8 @@ def test_random_states_outside_stay(images):
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     TrainTransform(24, augment=ALL).one(images[0], np.uint64(5))
     TrainTransform(24, augment=ALL).batch(images, hash64(np.arange(6)))
+    deit = Augment(randaugment=9, randaugment_kind="timm", randaugment_std=0.5, erasing=1.0, erasing_fill="pixel")
+    TrainTransform(24, augment=deit).batch(images, hash64(np.arange(6)))
     Mix(Augment(mixup=0.2, cutmix=1.0), num_classes=3)(torch.ones(4, 3, 8, 8), torch.tensor([0, 1, 2, 0]), seed=3)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
@@ -90,6 +100,7 @@ def test_mixing_gives_matching_targets():
         # A class is its own grey value: the mean of the picture is the expected class of the target.
         assert torch.allclose(mixed.mean((1, 2, 3)), target @ torch.arange(4.0), atol=1e-5)
     assert not Mix(Augment(), num_classes=4)
+    assert Mix(Augment(cutmix=1), num_classes=4)(image, label, seed=3)[1].shape == (4, 4)  # a whole number is a number
 
 
 def test_normalise():
@@ -99,6 +110,16 @@ def test_normalise():
     assert normalise(result, (0.5,) * 3, (0.5,) * 3) is result
 
 
-def test_unknown_crop_is_refused():
-    with pytest.raises(ValueError, match="resized, padded or none"):
-        Augment(crop="square")
+@pytest.mark.parametrize(
+    ("augment", "reason"),
+    [
+        ({"crop": "square"}, "one of resized, padded, none"),
+        ({"autoaugment": "pets"}, "one of none, imagenet, cifar10, svhn"),
+        ({"randaugment": 9, "autoaugment": "imagenet"}, "not both"),
+        ({"randaugment": 12, "randaugment_kind": "timm"}, "at most 10"),
+        ({"randaugment": 9, "randaugment_std": 0.5}, "randaugment_kind=timm"),
+    ],
+)
+def test_what_cannot_be_is_refused(augment, reason):
+    with pytest.raises(ValueError, match=reason):
+        Augment(**augment)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from functools import partial
 
 import pytest
@@ -98,6 +99,28 @@ def test_known_values():
     assert schedule.cosine(5, total=100, epoch=10, warmup_fraction=0.1) == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_warm_up_in_epochs_begins_where_it_is_told_to(kind):
+    def factor(step: int, **changes) -> float:
+        return kind(step, total=400, epoch=20, warmup_epochs=2.5, start_fraction=0.2, **changes)
+
+    assert factor(0) == pytest.approx(0.2 + 0.8 / 50)
+    assert factor(24) == pytest.approx(0.6)
+    assert factor(49) == pytest.approx(1)
+    assert factor(0, warmup_steps=4) == pytest.approx(0.4)
+    assert factor(0, warmup_steps=0) == pytest.approx(1)
+
+
+def test_deits_rates_in_full():
+    def rate(step: int) -> float:  # `experiment=deit_imagenet`: 1,251 steps an epoch
+        recipe = {"warmup_epochs": 5, "start_fraction": 0.001, "final_fraction": 0.01}
+        return 0.001 * schedule.cosine(step, total=300 * 1251, epoch=1251, **recipe)
+
+    assert rate(0) == pytest.approx(1e-6, rel=0.2)
+    assert rate(5 * 1251) == pytest.approx(1e-3)
+    assert rate(300 * 1251) == pytest.approx(1e-5)
+
+
 def test_loss_against_hard_and_soft_labels():
     torch.manual_seed(0)
     logits, label = torch.randn(6, 4), torch.randint(4, (6,))
@@ -109,6 +132,18 @@ def test_loss_against_hard_and_soft_labels():
     want = -((1 - eps) * log.gather(1, label[:, None]).squeeze(1) + eps * log.mean(1)).mean()
     torch.testing.assert_close(classification_loss(logits, label, smoothing=eps), want)
     assert math.isfinite(hard.item())
+
+
+def test_labels_of_a_mixture_are_smoothed_once():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mixup = pytest.importorskip("timm.data.mixup")
+    torch.manual_seed(0)
+    logits, label = torch.randn(6, 4), torch.randint(4, (6,))
+    theirs = mixup.mixup_target(label, 4, lam=0.7, smoothing=0.1)  # smoothed inside; timm's loss smooths no more
+    target = 0.7 * torch.nn.functional.one_hot(label, 4) + 0.3 * torch.nn.functional.one_hot(label.flip(0), 4)
+    want = -(theirs * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(classification_loss(logits, label, target, smoothing=0.1), want)
 
 
 def test_folded_batch_norms_keep_their_statistics_and_fresh_ones_do_not():

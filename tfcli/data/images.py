@@ -132,11 +132,11 @@ class ImageData(pl.LightningDataModule):
         self.watch_test, self.baseline, self.facts = watch_test, baseline, facts
         self.augment = Augment(**(augment or {}))
         self.decode_size = decode_size or round(image_size / eval_crop)
-        fill = [255 * m for m in self.mean]
+        fill, noise = ([255 * value for value in values] for values in (self.mean, self.std))
         self.interpolation = interpolation
         self.eval_transform = EvalTransform(image_size, crop=eval_crop, interpolation=interpolation)
         self.train_transform = TrainTransform(
-            image_size, augment=self.augment, eval_crop=eval_crop, interpolation=interpolation, fill=fill
+            image_size, augment=self.augment, eval_crop=eval_crop, interpolation=interpolation, fill=fill, noise=noise
         )
         self.start_epoch, self.start_batch = 0, 0
         self.ranks = Ranks.from_environment()
@@ -177,7 +177,7 @@ class ImageData(pl.LightningDataModule):
         """Find, check, split and (by the cache's mode) decode the set. Once; a second call does nothing.
 
         Raises:
-            ConfigError: MixUp or CutMix of images with captions.
+            ConfigError: MixUp, CutMix or copies of images with captions.
             DataError: the set is missing, unusable or not what the config says.
             PolicyStop: more unusable files than `max_bad_fraction`.
         """
@@ -196,6 +196,10 @@ class ImageData(pl.LightningDataModule):
         if self.captioned:
             if self.mixes:
                 raise ConfigError("data.augment.mixup and .cutmix cannot mix captions. Set both to 0.")
+            if self.augment.repeats > 1:
+                raise ConfigError(
+                    "data.augment.repeats: copies of an image would be strangers to each other. Set it to 1."
+                )
             check_captions(self.name, loaded)
             self._pairs = self._assembled(loaded.captioned(), notes)
         sets = {s: p.images for s, p in self._pairs.items()} if self.captioned else self._sets
@@ -315,6 +319,7 @@ class ImageData(pl.LightningDataModule):
             len(data),
             batch_size=self.batch_size,
             seed=self.seed,
+            repeats=self.augment.repeats,
             rank=ranks.rank,
             world=ranks.world,
             start_epoch=self.start_epoch,

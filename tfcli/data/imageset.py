@@ -141,7 +141,9 @@ class ImageSet(Dataset):
 
     def _batch(self, address: Address) -> dict[str, Any]:
         indices = np.asarray(address.indices)
-        seeds = hash64(self.seed, "augment", address.epoch, indices)
+        seeds, copies = hash64(self.seed, "augment", address.epoch, indices), address.copies
+        if copies is not None:
+            seeds = hash64(seeds, "copy", copies)
         batch: dict[str, Any] = {}
         if isinstance(self.pixels, Store):
             image, kept, bad = self._files(self.pixels, indices, seeds)
@@ -156,7 +158,8 @@ class ImageSet(Dataset):
             "index": torch.from_numpy(indices.astype(np.int64)),
         }
         if self.mixes:
-            batch["mix"] = seed_for(self.seed, "mix", address.epoch, int(indices[0]))
+            first = int(indices[0]) if copies is None else f"{indices[0]} copy {copies[0]}"
+            batch["mix"] = seed_for(self.seed, "mix", address.epoch, first)
         return batch
 
     def _files(

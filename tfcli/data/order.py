@@ -16,11 +16,15 @@ from tfcli.data.hashing import hash64
 
 
 class Address(NamedTuple):
-    """Where a batch stands: the epoch, its number in the epoch, and the samples (positions in the split) it holds."""
+    """Where a batch stands: the epoch, its number in the epoch, and the samples (positions in the split) it holds.
+
+    Where samples are repeated, `copies` numbers them: 0 for a sample's first place in the epoch, 1 for its second.
+    """
 
     epoch: int
     number: int
     indices: np.ndarray
+    copies: np.ndarray | None = None
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -36,10 +40,17 @@ class TrainBatches(Sampler):
     equally many batches of equal size: at most `world - 1` samples are seen twice in an epoch and none is dropped.
     The last batch may be smaller.
 
+    With `repeats` above 1 an epoch is as long as ever, but takes only the beginning of the permutation, each sample so
+    many times and all its copies in one global batch, that of all ranks (Hoffer et al. 2020, "Augment your batch";
+    Touvron et al. 2021, section 6). Where `repeats` does not divide the global batch, a sample at its edge has its
+    other copies in the next. Within a batch all first copies come before all second ones: MixUp and CutMix join
+    neighbours, which must not be the same image.
+
     Args:
         count: samples in the split.
         batch_size: samples in a batch of this rank.
         seed: of the order.
+        repeats: places of a sample in the epochs that it is in.
         rank, world: this process and how many there are.
         start_epoch, start_batch: where to begin. Only `start_epoch` begins late; the length is always a whole epoch's.
 
@@ -53,6 +64,7 @@ class TrainBatches(Sampler):
         *,
         batch_size: int,
         seed: int,
+        repeats: int = 1,
         rank: int = 0,
         world: int = 1,
         start_epoch: int = 0,
@@ -60,7 +72,7 @@ class TrainBatches(Sampler):
     ):
         if count < 1:
             raise ValueError(f"`count` must be at least 1, but is {count}: there is nothing to train on.")
-        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.count, self.batch_size, self.seed, self.repeats = count, batch_size, seed, repeats
         self.rank, self.world = rank, world
         self.start_epoch, self.start_batch = start_epoch, start_batch
         self.epoch = start_epoch
@@ -75,20 +87,24 @@ class TrainBatches(Sampler):
         """Choose the epoch of the next iteration. The epoch that is already chosen changes nothing."""
         self.epoch = epoch
 
-    def shard(self, epoch: int) -> np.ndarray:
-        """The samples of this rank in `epoch`, in order."""
+    def shard(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The samples of this rank in `epoch`, in order, and which of its copies each one is."""
         order = epoch_order(self.count, seed=self.seed, epoch=epoch)
         share = -(-self.count // self.world)
-        return np.resize(order, share * self.world)[self.rank :: self.world]
+        place = np.arange(share * self.world)
+        samples, copies = order[place // self.repeats % self.count], place % self.repeats
+        dealt = np.lexsort((copies, place // (self.batch_size * self.world)))[self.rank :: self.world]
+        return samples[dealt], copies[dealt]
 
     def __iter__(self) -> Iterator[Address]:
         return self._addresses(self.epoch)  # the epoch is fixed here, not at the first `next`
 
     def _addresses(self, epoch: int) -> Iterator[Address]:
-        shard = self.shard(epoch)
+        samples, copies = self.shard(epoch)
         first = self.start_batch if epoch == self.start_epoch else 0
         for number in range(first, len(self)):
-            yield Address(epoch, number, shard[number * self.batch_size : (number + 1) * self.batch_size])
+            part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+            yield Address(epoch, number, samples[part], copies[part] if self.repeats > 1 else None)
         self.epoch = epoch + 1  # for loops that never call set_epoch
 
 

@@ -17,8 +17,10 @@ from torch.random import fork_rng
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from tfcli.data.augment import LEVELS, GrowingRandAugment, NoiseErasing
 from tfcli.data.hashing import below, hash64, uniform
 
+POLICIES = tuple(policy.value for policy in v2.AutoAugmentPolicy)
 _MODES = {"bilinear": v2.InterpolationMode.BILINEAR, "bicubic": v2.InterpolationMode.BICUBIC}
 
 
@@ -31,24 +33,62 @@ class Augment:
             and a random crop of the old size: the CIFAR recipe) or `none`.
         scale: share of the image's area that a resized crop takes, (least, most).
         flip: probability of a mirror image.
-        randaugment: magnitude 1..30 of RandAugment with two operations; 0 is off.
+        randaugment: magnitude of RandAugment; 0 is off.
+        randaugment_kind: `torchvision` (the paper's, magnitudes 1..30) or `timm` (DeiT's, 0..10: see
+            `GrowingRandAugment`).
+        randaugment_ops: operations for an image.
+        randaugment_std: deviation of each operation's magnitude; `timm` alone has it.
+        autoaugment: a policy of AutoAugment (`imagenet`, `cifar10`, `svhn`), in place of RandAugment; `none` is off.
         color_jitter: strength of brightness, contrast and saturation changes; 0 is off.
-        erasing: probability that a random rectangle is painted over with the mean colour.
+        erasing: probability that a random rectangle is painted over.
+        erasing_fill: `mean` (the mean colour) or `pixel` (noise, a colour for each pixel).
         mixup, cutmix: alpha of the Beta distribution; 0 is off; with both, each batch draws one of the two.
+        repeats: how often a global batch holds an image, each time augmented anew (Hoffer et al. 2020); an epoch then
+            has as many images as ever, but so many times fewer different ones.
+
+    Raises:
+        ValueError: there is no such choice, or two that exclude each other.
     """
 
     crop: str = "resized"
     scale: Sequence[float] = (0.08, 1.0)
     flip: float = 0.5
     randaugment: int = 0
+    randaugment_kind: str = "torchvision"
+    randaugment_ops: int = 2
+    randaugment_std: float = 0.0
+    autoaugment: str = "none"
     color_jitter: float = 0.0
     erasing: float = 0.0
+    erasing_fill: str = "mean"
     mixup: float = 0.0
     cutmix: float = 0.0
+    repeats: int = 1
 
     def __post_init__(self):
-        if self.crop not in ("resized", "padded", "none"):
-            raise ValueError(f"`augment.crop` must be resized, padded or none, but is {self.crop!r}.")
+        for key, choices in (
+            ("crop", ("resized", "padded", "none")),
+            ("randaugment_kind", ("torchvision", "timm")),
+            ("autoaugment", ("none", *POLICIES)),
+            ("erasing_fill", ("mean", "pixel")),
+        ):
+            if getattr(self, key) not in choices:
+                raise ValueError(
+                    f"`data.augment.{key}` must be one of {', '.join(choices)}, but is {getattr(self, key)!r}."
+                )
+        if self.randaugment and self.autoaugment != "none":
+            raise ValueError("`data.augment` takes randaugment or autoaugment, not both: set one to 0 or none.")
+        most = 30 if self.randaugment_kind == "torchvision" else LEVELS
+        if self.randaugment > most:
+            raise ValueError(
+                f"`data.augment.randaugment` must be at most {most} for randaugment_kind={self.randaugment_kind}, "
+                f"but is {self.randaugment}."
+            )
+        if self.randaugment_std and self.randaugment_kind == "torchvision":
+            raise ValueError(
+                "`data.augment.randaugment_std`: torchvision's RandAugment draws no magnitudes; "
+                "randaugment_kind=timm does."
+            )
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
@@ -99,14 +139,15 @@ class EvalTransform:
 
 
 class TrainTransform:
-    """Random crop, mirror image, RandAugment, colour jitter and erasing, in this order, one address a sample.
+    """Random crop, mirror image, RandAugment or AutoAugment, colour jitter, erasing, in this order; one seed a sample.
 
     Args:
         image_size: side of the result, in pixels.
         augment: what to do.
         eval_crop: as in `EvalTransform`; used where the crop is not `resized`.
         interpolation: bilinear or bicubic, both antialiased.
-        fill: mean colour, three numbers 0..255, for erased rectangles.
+        fill: mean colour, three numbers 0..255, for erased rectangles and what comes in from beyond the edges.
+        noise: deviation of each channel, for rectangles of noise.
     """
 
     def __init__(
@@ -117,19 +158,12 @@ class TrainTransform:
         eval_crop: float = 0.875,
         interpolation: str = "bilinear",
         fill: Sequence[float] = (0.0, 0.0, 0.0),
+        noise: Sequence[float] = (0.0, 0.0, 0.0),
     ):
         self.size, self.augment, self.mode = image_size, augment, _MODES[interpolation]
         self.plain = EvalTransform(image_size, crop=eval_crop, interpolation=interpolation)
-        extra: list = []
-        if augment.randaugment:
-            extra.append(v2.RandAugment(num_ops=2, magnitude=augment.randaugment))
-        if augment.color_jitter:
-            strength = augment.color_jitter
-            extra.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
-        if augment.erasing:
-            extra.append(v2.RandomErasing(p=augment.erasing, value=[round(v) for v in fill]))
-        self.extra = extra
-        self.steps = [*self._crop(), v2.RandomHorizontalFlip(augment.flip), *extra]
+        self.extra = [*self._policy(fill), *self._painting(fill, noise)]
+        self.steps = [*self._crop(), v2.RandomHorizontalFlip(augment.flip), *self.extra]
 
     def _crop(self) -> list:
         if self.augment.crop == "resized":
@@ -138,6 +172,30 @@ class TrainTransform:
         if self.augment.crop == "padded":
             return [v2.RandomCrop(self.size, padding=self.size // 8)]
         return []
+
+    def _policy(self, fill: Sequence[float]) -> list:
+        """RandAugment or AutoAugment."""
+        augment = self.augment
+        if augment.autoaugment != "none":
+            policy = v2.AutoAugmentPolicy(augment.autoaugment)
+            return [v2.AutoAugment(policy, interpolation=_MODES["bilinear"], fill=[round(v) for v in fill])]
+        if not augment.randaugment:
+            return []
+        if augment.randaugment_kind == "timm":
+            options = {"std": augment.randaugment_std, "num_ops": augment.randaugment_ops, "fill": fill}
+            return [GrowingRandAugment(augment.randaugment, **options)]
+        return [v2.RandAugment(num_ops=augment.randaugment_ops, magnitude=augment.randaugment)]
+
+    def _painting(self, fill: Sequence[float], noise: Sequence[float]) -> list:
+        """Colour jitter and erasing."""
+        steps: list = []
+        if strength := self.augment.color_jitter:
+            steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
+        if self.augment.erasing and self.augment.erasing_fill == "pixel":
+            steps.append(NoiseErasing(self.augment.erasing, mean=fill, std=noise))
+        elif self.augment.erasing:
+            steps.append(v2.RandomErasing(p=self.augment.erasing, value=[round(v) for v in fill]))
+        return steps
 
     def one(self, image: np.ndarray, seed: np.uint64) -> Tensor:
         """One image of any size, by its seed."""
@@ -200,7 +258,7 @@ class Mix:
 
     def __init__(self, augment: Augment, *, num_classes: int):
         self.kinds = [
-            kind(alpha=alpha, num_classes=num_classes)
+            kind(alpha=float(alpha), num_classes=num_classes)
             for kind, alpha in ((v2.MixUp, augment.mixup), (v2.CutMix, augment.cutmix))
             if alpha > 0
         ]

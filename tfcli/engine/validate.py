@@ -24,12 +24,12 @@ from omegaconf.errors import (
 from tfcli.errors import ConfigError, nearest
 
 COUNT = re.compile(
-    r"(num_\w+|\w+_size|size|width|depth|heads|mlp_width|max_epochs|accumulate|num_nodes|log_every_steps)$"
+    r"(num_\w+|\w+_size|size|width|depth|heads|mlp_width|max_epochs|accumulate|num_nodes|log_every_steps|repeats|randaugment_ops)$"
 )
 FRACTION = re.compile(r"(\w*_fraction|\w*dropout|drop_path|label_smoothing|ema_decay|momentum|flip|erasing)$")
 POSITIVE = re.compile(r"(lr|norm_eps|eps|base)$")
 NOT_NEGATIVE = re.compile(
-    r"(weight_decay|clip|warmup_steps|warmup_epochs|limit_\w+|mixup|cutmix|randaugment|color_jitter|layer_decay|head_scale|seed|split_seed|patience|std|save_every_\w+)$"
+    r"(weight_decay|clip|warmup_steps|warmup_epochs|limit_\w+|mixup|cutmix|randaugment|randaugment_std|color_jitter|layer_decay|head_scale|seed|split_seed|patience|std|save_every_\w+)$"
 )
 CHOICES = {
     "trainer.precision": [
@@ -50,6 +50,9 @@ CHOICES = {
     "data.cache": ["auto", "memory", "disk", "none"],
     "data.on_error": ["raise", "skip"],
     "data.augment.crop": ["resized", "padded", "none"],
+    "data.augment.randaugment_kind": ["torchvision", "timm"],
+    "data.augment.autoaugment": ["none", "imagenet", "cifar10", "svhn"],
+    "data.augment.erasing_fill": ["mean", "pixel"],
     "attn.kernel": ["auto", "exact", "explicit"],
     "pos.at": ["stem", "every", "shared"],
     "model.pool": ["class", "mean"],
