@@ -182,8 +182,8 @@ class TrainTransform:
         if not augment.randaugment:
             return []
         if augment.randaugment_kind == "timm":
-            options = {"std": augment.randaugment_std, "num_ops": augment.randaugment_ops, "fill": fill}
-            return [GrowingRandAugment(augment.randaugment, **options)]
+            std, num_ops = augment.randaugment_std, augment.randaugment_ops
+            return [GrowingRandAugment(augment.randaugment, std=std, num_ops=num_ops, fill=fill)]
         return [v2.RandAugment(num_ops=augment.randaugment_ops, magnitude=augment.randaugment)]
 
     def _painting(self, fill: Sequence[float], noise: Sequence[float]) -> list:
