@@ -17,14 +17,16 @@ import pytest
 from tfcli.errors import ConfigError, RunError
 from tfcli.sweeps.expand import job_id
 from tfcli.sweeps.process import quoted
-from tfcli.sweeps.runner import Launch, run_in, run_sweep
+from tfcli.sweeps.runner import Launch, run_in
 from tfcli.sweeps.state import read_state
+from tfcli.sweeps.sweep import run_sweep
 from tfcli.sweeps.table import flat_rows, notes, summarize
 
 CODE = """
 import sys
 from tfcli.errors import TfcliError
-from tfcli.sweeps.runner import Launch, run_sweep
+from tfcli.sweeps.runner import Launch
+from tfcli.sweeps.sweep import run_sweep
 try:
     run_sweep("train", ["seed=0,1"], sys.argv[1], launch=Launch(command=sys.argv[2:]))
 except TfcliError as error:
@@ -107,7 +109,7 @@ def running(tmp_path):
     while not waits.exists() or not waits.read_text():
         assert time.monotonic() < stop
         time.sleep(0.05)
-    yield process, int(waits.read_text())
+    yield process, int(waits.read_text().split()[0])
     process.kill()
     process.wait()
     process.stderr.close()

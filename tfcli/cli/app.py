@@ -19,6 +19,7 @@ VERBS = (
     "features",
     "prompts",
     "runs",
+    "sweep",
     "ls",
     "describe",
     "data",

@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from tfcli.cli.options import Cfg, ConfigDir, Info, Json, Package, Resolve, composed
+from tfcli.cli.multirun import Sweep
+from tfcli.cli.multirun import multirun as sweep
+from tfcli.cli.options import (
+    Cfg,
+    ConfigDir,
+    FailFast,
+    Info,
+    Jobs,
+    Json,
+    Multirun,
+    New,
+    Package,
+    Resolve,
+    composed,
+)
+from tfcli.cli.train import report
 
 
 def mount(app: typer.Typer) -> None:
@@ -21,6 +36,10 @@ def evaluate(
         ),
     ],
     checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
+    multirun: Multirun = False,
+    jobs: Jobs = None,
+    fail_fast: FailFast = False,
+    new: New = False,
     json: Json = False,
     cfg: Cfg = None,
     resolve: Resolve = False,
@@ -30,18 +49,21 @@ def evaluate(
 ) -> None:
     """Test metrics with 95 % intervals of a run's checkpoint, or of the weights that model.weights= names."""
     run, settings = (None, words) if "=" in words[0] else (words[0], words[1:])
-    if run is None:
+    options = Sweep(multirun, jobs, fail_fast, new)
+    if options.asked(settings):
+        from tfcli.engine.record import find_run
+
+        given = [str(find_run(run).resolve()), "--checkpoint", checkpoint] if run else []
+        sweep("evaluate", settings, options, words=given, config_dir=config_dir, json=json)
+    elif run is None:
         job = composed("train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
         from tfcli.engine import evaluation
 
-        folder, record = evaluation.of_weights(job.config, job.choices, job.overrides)
+        report(*evaluation.of_weights(job.config, job.choices, job.overrides), json=json)
     else:
         from tfcli.engine.record import find_run
 
         found = find_run(run)
         from tfcli.engine import evaluation
 
-        folder, record = evaluation.of_run(found, settings, which=checkpoint)
-    from tfcli.cli.train import report
-
-    report(folder, record, json=json)
+        report(*evaluation.of_run(found, settings, which=checkpoint), json=json)

@@ -21,6 +21,8 @@ KINDS = {
     "prompts": "prompts",
     "protocols": "protocol",
     "suites": "suite",
+    "launchers": "launcher",
+    "searches": "search",
 }
 Kind = typer.Argument(None, metavar="KIND", help=f"One of {', '.join(KINDS)}.")
 

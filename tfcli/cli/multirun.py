@@ -2,35 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ASKS = ("launcher=", "launcher.", "search=", "search.", "suite=")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The options of `-m`, as every verb that makes runs takes them."""
+
+    multirun: bool = False
+    jobs: int | None = None
+    fail_fast: bool = False
+    new: bool = False
+
+    def asked(self, words: Sequence[str] | None) -> bool:
+        """Whether these words are a sweep: by `-m`, or because `launcher=` or `search=` has no other meaning."""
+        return self.multirun or any(word.startswith(ASKS) for word in words or [])
+
 
 def multirun(
     verb: str,
-    overrides: list[str],
+    overrides: Sequence[str],
+    options: Sweep,
     *,
-    root: str | None = None,
-    fail_fast: bool = False,
+    words: Sequence[str] = (),
     config_dir: str | None = None,
     config_name: str | None = None,
     json: bool = False,
+    missing: Mapping[str, str] | None = None,
 ) -> None:
-    """Run a sweep and print its table.
+    """Run a sweep, or continue it, and print its table.
 
     Raises:
         SweepFailed: some jobs failed; the table names them, their reasons and their logs.
     """
-    from tfcli.cli import console
+    from tfcli.sweeps.options import split
+    from tfcli.sweeps.runner import Launch
+    from tfcli.sweeps.sweep import run_sweep
+
+    rest, launcher, search = split(overrides, config_dir)
+    launch = Launch(jobs=options.jobs, fail_fast=options.fail_fast, launcher=launcher, search=search)
+    folder = run_sweep(
+        verb, rest, launch=launch, new=options.new, words=words, config_dir=config_dir, config_name=config_name
+    )
+    closing(folder, json=json, missing=missing)
+
+
+def frozen(verb: str, words: list[str], options: Sweep, *, config_dir: str | None, json: bool) -> None:
+    """A sweep of a frozen verb: many sets or models, one table. `suite=NAME` is the sets of a published suite."""
+    from tfcli.engine.subject import subject
+    from tfcli.sweeps.suite import suite_sets
+
+    named = [w.partition("=")[2] for w in words if w.startswith("suite=")]
+    words = [w for w in words if not w.startswith("suite=")]
+    missing: dict[str, str] = {}
+    if named:
+        sets, missing = suite_sets(named[-1], config_dir)
+        words = [*words, f"data={','.join(sets)}"]
+    run, overrides = subject(words, config_dir)
+    if run is not None:  # it says itself which model it is
+        overrides = [o for o in overrides if not o.startswith("model=")]
+    given = [str(run.resolve())] if run else []
+    multirun(verb, overrides, options, words=given, config_dir=config_dir, json=json, missing=missing)
+
+
+def closing(folder: Path, *, json: bool, missing: Mapping[str, str] | None = None) -> None:
+    """Print a sweep's table.
+
+    Raises:
+        SweepFailed: some jobs failed; the table names them, their reasons and their logs.
+    """
     from tfcli.errors import SweepFailed
-    from tfcli.sweeps import table
-    from tfcli.sweeps.runner import Launch, run_sweep
+
+    summary = show(folder, json=json, missing=missing)
+    if summary["failed"]:
+        raise SweepFailed(
+            f"{len(summary['failed'])} of {summary['jobs']} jobs failed; the table says which and why. "
+            f"`tfcli sweep retry {folder.name}` runs them again."
+        )
+
+
+def show(folder: Path, *, json: bool, missing: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Write a sweep's table from what is finished by now, print it or its values, and return these.
+
+    Args:
+        missing: the sets of a suite that cannot be read, with reasons.
+    """
+    from tfcli.cli import console
+    from tfcli.sweeps import suite, table
+    from tfcli.sweeps.runner import tables
     from tfcli.sweeps.state import read_state
 
-    launch = Launch(fail_fast=fail_fast)
-    folder = run_sweep(verb, overrides, root, launch=launch, config_dir=config_dir, config_name=config_name)
-    summary = table.summarize(folder, read_state(folder))
+    summary = tables(folder, read_state(folder))
+    heads = "metrics" not in summary
+    kind: Any = suite if heads else table
     if json:
-        console.emit_json(summary)
-    else:
-        notes = [*table.notes(summary), f"sweep  {folder}      table.md · table.csv · table.json"]
-        console.table(None, table.columns(summary), table.flat_rows(summary), notes=notes)
-    if summary["failed"]:
-        raise SweepFailed(f"{len(summary['failed'])} of {summary['jobs']} jobs failed; the table says which and why.")
+        console.emit_json({**summary, **({"missing": dict(missing)} if missing is not None else {})})
+        return summary
+    notes = [f"not in this suite: {name}, {why}" for name, why in (missing or {}).items()]
+    notes += [*kind.notes(summary), f"sweep  {folder}      table.md · table.csv · table.json"]
+    optional = ("protocol", "time") if heads else ("time",)
+    console.table(None, kind.columns(summary), kind.flat_rows(summary), notes=notes, optional=optional)
+    return summary

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tfcli.cli.options import Cfg, ConfigDir, Info, Json, Package, Resolve
+from tfcli.cli.multirun import Sweep, frozen
+from tfcli.cli.options import Cfg, ConfigDir, FailFast, Info, Jobs, Json, Multirun, New, Package, Resolve
 
 Words = Annotated[
     list[str],
@@ -17,10 +18,6 @@ Words = Annotated[
         show_default=False,
     ),
 ]
-Multirun = Annotated[
-    bool, typer.Option("--multirun", "-m", help="Run every combination of values given with commas, as one table.")
-]
-FailFast = Annotated[bool, typer.Option("--fail-fast", help="With -m: stop at the first job that fails.")]
 HELP = {
     "probe": "One feature pass, then zero-shot, linear probe and kNN in one table.",
     "zeroshot": "Classify by the text tower alone: no training images.",
@@ -41,7 +38,9 @@ def probe(
         str | None, typer.Option("--heads", help="Of zeroshot, linear, knn, fewshot, with commas.", show_default=False)
     ] = None,
     multirun: Multirun = False,
+    jobs: Jobs = None,
     fail_fast: FailFast = False,
+    new: New = False,
     json: Json = False,
     cfg: Cfg = None,
     resolve: Resolve = False,
@@ -50,14 +49,17 @@ def probe(
     config_dir: ConfigDir = None,
 ) -> None:
     chosen = [f"heads=[{heads}]"] if heads else []
-    _go("probe", [*words, *chosen], multirun, fail_fast, json, cfg, resolve, package, info, config_dir)
+    options = Sweep(multirun, jobs, fail_fast, new)
+    _go("probe", [*words, *chosen], options, json, cfg, resolve, package, info, config_dir)
 
 
 def _alone(head: str):
     def command(
         words: Words,
         multirun: Multirun = False,
+        jobs: Jobs = None,
         fail_fast: FailFast = False,
+        new: New = False,
         json: Json = False,
         cfg: Cfg = None,
         resolve: Resolve = False,
@@ -66,7 +68,9 @@ def _alone(head: str):
         config_dir: ConfigDir = None,
     ) -> None:
         chosen = f"heads=[{head}]"
-        _go(head, [*words, chosen], multirun, fail_fast, json, cfg, resolve, package, info, config_dir)
+        _go(
+            head, [*words, chosen], Sweep(multirun, jobs, fail_fast, new), json, cfg, resolve, package, info, config_dir
+        )
 
     return command
 
@@ -74,8 +78,7 @@ def _alone(head: str):
 def _go(
     verb: str,
     words: list[str],
-    multirun: bool,
-    fail_fast: bool,
+    options: Sweep,
     json: bool,
     cfg: str | None,
     resolve: bool,
@@ -83,10 +86,8 @@ def _go(
     info: str | None,
     config_dir: str | None,
 ) -> None:
-    if multirun or any(w.startswith("suite=") for w in words):
-        from tfcli.cli.suite import suite
-
-        suite(verb, words, fail_fast=fail_fast, json=json, config_dir=config_dir)
+    if options.asked(words):
+        frozen(verb, words, options, json=json, config_dir=config_dir)
         return
     if cfg or info:
         from tfcli.cli.options import composed
@@ -97,14 +98,17 @@ def _go(
     _report(verb, words, json, config_dir)
 
 
-def again(verb: str, folder: Path, overrides: list[str], *, json: bool, config_dir: str | None) -> None:
+def again(verb: str, folder: Path, overrides: list[str], options: Sweep, *, json: bool, config_dir: str | None) -> None:
     """Run a frozen verb anew from its run's settings. Where its model was a training run, it is again."""
     from tfcli.engine.record import read_record
 
     weights = read_record(folder).checkpoint
     if weights and (Path(weights) / "config.yaml").exists():
         overrides = [weights, *(o for o in overrides if not o.startswith("model="))]
-    _report(verb, overrides, json, config_dir)
+    if options.asked(overrides):
+        frozen(verb, overrides, options, json=json, config_dir=config_dir)
+    else:
+        _report(verb, overrides, json, config_dir)
 
 
 def _report(verb: str, words: list[str], json: bool, config_dir: str | None) -> None:

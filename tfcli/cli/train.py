@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from tfcli.cli.options import Cfg, ConfigDir, ConfigName, Info, Json, Package, Resolve, Run, Settings, composed
+from tfcli.cli.multirun import Sweep
+from tfcli.cli.multirun import multirun as sweep
+from tfcli.cli.options import (
+    Cfg,
+    ConfigDir,
+    ConfigName,
+    FailFast,
+    Info,
+    Jobs,
+    Json,
+    Multirun,
+    New,
+    Package,
+    Resolve,
+    Run,
+    Settings,
+    composed,
+)
 
 
 def mount(app: typer.Typer) -> None:
@@ -17,10 +32,10 @@ def mount(app: typer.Typer) -> None:
 
 def train(
     settings: Settings = None,
-    multirun: Annotated[
-        bool, typer.Option("--multirun", "-m", help="Run every combination of values given with commas: seed=0,1,2.")
-    ] = False,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="With -m: stop at the first job that fails.")] = False,
+    multirun: Multirun = False,
+    jobs: Jobs = None,
+    fail_fast: FailFast = False,
+    new: New = False,
     json: Json = False,
     cfg: Cfg = None,
     resolve: Resolve = False,
@@ -30,10 +45,9 @@ def train(
     config_name: ConfigName = None,
 ) -> None:
     """Compose, build, fit, test and write a run folder."""
-    if multirun:
-        from tfcli.cli.multirun import multirun as sweep
-
-        sweep("train", settings or [], config_dir=config_dir, fail_fast=fail_fast, json=json)
+    options = Sweep(multirun, jobs, fail_fast, new)
+    if options.asked(settings):
+        sweep("train", settings or [], options, config_dir=config_dir, config_name=config_name, json=json)
         return
     job = composed(
         config_name or "train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir
@@ -60,6 +74,10 @@ def resume(
 def rerun(
     run: Run,
     settings: Settings = None,
+    multirun: Multirun = False,
+    jobs: Jobs = None,
+    fail_fast: FailFast = False,
+    new: New = False,
     json: Json = False,
     cfg: Cfg = None,
     resolve: Resolve = False,
@@ -72,10 +90,14 @@ def rerun(
 
     folder = find_run(run)
     kept = [o for o in read_overrides(folder) if not o.startswith("run.dir=")]
-    if (verb := read_record(folder).verb) in ("probe", "zeroshot", "linear", "knn"):
+    verb, options = read_record(folder).verb, Sweep(multirun, jobs, fail_fast, new)
+    if verb in ("probe", "zeroshot", "linear", "knn"):
         from tfcli.cli.probe import again
 
-        again(verb, folder, kept + (settings or []), json=json, config_dir=config_dir)
+        again(verb, folder, kept + (settings or []), options, json=json, config_dir=config_dir)
+        return
+    if options.asked(settings):
+        sweep("train", kept + (settings or []), options, config_dir=config_dir, json=json)
         return
     job = composed(
         "train", kept + (settings or []), cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir

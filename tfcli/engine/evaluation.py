@@ -63,7 +63,9 @@ def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
     check_writable(root)
     if not parts.data.counts["test"]:
         raise DataError(f"data `{parts.choices['data']}` has no test split to evaluate on.")
-    folder = run_folder("evaluate", parts.name, root=root, given=None)
+    typed = any(text.startswith("run.dir=") for text in parts.overrides)  # else it is the folder of the run itself
+    given = parts.config.run.dir if typed else None
+    folder = run_folder("evaluate", parts.name, root=root, given=given)
     with locked(folder), logged(folder):
         if not is_child():
             write_start(folder, config=stored(parts), overrides=parts.overrides, devices=parts.devices.label)

@@ -8,11 +8,13 @@ it is measured.
 from __future__ import annotations
 
 import copy
+import fcntl
 import hashlib
 import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,9 +104,11 @@ def find_devices(trainer: dict[str, Any]) -> Devices:
 
 
 def set_threads(devices: Devices, asked: int | None) -> None:
-    """Share the CPU's cores among the processes of this machine."""
+    """Share the CPU's cores among the processes of this machine; `OMP_NUM_THREADS` says what each may take."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(asked or max(1, cores // devices.devices if devices.accelerator == "cpu" else cores))
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    share = max(1, cores // devices.devices if devices.accelerator == "cpu" else cores)
+    torch.set_num_threads(asked or (int(given) if given.isdigit() and int(given) else share))
 
 
 def settle(
@@ -199,14 +203,20 @@ def remembered(facts: list[Any], measure: Callable[[], dict[str, Any]]) -> dict[
     """What `measure` said for these facts on this chip the first time it was asked; kept in the user's cache folder."""
     key = hashlib.sha256(json.dumps([*facts, torch.__version__, _chip()]).encode()).hexdigest()[:16]
     memory = cache_root() / "numerics.json"
-    known = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
-    if key not in known:
-        known[key] = measure()
-        try:
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(memory, json.dumps(known, indent=1))
-        except OSError:
-            pass  # a read-only home: measured again next time
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(memory.with_suffix(".lock"), "w")  # noqa: SIM115
+    except OSError:
+        return measure()  # a read-only home: measured again next time
+    with lock:
+        # The jobs of a sweep that begin together measure one after the other, so that equal ones compute alike.
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        known = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
+        if key not in known:
+            known[key] = measure()
+            with suppress(OSError):
+                write_atomic(memory, json.dumps(known, indent=1))
     return known[key]
 
 

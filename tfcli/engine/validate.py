@@ -24,12 +24,12 @@ from omegaconf.errors import (
 from tfcli.errors import ConfigError, nearest
 
 COUNT = re.compile(
-    r"(num_\w+|\w+_size|size|width|depth|heads|mlp_width|max_epochs|accumulate|num_nodes|log_every_steps|repeats|randaugment_ops)$"
+    r"(num_\w+|\w+_size|size|width|depth|heads|mlp_width|max_epochs|accumulate|num_nodes|log_every_steps|repeats|randaugment_ops|jobs|trials|timeout_min|cpus)$"
 )
 FRACTION = re.compile(r"(\w*_fraction|\w*dropout|drop_path|label_smoothing|ema_decay|momentum|flip|erasing)$")
 POSITIVE = re.compile(r"(lr|norm_eps|eps|base)$")
 NOT_NEGATIVE = re.compile(
-    r"(weight_decay|clip|warmup_steps|warmup_epochs|limit_\w+|mixup|cutmix|randaugment|randaugment_std|color_jitter|layer_decay|head_scale|seed|split_seed|patience|std|save_every_\w+)$"
+    r"(weight_decay|clip|warmup_steps|warmup_epochs|limit_\w+|mixup|cutmix|randaugment|randaugment_std|color_jitter|layer_decay|head_scale|seed|split_seed|patience|std|save_every_\w+|gpus)$"
 )
 CHOICES = {
     "trainer.precision": [
@@ -68,6 +68,7 @@ CHOICES = {
     "knn.features": ["projected", "pooled"],
     "knn.vote": ["majority", "weighted"],
     "knn.select": ["val", "test"],
+    "search.sampler": ["tpe", "random"],
 }
 TRUSTED = (
     "tfcli.",
@@ -145,6 +146,12 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
             f"task `{choices.get('task')}` needs {', '.join(missing)}, which data `{choices.get('data')}` does "
             f"not have. Data that would fit: {', '.join(fitting) or 'none yet'}."
         )
+
+
+def check_values(values: dict[str, Any]) -> None:
+    """Refuse single values out of range. Raises ConfigError for the first."""
+    for key, value in _leaves(values):
+        _check_value(key, value)
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:

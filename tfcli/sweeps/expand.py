@@ -64,8 +64,12 @@ def expand(overrides: list[str], *, limit: int = MAX_JOBS) -> Grid:
     return Grid(kept, swept, len(grid) - len(kept))
 
 
-def _values(text: str, limit: int) -> tuple[str, list[str], bool]:
-    """The key of one override, its single-valued overrides, and whether it had several."""
+def parsed(text: str) -> Any:
+    """One override in Hydra's grammar, whose `glob()` knows the options of our groups.
+
+    Raises:
+        ConfigError: it is none, or it is `run.dir`, of which a job of a sweep has its own.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -74,13 +78,21 @@ def _values(text: str, limit: int) -> tuple[str, list[str], bool]:
         override.config_loader = _groups()
     except HydraException as error:
         raise ConfigError(f"`{text}` is not a setting: {str(error).splitlines()[0]}") from error
-    key = override.get_key_element()
     if override.key_or_group == "run.dir":
         raise ConfigError(f"`{text}`: each job of a sweep has its own folder. Set the folder of all runs, `run.root=`.")
+    return override
+
+
+def _values(text: str, limit: int) -> tuple[str, list[str], bool]:
+    """The key of one override, its single-valued overrides, and whether it had several."""
+    override = parsed(text)
+    key = override.get_key_element()
     if not override.is_sweep_override():
         return key, [text if override.is_delete() else f"{key}={override.get_value_element_as_str()}"], False
     if override.is_interval_sweep():
-        raise ConfigError(f"`{text}`: an interval has no end of values; name some: `{key}=0.1,0.2`.")
+        raise ConfigError(
+            f"`{text}`: an interval has no end of values; name some, `{key}=0.1,0.2`, or search in it, `search=optuna`."
+        )
     if override.is_range_sweep():
         _check_range(text, key, override.value(), limit)
     return key, [f"{key}={value}" for value in override.sweep_string_iterator()], True

@@ -8,23 +8,21 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfcli.sweeps.process import TFCLI, Process
+from tfcli.sweeps.process import Process
 from tfcli.sweeps.state import Job, State
 
 
 class Local:
-    """Starts jobs here.
+    """Starts jobs here, `jobs` at a time."""
 
-    Args:
-        state, folder: the sweep's.
-        jobs: how many run at a time.
-        command: how the program is started.
-    """
-
-    def __init__(self, state: State, folder: Path, *, jobs: int = 1, command: Sequence[str] = TFCLI):
-        self.state, self.folder, self.slots, self.command = state, folder, jobs, command
+    def __init__(self, *, jobs: int = 1):
+        self.slots = jobs
         self.gpus = gpus() if jobs > 1 else []
         self.taken: Counter[str] = Counter()
+
+    def open(self, state: State, folder: Path, command: Sequence[str]) -> None:
+        """Get ready to run jobs of this sweep."""
+        self.state, self.folder, self.command = state, folder, command
 
     def start(self, jobs: Sequence[Job]) -> list[LocalJob]:
         """Start these jobs."""
@@ -47,7 +45,7 @@ class LocalJob(Process):
     """A job on this machine, which gives its GPUs back when it ends."""
 
     def __init__(self, job: Job, local: Local):
-        self.local = local
+        self.local, job.slurm = local, None
         self.devices, environment = local.share(job)
         super().__init__(job, local.state, local.folder, command=local.command, environment=environment)
         local.taken.update(self.devices)

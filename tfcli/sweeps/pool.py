@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,10 +14,11 @@ from types import FrameType
 from typing import Protocol
 
 from tfcli.engine.signals import handling
-from tfcli.sweeps.state import Job, State, settle
+from tfcli.sweeps.state import Job, State, read_job, settle
 from tfcli.sweeps.watch import Watch
 
 TICK_S = 0.1
+LOOK_S = 1.0  # between two looks into the files of a job that runs without us
 
 
 class Started(Protocol):
@@ -27,6 +29,7 @@ class Started(Protocol):
 
     def poll(self) -> bool: ...
     def stop(self, signum: int, *, at_once: bool = False) -> None: ...
+    def cancel(self) -> None: ...
 
 
 class Launcher(Protocol):
@@ -34,11 +37,14 @@ class Launcher(Protocol):
 
     slots: int
 
+    def open(self, state: State, folder: Path, command: Sequence[str]) -> None: ...
     def start(self, jobs: Sequence[Job]) -> Sequence[Started]: ...
 
 
 class Source(Protocol):
-    """Where jobs come from: a list, or a search that makes them up."""
+    """Where jobs come from: a list, or a search that makes them up and says how many in `total`."""
+
+    total: int | None
 
     def take(self, count: int) -> list[Job]:
         """At most `count` jobs to start now; none when there is nothing more to do."""
@@ -49,6 +55,8 @@ class Source(Protocol):
 
 class Listed:
     """The jobs of a list, in order."""
+
+    total: int | None = None
 
     def __init__(self, jobs: Sequence[Job]):
         self.jobs = deque(jobs)
@@ -61,26 +69,44 @@ class Listed:
 
 
 class Found:
-    """A job that another process had started and that still runs."""
+    """A job that runs without us, at SLURM or from a process that is gone. Its files say how it stands."""
 
     def __init__(self, job: Job, folder: Path):
-        self.job, self.folder, self.signum = job, folder, 0
+        self.job, self.folder, self.signum, self.looked = job, folder, 0, -LOOK_S
 
     def poll(self) -> bool:
+        if self.signum and self.job.slurm:
+            return True  # it goes on without us
+        if time.monotonic() - self.looked < LOOK_S:
+            return False
+        vars(self.job).update(vars(read_job(self.folder / f"{self.job.name}.json")))
         settle(self.job, self.folder)
-        return self.job.status != "running"
+        self.looked = time.monotonic()
+        return self.job.status not in ("pending", "running")
 
     def stop(self, signum: int, *, at_once: bool = False) -> None:
         self.signum = signum
-        if self.job.pid:
+        if self.job.pid and not self.job.slurm:
             with suppress(ProcessLookupError):
                 os.kill(self.job.pid, signal.SIGKILL if at_once else signum)
+
+    def cancel(self) -> None:
+        if self.job.slurm:
+            subprocess.run(["scancel", self.job.slurm], check=False, capture_output=True)
+        else:
+            self.stop(signal.SIGTERM)
+
+
+def is_handed(job: Job) -> bool:
+    """Whether a job runs, or waits at SLURM."""
+    return job.status == "running" or (job.status == "pending" and job.slurm is not None)
 
 
 class Pool:
     """Runs jobs until none is left or a signal came.
 
-    Ctrl-C and SIGTERM reach every running job, which saves and ends; the third kills them. `signum` says which came.
+    Ctrl-C and SIGTERM reach every running job, which saves and ends; the third kills them. Jobs at SLURM go on.
+    `signum` says which came.
 
     Args:
         state, folder: the sweep's.
@@ -94,11 +120,12 @@ class Pool:
         self.signum, self.count, self.stopping = 0, 0, False
         self.running: list[Started] = []
 
-    def run(self, source: Source) -> None:
-        """Run what `source` gives, and what still runs from before."""
+    def run(self, source: Source, found: Sequence[Job] = ()) -> None:
+        """Run what `source` gives, and wait for the jobs `found` running."""
         again: list[Job] = []
-        with handling(self._signalled), Watch(self.state, self.folder) as watch:
-            self.running = [Found(job, self.folder) for job in self.state.jobs if job.status == "running"]
+        watching = Watch(self.state, self.folder, slots=self.launcher.slots, total=source.total)
+        with handling(self._signalled), watching as watch:
+            self.running = [Found(job, self.folder) for job in found]
             while True:
                 if not self.stopping:
                     free = max(0, self.launcher.slots - len(self.running))
@@ -111,7 +138,9 @@ class Pool:
                     self._pass_on(only_new=True)
                 for started in [s for s in self.running if s.poll()]:
                     self.running.remove(started)
-                    if isinstance(started, Found) and started.job.status == "interrupted":
+                    if is_handed(started.job):  # we stop, it does not
+                        continue
+                    if isinstance(started, Found) and started.job.status == "interrupted" and not started.job.slurm:
                         again.append(started.job)
                     else:
                         self._ended(started.job, source, watch)
@@ -126,7 +155,7 @@ class Pool:
         if job.status == "failed" and self.fail_fast and not self.stopping:
             self.stopping = True
             for started in self.running:
-                started.stop(signal.SIGTERM)
+                started.cancel()
 
     def _signalled(self, signum: int, frame: FrameType | None) -> None:
         self.signum, self.count, self.stopping = signum, self.count + 1, True

@@ -86,6 +86,10 @@ class Process:
             elif self.process.poll() is None:
                 self.process.send_signal(signum)
 
+    def cancel(self) -> None:
+        """Ask it to save and end."""
+        self.stop(signal.SIGTERM)
+
     def _end(self, code: int) -> None:
         job = self.job
         job.exit_code, job.seconds, job.pid = code, round(time.monotonic() - self.begun, 3), None
@@ -107,12 +111,17 @@ def _words(job: Job, state: State, run: Path) -> list[str]:
     if job.status != "failed" and (run / "config.yaml").exists() and any(run.glob("checkpoints/*.ckpt")):
         (run / ".lock").unlink(missing_ok=True)  # of a process that is gone, perhaps on another machine
         return ["resume", str(run)]
-    if run.exists():
-        shutil.rmtree(run)
+    clear(run)
     words = [state.verb]
     words += ["--config-dir", state.config_dir] if state.config_dir else []
     words += ["--config-name", state.config_name] if state.config_name else []
     return [*words, *state.words, *job.overrides, f"run.dir={quoted(str(run))}"]
+
+
+def clear(run: Path) -> None:
+    """Remove what an attempt left in a run folder."""
+    if run.exists():
+        shutil.rmtree(run)
 
 
 def _environment(folder: Path, changes: Mapping[str, str | None]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from tfcli.engine.session import alive
 from tfcli.errors import RunError
 from tfcli.files import write_atomic
 from tfcli.sweeps.expand import job_id
+from tfcli.sweeps.squeue import queued
 
 SCHEMA = 1
 STATUSES = ("pending", "running", "finished", "failed", "interrupted")
@@ -37,7 +38,8 @@ class Job:
         seconds: from its process's start to its end.
         started: when its process was started, in seconds since the epoch.
         pid, host: its process, and the machine that it is on.
-        slurm: its number at SLURM, where it was handed to that.
+        slurm: its number at SLURM, where it was handed to that. It is pending until a node starts it.
+        trial: its number in the study of a search.
     """
 
     number: int
@@ -51,6 +53,7 @@ class Job:
     pid: int | None = None
     host: str | None = None
     slurm: str | None = None
+    trial: int | None = None
 
     @property
     def name(self) -> str:
@@ -104,6 +107,13 @@ class State:
     def count(self, *statuses: str) -> int:
         """How many jobs stand so."""
         return sum(job.status in statuses for job in self.jobs)
+
+    def refresh(self, folder: Path) -> None:
+        """Take over how the jobs stand by now, and those that others have added."""
+        known = {job.name: job for job in self.jobs}
+        for job in read_state(folder).jobs:
+            vars(known.setdefault(job.name, job)).update(vars(job))
+        self.jobs = sorted(known.values(), key=lambda job: job.number)
 
     def add(self, jobs: Sequence[Sequence[str]], swept: Mapping[str, Sequence[str]]) -> int:
         """Add the jobs that are not here yet, and what of them is new among the swept. Returns how many."""
@@ -161,17 +171,28 @@ def _read(path: Path, absent: str) -> dict[str, Any]:
 def settle(job: Job, folder: Path) -> None:
     """Set a job's status to what its process and its run folder say: whoever started it may be gone."""
     run = folder / job.name
-    if job.status == "running" and is_running(job, run):
+    handed = job.slurm is not None and job.status == "pending"
+    if (handed or job.status == "running") and is_running(job, run):
         return
+    if job.slurm and job.status in ("pending", "running"):  # it may have ended since its file was read
+        vars(job).update(vars(read_job(folder / f"{job.name}.json")))
     status, error = _recorded(run)
     if status == "finished":
         job.status, job.error = "finished", None
-    elif job.status == "running":  # it ended and nobody was there to say how
+    elif job.status == "running" or (job.slurm and job.status == "pending"):  # nobody was there to say how it ended
         job.status, job.error = ("failed", error) if status == "failed" else ("interrupted", None)
+        if job.slurm and job.status == "interrupted":
+            job.error = f"SLURM ended it (job {job.slurm}): its time or memory was up, or it was cancelled"
 
 
 def is_running(job: Job, run: Path) -> bool:
-    """Whether a job's process lives, or its run folder is locked by one that does. On another machine: believed."""
+    """Whether a job's process lives, or its run folder is locked by one that does.
+
+    SLURM is asked about its own; one on another machine is believed.
+    """
+    if job.slurm:
+        known = queued()
+        return known is None or job.slurm in known
     if job.host not in (None, socket.gethostname()):
         return True
     if job.pid is not None and alive(job.pid) and _is_ours(job.pid, run):

@@ -87,11 +87,14 @@ def flat_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+notes = plain.notes_of
+
+
 def write_suite(folder: Path, state: State) -> dict[str, Any]:
     """Write table.json, table.csv and table.md; return the summary."""
     summary = summarize(folder, state)
     write_atomic(folder / "table.json", json.dumps(finite(summary), indent=1, ensure_ascii=False) + "\n")
     write_atomic(folder / "table.csv", to_csv({k: k for k in (*summary["keys"], *WIDE)}, summary["rows"]))
-    text = to_markdown(columns(summary), flat_rows(summary)) + "\n" + "\n".join(plain.notes_of(summary)) + "\n"
+    text = to_markdown(columns(summary), flat_rows(summary)) + "\n" + "\n".join(notes(summary)) + "\n"
     write_atomic(folder / "table.md", text)
     return summary

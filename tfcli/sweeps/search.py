@@ -1,0 +1,244 @@
+"""A search: Optuna proposes the values of each job and is told how it ended. Several workers share one study.
+
+Ask and tell (https://optuna.readthedocs.io, tutorial 009): a trial is an ordinary job with its own run folder. Workers
+know each other only through the study's storage, so the same command in another terminal, or with `search.storage=` on
+another machine, takes part.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tfcli.engine.record import read_record
+from tfcli.engine.session import alive
+from tfcli.engine.summary import main_metric
+from tfcli.engine.tables import lower_is_better
+from tfcli.errors import ConfigError, nearest
+from tfcli.sweeps.expand import job_id, parsed
+from tfcli.sweeps.state import Job, State, settle
+
+PATIENCE_S = 60.0  # for a job whose worker was killed to save and end
+
+
+class Search:
+    """Where the jobs of a search come from. The settings are those of `conf/search/optuna.yaml`.
+
+    Raises:
+        ConfigError: Optuna is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        trials: int = 20,
+        sampler: str = "tpe",
+        seed: int = 0,
+        metric: str | None = None,
+        direction: str | None = None,
+        storage: str | None = None,
+        study: str | None = None,
+    ):
+        try:
+            import optuna
+        except ModuleNotFoundError:
+            raise ConfigError(
+                "`search=optuna` needs a package that is not installed: pip install 'tfcli[search]'"
+            ) from None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        if direction not in (None, "maximize", "minimize"):
+            raise ConfigError(f"`search.direction` must be maximize or minimize, but is `{direction}`.")
+        self.total, self.sampler, self.seed = trials, sampler, seed
+        self.metric, self.direction, self.url, self.name = metric, direction, storage, study
+
+    def open(self, state: State, folder: Path, ident: str) -> None:
+        """Make the study, or join it.
+
+        Raises:
+            ConfigError: the storage does not answer.
+        """
+        import optuna
+
+        self.state, self.folder = state, folder
+        self.fixed, self.space = space(state.overrides)
+        url = self.url or f"sqlite:///{(folder / 'study.db').resolve()}"
+        name = self.name or ident
+        direction: Any = self.direction or ("minimize" if self.metric and lower_is_better(self.metric) else "maximize")
+        patient = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}  # other workers write too
+        with self._alone():
+            try:
+                self.storage = optuna.storages.RDBStorage(url, engine_kwargs=patient)
+                self.study = optuna.create_study(
+                    storage=self.storage, study_name=name, direction=direction, load_if_exists=True
+                )
+            except Exception as error:
+                said = str(error).strip().splitlines() or [type(error).__name__]
+                raise ConfigError(f"the study's storage `{url}` does not answer: {said[0]}") from error
+
+    def take(self, count: int) -> list[Job]:
+        """Ask for at most `count` trials, as long as the study has fewer than it should."""
+        with self._alone():
+            self._bury()
+            jobs = []
+            for _ in range(count):
+                trials = self.study.get_trials(deepcopy=False)
+                waiting = sum(t.state.name == "WAITING" for t in trials)
+                lost = sum("lost" in t.user_attrs for t in trials)
+                if not waiting and len(trials) - lost >= self.total:
+                    break
+                jobs.append(self._ask(len(trials)))
+            return jobs
+
+    def _ask(self, number: int) -> Job:
+        import optuna
+
+        # Seeded by the trial's place: workers that begin together do not propose the same.
+        seed = (self.seed * 1_000_003 + number) % 2**32
+        samplers = optuna.samplers
+        self.study.sampler = (
+            samplers.RandomSampler(seed=seed)
+            if self.sampler == "random"
+            else samplers.TPESampler(seed=seed, constant_liar=True)
+        )
+        trial = self.study.ask(self.space)
+        overrides = [*self.fixed, *(f"{key}={text(trial.params[key])}" for key in self.space)]
+        trial.set_user_attr("worker", f"{os.getpid()} {socket.gethostname()}")
+        ident = job_id(overrides)
+        job = next((j for j in self.state.jobs if j.id == ident and j.status == "interrupted"), None)
+        if job is None:
+            job = Job(trial.number + 1, ident, overrides)
+            self.state.jobs.append(job)
+        trial.set_user_attr("job", job.name)
+        job.trial = trial.number
+        job.write(self.folder)
+        return job
+
+    def ended(self, job: Job) -> None:
+        """Tell the study how a trial ended; what was interrupted will be asked again."""
+        with self._alone():
+            self._tell(int(job.trial or 0), job)
+
+    def _tell(self, number: int, job: Job) -> None:
+        import optuna
+
+        value = self._value(job) if job.status == "finished" else None
+        if value is not None:
+            self.study.tell(number, value)
+            return
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        self.storage.set_trial_user_attr(trial_id, "error", job.error or job.status)
+        if job.status not in ("failed", "finished"):
+            self.storage.set_trial_user_attr(trial_id, "lost", True)
+            self.study.enqueue_trial(self.storage.get_trial(trial_id).params)
+        self.study.tell(number, state=optuna.trial.TrialState.FAIL)
+
+    def _value(self, job: Job) -> float | None:
+        """The figure that the study is about.
+
+        Raises:
+            ConfigError: the run has no such figure.
+        """
+        record = read_record(self.folder / job.name)
+        attrs = self.study.user_attrs
+        if "metric" not in attrs:
+            metric = self.metric or chosen(record.metrics, main_metric(record))
+            if metric is None:
+                return None
+            self.study.set_user_attr("metric", metric)
+            attrs = self.study.user_attrs
+        name = attrs["metric"]
+        if name not in record.metrics:
+            raise ConfigError(f"`search.metric={name}`: the runs have no such figure.{nearest(name, record.metrics)}")
+        value = record.metrics[name]
+        sign = -1 if self.study.direction.name == "MAXIMIZE" and not self.metric and lower_is_better(name) else 1
+        return sign * value if math.isfinite(value) else None
+
+    def _bury(self) -> None:
+        """Trials of workers on this machine that are gone: told how their job ended, or asked again."""
+        here = socket.gethostname()
+        for trial in self.study.get_trials(deepcopy=False):
+            pid, _, host = str(trial.user_attrs.get("worker", "")).partition(" ")
+            if trial.state.name != "RUNNING" or host != here or not pid.isdigit() or alive(int(pid)):
+                continue
+            self.state.refresh(self.folder)
+            name = trial.user_attrs.get("job")
+            job = next((j for j in self.state.jobs if j.name == name), Job(trial.number + 1, "", [], "interrupted"))
+            end = time.monotonic() + PATIENCE_S
+            while job.status == "running" and time.monotonic() < end:
+                time.sleep(0.1)
+                settle(job, self.folder)
+            self._tell(trial.number, job)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One worker of this folder at a time."""
+        with open(self.folder / ".search.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def chosen(metrics: Mapping[str, float], main: str | None) -> str | None:
+    """What a search looks at by default: the main figure, on validation if it can be. The test set chooses none."""
+    if main is None:
+        return None
+    held_out = f"val/{main.rpartition('/')[2]}"
+    return held_out if held_out in metrics else main
+
+
+def space(overrides: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The overrides with one value, and the distributions of the others, from Hydra's own sweep grammar.
+
+    `interval(a,b)` is a real number (whole with `int(interval(a,b))`), `tag(log,interval(a,b))` on a logarithmic scale,
+    `range(a,b,step)` whole numbers below b, `choice(...)`, commas and `glob(...)` are one of their values.
+
+    Raises:
+        ConfigError: nothing varies, or an interval is empty or not positive on a logarithmic scale.
+    """
+    from optuna import distributions as d
+
+    fixed: list[str] = []
+    found: dict[str, Any] = {}
+    for word in overrides:
+        override = parsed(word)
+        key = override.get_key_element()
+        found.pop(key, None)
+        fixed = [other for other in fixed if other.partition("=")[0] != key]
+        if not override.is_sweep_override():
+            fixed.append(word if override.is_delete() else f"{key}={override.get_value_element_as_str()}")
+            continue
+        value: Any = override.value()
+        try:
+            if override.is_interval_sweep():
+                whole = isinstance(value.start, int) and isinstance(value.end, int)
+                make: Any = d.IntDistribution if whole and _is_cast(word) else d.FloatDistribution
+                found[key] = make(value.start, value.end, log="log" in value.tags)
+            elif override.is_range_sweep() and all(isinstance(v, int) for v in (value.start, value.stop, value.step)):
+                last = value.start + (math.ceil((value.stop - value.start) / value.step) - 1) * value.step
+                low, high = sorted((value.start, last))
+                found[key] = d.IntDistribution(low, high, step=abs(value.step))
+            else:
+                found[key] = d.CategoricalDistribution(list(dict.fromkeys(override.sweep_string_iterator())))
+        except ValueError as error:
+            raise ConfigError(f"`{word}` is no range to search in: {error}") from error
+    if not found:
+        raise ConfigError(
+            "a search needs a key to vary, for instance `optim.lr=tag(log,interval(1e-4,1e-2))` or `pos=none,learned`."
+        )
+    return fixed, found
+
+
+def _is_cast(word: str) -> bool:
+    return word.partition("=")[2].replace(" ", "").startswith(("int(", "tag(log,int("))
+
+
+def text(value: Any) -> str:
+    """A proposed value as it is written in a setting: numbers to six figures, which is what the trial computes with."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,108 @@
+"""Jobs at a SLURM cluster, through submitit: handed in as one array, watched through their files.
+
+They do not need the process that handed them in: each writes how it stands into the sweep's folder from its node.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfcli.engine.signals import handling
+from tfcli.errors import ConfigError
+from tfcli.sweeps import squeue
+from tfcli.sweeps.pool import Found
+from tfcli.sweeps.process import Process, clear
+from tfcli.sweeps.state import Job, State, read_state
+
+ALL = 1_000_000
+
+
+class Slurm:
+    """Hands jobs to SLURM. The settings are those of `conf/launcher/slurm.yaml`.
+
+    Raises:
+        ConfigError: submitit is not installed, or this machine has no `sbatch`.
+    """
+
+    def __init__(
+        self,
+        *,
+        jobs: int | None = None,
+        partition: str | None = None,
+        timeout_min: int = 240,
+        gpus: int = 0,
+        cpus: int = 1,
+        memory: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ):
+        try:
+            import submitit  # noqa: F401
+        except ModuleNotFoundError:
+            raise ConfigError(
+                "`launcher=slurm` needs a package that is not installed: pip install 'tfcli[slurm]'"
+            ) from None
+        if shutil.which("sbatch") is None:
+            raise ConfigError(
+                "`launcher=slurm`: there is no `sbatch` on this machine. Run it where the cluster takes jobs, "
+                "or leave `launcher=` out to run here."
+            )
+        self.jobs = jobs
+        given = {"timeout_min": timeout_min, "cpus_per_task": cpus, "slurm_partition": partition, "slurm_mem": memory}
+        given |= {"gpus_per_node": gpus or None, "slurm_array_parallelism": jobs}
+        self.parameters: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        self.parameters["slurm_additional_parameters"] = dict(extra or {})
+
+    def open(self, state: State, folder: Path, command: Sequence[str]) -> None:
+        """Get ready to run jobs of this sweep."""
+        self.state, self.folder, self.command = state, folder.resolve(), command
+        # SLURM itself keeps to `jobs` of an array; a search hands in one job after the other.
+        self.slots = (self.jobs or 1) if state.search else ALL
+
+    def start(self, jobs: Sequence[Job]) -> list[Found]:
+        """Hand these jobs in.
+
+        Raises:
+            ConfigError: SLURM refuses, in its own words.
+        """
+        import submitit
+
+        for job in jobs:
+            if job.status == "failed":
+                clear(self.folder / job.name)
+            job.status, job.error, job.exit_code, job.seconds = "pending", None, None, None
+            job.pid, job.host, job.started = None, None, None
+        executor = submitit.AutoExecutor(self.folder / "slurm", cluster="slurm")
+        executor.update_parameters(name=f"tfcli-{self.folder.name}", nodes=1, tasks_per_node=1, **self.parameters)
+        try:
+            with executor.batch():
+                handed = [executor.submit(work, str(self.folder), job.name, list(self.command)) for job in jobs]
+        except (subprocess.CalledProcessError, submitit.core.utils.FailedJobError) as error:
+            said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+            raise ConfigError(f"SLURM does not take the jobs: {said[-1] if said else error}") from error
+        squeue.forget()
+        for job, at in zip(jobs, handed, strict=True):
+            job.slurm = at.job_id
+            job.write(self.folder)
+        return [Found(job, self.folder) for job in jobs]
+
+
+def work(folder: str, name: str, command: Sequence[str]) -> str:
+    """What runs on a node: one job, as a process of its own. Returns how it ended.
+
+    SLURM's variables are kept from it, so that it is one run on one machine, whatever devices it was given. When its
+    time is nearly up (SIGUSR2) or it is cancelled, it saves and ends.
+    """
+    state = read_state(Path(folder))
+    job = next(job for job in state.jobs if job.name == name)
+    hidden = {key: None for key in os.environ if key.startswith(("SLURM_", "SUBMITIT_"))}
+    process = Process(job, state, Path(folder), command=command, environment=hidden)
+    with handling(lambda signum, frame: process.stop(signal.SIGTERM)):
+        signal.signal(signal.SIGUSR2, lambda signum, frame: process.stop(signal.SIGTERM))
+        process.wait()
+    return job.status

@@ -1,0 +1,28 @@
+"""What SLURM still has of ours. Imports nothing of SLURM's: `squeue` answers."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+MAX_AGE_S = 3.0
+_seen: tuple[float, set[str] | None] = (-1e9, None)
+
+
+def queued() -> set[str] | None:
+    """The numbers of my jobs that wait or run (`12`, `12_3`); None where SLURM does not answer. Asked now and then."""
+    global _seen
+    if time.monotonic() - _seen[0] > MAX_AGE_S:
+        try:
+            asked = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+            said = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout
+            _seen = time.monotonic(), set(said.split())
+        except (OSError, subprocess.SubprocessError):
+            _seen = time.monotonic(), None
+    return _seen[1]
+
+
+def forget() -> None:
+    """Ask anew next time: a job was handed in."""
+    global _seen
+    _seen = -1e9, None
