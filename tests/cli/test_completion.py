@@ -39,8 +39,15 @@ def words(*typed: str) -> list[str]:
         ("train model.pos.a", ["model.pos.at="]),
         ("train optim=sgd optim.mom", ["optim.momentum="]),
         ("train optim=adamw optim.mom", []),
-        ("train se", ["seed="]),
+        ("train see", ["seed="]),
         ("train --multir", ["--multirun"]),
+        ("train launcher=s", ["launcher=slurm"]),
+        ("train launcher=slurm launcher.part", ["launcher.partition="]),
+        ("train launcher.j", ["launcher.jobs="]),
+        ("train search=", ["search=optuna"]),
+        ("sweep re", ["retry"]),
+        ("sweep retry latest lau", ["launcher="]),
+        ("sweep extend latest optim.weight", ["optim.weight_decay="]),
         ("train --json --js", []),
         ("runs ls --status fin", ["finished"]),
         ("runs table --format mark", ["markdown"]),
@@ -71,6 +78,10 @@ def test_runs_and_files(tmp_path, monkeypatch):
     assert words("runs", "show", "outputs/") == ["outputs/train/"]
     assert words("train", "data.root=m") == ["data.root=my data/"]
     assert words("train", "--config-dir", "o") == ["outputs/"]
+    sweep = tmp_path / "outputs/sweep/train-vit-digits/20261120-231500-68be12ba"
+    sweep.mkdir(parents=True)
+    (sweep / "sweep.json").write_text("{}")
+    assert words("sweep", "show", "") == ["latest", sweep.name]
 
 
 def test_keys_come_from_the_config_that_hydra_would_compose():

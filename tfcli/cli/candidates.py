@@ -12,7 +12,7 @@ from typing import Any
 from tfcli.engine import candidates as engine
 from tfcli.engine.candidates import Candidate
 
-SETTINGS = {"settings", "overrides", "filters", "words"}
+SETTINGS = {"settings", "overrides", "filters", "words", "values", "where"}
 RUNS = {"run", "runs", "words"}
 FILES = {"files", "file", "paths"}
 GROUPS = {"--model": "model", "--data": "data", "model": "model", "data": "data", "names": "data"}
@@ -118,12 +118,26 @@ def _arguments(command: Any, before: list[str], current: str) -> list[Candidate]
     name = arguments[place].name
     if name == "words" and command.name in FROZEN:
         return _frozen(typed, current, config_dir)
-    found: list[Candidate] = []
+    found: list[Candidate] = _sweeps(current) if name == "which" else []
     if name in RUNS and "=" not in current and not (name == "words" and typed):
         found += engine.runs(current)
     if name in SETTINGS:
         found += engine.settings(typed, current, config_dir=config_dir)
+    if name == "where":
+        found = [candidate for candidate in found if candidate.word.startswith("launcher")]
     return found or _named(name, current, config_dir)
+
+
+def _sweeps(current: str) -> list[Candidate]:
+    """Sweeps by the names of their folders, the newest first, `latest`, and paths when a path is typed."""
+    if "/" in current or current.startswith("."):
+        return list(engine.files(current))
+    from tfcli.sweeps.find import all_sweeps
+
+    newest = all_sweeps()
+    found = [Candidate("latest", "the newest sweep")] if newest else []
+    found += [Candidate(folder.name, folder.parent.name) for folder in newest[:50]]
+    return [candidate for candidate in found if candidate.word.startswith(current)]
 
 
 def _frozen(typed: list[str], current: str, config_dir: str | None) -> list[Candidate]:

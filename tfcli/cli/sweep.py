@@ -14,7 +14,7 @@ Which = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep's folder, `latest`, or the beginning of its name or id.")
 ]
 Root = Annotated[str, typer.Option("--root", help="The folder of all runs.")]
-Words = Annotated[
+Where = Annotated[
     list[str] | None,
     typer.Argument(metavar="[launcher=...]", help="Where to run; else where it ran before.", show_default=False),
 ]
@@ -78,7 +78,7 @@ COLOURS = {"finished": "green", "failed": "red", "interrupted": "yellow", "runni
 @sweep.command("retry")
 def retry(
     which: Which,
-    words: Words = None,
+    where: Where = None,
     jobs: Jobs = None,
     fail_fast: FailFast = False,
     root: Root = "outputs",
@@ -91,7 +91,7 @@ def retry(
     from tfcli.sweeps.sweep import retry as again
 
     folder = find_sweep(which, root=root)
-    again(folder, words or [], Launch(jobs=jobs, fail_fast=fail_fast))
+    again(folder, where or [], Launch(jobs=jobs, fail_fast=fail_fast))
     closing(folder, json=json)
 
 

@@ -18,6 +18,8 @@ from tfcli.engine import record
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PATHS = {"data.root", "model.weights", "run.dir", "run.root"}
+OF_SWEEPS = ("launcher", "search")
+"""Groups that no config composes: a sweep takes them off the words of its jobs."""
 
 
 class Candidate(NamedTuple):
@@ -158,6 +160,8 @@ def settings(
 ) -> list[Candidate]:
     """Overrides that complete `current`, given the words typed before it: groups, their options, keys and values."""
     configs = Configs(roots(config_dir), primary)
+    if current.startswith("launcher.") and not any(word.startswith("launcher=") for word in typed):
+        typed = [*typed, "launcher=local"]
     key, equals, value = current.partition("=")
     if equals:
         return [Candidate(f"{key}={word}", text) for word, text in _values(configs, typed, key, value)]
@@ -192,7 +196,7 @@ def _followed(configs: Configs, typed: Sequence[str], node: Any) -> Any:
 def _tops(configs: Configs, typed: Sequence[str]) -> Iterator[Candidate]:
     top = configs.load(configs.primary)
     known = {str(k) for entry in top.get("defaults", []) if isinstance(entry, dict) for k in entry}
-    groups = sorted(known - set(top.get("without", [])))
+    groups = sorted(known - set(top.get("without", []))) + [g for g in OF_SWEEPS if configs.options(g)]
     for group in groups:
         yield Candidate(f"{group}=", f"{len(configs.options(group))} to choose from")
     for key, value in compose(configs, typed).items():

@@ -127,6 +127,8 @@ def _run(state: State, folder: Path, launch: Launch, launcher: Any, search: Any)
         search.open(state, folder, f"{folder.parent.name}-{folder.name[16:24]}")
         pool.run(search)
         state.refresh(folder)
+        state.search["best"] = search.best()
+        state.write(folder)
     else:
         for job in state.jobs:
             if job.status == "running" and job.host != socket.gethostname() and not job.slurm:

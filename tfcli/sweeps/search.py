@@ -25,6 +25,7 @@ from tfcli.errors import ConfigError, nearest
 from tfcli.sweeps.expand import job_id, parsed
 from tfcli.sweeps.state import Job, State, settle
 
+DRY_S = 2.0  # before the study is asked again whether another worker left something
 PATIENCE_S = 60.0  # for a job whose worker was killed to save and end
 
 
@@ -57,6 +58,7 @@ class Search:
             raise ConfigError(f"`search.direction` must be maximize or minimize, but is `{direction}`.")
         self.total, self.sampler, self.seed = trials, sampler, seed
         self.metric, self.direction, self.url, self.name = metric, direction, storage, study
+        self.dry = -DRY_S  # when there was last nothing to ask for
 
     def open(self, state: State, folder: Path, ident: str) -> None:
         """Make the study, or join it.
@@ -84,6 +86,8 @@ class Search:
 
     def take(self, count: int) -> list[Job]:
         """Ask for at most `count` trials, as long as the study has fewer than it should."""
+        if time.monotonic() - self.dry < DRY_S:
+            return []
         with self._alone():
             self._bury()
             jobs = []
@@ -94,6 +98,7 @@ class Search:
                 if not waiting and len(trials) - lost >= self.total:
                     break
                 jobs.append(self._ask(len(trials)))
+            self.dry = -DRY_S if jobs else time.monotonic()
             return jobs
 
     def _ask(self, number: int) -> Job:
@@ -122,6 +127,7 @@ class Search:
 
     def ended(self, job: Job) -> None:
         """Tell the study how a trial ended; what was interrupted will be asked again."""
+        self.dry = -DRY_S
         with self._alone():
             self._tell(int(job.trial or 0), job)
 
@@ -158,8 +164,22 @@ class Search:
         if name not in record.metrics:
             raise ConfigError(f"`search.metric={name}`: the runs have no such figure.{nearest(name, record.metrics)}")
         value = record.metrics[name]
-        sign = -1 if self.study.direction.name == "MAXIMIZE" and not self.metric and lower_is_better(name) else 1
-        return sign * value if math.isfinite(value) else None
+        return self._sign(name) * value if math.isfinite(value) else None
+
+    def _sign(self, metric: str) -> int:
+        """-1 for a loss in a study that maximizes, since what it is about was not known when it was made."""
+        return -1 if self.study.direction.name == "MAXIMIZE" and not self.metric and lower_is_better(metric) else 1
+
+    def best(self) -> dict[str, Any] | None:
+        """The best trial so far: its job, what the study is about, and that figure. None before any has finished."""
+        done = [t for t in self.study.get_trials(deepcopy=False) if t.value is not None]
+        if not done:
+            return None
+        trial = self.study.best_trial
+        varied = " ".join(f"{key}={text(value)}" for key, value in trial.params.items())
+        name = self.study.user_attrs["metric"]
+        job = trial.user_attrs["job"]
+        return {"job": job, "varied": varied, "metric": name, "value": self._sign(name) * float(trial.value or 0)}
 
     def _bury(self) -> None:
         """Trials of workers on this machine that are gone: told how their job ended, or asked again."""

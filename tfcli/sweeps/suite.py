@@ -53,7 +53,12 @@ def summarize(folder: Path, state: State) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
         rows += [{**settings, **row, "job": job.name, "job_seconds": job.seconds} for row in found]
     rest = plain.summarize(folder, state)
-    return {"folder": str(folder), "keys": keys, "rows": rows, **{k: rest[k] for k in ("failed", "finished", "jobs")}}
+    return {
+        "folder": str(folder),
+        "keys": keys,
+        "rows": rows,
+        **{k: rest[k] for k in ("failed", "best", "finished", "jobs")},
+    }
 
 
 def columns(summary: dict[str, Any]) -> dict[str, str]:

@@ -21,8 +21,8 @@ def summarize(folder: Path, state: State) -> dict[str, Any]:
 
     Returns:
         `keys` (swept, but seed), `metrics` (the main one first), `rows` (`settings`, `n`, `of`, `seeds`,
-        `metrics` and `cost`: name -> mean, std, n; the best first), `failed` (job, overrides, error, log), and
-        the numbers of jobs that are finished and in all.
+        `metrics` and `cost`: name -> mean, std, n; the best first), `failed` (job, overrides, error, log),
+        `best` (of a search), and the numbers of jobs that are finished and in all.
     """
     records = {job.id: read_record(folder / job.name) for job in state.jobs if job.status == "finished"}
     names = _metrics(list(records.values()))
@@ -51,6 +51,7 @@ def summarize(folder: Path, state: State) -> dict[str, Any]:
             for job in state.jobs
             if job.status == "failed"
         ],
+        "best": state.search.get("best"),
         "finished": state.count("finished"),
         "jobs": len(state.jobs),
     }
@@ -116,8 +117,10 @@ def notes(summary: dict[str, Any]) -> list[str]:
 
 
 def notes_of(summary: dict[str, Any]) -> list[str]:
-    """The failed and the unfinished jobs, in words."""
+    """The best trial of a search, the failed and the unfinished jobs, in words."""
     lines = []
+    if best := summary.get("best"):
+        lines.append(f"best by {best['metric']}, {number(best['value'])}: {best['varied']}  ({best['job']})")
     if summary["failed"]:
         lines.append(f"{len(summary['failed'])} of {summary['jobs']} jobs failed:")
         lines += [
