@@ -2,7 +2,8 @@
 
     TfcliError                exit code 1: failed while running
     ├── UserError             2: the user's mistake; nothing was started
-    │   ├── ConfigError           an unknown key, a wrong value, parts that do not fit
+    │   ├── ConfigError           an unknown key, a wrong value
+    │   │   └── IncompatibleError     parts that do not fit together
     │   ├── DataError             files that are missing, unreadable or not what was promised
     │   ├── WeightsError          a checkpoint that is missing, of another shape, or unsafe to open
     │   └── RunError              a run folder that is missing, in use or not writable
@@ -31,6 +32,10 @@ class UserError(TfcliError):
 
 
 class ConfigError(UserError):
+    pass
+
+
+class IncompatibleError(ConfigError):
     pass
 
 

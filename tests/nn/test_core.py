@@ -1,4 +1,4 @@
-"""The core: kernels agree, positions and patterns are functions of coordinates."""
+"""The parts of the core by themselves; what holds for all of them together is in `tests/properties`."""
 
 from __future__ import annotations
 
@@ -8,95 +8,38 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nn.parts import APPROXIMATIONS, PATTERNS, WIDTH, stack
 
+from tfcli.errors import IncompatibleError
+from tfcli.nn.approximations import Linear, Linformer, Performer, Reformer
 from tfcli.nn.attention import Attention, Plan, set_kernel
-from tfcli.nn.blocks import Block, DropPath, Mlp
+from tfcli.nn.blocks import Block, DropPath, Mlp, make_mlp
 from tfcli.nn.capture import capture
 from tfcli.nn.kernels import exact, explicit
-from tfcli.nn.patterns import Causal, Full, Pattern
+from tfcli.nn.patterns import Causal, Full, Predicate, Window, bigbird, longformer
 from tfcli.nn.places import Places
-from tfcli.nn.positions import Learned, Position, Sinusoidal
-from tfcli.nn.stack import Stack
-
-KINDS = [Position, Learned, Sinusoidal]
-extents = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
-
-
-def stack(*, kind=Learned, pattern=None, extent=(3, 3), special=1, at="stem", width=24, heads=4, **more) -> Stack:
-    torch.manual_seed(0)
-    attn = partial(Attention, pattern=pattern or Full())
-    return Stack(
-        width, depth=2, heads=heads, attn=attn, pos=partial(kind, at=at), extent=extent, special=special, **more
-    )
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    heads=st.integers(1, 4),
-    n=st.integers(1, 9),
-    m=st.integers(1, 9),
-    masked=st.booleans(),
-    biased=st.booleans(),
-    seed=st.integers(0, 99),
-)
-def test_exact_and_explicit_kernels_agree(heads, n, m, masked, biased, seed):
-    draw = torch.Generator().manual_seed(seed)
-    q, k, v = (torch.randn(2, heads, size, 5, generator=draw) for size in (n, m, m))
-    mask = torch.rand(n, m, generator=draw) > 0.4 if masked else None
-    if mask is not None:
-        mask[:, 0] = True  # no row may be empty
-    bias = torch.randn(heads, n, m, generator=draw) if biased else None
-    torch.testing.assert_close(
-        exact(q, k, v, mask=mask, bias=bias), explicit(q, k, v, mask=mask, bias=bias), atol=2e-6, rtol=1e-5
-    )
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    extent=extents,
-    special=st.integers(0, 2),
-    kind=st.sampled_from(KINDS),
-    causal=st.booleans(),
-    at=st.sampled_from(["stem", "every", "shared"]),
-)
-def test_permuting_tokens_with_their_places_permutes_the_output(extent, special, kind, causal, at):
-    net = stack(kind=kind, pattern=Causal() if causal else Full(), extent=extent, special=special, at=at).eval()
-    places = Places.grid(*extent, special=special)
-    x = torch.randn(2, len(places), 24)
-    shuffle = torch.randperm(len(places))
-    torch.testing.assert_close(net(x, places)[:, shuffle], net(x[:, shuffle], places[shuffle]), atol=1e-5, rtol=1e-4)
+from tfcli.nn.positions import Learned, Learned2d, Relative, RelativeBuckets, Rope, Sinusoidal, alibi_slopes
+from tfcli.nn.view import View
 
 
 def test_without_positions_a_special_token_sees_a_bag():
-    net = stack(kind=Position).eval()
+    net = stack(kind="none")
     places = Places.grid(3, 3, special=1)
-    x = torch.randn(1, 10, 24)
+    x = torch.randn(1, 10, WIDTH)
     shuffle = torch.cat([torch.tensor([0]), 1 + torch.randperm(9)])
     torch.testing.assert_close(net(x, places)[:, 0], net(x[:, shuffle], places)[:, 0], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(stack().eval()(x, places)[:, 0], stack().eval()(x[:, shuffle], places)[:, 0], atol=1e-4)
 
 
-@settings(max_examples=15, deadline=None)
-@given(n=st.integers(2, 8), cut=st.integers(1, 7))
-def test_causal_outputs_ignore_the_future(n, cut):
-    cut = min(cut, n - 1)
-    net = stack(pattern=Causal(), extent=(n,), special=0).eval()
-    x = torch.randn(1, n, 24)
-    other = x.clone()
-    other[:, cut:] = torch.randn(1, n - cut, 24)
-    places = Places.grid(n)
-    torch.testing.assert_close(net(x, places)[:, :cut], net(other, places)[:, :cut], atol=1e-5, rtol=1e-4)
-
-
 @given(offset=st.integers(0, 20), start=st.integers(0, 20))
 @settings(max_examples=20, deadline=None)
 def test_products_of_sinusoids_depend_on_the_offset_alone(offset, start):
-    table = Sinusoidal(32, heads=4, extent=(64,), special=0).table(Places.grid(64))
+    table = Sinusoidal(32, heads=4, extent=(64,), special=0).vectors(Places.grid(64))
     torch.testing.assert_close(table[start] @ table[start + offset], table[0] @ table[offset], atol=1e-4, rtol=1e-4)
 
 
 def test_sinusoids_match_the_formula_and_leave_special_tokens_alone():
-    table = Sinusoidal(8, heads=2, extent=(5,), special=1).table(Places.grid(5, special=1))
+    table = Sinusoidal(8, heads=2, extent=(5,), special=1).vectors(Places.grid(5, special=1))
     assert table[0].abs().sum() == 0
     for i in range(4):
         angle = 3 * 10_000 ** (-i / 4)
@@ -108,18 +51,18 @@ def test_placements_own_as_many_tables_as_they_should():
     tables = {at: len(stack(at=at).positions) for at in ("stem", "shared", "every")}
     assert tables == {"stem": 1, "shared": 1, "every": 2}
     places = Places.grid(3, 3, special=1)
-    x = torch.randn(1, 10, 24)
+    x = torch.randn(1, 10, WIDTH)
     outs = [stack(at=at).eval()(x, places) for at in ("stem", "shared")]
     assert not torch.allclose(*outs, atol=1e-4)
 
 
 def test_patterns_combine():
-    near = Pattern(lambda q, k: (q - k).abs().amax(-1) <= 1, name="near")
+    near = Predicate(lambda q, k: (q - k).abs().amax(-1) <= 1)
     both = (near & Causal()).mask(Places.grid(4), Places.grid(4))
     assert both.tolist() == [[j <= i and i - j <= 1 for j in range(4)] for i in range(4)]
     either = (near | Causal()).mask(Places.grid(4), Places.grid(4))
     assert either.tolist() == [[j <= i + 1 for j in range(4)] for i in range(4)]
-    assert "near" in (near & Causal()).name
+    assert (near & Full(), Full() & near, near | Full()) == (near, near, Full())
 
 
 def test_special_tokens_see_and_are_seen_through_any_pattern():
@@ -132,28 +75,38 @@ def test_special_tokens_see_and_are_seen_through_any_pattern():
 def test_masks_are_made_once_for_all_layers():
     calls = []
 
-    class Counting(Causal):
+    class Counting(Window):
         def mask(self, query, key):
             calls.append(1)
             return super().mask(query, key)
 
-    stack(pattern=Counting(), extent=(4,), special=0)(torch.randn(1, 4, 24), Places.grid(4))
+    stack(pattern=Counting(2), extent=(4,), special=0)(torch.randn(1, 4, WIDTH), Places.grid(4))
     assert len(calls) == 1
 
 
 def test_capture_shows_weights_and_changes_nothing():
     net = stack().eval()
     places = Places.grid(3, 3, special=1)
-    x = torch.randn(2, 10, 24)
+    x = torch.randn(2, 10, WIDTH)
     before = net(x, places)
     with capture(net) as trace:
         during = net(x, places)
     torch.testing.assert_close(before, during, atol=1e-5, rtol=1e-4)
     weights = trace.attention["blocks.1.attention"]
-    assert weights.shape == (2, 4, 10, 10)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 10))
+    assert weights.shape == (2, 2, 10, 10)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, 10))
     assert set(trace.outputs) >= {"blocks.0", "blocks.0.mlp", "norm"}
     assert all(block.attention.kernel is exact for block in net.blocks)
+
+
+@pytest.mark.parametrize("name", APPROXIMATIONS)
+def test_capture_shows_what_an_approximation_comes_to(name):
+    net = stack(kernel=APPROXIMATIONS[name])
+    places, x = Places.grid(3, 3, special=1), torch.randn(2, 10, WIDTH)
+    before = net(x, places)
+    with capture(net) as trace:
+        torch.testing.assert_close(net(x, places), before, atol=1e-5, rtol=1e-4)
+    assert trace.attention["blocks.0.attention"].shape == (2, 2, 10, 10)
 
 
 def test_pre_and_post_norm_follow_their_formulas():
@@ -186,6 +139,15 @@ def test_drop_path_keeps_the_mean_and_drops_whole_samples():
         (lambda: Attention(10, heads=3), ["heads", "3", "10"]),
         (lambda: Attention(8, heads=2, kernel="flash"), ["attn.kernel", "exact", "flash"]),
         (lambda: Sinusoidal(10, heads=2, extent=(2, 2), special=0), ["width", "4", "10"]),
+        (lambda: Learned2d(9, heads=3, extent=(2, 2), special=0), ["width", "2", "9"]),
+        (lambda: Rope(12, heads=2, extent=(2, 2), special=0), ["head", "4", "6"]),
+        (lambda: Rope(16, heads=2, extent=(2,), special=0, layout="pairs"), ["pos.layout", "pairs"]),
+        (lambda: Rope(16, heads=2, extent=(2,), special=0, at="stem"), ["pos.at", "shared", "stem"]),
+        (lambda: RelativeBuckets(16, heads=2, extent=(2,), special=0, buckets=3), ["pos.buckets", "3"]),
+        (lambda: Window(0), ["attn.pattern.size", "0"]),
+        (lambda: Linformer(heads=2, head_width=4, extent=(3,), special=0, rank=4), ["rank", "3", "4"]),
+        (lambda: Performer(heads=2, head_width=4, extent=(3,), special=0, num_features=0), ["num_features", "0"]),
+        (lambda: Block(Attention(8, heads=2), Mlp(8, hidden=8), width=8, norm="batch"), ["norm", "batch"]),
         (lambda: Learned(8, heads=2, extent=(2,), special=0, at="middle"), ["pos.at", "middle"]),
         (lambda: Mlp(8, hidden=8, activation="swish"), ["activation", "swish"]),
         (lambda: DropPath(1.0), ["drop_path", "1.0"]),
@@ -201,3 +163,95 @@ def test_set_kernel_reaches_every_attention():
     net = stack()
     set_kernel(net, "explicit")
     assert all(block.attention.kernel is explicit for block in net.blocks)
+
+
+def test_what_cannot_work_together_is_refused_when_built():
+    mixed = partial(Linformer, rank=2)
+    cases = [
+        (lambda: Attention(8, heads=2, kernel=Linear, pattern=Window(2), extent=(4,)), ["linear", "Window"]),
+        (lambda: Attention(8, heads=2, kernel=mixed, causal=True, extent=(4,)), ["linformer", "Causal"]),
+        (lambda: Attention(8, heads=2, kernel=Linear, causal=True, extent=(4, 4)), ["linear", "stand on 2"]),
+        (lambda: Attention(8, heads=2, kernel=Performer, causal=True, extent=(4,), special=1), ["performer", "with 1"]),
+        (lambda: Attention(8, heads=2, kernel=Reformer, dropout=0.1, extent=(64,)), ["reformer", "attention_dropout"]),
+        (lambda: Attention(8, heads=2, pattern=PATTERNS["axial"], extent=(4,)), ["axial", "two axes"]),
+        (lambda: stack(kind="alibi", kernel=Performer), ["performer", "scores", "Alibi"]),
+        (lambda: stack(kind="rope", kernel=Linear), ["linear", "queries", "Rope"]),
+    ]
+    for make, words in cases:
+        with pytest.raises(IncompatibleError) as error:
+            make()
+        assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_sparse_patterns_run_block_by_block_where_that_pays():
+    for pattern, kernel in {"full": "exact", "causal": "exact", "window": "flex", "bigbird": "flex"}.items():
+        assert stack(pattern=PATTERNS[pattern]).blocks[0].attention.kernel.__name__ == kernel
+    places = Places.grid(600)
+    assert View(Window(8), places, places).blocks.share < 0.3
+    assert View(Window(900), places, places).blocks is None
+    assert View(Window(8), places[:100], places[:100]).blocks is None
+
+
+def test_bigbird_and_longformer_see_what_their_papers_say():
+    places = Places.grid(60)
+    mask = bigbird(size=5, width=3, count=2).mask(places, places)
+    tiles = mask.unflatten(1, (12, 5)).unflatten(0, (12, 5)).transpose(1, 2)
+    assert (tiles.flatten(2).any(-1) == tiles.flatten(2).all(-1)).all()  # whole blocks
+    blocks = tiles[..., 0, 0]
+    assert blocks[0].all()
+    assert blocks[-1].all()
+    assert blocks[:, 0].all()
+    assert blocks[:, -1].all()
+    middle = blocks[1:-1].sum(1)
+    assert ((middle >= 4) & (middle <= 7)).all()  # 3 neighbours, 2 ends (which may be neighbours), up to 2 random ones
+    assert middle.float().mean() > 5
+    other = bigbird(size=5, width=3, count=2, seed=1).mask(places, places)
+    assert not torch.equal(mask, other)
+    long = longformer(size=4, count=1).mask(places, places)
+    assert long[0].all()
+    assert long[:, 0].all()
+    assert long[30].nonzero()[:, 0].tolist() == [0, 28, 29, 30, 31, 32]
+
+
+def test_tables_have_as_many_parameters_as_the_vit_paper_says():
+    """ViT-B/16: 197 tokens of width 768; 1-D 151,296, 2-D 11,520, relative 391 offsets of a head's 64."""
+    common = {"heads": 12, "extent": (14, 14), "special": 1}
+    count = {kind: sum(p.numel() for p in kind(768, **common).parameters()) for kind in (Learned, Learned2d, Relative)}
+    assert count[Learned] == 151_296
+    assert count[Learned2d] == (14 + 14) * 384 + 768 == 11_520
+    assert count[Relative] == (2 * 196 - 1) * 64 + 3 * 64  # the class token: as a query, as a key, with itself
+
+
+def test_rope_turns_pairs_by_their_place():
+    rope = Rope(8, heads=2, extent=(9,), special=0, base=100.0)
+    t = torch.tensor([[[[1.0, 0, 0, 0]]]])
+    turned = rope.rotate(t, Places.grid(9)[3:4]).flatten()
+    assert turned.tolist() == pytest.approx([torch.tensor(3.0).cos().item(), 0, torch.tensor(3.0).sin().item(), 0])
+    other = Rope(8, heads=2, extent=(9,), special=0, base=100.0, layout="interleaved")
+    turned = other.rotate(torch.tensor([[[[0, 0, 1.0, 0]]]]), Places.grid(9)[3:4]).flatten()
+    angle = torch.tensor(3 * 100**-0.5)
+    assert turned.tolist() == pytest.approx([0, 0, angle.cos().item(), angle.sin().item()])
+
+
+def test_alibi_slopes_are_those_of_the_paper():
+    assert alibi_slopes(8) == [2.0**-h for h in range(1, 9)]
+    assert alibi_slopes(12)[:8] == alibi_slopes(8)
+    assert alibi_slopes(12)[8:] == pytest.approx([2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5])
+
+
+def test_every_block_option_trains():
+    places = Places.grid(3, 3, special=1)
+    for options in (
+        {"norm": "rms", "activation": "swiglu"},
+        {"activation": "gelu_tanh", "layer_scale": 1e-3},
+        {"activation": "relu", "post_norm": True, "final_norm": False},
+        {"activation": "quick_gelu", "drop_path": 0.3, "dropout": 0.1, "attention_dropout": 0.1, "stem_norm": True},
+    ):
+        net = stack(**options).train()
+        net(torch.randn(4, 10, WIDTH), places).square().mean().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_a_gated_mlp_has_as_many_parameters_as_a_plain_one():
+    counts = [sum(p.numel() for p in make_mlp(96, activation=name).parameters()) for name in ("gelu", "swiglu")]
+    assert counts[1] == pytest.approx(counts[0], rel=0.02)

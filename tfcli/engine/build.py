@@ -14,11 +14,19 @@ from tfcli.errors import ConfigError, TfcliError
 
 FACTS = ("weights", "names", "needs", "tokenizer", "public", "input_size")
 """Keys that say something about a part but are not arguments of its constructor."""
+NESTED_FACTS = ("acts", "placements", "refuses", "takes")
+"""The same of the parts of a part: which of them fit together (see `tfcli.engine.fitting`)."""
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
     """A config as plain values, every interpolation resolved."""
     return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+
+
+def _arguments(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _arguments(value) for key, value in node.items() if key not in NESTED_FACTS}
+    return node
 
 
 def build(node: Any, /, **parts: Any) -> Any:
@@ -30,7 +38,7 @@ def build(node: Any, /, **parts: Any) -> Any:
         ConfigError: with the constructor's own words.
     """
     config = plain(node) if OmegaConf.is_config(node) else dict(node)
-    config = {key: value for key, value in config.items() if key not in FACTS}
+    config = _arguments({key: value for key, value in config.items() if key not in FACTS})
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # a user's own model lies in the folder the command is given in
     try:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -138,17 +138,17 @@ def settle(
     precision = PRECISIONS.get(str(trainer["precision"]), str(trainer["precision"]))
     on_cpu = devices.accelerator == "cpu"
     parts = list(task.net.modules())
-    attends = any(isinstance(m, Attention) for m in parts)
-    convolves = not attends and any(isinstance(m, nn.Conv2d) for m in parts)
+    attention = [m for m in parts if isinstance(m, Attention)]
+    convolves = not attention and any(isinstance(m, nn.Conv2d) for m in parts)
     if precision == "auto" and not on_cpu:
         bf16 = devices.accelerator != "mps" and torch.cuda.is_bf16_supported()
-        chosen = Numerics("bf16-mixed" if bf16 else "32-true", "exact", convolves, why="")
+        chosen = Numerics("bf16-mixed" if bf16 else "32-true", best_kernel("", attention), convolves, why="")
     elif precision == "auto" and not _under_a_launcher():
-        chosen = _measured(task, batch, attends, convolves, identity)
+        chosen = _measured(task, batch, attention, convolves, identity)
     else:
         # What was asked for is never left to a clock: equal commands compute alike.
         chosen = Numerics("32-true" if precision == "auto" else precision, "exact", convolves and not on_cpu)
-        chosen.kernel = best_kernel(chosen.precision) if on_cpu and attends else "exact"
+        chosen.kernel = best_kernel(chosen.precision if on_cpu else "", attention)
     if kernel != "auto":
         chosen.kernel = kernel
     asked = str(trainer["compile"]).lower()
@@ -163,7 +163,8 @@ def apply(numerics: Numerics, net: nn.Module) -> None:
     if numerics.channels_last:
         net.to(memory_format=torch.channels_last)
     if numerics.compile:
-        net.compile()
+        # After the first batch, which works out masks and blocks: a graph that finds them made is compiled whole.
+        handle = net.register_forward_hook(lambda *_: (handle.remove(), net.compile()) and None)
 
 
 def _under_a_launcher() -> bool:
@@ -171,17 +172,26 @@ def _under_a_launcher() -> bool:
     return int(os.environ.get("WORLD_SIZE", 1)) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
 
-def best_kernel(precision: str) -> str:
-    """On a CPU: the fused kernel, but not in bf16, where its backward pass is slow."""
-    return "explicit" if precision.startswith("bf16") else "exact"
+def best_kernel(precision: str, attention: Sequence[Attention]) -> str:
+    """Blocks for patterns that leave some out; else the fused kernel, but on a CPU not in bf16: its backward is slow.
+
+    Args:
+        precision: on a CPU; empty elsewhere.
+        attention: of the model.
+    """
+    if any(module.sparse for module in attention):
+        return "flex"
+    return "explicit" if precision.startswith("bf16") and attention else "exact"
 
 
-def _measured(task: Task, batch: dict[str, Tensor], attends: bool, convolves: bool, identity: str) -> Numerics:
+def _measured(
+    task: Task, batch: dict[str, Tensor], attention: Sequence[Attention], convolves: bool, identity: str
+) -> Numerics:
     """fp32 or bf16, contiguous or channels-last: the fastest, by timing training steps for about a second.
 
     The choice is remembered.
     """
-    variants = [Numerics(p, best_kernel(p) if attends else "exact") for p in ("32-true", "bf16-mixed")]
+    variants = [Numerics(p, best_kernel(p, attention)) for p in ("32-true", "bf16-mixed")]
     if convolves:
         variants += [Numerics(p, "exact", channels_last=True) for p in ("32-true", "bf16-mixed")]
     shapes = {name: list(tensor.shape) for name, tensor in batch.items()}

@@ -120,7 +120,7 @@ def prepare(
         )
     numerics = num.settle(
         plain(config.trainer),
-        str(config.attn.kernel) if "${attn}" in str(OmegaConf.to_container(config.model)) else "auto",
+        asked_kernel(config),
         task,
         data.blank(min(data.batch_size, 32)),
         devices,
@@ -129,6 +129,12 @@ def prepare(
     )
     num.apply(numerics, net)
     return Parts(config, choices, overrides, data, task, devices, numerics, horizon, said)
+
+
+def asked_kernel(config: DictConfig) -> str:
+    """The kernel that the command asks for, where the model takes `attn`; an approximation is none to choose among."""
+    kernel = config.attn.kernel
+    return kernel if isinstance(kernel, str) and "${attn}" in str(OmegaConf.to_container(config.model)) else "auto"
 
 
 def prompt_tokens(name: str, classes: list[str], tokenizer: Tokenizer) -> torch.Tensor | None:

@@ -49,7 +49,7 @@ def saved_config(folder: Path) -> tuple[DictConfig, dict[str, str]]:
     validate.check(config, choices=choices, picked=set())
     # The arithmetic that `auto` found the first time is part of what the run is.
     config.trainer.precision, config.trainer.compile = numerics["precision"], numerics["compile"]
-    if "attn" in config:
+    if "attn" in config and isinstance(config.attn.kernel, str):
         config.attn.kernel = numerics["kernel"]
     return config, choices
 

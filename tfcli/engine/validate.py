@@ -21,6 +21,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from tfcli.engine.fitting import check_parts
 from tfcli.errors import ConfigError, nearest
 
 COUNT = re.compile(
@@ -53,9 +54,9 @@ CHOICES = {
     "data.augment.randaugment_kind": ["torchvision", "timm"],
     "data.augment.autoaugment": ["none", "imagenet", "cifar10", "svhn"],
     "data.augment.erasing_fill": ["mean", "pixel"],
-    "attn.kernel": ["auto", "exact", "explicit"],
+    "attn.kernel": ["auto", "exact", "explicit", "flex"],
     "pos.at": ["stem", "every", "shared"],
-    "model.pool": ["class", "mean"],
+    "model.pool": ["class", "mean", "attention"],
     "model.image.stem": ["patch", "conv"],
     "task.batch_norm": ["auto", "train", "frozen"],
     "features.pool": ["head", "class", "mean"],
@@ -123,6 +124,7 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
         for key, value in _leaves(values[name], name):
             _check_value(key, value)
     for path, node in _groups(values):
+        check_parts(path, node)
         _divides(path, node, "heads", "width")
         if path != "data":  # there it is a suggestion, which only some models take
             _divides(path, node, "patch_size", "image_size")

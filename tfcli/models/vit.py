@@ -6,25 +6,30 @@ Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tfcli.models.protocols import Features
 from tfcli.nn.attention import Attention
-from tfcli.nn.embeddings import PatchEmbed
+from tfcli.nn.blocks import make_norm
+from tfcli.nn.embeddings import PatchEmbed, make_stem
 from tfcli.nn.places import Places
+from tfcli.nn.pooling import AttentionPool
 from tfcli.nn.positions import Position
 from tfcli.nn.stack import Stack
 from tfcli.shapes import Float
+
+POOLS = ("class", "mean", "attention")
 
 
 class ViT(nn.Module):
     """Patches, a class token, positions, pre-norm blocks, a linear head.
 
-    The head starts at zero, as the paper fine-tunes it. With `pool="mean"` there is no class token and the last norm
-    follows the pooling (as in timm and MAE). The tanh layer that the ImageNet-21k files carry before the head is left
-    out.
+    The head starts at zero, as the paper fine-tunes it. Without a class token the last norm follows the mean of the
+    patches (as in timm and MAE), or precedes the attention that pools them (as in big_vision). The tanh layer that the
+    ImageNet-21k files carry before the head is left out.
 
     Args:
         width: D.
@@ -36,15 +41,18 @@ class ViT(nn.Module):
         attn: makes an attention (`conf/attn`).
         pos: makes a position (`conf/pos`).
         mlp_width: hidden width of the MLPs; 4 D by default.
-        pool: class (read the class token) or mean (of the patches).
-        norm_eps: epsilon of the layer norms; not stored in weights, 1e-6 in the paper's.
-        dropout: on embeddings and inside blocks (0.1 in the paper's ImageNet-only training, 0 in fine-tuning).
-        attention_dropout: on the attention weights.
-        drop_path: stochastic depth in the last block, falling linearly to 0 in the first.
+        stem: how patches become tokens: patch, overlap, conv (see `nn.embeddings`), or what makes another.
+        pool: class (read the class token), mean (of the patches) or attention (a learned query reads them).
+        registers: further special tokens after the class token, which nothing reads (Darcet et al. 2024).
+        norm: layer or rms.
+        norm_eps: epsilon of the norms; not stored in weights, 1e-6 in the paper's.
+        blocks: what else a `Stack` takes: activation, post_norm, layer_scale, dropout (0.1 in the paper's ImageNet-only
+            training, 0 in fine-tuning), attention_dropout, drop_path.
 
     Raises:
-        ValueError: `patch_size` does not divide `image_size`, `heads` does not divide `width`, or there is no such
-            pooling.
+        ValueError: `patch_size` does not divide `image_size`, `heads` does not divide `width`, or there is no such stem
+            or pooling.
+        IncompatibleError: attention and positions do not fit together.
     """
 
     def __init__(
@@ -59,20 +67,23 @@ class ViT(nn.Module):
         attn: Callable[..., Attention],
         pos: Callable[..., Position],
         mlp_width: int | None = None,
+        stem: str | Callable[..., nn.Module] = "patch",
         pool: str = "class",
+        registers: int = 0,
+        norm: str = "layer",
         norm_eps: float = 1e-6,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        drop_path: float = 0.0,
+        **blocks: Any,
     ):
         super().__init__()
-        if pool not in ("class", "mean"):
-            raise ValueError(f"`model.pool` must be class or mean, but is {pool!r}.")
+        if pool not in POOLS:
+            raise ValueError(f"`model.pool` must be one of {', '.join(POOLS)}, but is {pool!r}.")
         self.pool = pool
-        special = 1 if pool == "class" else 0
-        self.patch_embed = PatchEmbed(width, image_size=image_size, patch_size=patch_size)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if special else None
+        special = registers + (pool == "class")
+        self.patch_embed = make_stem(stem, width, image_size=image_size, patch_size=patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if pool == "class" else None
+        self.register_tokens = nn.Parameter(torch.empty(1, registers, width)) if registers else None
         self.places = Places.grid(*self.patch_embed.grid, special=special)
+        normed = {"norm": norm, "norm_eps": norm_eps}
         self.stack = Stack(
             width,
             depth=depth,
@@ -82,13 +93,14 @@ class ViT(nn.Module):
             extent=self.patch_embed.grid,
             special=special,
             mlp_width=mlp_width,
-            norm_eps=norm_eps,
-            final_norm=pool == "class",
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            drop_path=drop_path,
+            final_norm=pool != "mean",
+            **normed,
+            **blocks,
         )
-        self.head_norm = nn.Identity() if pool == "class" else nn.LayerNorm(width, eps=norm_eps)
+        self.attention_pool = (
+            AttentionPool(width, heads=heads, mlp_width=mlp_width, **normed) if pool == "attention" else None
+        )
+        self.head_norm = make_norm(norm, width, eps=norm_eps) if pool == "mean" else nn.Identity()
         self.head = nn.Linear(width, num_classes)
         self.reset_parameters()
 
@@ -97,23 +109,33 @@ class ViT(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.normal_(module.bias, std=1e-6) if ".mlp." in name else nn.init.zeros_(module.bias)
-        nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
-        assert self.patch_embed.proj.bias is not None
-        nn.init.zeros_(self.patch_embed.proj.bias)
+                if module.bias is not None:
+                    nn.init.normal_(module.bias, std=1e-6) if ".mlp." in name else nn.init.zeros_(module.bias)
+        if isinstance(self.patch_embed, PatchEmbed):
+            nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
+            assert self.patch_embed.proj.bias is not None
+            nn.init.zeros_(self.patch_embed.proj.bias)
+        if self.register_tokens is not None:
+            nn.init.normal_(self.register_tokens, std=0.02)
         nn.init.zeros_(self.head.weight)
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
-        """Tokens of the last block (class token first, where there is one) and the vector that the head reads."""
+        """Tokens of the last block (class token and registers first) and the vector that the head reads."""
         x = self.patch_embed(image)
-        if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), 1, -1).to(x.dtype), x], 1)
-        tokens = self.stack(x, self.places)
-        pooled = tokens[:, 0] if self.pool == "class" else tokens.mean(1)
+        first = [t.expand(len(x), -1, -1).to(x.dtype) for t in (self.cls_token, self.register_tokens) if t is not None]
+        tokens = self.stack(torch.cat([*first, x], 1), self.places)
+        if self.attention_pool is not None:
+            pooled = self.attention_pool(tokens[:, self.num_registers :])
+        else:
+            pooled = tokens[:, 0] if self.pool == "class" else tokens[:, self.num_registers :].mean(1)
         return Features(tokens, self.head_norm(pooled))
 
     def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]:
         return self.head(self.features(image).pooled)
+
+    @property
+    def num_registers(self) -> int:
+        return 0 if self.register_tokens is None else self.register_tokens.shape[1]
 
     @property
     def layers(self) -> int:
@@ -123,4 +145,5 @@ class ViT(nn.Module):
         """0 for the stem and positions, 1 to depth for the blocks, depth + 1 for the last norm and the head."""
         if name.startswith("stack.blocks."):
             return int(name.split(".")[2]) + 1
-        return 0 if name.startswith(("patch_embed", "cls_token", "stack.positions")) else self.layers + 1
+        first = ("patch_embed", "cls_token", "register_tokens", "stack.positions")
+        return 0 if name.startswith(first) else self.layers + 1

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor, nn
 
+from tfcli.errors import IncompatibleError
+from tfcli.nn.approximations import Approximation
+from tfcli.nn.cache import Cache
 from tfcli.nn.kernels import KERNELS, Kernel
-from tfcli.nn.patterns import Full, Pattern
+from tfcli.nn.patterns import Causal, Full, Pattern
 from tfcli.nn.places import Places
+from tfcli.nn.positions import Position
+from tfcli.nn.view import View
 from tfcli.shapes import Bool, Float
 
 
@@ -18,39 +24,67 @@ class Plan:
     """What one forward pass works out once and all its layers share.
 
     Attributes:
-        places: where the tokens stand.
-        bias: the position's additive scores, or None.
-        rotate: the position's turn of queries and keys, or None.
+        query: where the tokens stand.
+        pos: the position at work in a layer, or None.
+        valid: False for tokens that are padding, or None where there is none.
+        cache: keys and values of the tokens before these, or None.
+        key: where the tokens stand that are looked at: these, after those of the cache.
     """
 
-    places: Places
-    bias: Float[Tensor, "H N N"] | None = None
-    rotate: Callable[[Tensor], Tensor] | None = None
-    _masks: dict[int, Tensor | None] = field(default_factory=dict)
+    query: Places
+    pos: Position | None = None
+    valid: Bool[Tensor, "B M"] | None = None
+    cache: Cache | None = None
+    key: Places = field(init=False)
+    _biases: dict[Position, Any] = field(default_factory=dict)
 
-    def mask(self, pattern: Pattern) -> Bool[Tensor, "N N"] | None:
-        """The dense mask of `pattern`, made once however many layers ask."""
-        if id(pattern) not in self._masks:
-            self._masks[id(pattern)] = pattern.mask(self.places, self.places)
-        return self._masks[id(pattern)]
+    def __post_init__(self) -> None:
+        self.key = self.cache.places if self.cache is not None and self.cache.places is not None else self.query
+
+    def at(self, pos: Position) -> Plan:
+        """The same with another position at work."""
+        return replace(self, pos=pos)
+
+    def rotate(self, t: Float[Tensor, "B H N E"]) -> Float[Tensor, "B H N E"]:
+        return t if self.pos is None else self.pos.rotate(t, self.query)
+
+    def view(self, pattern: Pattern, q: Float[Tensor, "B H N E"]) -> View:
+        """What a kernel is told: who sees whom, and the position's scores."""
+        bias = None
+        if self.pos is not None:
+            if self.pos not in self._biases:
+                self._biases[self.pos] = self.pos.bias(self.query, self.key)
+            bias = self._biases[self.pos]
+            asked = self.pos.scores(q, self.query, self.key)
+            bias = asked if bias is None else bias if asked is None else bias + asked
+        return View(pattern, self.query, self.key, bias=bias, valid=self.valid)
 
 
 class Attention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017, section 3.2.2).
 
     Queries, keys and values come from one product: rows 0..D-1 of `qkv.weight` make the queries, then keys, then
-    values.
+    values. A kernel that shares queries and keys (Reformer) has no rows for keys.
 
     Args:
         width: D of the tokens.
         heads: H; the width is split evenly among them.
         pattern: who may see whom.
-        kernel: a name (exact, explicit; auto is exact) or a callable with their signature.
+        causal: whether, besides, no token sees what follows it.
+        kernel: how the softmax is computed: exact, explicit, flex, or auto (flex where the pattern is sparse, else
+            exact). Or what makes an approximation of it, called as `kernel(heads=..., head_width=..., extent=...,
+            special=...)`.
         dropout: probability of dropping a weight while training.
         bias: whether the projections have biases.
+        extent: size of each axis on which the tokens stand.
+        special: number of special tokens.
+
+    Attributes:
+        kernel: computes the softmax; None where `approximation` does, unless someone looks on (`capture`).
 
     Raises:
         ValueError: `heads` does not divide `width`, or there is no such kernel.
+        IncompatibleError: kernel, pattern, axes or dropout do not fit together.
     """
 
     def __init__(
@@ -59,37 +93,61 @@ class Attention(nn.Module):
         *,
         heads: int,
         pattern: Pattern | None = None,
-        kernel: str | Kernel = "auto",
+        causal: bool = False,
+        kernel: str | Callable[..., Approximation] = "auto",
         dropout: float = 0.0,
         bias: bool = True,
+        extent: tuple[int, ...] = (),
+        special: int = 0,
     ):
         super().__init__()
         if width % heads:
             raise ValueError(f"`heads` must divide `width`, but is {heads} for a width of {width}.")
         self.heads, self.dropout = heads, dropout
-        self.pattern = pattern or Full()
-        self.kernel = find_kernel(kernel)
-        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.pattern = (pattern or Full()) & (Causal() if causal else Full())
+        if extent:
+            self.pattern.check(extent)
+        self.kernel: Kernel | None = None
+        self.approximation: Approximation | None = None
+        if isinstance(kernel, str):
+            self.kernel = find_kernel("flex" if kernel == "auto" and self.sparse else kernel)
+        else:
+            self.approximation = kernel(heads=heads, head_width=width // heads, extent=extent, special=special)
+            self.approximation.check(self.pattern, extent, special)
+            if dropout:
+                raise IncompatibleError(
+                    f"{self.approximation.name} attention has no weights to drop: `attention_dropout` must be 0, "
+                    f"but is {dropout}."
+                )
+        self.parts = 2 if self.approximation is not None and self.approximation.shared else 3
+        self.qkv = nn.Linear(width, self.parts * width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
 
+    @property
+    def sparse(self) -> bool:
+        """Whether the pattern leaves out whole blocks of the mask, more than a causal one does."""
+        return not isinstance(self.pattern, Full | Causal)
+
     def forward(self, x: Float[Tensor, "B N D"], plan: Plan) -> Float[Tensor, "B N D"]:
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)  # so that their gradients meet in one copy
-        q, k, v = (t.transpose(1, 2) for t in qkv)  # (B, H, N, E) each
-        if plan.rotate is not None:
-            q, k = plan.rotate(q), plan.rotate(k)
+        qkv = self.qkv(x).unflatten(-1, (self.parts, self.heads, -1)).unbind(2)  # their gradients meet in one copy
+        q, *rest, v = (t.transpose(1, 2) for t in qkv)  # (B, H, N, E) each
+        q = plan.rotate(q)
+        k = plan.rotate(rest[0]) if rest else q
+        if plan.cache is not None:
+            k, v = plan.cache.extend(self, k, v)
         drop = self.dropout if self.training else 0.0
-        y = self.kernel(q, k, v, mask=plan.mask(self.pattern), bias=plan.bias, drop=drop)
+        kernel = self.kernel or self.approximation
+        assert kernel is not None
+        y = kernel(q, k, v, plan.view(self.pattern, q), drop)
         return self.out(y.transpose(1, 2).flatten(2))
 
 
-def find_kernel(kernel: str | Kernel) -> Kernel:
-    """The kernel of that name; a callable is taken as it is, `auto` is `exact`.
+def find_kernel(kernel: str) -> Kernel:
+    """The kernel of that name; `auto` is `exact`.
 
     Raises:
         ValueError: no kernel has that name.
     """
-    if callable(kernel):
-        return kernel
     if kernel == "auto":
         kernel = "exact"
     if kernel not in KERNELS:
@@ -97,8 +155,11 @@ def find_kernel(kernel: str | Kernel) -> Kernel:
     return KERNELS[kernel]
 
 
-def set_kernel(net: nn.Module, kernel: str | Kernel) -> None:
-    """Compute every attention of `net` by `kernel` from now on; the results stay the same up to rounding."""
+def set_kernel(net: nn.Module, kernel: str) -> None:
+    """Compute every softmax of `net` by `kernel` from now on; the results stay the same up to rounding.
+
+    What approximates the softmax stays as it is.
+    """
     for module in net.modules():
-        if isinstance(module, Attention):
+        if isinstance(module, Attention) and module.approximation is None:
             module.kernel = find_kernel(kernel)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from tfcli.nn.attention import Attention, Plan
 from tfcli.shapes import Float
@@ -16,7 +20,31 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": QuickGELU, "relu": nn.ReLU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+    "quick_gelu": QuickGELU,
+    "relu": nn.ReLU,
+}
+NORMS: dict[str, Callable[..., nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
+
+
+def make_norm(kind: str, width: int, *, eps: float) -> nn.Module:
+    """A norm of each token over its channels: layer (Ba et al. 2016) or rms (Zhang and Sennrich 2019, without mean).
+
+    Raises:
+        ValueError: there is no such norm.
+    """
+    if kind not in NORMS:
+        raise ValueError(f"`norm` must be one of {', '.join(NORMS)}, but is {kind!r}.")
+    return NORMS[kind](width, eps=eps)
+
+
+def make_mlp(width: int, *, hidden: int | None = None, activation: str = "gelu", dropout: float = 0.0) -> nn.Module:
+    """A plain MLP of hidden width 4 D, or for `swiglu` a gated one of 8/3 D, which has as many parameters."""
+    if activation == "swiglu":
+        return GatedMlp(width, hidden=hidden or 8 * -(-width // 3), dropout=dropout)
+    return Mlp(width, hidden=hidden or 4 * width, activation=activation, dropout=dropout)
 
 
 class Mlp(nn.Module):
@@ -25,14 +53,14 @@ class Mlp(nn.Module):
     Args:
         width: D in and out.
         hidden: width between the two maps.
-        activation: gelu (the exact, erf form), quick_gelu or relu.
+        activation: gelu (the exact, erf form), gelu_tanh, quick_gelu or relu.
         dropout: after the activation and after the second map.
     """
 
     def __init__(self, width: int, *, hidden: int, activation: str = "gelu", dropout: float = 0.0):
         super().__init__()
         if activation not in ACTIVATIONS:
-            raise ValueError(f"`activation` must be one of {', '.join(ACTIVATIONS)}, but is {activation!r}.")
+            raise ValueError(f"`activation` must be one of {', '.join(ACTIVATIONS)}, swiglu, but is {activation!r}.")
         self.fc1 = nn.Linear(width, hidden)
         self.act = ACTIVATIONS[activation]()
         self.fc2 = nn.Linear(hidden, width)
@@ -40,6 +68,42 @@ class Mlp(nn.Module):
 
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+class GatedMlp(nn.Module):
+    """SwiGLU: one linear map, through SiLU, gates another (Shazeer 2020, equation 6). No biases.
+
+    Args:
+        width: D in and out.
+        hidden: width between the maps.
+        dropout: after the gate and after the last map.
+    """
+
+    def __init__(self, width: int, *, hidden: int, dropout: float = 0.0):
+        super().__init__()
+        self.fc1 = nn.Linear(width, 2 * hidden, bias=False)  # the gate's rows, then the values'
+        self.fc2 = nn.Linear(hidden, width, bias=False)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        gate, value = self.fc1(x).chunk(2, -1)
+        return self.drop(self.fc2(self.drop(silu(gate) * value)))
+
+
+class LayerScale(nn.Module):
+    """A learned factor for each channel of a branch, near zero at first (Touvron et al. 2021, CaiT, section 2).
+
+    Args:
+        width: D.
+        start: of the factors.
+    """
+
+    def __init__(self, width: int, *, start: float):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), start))
+
+    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        return x * self.gamma
 
 
 class DropPath(nn.Module):
@@ -72,10 +136,12 @@ class Block(nn.Module):
         attention: a built attention of the same width.
         mlp: a built MLP of the same width.
         width: D.
-        norm_eps: epsilon of the layer norms.
+        norm: layer or rms.
+        norm_eps: epsilon of the norms.
         post_norm: normalise after the residual sum, as the original Transformer and BERT do.
         dropout: on the attention's output.
         drop_path: probability of skipping a branch for a sample while training.
+        layer_scale: first value of a learned factor on each channel of a branch; None: there is no factor.
     """
 
     def __init__(
@@ -84,23 +150,28 @@ class Block(nn.Module):
         mlp: nn.Module,
         *,
         width: int,
+        norm: str = "layer",
         norm_eps: float = 1e-6,
         post_norm: bool = False,
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        layer_scale: float | None = None,
     ):
         super().__init__()
         self.post_norm = post_norm
-        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.norm1 = make_norm(norm, width, eps=norm_eps)
         self.attention = attention
         self.drop = nn.Dropout(dropout)
-        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+        self.norm2 = make_norm(norm, width, eps=norm_eps)
         self.mlp = mlp
         self.path = DropPath(drop_path)
+        self.scale1, self.scale2 = (
+            nn.Identity() if layer_scale is None else LayerScale(width, start=layer_scale) for _ in range(2)
+        )
 
     def forward(self, x: Float[Tensor, "B N D"], plan: Plan) -> Float[Tensor, "B N D"]:
         if self.post_norm:
-            x = self.norm1(x + self.path(self.drop(self.attention(x, plan))))
-            return self.norm2(x + self.path(self.mlp(x)))
-        x = x + self.path(self.drop(self.attention(self.norm1(x), plan)))
-        return x + self.path(self.mlp(self.norm2(x)))
+            x = self.norm1(x + self.path(self.scale1(self.drop(self.attention(x, plan)))))
+            return self.norm2(x + self.path(self.scale2(self.mlp(x))))
+        x = x + self.path(self.scale1(self.drop(self.attention(self.norm1(x), plan))))
+        return x + self.path(self.scale2(self.mlp(self.norm2(x))))

@@ -7,7 +7,7 @@ trace.attention["stack.blocks.0.attention"]  # (B, H, N, M)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -38,9 +38,9 @@ def capture(net: nn.Module) -> Iterator[Trace]:
 
         handles.append(module.register_forward_hook(hook))
 
-    def explicit(name: str):
-        def kernel(q, k, v, *, mask=None, bias=None, drop=0.0):
-            trace.attention[name] = kernels.weights(q, k, mask=mask, bias=bias)
+    def explicit(name: str, weights: Callable[..., Tensor]):
+        def kernel(q, k, v, view=None, drop=0.0):
+            trace.attention[name] = weights(q, k, view)
             return nn.functional.dropout(trace.attention[name], drop) @ v
 
         return kernel
@@ -49,7 +49,8 @@ def capture(net: nn.Module) -> Iterator[Trace]:
         watch(name, module)
         if isinstance(module, Attention):
             kept[module] = module.kernel
-            module.kernel = explicit(name)
+            approximation = module.approximation
+            module.kernel = explicit(name, approximation.weights if approximation is not None else kernels.weights)
     try:
         yield trace
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -12,7 +14,8 @@ from tfcli.shapes import Float
 class PatchEmbed(nn.Module):
     """An image cut into square patches, each mapped linearly to a token (Dosovitskiy et al. 2021, equation 1).
 
-    The linear map is a convolution with stride P; its weight is (D, C, P, P).
+    The linear map is a convolution with stride P; its weight is (D, C, P, P), or (D, C, 2P-1, 2P-1) where patches
+    overlap: then each also sees P - 1 pixels around it, zeros beyond the border (Wang et al. 2022, PVT v2).
 
     Args:
         width: D of the tokens.
@@ -20,19 +23,26 @@ class PatchEmbed(nn.Module):
         patch_size: P.
         channels: C.
         bias: whether the map has one; it needs none where a norm follows.
+        overlap: whether patches overlap.
 
     Raises:
         ValueError: `patch_size` does not divide `image_size`.
     """
 
-    def __init__(self, width: int, *, image_size: int, patch_size: int, channels: int = 3, bias: bool = True):
+    def __init__(
+        self,
+        width: int,
+        *,
+        image_size: int,
+        patch_size: int,
+        channels: int = 3,
+        bias: bool = True,
+        overlap: bool = False,
+    ):
         super().__init__()
-        if image_size % patch_size:
-            raise ValueError(
-                f"`patch_size` must divide `image_size`, but is {patch_size} for an image of {image_size}."
-            )
-        self.grid = (image_size // patch_size, image_size // patch_size)
-        self.proj = nn.Conv2d(channels, width, patch_size, patch_size, bias=bias)
+        self.grid = grid_of(image_size, patch_size)
+        kernel, padding = (2 * patch_size - 1, patch_size - 1) if overlap else (patch_size, 0)
+        self.proj = nn.Conv2d(channels, width, kernel, patch_size, padding=padding, bias=bias)
 
     def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B N D"]:
         return self.proj(image).flatten(2).mT
@@ -60,15 +70,11 @@ class ConvEmbed(nn.Module):
         layers = patch_size.bit_length() - 1
         if patch_size != 2**layers or layers < 1:
             raise ValueError(f"`patch_size` must be a power of two for a stem of convolutions, but is {patch_size}.")
-        if image_size % patch_size:
-            raise ValueError(
-                f"`patch_size` must divide `image_size`, but is {patch_size} for an image of {image_size}."
-            )
+        self.grid = grid_of(image_size, patch_size)
         if width % 2 ** (layers - 1):
             raise ValueError(
                 f"`width` must be a multiple of {2 ** (layers - 1)} for {layers} convolutions, but is {width}."
             )
-        self.grid = (image_size // patch_size, image_size // patch_size)
         widths = [channels, *(width // 2**layer for layer in reversed(range(layers)))]
         self.layers = nn.Sequential()
         for before, after in pairwise(widths):
@@ -77,3 +83,35 @@ class ConvEmbed(nn.Module):
 
     def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B N D"]:
         return self.layers(image).flatten(2).mT
+
+
+def grid_of(image_size: int, patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches.
+
+    Raises:
+        ValueError: `patch_size` does not divide `image_size`.
+    """
+    if image_size % patch_size:
+        raise ValueError(f"`patch_size` must divide `image_size`, but is {patch_size} for an image of {image_size}.")
+    return image_size // patch_size, image_size // patch_size
+
+
+STEMS: dict[str, Callable[..., nn.Module]] = {
+    "patch": PatchEmbed,
+    "overlap": partial(PatchEmbed, overlap=True),
+    "conv": ConvEmbed,
+}
+"""From pixels to tokens, by name: called as `stem(width, image_size=..., patch_size=...)`, with the tokens' `grid`."""
+
+
+def make_stem(stem: str | Callable[..., nn.Module], width: int, *, image_size: int, patch_size: int) -> nn.Module:
+    """The stem of that name, or what a factory makes.
+
+    Raises:
+        ValueError: there is no such stem, or the sizes do not divide.
+    """
+    if isinstance(stem, str):
+        if stem not in STEMS:
+            raise ValueError(f"`model.stem` must be one of {', '.join(STEMS)}, but is {stem!r}.")
+        stem = STEMS[stem]
+    return stem(width, image_size=image_size, patch_size=patch_size)

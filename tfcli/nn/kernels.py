@@ -2,18 +2,21 @@
 
 `exact` is PyTorch's fused kernel. `explicit` writes the two products and the softmax out: its weights can be looked
 at, and in bfloat16 on a CPU it is much the faster to train, because the backward pass of the fused CPU kernel is slow
-there.
+there. `flex` leaves out the blocks in which nobody sees anybody, where that pays: on a GPU by FlexAttention, elsewhere
+by gathering the other blocks. What only approximates the softmax is in `approximations.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import dropout, scaled_dot_product_attention
+from torch.nn.functional import dropout, pad, scaled_dot_product_attention
 
-from tfcli.shapes import Bool, Float
+from tfcli.nn.view import BlockMap, BlockRows, View
+from tfcli.shapes import Float
 
 Kernel = Callable[..., Tensor]
 
@@ -22,35 +25,34 @@ def exact(
     q: Float[Tensor, "B H N E"],
     k: Float[Tensor, "B H M E"],
     v: Float[Tensor, "B H M E"],
-    *,
-    mask: Bool[Tensor, "N M"] | None = None,
-    bias: Float[Tensor, "H N M"] | None = None,
+    view: View | None = None,
     drop: float = 0.0,
 ) -> Float[Tensor, "B H N E"]:
     """Scaled dot-product attention, fused.
 
     Args:
-        mask: True where a query may look.
-        bias: added to the scores.
+        view: who sees whom; None: everything.
         drop: probability with which a weight is dropped (0 outside training).
     """
-    if bias is not None:
-        mask = bias.to(q) if mask is None else bias.to(q).masked_fill(~mask, -torch.inf)
+    if view is None:
+        return scaled_dot_product_attention(q, k, v, dropout_p=drop)
+    if view.triangular:
+        return scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=drop)
+    mask = view.mask
+    if view.bias is not None:
+        bias = view.bias.to(q)
+        mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
     return scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop)
 
 
 def weights(
-    q: Float[Tensor, "B H N E"],
-    k: Float[Tensor, "B H M E"],
-    *,
-    mask: Bool[Tensor, "N M"] | None = None,
-    bias: Float[Tensor, "H N M"] | None = None,
+    q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"], view: View | None = None
 ) -> Float[Tensor, "B H N M"]:
     """The attention weights themselves; each row sums to one."""
     scores = (q * q.shape[-1] ** -0.5) @ k.mT
-    if bias is not None:
-        scores = scores + bias.to(scores)
-    if mask is not None:
+    if view is not None and view.bias is not None:
+        scores = scores + view.bias.to(scores)
+    if view is not None and (mask := view.mask) is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     return scores.softmax(-1).to(q.dtype)
 
@@ -59,13 +61,124 @@ def explicit(
     q: Float[Tensor, "B H N E"],
     k: Float[Tensor, "B H M E"],
     v: Float[Tensor, "B H M E"],
-    *,
-    mask: Bool[Tensor, "N M"] | None = None,
-    bias: Float[Tensor, "H N M"] | None = None,
+    view: View | None = None,
     drop: float = 0.0,
 ) -> Float[Tensor, "B H N E"]:
     """The same by two matrix products and a softmax. Arguments as for `exact`."""
-    return dropout(weights(q, k, mask=mask, bias=bias), drop) @ v
+    return dropout(weights(q, k, view), drop) @ v
 
 
-KERNELS: dict[str, Kernel] = {"exact": exact, "explicit": explicit}
+def flex(
+    q: Float[Tensor, "B H N E"],
+    k: Float[Tensor, "B H M E"],
+    v: Float[Tensor, "B H M E"],
+    view: View | None = None,
+    drop: float = 0.0,
+) -> Float[Tensor, "B H N E"]:
+    """The same by the blocks of the mask that are not empty, or by a dense kernel where they are most of it."""
+    blocks = view.blocks if view is not None else None
+    if view is None or blocks is None:
+        dense = explicit if q.dtype == torch.bfloat16 and q.device.type == "cpu" else exact
+        return dense(q, k, v, view, drop)
+    if q.device.type == "cuda" and drop == 0 and view.valid is None:
+        return fused_blocks(q, k, v, view, blocks, attend=_compiled_flex_attention())
+    return gathered_blocks(q, k, v, view, blocks, drop)
+
+
+def gathered_blocks(
+    q: Float[Tensor, "B H N E"],
+    k: Float[Tensor, "B H M E"],
+    v: Float[Tensor, "B H M E"],
+    view: View,
+    blocks: BlockMap,
+    drop: float = 0.0,
+) -> Float[Tensor, "B H N E"]:
+    """Each query block with the key blocks that it looks at laid side by side; linear in the number of blocks seen."""
+    size = blocks.size
+    q_blocks, k_blocks, v_blocks = (_cut(t, 2, size) for t in (q, k, v))  # (B, H, R, S, E)
+    out = torch.empty_like(q_blocks)
+    for group in blocks.groups:
+        ks, vs = (t[:, :, group.columns].flatten(3, 4) for t in (k_blocks, v_blocks))  # (B, H, R, C S, E)
+        scores = (q_blocks[:, :, group.rows] * q.shape[-1] ** -0.5) @ ks.mT
+        if view.bias is not None:
+            scores = scores + _pick(view.bias, group, size).to(scores)
+        mask = group.mask
+        if view.valid is not None:
+            mask = mask & (
+                _cut(view.valid, 1, size)[:, group.columns].flatten(2)[:, None, :, None] | _itself(group, size)
+            )
+        scores = scores.masked_fill(
+            ~mask, torch.finfo(scores.dtype).min
+        )  # not -inf: rows of filled-up blocks are empty
+        out[:, :, group.rows] = (dropout(scores.softmax(-1), drop).to(vs.dtype) @ vs).to(out.dtype)
+    return out.flatten(2, 3)[:, :, : q.shape[2]]
+
+
+def fused_blocks(
+    q: Float[Tensor, "B H N E"],
+    k: Float[Tensor, "B H M E"],
+    v: Float[Tensor, "B H M E"],
+    view: View,
+    blocks: BlockMap,
+    *,
+    attend: Callable[..., Tensor],
+) -> Float[Tensor, "B H N E"]:
+    """The same by PyTorch's FlexAttention (Dong et al. 2024), with the mask asked pointwise inside its blocks."""
+    from torch.nn.attention.flex_attention import BlockMask
+
+    bias, n, m = view.bias, q.shape[2], k.shape[2]
+    seen = view.seen
+    assert seen is not None
+
+    def block_mask() -> BlockMask:
+        rows = sum(len(group.rows) for group in blocks.groups)
+        columns = -(-m // blocks.size)
+        counts = torch.zeros(rows, dtype=torch.int32, device=q.device)
+        order = torch.zeros(rows, columns, dtype=torch.int32, device=q.device)
+        for group in blocks.groups:
+            counts[group.rows] = group.columns.shape[1]
+            order[group.rows, : group.columns.shape[1]] = group.columns.int()
+        return BlockMask.from_kv_blocks(
+            counts[None, None],
+            order[None, None],
+            BLOCK_SIZE=blocks.size,
+            mask_mod=lambda b, h, i, j: seen[i, j],
+            seq_lengths=(n, m),
+        )
+
+    score_mod = None
+    if bias is not None:
+        bias = bias.expand(len(q), *bias.shape[-3:])
+        score_mod = lambda score, b, h, i, j: score + bias[b, h, i, j]  # noqa: E731  # FlexAttention traces it
+    made = view.query.once(("block mask", view.pattern), block_mask) if view.query is view.key else block_mask()
+    return attend(q, k, v, score_mod=score_mod, block_mask=made)
+
+
+@cache
+def _compiled_flex_attention() -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)
+
+
+def _cut(t: Tensor, axis: int, size: int) -> Tensor:
+    """`axis` in blocks of `size`, the last one filled up with zeros."""
+    fill = [0, 0] * (t.ndim - 1 - axis) + [0, -t.shape[axis] % size]
+    return pad(t, fill).unflatten(axis, (-1, size))
+
+
+def _pick(bias: Float[Tensor, "*b H N M"], group: BlockRows, size: int) -> Float[Tensor, "*b H R S CS"]:
+    """The bias of a group's blocks."""
+    tiles = _cut(_cut(bias, bias.ndim - 1, size), bias.ndim - 2, size).transpose(-3, -2)  # (..., R, C, S, S)
+    return tiles[..., group.rows[:, None], group.columns, :, :].transpose(-3, -2).flatten(-2)
+
+
+def _itself(group: BlockRows, size: int) -> Tensor:
+    """Where a query of a group meets itself among its keys, as the group's mask is laid out."""
+    inside = torch.arange(size, device=group.rows.device)
+    query = group.rows[:, None] * size + inside
+    key = (group.columns[:, :, None] * size + inside).flatten(1)
+    return query[:, :, None] == key[:, None]
+
+
+KERNELS: dict[str, Kernel] = {"exact": exact, "explicit": explicit, "flex": flex}

@@ -1,58 +1,253 @@
 """Patterns: may the query at place p see the key at place q? A pointwise predicate on coordinates.
 
-A pattern is called with coordinates that broadcast, `(N, 1, A)` and `(1, M, A)`, and answers with booleans `(N, M)`;
-the same predicate can therefore fill a dense mask or be asked block by block. Patterns combine with `&` and `|`.
+A pattern is asked with coordinates that broadcast, `(N, 1, A)` and `(1, M, A)`, and answers with booleans `(N, M)`; the
+same predicate fills a dense mask and the blocks of a sparse one. Patterns are values: equal ones are the same, and they
+combine with `&` and `|`. Every pattern lets a token see itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from tfcli.nn.places import Places
-from tfcli.shapes import Bool
+from tfcli.errors import IncompatibleError
+from tfcli.nn.places import Places, flatten
+from tfcli.shapes import Bool, Int
 
 
+@dataclass(frozen=True)
 class Pattern:
-    """A predicate on coordinates; `name` appears in messages.
+    """Who may see whom. The base of all kinds."""
 
-    Args:
-        sees: maps query and key coordinates `(..., A)` to booleans `(...)`.
-        name: what the pattern is called in configs and messages.
-    """
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            value, least = getattr(self, part.name), 0 if part.name in ("count", "shift", "seed") else 1
+            if part.type == "int" and (not isinstance(value, int) or value < least):
+                raise ValueError(
+                    f"`attn.pattern.{part.name}` must be a whole number of at least {least}, but is {value}."
+                )
 
-    def __init__(self, sees: Callable[[Tensor, Tensor], Tensor], *, name: str):
-        self.sees, self.name = sees, name
+    def sees(self, q: Int[Tensor, "*n A"], k: Int[Tensor, "*m A"], extent: tuple[int, ...]) -> Bool[Tensor, "*nm"]:
+        """Whether a query at `q` sees a key at `k`, of tokens that are not special."""
+        raise NotImplementedError
 
-    def __call__(self, query: Tensor, key: Tensor) -> Tensor:
-        return self.sees(query, key)
+    def check(self, extent: tuple[int, ...]) -> None:
+        """Refuse axes on which the pattern makes no sense; most make sense on all.
 
-    def __and__(self, other: Pattern) -> Pattern:
-        return Pattern(lambda q, k: self(q, k) & other(q, k), name=f"({self.name} & {other.name})")
+        Raises:
+            IncompatibleError: it makes none on these.
+        """
 
-    def __or__(self, other: Pattern) -> Pattern:
-        return Pattern(lambda q, k: self(q, k) | other(q, k), name=f"({self.name} | {other.name})")
-
-    def mask(self, query: Places, key: Places) -> Bool[Tensor, "N M"] | None:
-        """True where attention may look; special tokens see and are seen by everything. None: everywhere."""
-        seen = self(query.coords[:, None], key.coords[None])
+    def mask(self, query: Places, key: Places) -> Bool[Tensor, "N M"]:
+        """True where attention may look; special tokens see and are seen by everything."""
+        seen = self.sees(query.coords[:, None], key.coords[None], query.extent)
         return seen | query.special[:, None] | key.special[None]
 
+    def __and__(self, other: Pattern) -> Pattern:
+        if isinstance(self, Full):
+            return other
+        return self if isinstance(other, Full) else Both(self, other)
 
+    def __or__(self, other: Pattern) -> Pattern:
+        return Full() if isinstance(self, Full) or isinstance(other, Full) else Either(self, other)
+
+
+@dataclass(frozen=True)
+class Both(Pattern):
+    """What two patterns both let see."""
+
+    one: Pattern
+    other: Pattern
+
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        return self.one.sees(q, k, extent) & self.other.sees(q, k, extent)
+
+    def check(self, extent: tuple[int, ...]) -> None:
+        self.one.check(extent)
+        self.other.check(extent)
+
+
+@dataclass(frozen=True)
+class Either(Pattern):
+    """What one of two patterns lets see."""
+
+    one: Pattern
+    other: Pattern
+
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        return self.one.sees(q, k, extent) | self.other.sees(q, k, extent)
+
+    def check(self, extent: tuple[int, ...]) -> None:
+        self.one.check(extent)
+        self.other.check(extent)
+
+
+@dataclass(frozen=True)
+class Predicate(Pattern):
+    """A pattern of one's own: any function of query and key coordinates `(..., A)`."""
+
+    seen: Callable[[Tensor, Tensor], Tensor]
+
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        return self.seen(q, k)
+
+
+@dataclass(frozen=True)
 class Full(Pattern):
     """Every token sees every token: no mask at all, which lets the fastest kernels run."""
 
-    def __init__(self) -> None:
-        super().__init__(lambda q, k: torch.ones_like((q - k)[..., 0], dtype=torch.bool), name="full")
-
-    def mask(self, query: Places, key: Places) -> None:
-        return None
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        return torch.ones_like((q - k)[..., 0], dtype=torch.bool)
 
 
+@dataclass(frozen=True)
 class Causal(Pattern):
     """A token sees itself and what stands before it on every axis (one axis: the usual left-to-right mask)."""
 
-    def __init__(self) -> None:
-        super().__init__(lambda q, k: (k <= q).all(-1), name="causal")
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        return (k <= q).all(-1)
+
+
+@dataclass(frozen=True)
+class Prefix(Pattern):
+    """Causal, but all see the first `length` places of the first axis (Raffel et al. 2020, "prefix LM", figure 3)."""
+
+    length: int
+
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        return (k <= q).all(-1) | (k[..., 0] < self.length)
+
+
+@dataclass(frozen=True)
+class Window(Pattern):
+    """A token sees what lies within `size` / 2 of it on every axis, on both sides (Beltagy et al. 2020)."""
+
+    size: int
+
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        return ((q - k).abs() <= self.size // 2).all(-1)
+
+
+@dataclass(frozen=True)
+class Dilated(Pattern):
+    """A window with gaps: `size` / 2 places on each side, `step` apart (Beltagy et al. 2020, section 3.1)."""
+
+    size: int
+    step: int = 2
+
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        offset = (q - k).abs()
+        return ((offset <= self.step * (self.size // 2)) & (offset % self.step == 0)).all(-1)
+
+
+@dataclass(frozen=True)
+class Local(Pattern):
+    """Axes are cut into stretches of `size`; tokens see their own stretch (Liu et al. 2021, Swin, section 3.2).
+
+    On images these are Swin's windows; with `shift` = `size` / 2 its shifted ones, with no need of a cyclic roll.
+    """
+
+    size: int
+    shift: int = 0
+
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        return ((q + self.shift) // self.size == (k + self.shift) // self.size).all(-1)
+
+
+@dataclass(frozen=True)
+class Axial(Pattern):
+    """A token sees its row and its column: what differs from it on one axis at most (Ho et al. 2019, section 3)."""
+
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        return (q != k).sum(-1) <= 1
+
+    def check(self, extent: tuple[int, ...]) -> None:
+        if len(extent) < 2:
+            raise IncompatibleError(
+                "`attn=axial` needs tokens on two axes or more; on one axis (text) it would be `attn=full`."
+            )
+
+
+@dataclass(frozen=True)
+class Global(Pattern):
+    """The first `count` places of the first axis see and are seen by everything (Beltagy et al. 2020, section 3.1).
+
+    A special token, as the class token of an image, does so in every pattern.
+    """
+
+    count: int
+
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        return (q[..., 0] < self.count) | (k[..., 0] < self.count) | (q == k).all(-1)
+
+
+@dataclass(frozen=True)
+class Blocks(Pattern):
+    """Stretches of `size` places see themselves and (`width` - 1) / 2 on each side (Zaheer et al. 2020, BigBird).
+
+    Here and in `EndBlocks` and `RandomBlocks` a place counts by its row-major index.
+    """
+
+    size: int
+    width: int = 3
+
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        one, other = (flatten(t, extent) // self.size for t in (q, k))
+        return (one - other).abs() <= self.width // 2
+
+
+@dataclass(frozen=True)
+class EndBlocks(Pattern):
+    """The first and the last stretch of `size` places see and are seen by everything (Zaheer et al. 2020)."""
+
+    size: int
+
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        last = (_points(extent) - 1) // self.size
+        one, other = (flatten(t, extent) // self.size for t in (q, k))
+        return (one == 0) | (one == last) | (other == 0) | (other == last) | (one == other)
+
+
+@dataclass(frozen=True)
+class RandomBlocks(Pattern):
+    """Each stretch of `size` places sees itself and `count` others, drawn by a hash of `seed` (Zaheer et al. 2020)."""
+
+    size: int
+    count: int = 3
+    seed: int = 0
+
+    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
+        blocks = -(-_points(extent) // self.size)
+        one, other = (flatten(t, extent) // self.size for t in (q, k))
+        seen = one == other
+        for draw in range(self.count):
+            seen = seen | (_hash(one * 1_000_003 + self.seed * 7_919 + draw) % blocks == other)
+        return seen
+
+
+def longformer(*, size: int, count: int) -> Pattern:
+    """A window of `size` and `count` global places (Beltagy et al. 2020), by the same projections as the others'."""
+    return Window(size) | Global(count)
+
+
+def bigbird(*, size: int, width: int = 3, count: int = 3, seed: int = 0) -> Pattern:
+    """Stretches of `size`: `width` neighbours, `count` random ones, the first and the last (Zaheer et al. 2020)."""
+    return Blocks(size, width) | RandomBlocks(size, count, seed) | EndBlocks(size)
+
+
+def _points(extent: tuple[int, ...]) -> int:
+    points = 1
+    for size in extent:
+        points *= size
+    return points
+
+
+def _hash(number: Tensor) -> Tensor:
+    """A well-mixed non-negative number below 2^31 (the integer finaliser of MurmurHash3, in 64-bit arithmetic)."""
+    x = number & 0xFFFFFFFF
+    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
+    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
+    return (x ^ (x >> 16)) & 0x7FFFFFFF

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ class Places:
     """Coordinates of N tokens on A axes (1 text, 2 image, 3 video), special tokens among them.
 
     Special tokens (class token, registers) stand nowhere: a pattern lets them see and be seen by everything, and only
-    a learned table gives them an entry of their own. Their first coordinate is their ordinal, the other coordinates
+    learned tables give them entries of their own. Their first coordinate is their ordinal, the other coordinates
     are 0.
 
     Attributes:
@@ -28,6 +30,7 @@ class Places:
     coords: Int[Tensor, "N A"]
     special: Bool[Tensor, "N"]
     extent: tuple[int, ...]
+    _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def grid(cls, *extent: int, special: int = 0) -> Places:
@@ -44,15 +47,44 @@ class Places:
         """The places of some of the tokens, as `index` picks them."""
         return Places(self.coords[index], self.special[index], self.extent)
 
+    def then(self, other: Places) -> Places:
+        """These places followed by others on the same axes."""
+        coords, special = torch.cat([self.coords, other.coords]), torch.cat([self.special, other.special])
+        return Places(coords, special, self.extent)
+
     def to(self, device: torch.device) -> Places:
         if self.coords.device == device:
             return self
-        return Places(self.coords.to(device), self.special.to(device), self.extent)
+        return self.once(device, lambda: Places(self.coords.to(device), self.special.to(device), self.extent))
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made the first time that `key` is asked for: places do not change, nor what follows."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
 
     @property
     def flat(self) -> Int[Tensor, "N"]:
         """Row-major index of each point on the grid; for a special token, its ordinal."""
-        index = torch.zeros_like(self.coords[:, 0])
-        for axis, size in enumerate(self.extent):
-            index = index * size + self.coords[:, axis]
-        return torch.where(self.special, self.coords[:, 0], index)
+        return torch.where(self.special, self.coords[:, 0], flatten(self.coords, self.extent))
+
+    def rows(self, special: int) -> Int[Tensor, "N"]:
+        """The row of each token in a table of `special` special tokens and then the grid."""
+        return torch.where(self.special, self.flat, self.flat + special)
+
+    @property
+    def in_line(self) -> bool:
+        """Whether the tokens stand on one axis in rising order, with no special ones among them."""
+        return self.once("in line", lambda: len(self.extent) == 1 and bool(_rises(self)))
+
+
+def flatten(coords: Int[Tensor, "*shape A"], extent: tuple[int, ...]) -> Int[Tensor, "*shape"]:
+    """Row-major index of points on a grid."""
+    index = torch.zeros_like(coords[..., 0])
+    for axis, size in enumerate(extent):
+        index = index * size + coords[..., axis]
+    return index
+
+
+def _rises(places: Places) -> Bool[Tensor, ""]:
+    return (places.coords[:, 0].diff() > 0).all() & ~places.special.any()

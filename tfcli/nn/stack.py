@@ -7,11 +7,13 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from tfcli.errors import IncompatibleError
 from tfcli.nn.attention import Attention, Plan
-from tfcli.nn.blocks import Block, Mlp
+from tfcli.nn.blocks import Block, make_mlp, make_norm
+from tfcli.nn.cache import Cache
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
-from tfcli.shapes import Float
+from tfcli.shapes import Bool, Float
 
 
 class Stack(nn.Module):
@@ -21,18 +23,23 @@ class Stack(nn.Module):
         width: D.
         depth: number of blocks.
         heads: H.
-        attn: makes one attention, called as `attn(width, heads=heads, dropout=...)`.
-        pos: makes one position, called as `pos(width, heads=heads, extent=..., special=...)`.
+        attn: makes one attention, called as `attn(width, heads=..., dropout=..., extent=..., special=...)`.
+        pos: makes one position, called as `pos(width, heads=..., extent=..., special=...)`.
         extent: size of each axis of the coordinates.
         special: number of special tokens.
-        mlp_width: hidden width of the MLPs; four times the width by default.
-        activation: of the MLPs.
-        norm_eps: epsilon of every layer norm.
+        mlp_width: hidden width of the MLPs; four times the width by default, 8/3 of it for swiglu.
+        activation: of the MLPs: gelu, gelu_tanh, quick_gelu, relu or swiglu.
+        norm: layer or rms.
+        norm_eps: epsilon of every norm.
         post_norm: see `Block`.
-        stem_norm: whether a layer norm follows the positions, before the first block.
-        final_norm: whether a layer norm follows the last block; pre-norm stacks need one there or after pooling.
+        layer_scale: see `Block`.
+        stem_norm: whether a norm follows the positions, before the first block.
+        final_norm: whether a norm follows the last block; pre-norm stacks need one there or after pooling.
         dropout: on the embedded tokens and inside the blocks; `attention_dropout` on the attention weights.
         drop_path: probability of skipping a branch, rising linearly from 0 in the first block to this in the last.
+
+    Raises:
+        IncompatibleError: the attention cannot take such positions.
     """
 
     def __init__(
@@ -47,8 +54,10 @@ class Stack(nn.Module):
         special: int = 0,
         mlp_width: int | None = None,
         activation: str = "gelu",
+        norm: str = "layer",
         norm_eps: float = 1e-6,
         post_norm: bool = False,
+        layer_scale: float | None = None,
         stem_norm: bool = False,
         final_norm: bool = True,
         dropout: float = 0.0,
@@ -61,33 +70,62 @@ class Stack(nn.Module):
         self.positions = nn.ModuleList(
             [first, *(pos(width, heads=heads, extent=extent, special=special) for _ in range(others))]
         )
-        self.stem_norm = nn.LayerNorm(width, eps=norm_eps) if stem_norm else nn.Identity()
+        self.stem_norm = make_norm(norm, width, eps=norm_eps) if stem_norm else nn.Identity()
         self.drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             Block(
-                attn(width, heads=heads, dropout=attention_dropout),
-                Mlp(width, hidden=mlp_width or 4 * width, activation=activation, dropout=dropout),
+                attn(width, heads=heads, dropout=attention_dropout, extent=extent, special=special),
+                make_mlp(width, hidden=mlp_width, activation=activation, dropout=dropout),
                 width=width,
+                norm=norm,
                 norm_eps=norm_eps,
                 post_norm=post_norm,
                 dropout=dropout,
                 drop_path=drop_path * layer / max(depth - 1, 1),
+                layer_scale=layer_scale,
             )
             for layer in range(depth)
         )
-        self.norm = nn.LayerNorm(width, eps=norm_eps) if final_norm else nn.Identity()
+        self.norm = make_norm(norm, width, eps=norm_eps) if final_norm else nn.Identity()
+        for block in cast(list[Block], self.blocks):
+            approximation = block.attention.approximation
+            if approximation is not None and first.acts in approximation.refuses:
+                raise IncompatibleError(
+                    f"{approximation.name} attention cannot take positions that act on {first.acts}, as "
+                    f"{type(first).__name__} do: swap `pos` or `attn`."
+                )
 
-    def forward(self, x: Float[Tensor, "B N D"], places: Places) -> Float[Tensor, "B N D"]:
+    def forward(
+        self,
+        x: Float[Tensor, "B N D"],
+        places: Places,
+        *,
+        valid: Bool[Tensor, "B N"] | None = None,
+        cache: Cache | None = None,
+    ) -> Float[Tensor, "B N D"]:
+        """The tokens after the last block.
+
+        Args:
+            x: embedded tokens, without positions.
+            places: where they stand.
+            valid: False for padding, which no other token sees; None where there is none.
+            cache: of the tokens before these, which grows by these; see `Cache`.
+        """
         places = places.to(x.device)
+        if cache is not None:
+            cache.begin(places, valid)
+            for pattern in {block.attention.pattern for block in cast(list[Block], self.blocks)}:
+                cache.check(pattern, len(places))
+            valid = cache.valid
         positions = cast(list[Position], self.positions)
-        pos = positions[0]
-        plan = Plan(places, bias=pos.bias(places, places), rotate=lambda t: pos.rotate(t, places))
-        at_every_layer = pos.at != "stem"
+        plan = Plan(places, positions[0], valid, cache)
+        at_every_layer = positions[0].at != "stem"
         if not at_every_layer:
-            x = pos.add(x, places)
+            x = positions[0].add(x, places)
         x = self.drop(self.stem_norm(x))
         for layer, block in enumerate(self.blocks):
             if at_every_layer:
-                x = positions[layer % len(positions)].add(x, places)
+                pos = positions[layer % len(positions)]
+                x, plan = pos.add(x, places), plan.at(pos)
             x = block(x, plan)
         return self.norm(x)

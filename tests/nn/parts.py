@@ -1,0 +1,78 @@
+"""Small stacks of every kind, for the tests of the core."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from tfcli.nn import approximations as approx
+from tfcli.nn import patterns as pat
+from tfcli.nn import positions as pos
+from tfcli.nn.attention import Attention
+from tfcli.nn.stack import Stack
+
+WIDTH = 48
+POSITIONS = {
+    "none": pos.Position,
+    "learned": pos.Learned,
+    "learned2d": pos.Learned2d,
+    "random": pos.Random,
+    "sinusoidal": pos.Sinusoidal,
+    "rope": pos.Rope,
+    "rope interleaved": partial(pos.Rope, layout="interleaved"),
+    "rope in part": partial(pos.Rope, base=100.0, fraction=0.5),
+    "alibi": pos.Alibi,
+    "relative": pos.Relative,
+    "relative, clipped": partial(pos.Relative, max_distance=2, at="shared"),
+    "relative on axes": partial(pos.Relative, flat=False),
+    "relative buckets": partial(pos.RelativeBuckets, buckets=8, max_distance=6),
+    "relative buckets, one way": partial(pos.RelativeBuckets, bidirectional=False, at="every"),
+}
+SHIFTLESS = ["rope", "rope interleaved", "rope in part", "alibi", "relative on axes", "relative buckets"]
+"""Kinds that know offsets alone."""
+PATTERNS = {
+    "full": pat.Full(),
+    "causal": pat.Causal(),
+    "prefix": pat.Prefix(2),
+    "window": pat.Window(4),
+    "local": pat.Local(3),
+    "local, shifted": pat.Local(4, 2),
+    "dilated": pat.Dilated(4, 2),
+    "axial": pat.Axial(),
+    "longformer": pat.longformer(size=2, count=1),
+    "bigbird": pat.bigbird(size=3),
+    "causal window": pat.Window(4) & pat.Causal(),
+}
+SEQUENTIAL = ["causal", "causal window"]
+"""Patterns in which nobody sees what follows."""
+APPROXIMATIONS = {
+    "linear": approx.Linear,
+    "performer": partial(approx.Performer, num_features=16),
+    "linformer": partial(approx.Linformer, rank=2),
+    "linformer, all own": partial(approx.Linformer, rank=1, share="none"),
+    "linformer, values too": partial(approx.Linformer, rank=1, share="values"),
+    "reformer": partial(approx.Reformer, chunk=2, rounds=2),
+}
+
+
+def stack(
+    *, kind="learned", pattern=None, kernel="auto", extent=(3, 3), special=1, width=WIDTH, heads=2, **more
+) -> Stack:
+    """Two blocks, the same ones each time."""
+    torch.manual_seed(0)
+    where = {"at": more.pop("at")} if "at" in more else {}
+    net = Stack(
+        WIDTH,
+        depth=2,
+        heads=2,
+        attn=partial(Attention, pattern=pattern or pat.Full(), kernel=kernel),
+        pos=partial(POSITIONS[kind] if isinstance(kind, str) else kind, **where),
+        extent=extent,
+        special=special,
+        **more,
+    )
+    for name, table in net.named_parameters():  # what starts near zero would hide a mistake
+        if "positions" in name:
+            torch.nn.init.normal_(table, std=0.5)
+    return net.eval()
