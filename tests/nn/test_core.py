@@ -168,8 +168,8 @@ def test_set_kernel_reaches_every_attention():
 def test_what_cannot_work_together_is_refused_when_built():
     mixed = partial(Linformer, rank=2)
     cases = [
-        (lambda: Attention(8, heads=2, kernel=Linear, pattern=Window(2), extent=(4,)), ["linear", "Window"]),
-        (lambda: Attention(8, heads=2, kernel=mixed, causal=True, extent=(4,)), ["linformer", "Causal"]),
+        (lambda: Attention(8, heads=2, kernel=Linear, pattern=Window(2), extent=(4,)), ["linear", "window(size=2)"]),
+        (lambda: Attention(8, heads=2, kernel=mixed, causal=True, extent=(4,)), ["linformer", "causal()"]),
         (lambda: Attention(8, heads=2, kernel=Linear, causal=True, extent=(4, 4)), ["linear", "stand on 2"]),
         (lambda: Attention(8, heads=2, kernel=Performer, causal=True, extent=(4,), special=1), ["performer", "with 1"]),
         (lambda: Attention(8, heads=2, kernel=Reformer, dropout=0.1, extent=(64,)), ["reformer", "attention_dropout"]),

@@ -165,7 +165,7 @@ def test_an_activation_that_is_not_known_is_refused(tmp_path: Path) -> None:
     names = {"vision_model.embeddings.patch_embedding.weight": torch.zeros(4, 3, 2, 2)}
     save_file(names, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"vision_config": {"hidden_act": "gelu_new"}}))
-    with pytest.raises(WeightsError, match="the activation 'gelu_new'; known are gelu, quick_gelu, relu"):
+    with pytest.raises(WeightsError, match="the activation 'gelu_new'; known are gelu, gelu_tanh, quick_gelu, relu"):
         load_weights(net(), str(tmp_path))
 
 

@@ -164,7 +164,11 @@ def apply(numerics: Numerics, net: nn.Module) -> None:
         net.to(memory_format=torch.channels_last)
     if numerics.compile:
         # After the first batch, which works out masks and blocks: a graph that finds them made is compiled whole.
-        handle = net.register_forward_hook(lambda *_: (handle.remove(), net.compile()) and None)
+        def compile_now(*_: Any) -> None:
+            handle.remove()
+            net.compile()
+
+        handle = net.register_forward_hook(compile_now)
 
 
 def _under_a_launcher() -> bool:

@@ -6,6 +6,7 @@ Radford et al. 2021, "Learning Transferable Visual Models From Natural Language 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import log
 from typing import Protocol, cast
 
@@ -181,8 +182,8 @@ class VisionTransformer(nn.Module):
         super().__init__()
         if stem not in ("patch", "conv"):
             raise ValueError(f"`model.image.stem` must be patch or conv, but is {stem!r}.")
-        sizes = {"image_size": image_size, "patch_size": patch_size}
-        self.patch_embed = PatchEmbed(width, **sizes, bias=False) if stem == "patch" else ConvEmbed(width, **sizes)
+        make = partial(PatchEmbed, bias=False) if stem == "patch" else ConvEmbed
+        self.patch_embed = make(width, image_size=image_size, patch_size=patch_size)
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.places = _grid(*self.patch_embed.grid, special=1)
         self.stack = Stack(
@@ -401,9 +402,7 @@ class TextTransformer(nn.Module):
         )
         pattern = cast(Block, self.stack.blocks[0]).attention.pattern
         if (mask := pattern.mask(self.places, self.places)) is None or bool(mask.triu(1).any()):
-            raise ValueError(
-                f"`model.text.attn` must be causal, since padding follows the text, but is {pattern.name}."
-            )
+            raise ValueError(f"`model.text.attn` must be causal, since padding follows the text, but is {pattern}.")
         self.proj = nn.Linear(width, embed_width, bias=False)
         self.context, self.vocab_size, self.embed_width, self.layers = context, vocab_size, embed_width, depth
         nn.init.normal_(self.embed.weight, std=0.02)
@@ -465,7 +464,7 @@ def init_blocks(stack: Stack) -> None:
     blocks = cast(list[Block], list(stack.blocks))
     for block in blocks:
         mlp = cast(Mlp, block.mlp)
-        width = block.norm1.normalized_shape[0]
+        width = block.attention.qkv.in_features
         out = width**-0.5 * (2 * len(blocks)) ** -0.5
         deviations = {
             block.attention.qkv: width**-0.5,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tfcli.models.protocols import Features
 from tfcli.nn.attention import Attention
 from tfcli.nn.blocks import make_norm
-from tfcli.nn.embeddings import PatchEmbed, make_stem
+from tfcli.nn.embeddings import PatchEmbed, Stem, make_stem
 from tfcli.nn.places import Places
 from tfcli.nn.pooling import AttentionPool
 from tfcli.nn.positions import Position
@@ -67,7 +67,7 @@ class ViT(nn.Module):
         attn: Callable[..., Attention],
         pos: Callable[..., Position],
         mlp_width: int | None = None,
-        stem: str | Callable[..., nn.Module] = "patch",
+        stem: str | Callable[..., Stem] = "patch",
         pool: str = "class",
         registers: int = 0,
         norm: str = "layer",
@@ -83,7 +83,7 @@ class ViT(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if pool == "class" else None
         self.register_tokens = nn.Parameter(torch.empty(1, registers, width)) if registers else None
         self.places = Places.grid(*self.patch_embed.grid, special=special)
-        normed = {"norm": norm, "norm_eps": norm_eps}
+        normed: dict[str, Any] = {"norm": norm, "norm_eps": norm_eps}
         self.stack = Stack(
             width,
             depth=depth,

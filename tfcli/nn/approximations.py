@@ -84,7 +84,7 @@ class Linear(Approximation):
     """
 
     name = "linear"
-    refuses = ("scores", "queries")  # turned features would no longer be positive
+    refuses: tuple[str, ...] = ("scores", "queries")  # turned features would no longer be positive
 
     def features(
         self, q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"]

@@ -11,7 +11,17 @@ from torch import Tensor, nn
 from tfcli.shapes import Float
 
 
-class PatchEmbed(nn.Module):
+class Stem(nn.Module):
+    """From pixels to tokens.
+
+    Attributes:
+        grid: rows and columns of tokens.
+    """
+
+    grid: tuple[int, int]
+
+
+class PatchEmbed(Stem):
     """An image cut into square patches, each mapped linearly to a token (Dosovitskiy et al. 2021, equation 1).
 
     The linear map is a convolution with stride P; its weight is (D, C, P, P), or (D, C, 2P-1, 2P-1) where patches
@@ -48,7 +58,7 @@ class PatchEmbed(nn.Module):
         return self.proj(image).flatten(2).mT
 
 
-class ConvEmbed(nn.Module):
+class ConvEmbed(Stem):
     """The same grid of tokens by a pile of small convolutions (Xiao et al. 2021, "Early Convolutions").
 
     3x3 convolutions of stride 2 halve the image until one cell is left for each patch, each followed by batch norm and
@@ -96,7 +106,7 @@ def grid_of(image_size: int, patch_size: int) -> tuple[int, int]:
     return image_size // patch_size, image_size // patch_size
 
 
-STEMS: dict[str, Callable[..., nn.Module]] = {
+STEMS: dict[str, Callable[..., Stem]] = {
     "patch": PatchEmbed,
     "overlap": partial(PatchEmbed, overlap=True),
     "conv": ConvEmbed,
@@ -104,7 +114,7 @@ STEMS: dict[str, Callable[..., nn.Module]] = {
 """From pixels to tokens, by name: called as `stem(width, image_size=..., patch_size=...)`, with the tokens' `grid`."""
 
 
-def make_stem(stem: str | Callable[..., nn.Module], width: int, *, image_size: int, patch_size: int) -> nn.Module:
+def make_stem(stem: str | Callable[..., Stem], width: int, *, image_size: int, patch_size: int) -> Stem:
     """The stem of that name, or what a factory makes.
 
     Raises:

@@ -30,6 +30,9 @@ class Pattern:
                     f"`attn.pattern.{part.name}` must be a whole number of at least {least}, but is {value}."
                 )
 
+    def __str__(self) -> str:
+        return f"{type(self).__name__.lower()}({', '.join(f'{f.name}={getattr(self, f.name)}' for f in fields(self))})"
+
     def sees(self, q: Int[Tensor, "*n A"], k: Int[Tensor, "*m A"], extent: tuple[int, ...]) -> Bool[Tensor, "*nm"]:
         """Whether a query at `q` sees a key at `k`, of tokens that are not special."""
         raise NotImplementedError
@@ -62,6 +65,9 @@ class Both(Pattern):
     one: Pattern
     other: Pattern
 
+    def __str__(self) -> str:
+        return f"{self.one} & {self.other}"
+
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         return self.one.sees(q, k, extent) & self.other.sees(q, k, extent)
 
@@ -76,6 +82,9 @@ class Either(Pattern):
 
     one: Pattern
     other: Pattern
+
+    def __str__(self) -> str:
+        return f"{self.one} | {self.other}"
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         return self.one.sees(q, k, extent) | self.other.sees(q, k, extent)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tfcli.errors import WeightsError
 from tfcli.models.vit import ViT
+from tfcli.nn.embeddings import PatchEmbed
 from tfcli.weights.positions import resize_positions
 
 State = dict[str, Tensor]
@@ -122,6 +123,8 @@ def convert(state: State, net: ViT, *, config: dict[str, Any] | None = None) -> 
 
 def torchvision_name(net: ViT) -> str | None:
     """What torchvision calls a ViT of this size, if it has one."""
+    if not isinstance(net.patch_embed, PatchEmbed):
+        return None
     letter = SIZES.get((net.patch_embed.proj.out_channels, len(net.stack.blocks)))
     name = f"vit_{letter}_{net.patch_embed.proj.kernel_size[0]}"
     return name if name in ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14") else None
