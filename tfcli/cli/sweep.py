@@ -67,8 +67,10 @@ def show(which: Which, root: Root = "outputs", json: Json = False) -> None:
     for row in failed:
         console.out(f"{row['job']}  {row['varied']}  {row['status']}: {row['error']}")
         console.out(f"    log  {row['log']}")
-    if state.count("failed") or stands["left"]:
-        what = f"again: {state.count('failed')} failed and {stands['left']} unfinished jobs"
+    if stands["failed"] or stands["left"]:
+        what = " and ".join(
+            f"the {n} {w}" for n, w in ((stands["failed"], "failed"), (stands["left"], "unfinished")) if n
+        )
         console.say(f"next  tfcli sweep retry {folder.name}      runs {what}")
 
 
