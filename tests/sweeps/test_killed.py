@@ -173,6 +173,12 @@ def test_the_time_left_is_that_of_the_finished_jobs_times_what_is_left():
     assert time_left(jobs, jobs[1:2], total=5, slots=2, now=100.0) == pytest.approx(20)
 
 
+@pytest.mark.parametrize("word", ["-m", "launcher=slurm", "search=optuna"])
+def test_a_config_is_shown_of_one_job_only(word: str):
+    with pytest.raises(ConfigError, match="show one job"):
+        call("train", word, "seed=0,1", "--cfg", "job")
+
+
 def test_the_line_below_the_live_table(tmp_path: Path):
     jobs = [Job(i, f"{i}", [f"seed={i}"], status) for i, status in enumerate(("finished", "failed", "pending"), 1)]
     jobs[0].seconds = 60.0
