@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tfcli.data.items import Request
+from tfcli.data.synthetic import shapes
 from tfcli.data.synthetic.language import relation, vocabulary
 from tfcli.data.synthetic.shapes import COLOURS, FIELDS, HELD_OUT, SHAPES, SIZES, ShapesWorld
 from tfcli.data.synthetic.source import Shapes
@@ -126,3 +127,61 @@ def test_wrong_settings_are_refused(tmp_path):
         ShapesWorld(8)
     with pytest.raises(ValueError, match="Fields are"):
         ShapesWorld().batch(np.arange(2), fields=("depth",))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_bag_of_patches_does_not_say_which_quadrant_the_circle_is_in(k, monkeypatch):
+    """Moving tiles moves patches and changes nothing else, and where they lie has nothing to do with what they show."""
+    world = ShapesWorld(32, k=k, quadrants=True)
+    seen = world.batch(np.arange(4000), fields=("image", "objects", "label"), label="quadrant")
+    circle = SHAPES.index("circle")
+    assert (seen["objects"][:, 0, 1] == circle).all()
+    assert not (seen["objects"][:, 1:, 1] == circle).any()
+    side = world.size // 2
+    tiles = seen["image"].reshape(-1, 3, 2, side, 2, side).transpose(0, 2, 4, 1, 3, 5).reshape(-1, 4, 3, side, side)
+    own = seen["objects"][:, 0]
+    assert np.array_equal(2 * (own[:, 4] >= side) + (own[:, 3] >= side), seen["label"])
+    # The same scenes with their tiles elsewhere have the same tiles.
+    place = shapes._tiles
+    monkeypatch.setattr(shapes, "_tiles", lambda words: (place(words) + 1) % 4)
+    moved = world.batch(np.arange(20), fields=("image", "label"), label="quadrant")
+    assert np.array_equal(moved["label"], (seen["label"][:20] + 1) % 4)
+    elsewhere = (
+        moved["image"].reshape(-1, 3, 2, side, 2, side).transpose(0, 2, 4, 1, 3, 5).reshape(20, 4, 3, side, side)
+    )
+    assert np.array_equal(np.roll(tiles[:20], 1, axis=1), elsewhere)
+    # Its place is independent of its contents: of colour, size, place within the tile and brightness.
+    counts = np.bincount(seen["label"], minlength=4)
+    assert chi2(counts[None]) < 16.3  # 3 degrees of freedom, p = 0.001
+    shown = tiles[np.arange(len(tiles)), seen["label"]].reshape(len(tiles), -1).mean(1)
+    for values in (
+        own[:, 0],
+        own[:, 2],
+        own[:, 3] % side,
+        own[:, 4] % side,
+        np.digitize(shown, np.quantile(shown, [0.5])),
+    ):
+        table = np.array([np.bincount(seen["label"][values == v], minlength=4) for v in np.unique(values)])
+        freedom = 3 * (len(table) - 1)
+        assert chi2(table) < freedom + 4 * (2 * freedom) ** 0.5 + 8
+
+
+def chi2(table: np.ndarray) -> float:
+    """Of independence; of one row, of equal counts."""
+    expected = table.sum(1, keepdims=True) * (table.sum(0) / table.sum() if len(table) > 1 else np.full(4, 0.25))
+    return float(((table - expected) ** 2 / expected.clip(1e-9)).sum())
+
+
+def test_other_scenes_are_as_they_were_before_there_were_quadrants():
+    assert not ShapesWorld(32, k=4).quadrants  # `test_the_format_is_pinned` pins them
+    with pytest.raises(ValueError, match="quadrants"):
+        ShapesWorld(33, quadrants=True)
+
+
+def test_the_position_question_as_a_set():
+    found = Shapes(label="quadrant", num_train=50, num_val=5, num_test=20)
+    loaded = found.load(Request(name="shapes", root=None))
+    assert loaded.classes == ["top left", "top right", "bottom left", "bottom right"]
+    assert set(loaded.splits["train"].labels.tolist()) == {0, 1, 2, 3}
+    with pytest.raises(ConfigError, match="Did you mean `quadrant`"):
+        Shapes(label="quadrants")

@@ -16,6 +16,7 @@ VERBS = (
     "evaluate",
     "predict",
     "probe",
+    "ablate",
     "features",
     "prompts",
     "runs",
@@ -25,6 +26,7 @@ VERBS = (
     "data",
     "weights",
     "published",
+    "bench",
     "doctor",
     "completion",
 )

@@ -121,6 +121,8 @@ def _arguments(command: Any, before: list[str], current: str) -> list[Candidate]
     found: list[Candidate] = _sweeps(current) if name == "which" else []
     if name in RUNS and "=" not in current and not (name == "words" and typed):
         found += engine.runs(current)
+    if command.name == "ablate":
+        return _ablation(name, typed, current, config_dir)
     if name in SETTINGS:
         found += engine.settings(typed, current, config_dir=config_dir)
     if name == "where":
@@ -138,6 +140,21 @@ def _sweeps(current: str) -> list[Candidate]:
     found = [Candidate("latest", "the newest sweep")] if newest else []
     found += [Candidate(folder.name, folder.parent.name) for folder in newest[:50]]
     return [candidate for candidate in found if candidate.word.startswith(current)]
+
+
+def _ablation(name: str, typed: list[str], current: str, config_dir: str | None) -> list[Candidate]:
+    """`NAME [budget=NAME] [KEY=VALUE]...`: the files of conf/ablation, then the budgets of the one that was named."""
+    configs = engine.Configs(engine.roots(config_dir))
+    if name == "name":
+        known = {**configs.options("ablation"), "ls": "list them"}
+        return [Candidate(word, text) for word, text in known.items() if word.startswith(current)]
+    budgets = configs.load(f"ablation/{typed[0]}").get("budgets") or {}
+    words = [f"budget={budget}" for budget in budgets]
+    key = current.partition("=")[0]
+    if key == "budget" and "=" in current:
+        return [Candidate(word) for word in words if word.startswith(current)]
+    found = [Candidate("budget=", f"now {next(iter(budgets), '')}")] if "budget=".startswith(current) else []
+    return found + engine.settings(typed[1:], current, config_dir=config_dir)
 
 
 def _frozen(typed: list[str], current: str, config_dir: str | None) -> list[Candidate]:

@@ -17,6 +17,7 @@ KINDS = {
     "trainer": "trainer",
     "logger": "logger",
     "experiments": "experiment",
+    "ablations": "ablation",
     "published": "published",
     "prompts": "prompts",
     "protocols": "protocol",

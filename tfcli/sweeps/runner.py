@@ -14,6 +14,7 @@ from tfcli.engine import terminal
 from tfcli.engine.build import build
 from tfcli.engine.session import check_writable, link_latest, locked
 from tfcli.errors import Interrupted
+from tfcli.sweeps import ablation_table
 from tfcli.sweeps.pool import Listed, Pool, is_handed
 from tfcli.sweeps.process import TFCLI
 from tfcli.sweeps.state import State, read_state
@@ -139,12 +140,11 @@ def _run(state: State, folder: Path, launch: Launch, launcher: Any, search: Any)
     tables(folder, state)
     if pool.signum:
         rest = len(state.jobs) - state.count("finished", "failed")
-        goes_on = sum(is_handed(job) for job in state.jobs) if not search else 0
-        more = f" ({goes_on} go on at SLURM; `scancel` ends them)" if goes_on else ""
-        said = f"stopped: {state.count('finished')} jobs finished, {rest} left{more} · {folder}"
-        raise Interrupted(pool.signum, said)
+        raise Interrupted(pool.signum, f"stopped: {state.count('finished')} jobs finished, {rest} left · {folder}")
 
 
 def tables(folder: Path, state: State) -> dict[str, Any]:
-    """Write the tables of a sweep, as its verb has them; return their values."""
+    """Write the tables of a sweep, as its ablation or its verb has them; return their values."""
+    if (folder / "ablation.json").exists():
+        return ablation_table.write_tables(folder, state)
     return TABLES.get(state.verb, write_tables)(folder, state)

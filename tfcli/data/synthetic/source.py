@@ -5,10 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from tfcli.data.items import Items, Loaded, Request, unlabelled
-from tfcli.data.synthetic.shapes import COLOURS, MOST_OBJECTS, PAIR_NAMES, SHAPES, STREAMS, WORDINGS, ShapesWorld
-from tfcli.errors import ConfigError
+from tfcli.data.synthetic.shapes import (
+    COLOURS,
+    MOST_OBJECTS,
+    PAIR_NAMES,
+    QUADRANTS,
+    SHAPES,
+    STREAMS,
+    WORDINGS,
+    ShapesWorld,
+)
+from tfcli.errors import ConfigError, nearest
 
 _CHUNK = 4096
+LABELS = ("colour", "shape", "pair", "count", "quadrant")
 
 
 class ShapesPixels:
@@ -54,14 +64,17 @@ class ShapesCaptions:
 class Shapes:
     """`data=shapes`: what the label is, what is captioned, and how many scenes each split has.
 
-    Labelled scenes have one object (but for label=count), captioned ones up to `caption_objects` and five sentences to
-    train with. To be evaluated, a captioned scene has all the objects and one sentence: what is said of one object is
-    true of many scenes. For the same reason there are few of them: among 512 the right caption is mostly the only one.
+    Labelled scenes have one object (but for label=count and label=quadrant), captioned ones up to `caption_objects` and
+    five sentences to train with. To be evaluated, a captioned scene has all the objects and one sentence: what is said
+    of one object is true of many scenes. For the same reason there are few of them: among 512 the right caption is
+    mostly the only one.
     Captions never name a held-out pair, whatever `test_split`.
 
     Args:
         size, objects, seed, texture: of `ShapesWorld` (`objects` is its `k`).
-        label: colour, shape or pair of the one object, or count of up to `objects` objects.
+        label: colour, shape or pair of the one object; count of up to `objects` objects; or quadrant: which of the four
+            holds the circle (among `objects` objects), to which the bag of patches has no answer.
+        cross: with label=quadrant, width in pixels of a cross of four colours between the quadrants: landmarks.
         num_train, num_val, num_test: scenes of each split; `num_train` also of captioned ones.
         num_pairs: captioned scenes to validate and to test with.
         caption_objects: in a captioned scene, 1..4.
@@ -79,6 +92,7 @@ class Shapes:
         seed: int = 0,
         texture: bool = True,
         label: str = "pair",
+        cross: int = 0,
         num_train: int = 20_000,
         num_val: int = 2_000,
         num_test: int = 2_000,
@@ -86,19 +100,36 @@ class Shapes:
         caption_objects: int = 2,
         test_split: str = "test",
     ):
-        if label not in ("colour", "shape", "pair", "count"):
-            raise ConfigError(f"`data.label` must be colour, shape, pair or count, but is {label!r}.")
+        if label not in LABELS:
+            raise ConfigError(
+                f"`data.label` must be one of {', '.join(LABELS)}, but is {label!r}.{nearest(label, LABELS)}"
+            )
         if test_split not in ("test", "comp"):
             raise ConfigError(f"`data.test_split` must be test or comp, but is {test_split!r}.")
         if not 1 <= caption_objects <= MOST_OBJECTS:
             raise ConfigError(f"`data.caption_objects` must be in 1..{MOST_OBJECTS}, but is {caption_objects}.")
         if label == "count" and objects < 2:
             raise ConfigError(f"data.label=count needs data.objects of at least 2, but it is {objects}.")
-        if label != "count" and objects != 1:
+        if label not in ("count", "quadrant") and objects != 1:
             raise ConfigError(
-                f"data.label={label} names one object, but data.objects is {objects}. Use 1, or label=count."
+                f"data.label={label} names one object, but data.objects is {objects}. Use 1, or another data.label."
             )
-        self.world = ShapesWorld(size, k=objects, seed=seed, texture=texture, vary=label == "count")
+        if cross and label != "quadrant":
+            raise ConfigError(f"data.cross={cross} stands between quadrants: it needs data.label=quadrant.")
+        if label == "quadrant" and (size - cross < 16 or (size - cross) % 2):
+            raise ConfigError(
+                "data.label=quadrant needs an even number of at least 16 pixels beside the cross, but data.image_size "
+                f"less data.cross is {size - cross}."
+            )
+        self.world = ShapesWorld(
+            size,
+            k=objects,
+            seed=seed,
+            texture=texture,
+            vary=label == "count",
+            quadrants=label == "quadrant",
+            cross=cross,
+        )
         self.label = label
         self.counts = {"train": ("train", num_train), "val": ("val", num_val), "test": (test_split, num_test)}
         self.pair_counts = {"train": num_train, "val": num_pairs, "test": num_pairs}
@@ -110,7 +141,8 @@ class Shapes:
     def classes(self) -> list[str]:
         """Names in label order."""
         counts = [str(i + 1) for i in range(self.world.k)]
-        return list({"colour": COLOURS, "shape": SHAPES, "pair": PAIR_NAMES, "count": counts}[self.label])
+        names = {"colour": COLOURS, "shape": SHAPES, "pair": PAIR_NAMES, "count": counts, "quadrant": QUADRANTS}
+        return list(names[self.label])
 
     def locate(self, request: Request) -> str:
         return "generated"

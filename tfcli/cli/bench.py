@@ -1,0 +1,52 @@
+"""`tfcli bench`: what a part costs, measured."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from tfcli.cli.options import Cfg, ConfigDir, Info, Json, Package, Resolve, Settings, composed
+
+bench = typer.Typer(help="Measure what a part costs.", no_args_is_help=True)
+
+
+def mount(app: typer.Typer) -> None:
+    """Add `bench` to the program."""
+    app.add_typer(bench, name="bench")
+
+
+@bench.command("attention")
+def attention(
+    settings: Settings = None,
+    json: Json = False,
+    cfg: Cfg = None,
+    resolve: Resolve = False,
+    package: Package = None,
+    info: Info = None,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Time and memory of an attention against the length, and their exponents: tfcli bench attention attn=window."""
+    job = composed("bench", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler talks to stderr
+    from tfcli.cli.console import emit_json, say, table
+    from tfcli.engine.bench import attention as measure
+    from tfcli.engine.tables import size
+
+    folder, record = measure(job.config, job.choices, job.overrides)
+    if json:
+        emit_json({**record.to_json(), "run": str(folder)})
+        return
+    found = record.metrics
+    lengths = [int(name.removeprefix("time/n=")) for name in found if name.startswith("time/n=")]
+    rows = [
+        {"n": f"{n:,}", "time": f"{1000 * found[f'time/n={n}']:,.2f} ms", "memory": size(found[f"memory/n={n}"])}
+        for n in lengths
+    ]
+    if "time/exponent" in found:
+        rows.append(
+            {"n": "exponent", "time": f"{found['time/exponent']:.2f}", "memory": f"{found['memory/exponent']:.2f}"}
+        )
+    passes = "forward and backward" if job.config.bench.backward else "forward"
+    table(f"{record.model} attention · {passes} · one thread", ["n", "time", "memory"], rows)
+    say(f"run  {folder}")

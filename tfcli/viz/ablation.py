@@ -1,0 +1,157 @@
+"""An ablation as a picture: every cell's seeds and mean, one panel a question, the published figures beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfcli.viz import style
+
+# Paul Tol's "bright" scheme (2021).
+COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def ablation(summary: Mapping[str, Any], path: Path | str) -> None:
+    """Draw the table of an ablation.
+
+    Rows of the ablation stand below each other, its columns in colours; small dots are seeds, large ones means, and a
+    last panel has what was published, on its own scale. Where the columns are three or more numbers, or the ablation
+    names a `curve` (metrics that end in `=NUMBER`), lines over these numbers are drawn instead.
+
+    Args:
+        summary: as `tfcli.sweeps.ablation_table.summarize` gives it.
+        path: the PNG to write.
+    """
+    cells = [cell for cell in summary["cells"] if not cell["na"]]
+    columns = list(dict.fromkeys(cell["column"] for cell in cells))
+    if summary["curve"]:
+        _lines(
+            summary,
+            _from_metrics(cells, summary["curve"]),
+            path,
+            across=summary["curve"].rstrip("=").rpartition("/")[2],
+        )
+    elif len(columns) > 2 and all(_is_number(column) for column in columns):
+        _lines(summary, _from_columns(cells), path, across=summary["axes"][1])
+    else:
+        _dots(summary, cells, columns, path)
+
+
+def _dots(summary: Mapping[str, Any], cells: list[dict], columns: list[str], path: Path | str) -> None:
+    rows = list(dict.fromkeys(cell["row"] for cell in cells))
+    published = [cell for cell in cells if cell["published"] is not None]
+    questions = list(summary["metrics"])
+    panels = len(questions) + bool(published)
+    step = 1.0 / (len(columns) + 1)
+    height = 1.6 + len(rows) * max(0.32, 0.17 * len(columns))
+    with style.figure(path, width=1.6 + 3.6 * panels, height=height) as figure:
+        axes = figure.subplots(1, panels, squeeze=False, sharey=True)[0]
+        for axis, question in zip(axes, questions, strict=False):
+            mine = [cell for cell in cells if cell["question"] == question]
+            for cell in mine:
+                place = rows.index(cell["row"]) + step * (columns.index(cell["column"]) + 1) - 0.5
+                _cell(axis, cell, place, columns.index(cell["column"]))
+            base = next((c for c in mine if [c["row"], c["column"]] == list(summary["default"])), None)
+            if base and base["mean"] is not None:
+                axis.axvline(base["mean"], color=style.FAINT, linewidth=1, linestyle=(0, (2, 2)), zorder=0.5)
+            axis.set_title(question or summary["name"])
+            axis.set_xlabel(summary["metrics"][question].replace("_", " "))
+        if published:
+            axis = axes[-1]
+            for cell in published:
+                number = columns.index(cell["column"])
+                place = rows.index(cell["row"]) + step * (number + 1) - 0.5
+                axis.plot(cell["published"], place, MARKERS[number % 7], mfc="white", mec=COLOURS[number % 7], mew=1.6)
+            axis.set_title("published")
+            axis.set_xlabel(summary["published"]["source"], fontsize=8)
+        for axis in axes:
+            axis.grid(axis="x")
+            axis.locator_params(axis="x", nbins=5)
+            for row in range(1, len(rows)):
+                axis.axhline(row - 0.5, color=style.RULE, linewidth=0.8, zorder=0)
+        axes[0].set_yticks(range(len(rows)), rows)
+        axes[0].set_ylim(len(rows) - 0.5, -0.5)
+        if len(columns) > 1:
+            _legend(figure, columns)
+
+
+def _cell(axis: Any, cell: Mapping[str, Any], place: float, number: int) -> None:
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    values = [value for value in cell["values"] if value is not None]
+    if cell["mean"] is None:
+        return
+    if cell["std"]:
+        low, high = cell["mean"] - cell["std"], cell["mean"] + cell["std"]
+        axis.plot([low, high], [place, place], color=colour, linewidth=1.4, solid_capstyle="butt")
+    if len(values) > 1:
+        axis.plot(values, [place] * len(values), ".", color=colour, markersize=4, alpha=0.55, mew=0)
+    axis.plot(cell["mean"], place, marker, color=colour, markersize=6, zorder=3)
+
+
+def _legend(figure: Any, columns: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=COLOURS[i % 7], marker=MARKERS[i % 7], linestyle="", label=column)
+        for i, column in enumerate(columns)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(columns)), fontsize=9)
+
+
+Series = dict[tuple[str, str], list[tuple[float, float, float]]]
+"""(panel, line) -> points: across, value, deviation."""
+
+
+def _from_columns(cells: list[dict]) -> Series:
+    found: Series = {}
+    for cell in cells:
+        if cell["mean"] is not None:
+            point = (float(cell["column"]), cell["mean"], cell["std"] or 0.0)
+            found.setdefault((cell["question"], cell["row"]), []).append(point)
+    return found
+
+
+def _from_metrics(cells: list[dict], prefix: str) -> Series:
+    found: Series = {}
+    for cell in cells:
+        points = [(float(n.removeprefix(prefix)), v, 0.0) for n, v in cell["metrics"].items() if n.startswith(prefix)]
+        if points:
+            found[cell["column"] or cell["question"], cell["row"]] = sorted(points)
+    return found
+
+
+def _lines(summary: Mapping[str, Any], series: Series, path: Path | str, *, across: str) -> None:
+    panels = list(dict.fromkeys(panel for panel, _ in series)) or [""]
+    lines = list(dict.fromkeys(line for _, line in series))
+    with style.figure(path, width=1.8 + 4.4 * len(panels), height=4.4 + 0.1 * len(lines)) as figure:
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=bool(summary["curve"]))[0]
+        for axis, panel in zip(axes, panels, strict=True):
+            for i, line in enumerate(lines):
+                points = series.get((panel, line))
+                if points:
+                    x, y, spread = zip(*points, strict=True)
+                    dashes = ("-", (0, (4, 2)), (0, (1, 1.5)))[i // len(COLOURS) % 3]
+                    look = {"color": COLOURS[i % 7], "marker": MARKERS[i % 7], "linestyle": dashes, "label": line}
+                    axis.errorbar(x, y, yerr=spread if any(spread) else None, markersize=4, linewidth=1.5, **look)
+            numbers = sorted({x for points in series.values() for x, _, _ in points})
+            axis.set_xscale("log")
+            axis.set_xticks(numbers, [f"{x:,.0f}" for x in numbers])
+            axis.minorticks_off()
+            if summary["curve"]:
+                axis.set_yscale("log")
+            axis.set_title(panel or summary["name"])
+            axis.set_xlabel(across)
+            axis.grid()
+        unit = summary["curve"].rpartition("/")[0] if summary["curve"] else next(iter(summary["metrics"].values()))
+        axes[0].set_ylabel(unit.replace("_", " "))
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper", fontsize=8)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) > 0
+    except ValueError:
+        return False
