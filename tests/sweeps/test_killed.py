@@ -19,9 +19,9 @@ from tfcli.cli.app import app
 from tfcli.errors import ConfigError, RunError
 from tfcli.sweeps.find import all_sweeps, find_sweep
 from tfcli.sweeps.runner import Launch
-from tfcli.sweeps.state import Job, read_state
+from tfcli.sweeps.state import Job, State, read_state
 from tfcli.sweeps.sweep import extend, retry, run_sweep
-from tfcli.sweeps.watch import time_left
+from tfcli.sweeps.watch import Watch, time_left
 
 VERB = [sys.executable, str(Path(__file__).with_name("verb.py"))]
 CODE = """
@@ -171,6 +171,22 @@ def test_the_time_left_is_that_of_the_finished_jobs_times_what_is_left():
     assert time_left(jobs[2:], [], total=3, slots=1, now=100.0) is None
     assert time_left(jobs, jobs[1:2], total=5, slots=1, now=100.0) == pytest.approx(34)
     assert time_left(jobs, jobs[1:2], total=5, slots=2, now=100.0) == pytest.approx(20)
+
+
+@pytest.mark.parametrize("word", ["-m", "launcher=slurm", "search=optuna"])
+def test_a_config_is_shown_of_one_job_only(word: str):
+    with pytest.raises(ConfigError, match="show one job"):
+        call("train", word, "seed=0,1", "--cfg", "job")
+
+
+def test_the_line_below_the_live_table(tmp_path: Path):
+    jobs = [Job(i, f"{i}", [f"seed={i}"], status) for i, status in enumerate(("finished", "failed", "pending"), 1)]
+    jobs[0].seconds = 60.0
+    watch = Watch(State("train", [], {"seed": []}, jobs), tmp_path, slots=1, total=5)
+    said = watch.summary([])
+    assert said.startswith("5 jobs · 1 finished · 1 failed · 3 pending · ")
+    assert said.endswith(" · about 3:00 min left")
+    assert "left" not in Watch(State("train", [], {}, jobs[1:]), tmp_path, slots=1).summary([])
 
 
 def stamp(file: Path) -> int:

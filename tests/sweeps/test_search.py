@@ -106,6 +106,8 @@ def test_a_search_is_ordinary_jobs_and_goes_on_with_more_trials(tmp_path: Path):
     assert summary["keys"] == ["optim.lr"]
     best = study(folder).best_trial
     assert (summary["best"]["job"], summary["best"]["value"]) == (best.user_attrs["job"], pytest.approx(best.value))
+    shown = CliRunner().invoke(app, ["sweep", "show", str(folder)], catch_exceptions=False).stdout
+    assert f"best by val/accuracy, {best.value:.3f}: optim.lr=" in shown
     with pytest.raises(ConfigError, match="is a search"):
         extend(folder, ["seed=7"])
 

@@ -50,7 +50,7 @@ def evaluate(
     """Test metrics with 95 % intervals of a run's checkpoint, or of the weights that model.weights= names."""
     run, settings = (None, words) if "=" in words[0] else (words[0], words[1:])
     options = Sweep(multirun, jobs, fail_fast, new)
-    if options.asked(settings):
+    if options.asked(settings, shown=cfg or info):
         from tfcli.engine.record import find_run
 
         given = [str(find_run(run).resolve()), "--checkpoint", checkpoint] if run else []

@@ -19,9 +19,23 @@ class Sweep:
     fail_fast: bool = False
     new: bool = False
 
-    def asked(self, words: Sequence[str] | None) -> bool:
-        """Whether these words are a sweep: by `-m`, or because `launcher=` or `search=` has no other meaning."""
-        return self.multirun or any(word.startswith(ASKS) for word in words or [])
+    def asked(self, words: Sequence[str] | None, *, shown: str | None = None) -> bool:
+        """Whether these words are a sweep: by `-m`, or because `launcher=` or `search=` has no other meaning.
+
+        Args:
+            shown: what `--cfg` or `--info` asks for.
+
+        Raises:
+            ConfigError: they are one, and `shown` wants a single config.
+        """
+        asked = self.multirun or any(word.startswith(ASKS) for word in words or [])
+        if asked and shown:
+            from tfcli.errors import ConfigError
+
+            raise ConfigError(
+                "`--cfg` and `--info` show one job, not a sweep: leave out -m, `launcher=` and `search=`."
+            )
+        return asked
 
 
 def multirun(

@@ -86,7 +86,7 @@ def _go(
     info: str | None,
     config_dir: str | None,
 ) -> None:
-    if options.asked(words):
+    if options.asked(words, shown=cfg or info):
         frozen(verb, words, options, json=json, config_dir=config_dir)
         return
     if cfg or info:

@@ -46,6 +46,7 @@ def show(which: Which, root: Root = "outputs", json: Json = False) -> None:
     from tfcli.engine.tables import seconds
     from tfcli.sweeps.find import brief, find_sweep, job_rows
     from tfcli.sweeps.state import read_state
+    from tfcli.sweeps.table import best_in_words
 
     folder = find_sweep(which, root=root)
     state = read_state(folder)
@@ -63,12 +64,15 @@ def show(which: Which, root: Root = "outputs", json: Json = False) -> None:
     columns |= {"score": metrics.pop() if len(metrics) == 1 else "score", "time": "time"}
     shown = [{**row, "time": seconds(row["seconds"])} for row in rows]
     console.table(None, columns, shown, style={"status": lambda s: COLOURS.get(str(s), "dim")}, optional=("time",))
-    failed = [row for row in rows if row["error"]]
-    for row in failed:
+    if best := state.search.get("best"):
+        console.out(best_in_words(best))
+    for row in (row for row in rows if row["error"]):
         console.out(f"{row['job']}  {row['varied']}  {row['status']}: {row['error']}")
         console.out(f"    log  {row['log']}")
-    if state.count("failed") or stands["left"]:
-        what = f"again: {state.count('failed')} failed and {stands['left']} unfinished jobs"
+    if stands["failed"] or stands["left"]:
+        what = " and ".join(
+            f"the {n} {w}" for n, w in ((stands["failed"], "failed"), (stands["left"], "unfinished")) if n
+        )
         console.say(f"next  tfcli sweep retry {folder.name}      runs {what}")
 
 

@@ -46,7 +46,7 @@ def train(
 ) -> None:
     """Compose, build, fit, test and write a run folder."""
     options = Sweep(multirun, jobs, fail_fast, new)
-    if options.asked(settings):
+    if options.asked(settings, shown=cfg or info):
         sweep("train", settings or [], options, config_dir=config_dir, config_name=config_name, json=json)
         return
     job = composed(
@@ -96,7 +96,7 @@ def rerun(
 
         again(verb, folder, kept + (settings or []), options, json=json, config_dir=config_dir)
         return
-    if options.asked(settings):
+    if options.asked(settings, shown=cfg or info):
         sweep("train", kept + (settings or []), options, config_dir=config_dir, json=json)
         return
     job = composed(

@@ -19,9 +19,10 @@ from pathlib import Path
 
 from tfcli.data.decode import printable
 from tfcli.data.items import Request
-from tfcli.data.places import offline
+from tfcli.data.places import cache_root, offline
 from tfcli.data.workers import Ranks
 from tfcli.errors import DataError
+from tfcli.files import alone
 
 TIMEOUT_S = 20
 _DOWNLOAD_ERRORS = (
@@ -103,7 +104,15 @@ def found_in(folder: Path, most: int = 8) -> str:
 
 
 def _download(request: Request, expects: Sequence[str], build: Callable[[Path], object]) -> Path:
-    """Into a temporary sibling folder, renamed when it is whole: a killed download is never half used."""
+    """Into a temporary sibling folder, renamed when it is whole: a killed download is never half used.
+
+    Of several processes here that want it (a sweep's jobs), one downloads and the others wait.
+    """
+    with alone(cache_root() / f"{request.name}.lock"):
+        return locate(request, expects) or _download_alone(request, expects, build)
+
+
+def _download_alone(request: Request, expects: Sequence[str], build: Callable[[Path], object]) -> Path:
     target, size = request.root / request.name, request.facts.get("download_bytes") or 0
     page, licence = request.facts.get("url"), request.facts.get("licence") or "none stated"
     try:

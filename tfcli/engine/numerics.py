@@ -8,7 +8,6 @@ it is measured.
 from __future__ import annotations
 
 import copy
-import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from tfcli.data.places import cache_root
 from tfcli.errors import ConfigError
-from tfcli.files import write_atomic
+from tfcli.files import alone, write_atomic
 from tfcli.nn.attention import Attention, set_kernel
 from tfcli.tasks.protocols import Task
 
@@ -217,21 +216,14 @@ def remembered(facts: list[Any], measure: Callable[[], dict[str, Any]]) -> dict[
     """What `measure` said for these facts on this chip the first time it was asked; kept in the user's cache folder."""
     key = hashlib.sha256(json.dumps([*facts, torch.__version__, _chip()]).encode()).hexdigest()[:16]
     memory = cache_root() / "numerics.json"
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(memory.with_suffix(".lock"), "w")  # noqa: SIM115
-    except OSError:
-        return measure()  # a read-only home: measured again next time
-    with lock:
-        # The jobs of a sweep that begin together measure one after the other, so that equal ones compute alike.
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    # The jobs of a sweep that begin together measure one after the other, so that equal ones compute alike.
+    with alone(memory.with_suffix(".lock")):
         known = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
         if key not in known:
             known[key] = measure()
-            with suppress(OSError):
+            with suppress(OSError):  # a read-only home: measured again next time
                 write_atomic(memory, json.dumps(known, indent=1))
-    return known[key]
+        return known[key]
 
 
 def _stepper(task: Task, batch: dict[str, Tensor], numerics: Numerics) -> Callable[[], None]:

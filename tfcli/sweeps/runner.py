@@ -140,7 +140,10 @@ def _run(state: State, folder: Path, launch: Launch, launcher: Any, search: Any)
     tables(folder, state)
     if pool.signum:
         rest = len(state.jobs) - state.count("finished", "failed")
-        raise Interrupted(pool.signum, f"stopped: {state.count('finished')} jobs finished, {rest} left · {folder}")
+        goes_on = sum(is_handed(job) for job in state.jobs) if not search else 0
+        more = f" ({goes_on} go on at SLURM; `scancel` ends them)" if goes_on else ""
+        said = f"stopped: {state.count('finished')} jobs finished, {rest} left{more} · {folder}"
+        raise Interrupted(pool.signum, said)
 
 
 def tables(folder: Path, state: State) -> dict[str, Any]:

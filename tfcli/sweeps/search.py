@@ -7,13 +7,11 @@ another machine, takes part.
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from tfcli.engine.session import alive
 from tfcli.engine.summary import main_metric
 from tfcli.engine.tables import lower_is_better
 from tfcli.errors import ConfigError, nearest
+from tfcli.files import alone
 from tfcli.sweeps.expand import job_id, parsed
 from tfcli.sweeps.state import Job, State, settle
 
@@ -68,13 +67,13 @@ class Search:
         """
         import optuna
 
-        self.state, self.folder = state, folder
+        self.state, self.folder, self.lock = state, folder, folder / ".search.lock"
         self.fixed, self.space = space(state.overrides)
         url = self.url or f"sqlite:///{(folder / 'study.db').resolve()}"
         name = self.name or ident
         direction: Any = self.direction or ("minimize" if self.metric and lower_is_better(self.metric) else "maximize")
         patient = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}  # other workers write too
-        with self._alone():
+        with alone(self.lock):
             try:
                 self.storage = optuna.storages.RDBStorage(url, engine_kwargs=patient)
                 self.study = optuna.create_study(
@@ -88,7 +87,7 @@ class Search:
         """Ask for at most `count` trials, as long as the study has fewer than it should."""
         if time.monotonic() - self.dry < DRY_S:
             return []
-        with self._alone():
+        with alone(self.lock):
             self._bury()
             jobs = []
             for _ in range(count):
@@ -128,7 +127,7 @@ class Search:
     def ended(self, job: Job) -> None:
         """Tell the study how a trial ended; what was interrupted will be asked again."""
         self.dry = -DRY_S
-        with self._alone():
+        with alone(self.lock):
             self._tell(int(job.trial or 0), job)
 
     def _tell(self, number: int, job: Job) -> None:
@@ -196,13 +195,6 @@ class Search:
                 time.sleep(0.1)
                 settle(job, self.folder)
             self._tell(trial.number, job)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One worker of this folder at a time."""
-        with open(self.folder / ".search.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def chosen(metrics: Mapping[str, float], main: str | None) -> str | None:

@@ -100,8 +100,10 @@ def work(folder: str, name: str, command: Sequence[str]) -> str:
     """
     state = read_state(Path(folder))
     job = next(job for job in state.jobs if job.name == name)
-    hidden = {key: None for key in os.environ if key.startswith(("SLURM_", "SUBMITIT_"))}
-    process = Process(job, state, Path(folder), command=command, environment=hidden)
+    environment: dict[str, str | None] = {key: None for key in os.environ if key.startswith(("SLURM_", "SUBMITIT_"))}
+    if "OMP_NUM_THREADS" not in os.environ:
+        environment["OMP_NUM_THREADS"] = os.environ.get("SLURM_CPUS_PER_TASK")
+    process = Process(job, state, Path(folder), command=command, environment=environment)
     with handling(lambda signum, frame: process.stop(signal.SIGTERM)):
         signal.signal(signal.SIGUSR2, lambda signum, frame: process.stop(signal.SIGTERM))
         process.wait()

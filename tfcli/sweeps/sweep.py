@@ -65,7 +65,11 @@ def run_sweep(
     if folder is None:
         folder = _new_folder(parent, ident)
         repeated = f" ({grid.repeated} repeated left out)" if grid.repeated else ""
-        what = f"search of {launch.search['trials']} trials" if launch.search else f"sweep of {len(grid.jobs)} jobs"
+        what = (
+            f"search of {launch.search['trials']} trials"
+            if launch.search
+            else f"sweep of {len(grid.jobs)} job{'s' * (len(grid.jobs) > 1)}"
+        )
         terminal.say(f"{what}{repeated} · {folder}")
     run_in(
         folder,

@@ -120,7 +120,7 @@ def notes_of(summary: dict[str, Any]) -> list[str]:
     """The best trial of a search, the failed and the unfinished jobs, in words."""
     lines = []
     if best := summary.get("best"):
-        lines.append(f"best by {best['metric']}, {number(best['value'])}: {best['varied']}  ({best['job']})")
+        lines.append(best_in_words(best))
     if summary["failed"]:
         lines.append(f"{len(summary['failed'])} of {summary['jobs']} jobs failed:")
         lines += [
@@ -130,6 +130,11 @@ def notes_of(summary: dict[str, Any]) -> list[str]:
     if left:
         lines.append(f"{left} of {summary['jobs']} jobs did not run to their end")
     return lines
+
+
+def best_in_words(best: dict[str, Any]) -> str:
+    """The best trial of a search in a line."""
+    return f"best by {best['metric']}, {number(best['value'])}: {best['varied']}  ({best['job']})"
 
 
 def write_tables(folder: Path, state: State) -> dict[str, Any]:

@@ -59,10 +59,11 @@ class Watch:
         return f"{job.number}/{self.total or len(self.state.jobs)}  {job.varied(self.state.swept)}"
 
     def _table(self, running: Sequence[Job]) -> Any:
+        from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False, caption_justify="left")
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False, expand=True)
         for _ in range(3):
             table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
@@ -71,8 +72,7 @@ class Watch:
             doing = "waits at SLURM" if job.status == "pending" else last_line(self.folder / f"{job.name}.log")
             cells = (str(job.number), job.varied(self.state.swept), spent, doing)
             table.add_row(*(Text(cell) for cell in cells))
-        table.caption = Text(self.summary(running), style="dim")
-        return table
+        return Group(table, Text(self.summary(running), style="dim"))
 
     def summary(self, running: Sequence[Job]) -> str:
         """`12 jobs · 5 finished · 2 running · 5 pending · 1:12 min · about 3:10 min left`."""
@@ -84,7 +84,7 @@ class Watch:
         parts = [f"{total} jobs", *(f"{counts[status]} {status}" for status in order if counts[status])]
         parts.append(seconds(time.time() - self.begun))
         left = time_left(jobs, running, total=total, slots=self.slots, now=time.time())
-        return " · ".join([*parts, *([f"about {seconds(left)} left"] if left is not None else [])])
+        return " · ".join([*parts, *([f"about {seconds(left)} left"] if left else [])])
 
 
 def time_left(jobs: Sequence[Job], running: Sequence[Job], *, total: int, slots: int, now: float) -> float | None:

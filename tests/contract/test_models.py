@@ -1,0 +1,177 @@
+"""Every model file with every position and every attention: what it claims to take it trains with, the rest is refused.
+
+The sizes are cut down, so that what differs between the files of one family is only what their numbers cannot hide.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from tfcli.engine.build import build, plain
+from tfcli.engine.compose import compose, options
+from tfcli.errors import ConfigError, IncompatibleError
+from tfcli.models.protocols import ImageTextEncoder
+
+SMALL = {"width": 24, "depth": 2, "heads": 2, "mlp_width": 32, "embed_width": 8, "image_size": 16, "patch_size": 4}
+MODELS = sorted(options("model"))
+POSITIONS, ATTENTIONS = sorted(options("pos")), sorted(options("attn"))
+PICKY = {"linear": ["queries", "scores"], "performer": ["scores"], "linformer": ["scores"], "reformer": ["scores"]}
+"""What positions must not act on, written here a second time: the files must not forget it."""
+
+
+@cache
+def composed(model: str) -> DictConfig:
+    return compose("train", [f"model={model}", *([] if "clip" in model else ["data=pets"])]).config
+
+
+def attends(model: str) -> bool:
+    raw = OmegaConf.to_container(composed(model).model, resolve=False)
+    return "${attn}" in str(raw)
+
+
+ATTENDING = [model for model in MODELS if attends(model)]
+
+
+def small(model: str, *, pos: str | None = None, attn: str | None = None) -> dict:
+    """The model's node, every part cut down to a few numbers, with other parts where `pos=` and `attn=` put them."""
+    node = _cut(plain(composed(model).model))
+    if "embed_width" in node:  # of the joint space of two towers
+        node["embed_width"] = SMALL["embed_width"]
+    if "num_classes" in node:
+        node["num_classes"] = 3
+    place = node if "attn" in node else node["image"]
+    if pos:
+        place["pos"] = part("pos", pos)
+    if attn:
+        place["attn"] = part("attn", attn)
+        if attn == "linformer":  # its rank lies below the few tokens there are
+            place["attn"] = {**place["attn"], "kernel": {**place["attn"]["kernel"], "rank": 4}}
+    return node
+
+
+def _cut(node):
+    if not isinstance(node, dict):
+        return node
+    part = {key: _cut(value) for key, value in node.items()}
+    if {"depth", "patch_size", "context"} & part.keys():  # of a tower, not of a pattern
+        part |= {key: value for key, value in SMALL.items() if key in part}
+    return part | ({"vocab_size": 11, "context": 6} if "context" in part else {})
+
+
+@cache
+def part(group: str, name: str) -> dict:
+    return plain(
+        compose("train", ["model=vit", f"{group}={name}", *(["pos=none"] if group == "attn" else [])]).config[group]
+    )
+
+
+def trains(net: torch.nn.Module) -> None:
+    """Forward and backward: finite, and every parameter has a part in it."""
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 16, 16)
+    if isinstance(net, ImageTextEncoder):
+        tokens = torch.tensor([[1, 2, 10, 0, 0, 0], [3, 4, 5, 6, 7, 10]])
+        out = net.encode_image(images) @ net.encode_text(tokens).T * net.scale
+    else:
+        torch.nn.init.normal_(net.head.weight)  # it starts at zero, and would hide the rest
+        out = net(images)
+    out = out if isinstance(out, torch.Tensor) else torch.cat(list(out))
+    assert out.isfinite().all()
+    out.square().sum().backward()
+    idle = [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None]
+    assert not idle
+
+
+@pytest.mark.parametrize("model", ATTENDING)
+def test_every_position_and_attention_trains_or_is_refused_by_name(model):
+    """Every pair on the first file of a family; on the others every position and every attention with its own rest."""
+    trains(build(small(model)))
+    for attn in ATTENTIONS:
+        for pos in POSITIONS if model in ("vit", "clip") else [None]:
+            fits = pos is None or part("pos", pos)["acts"] not in PICKY.get(attn, [])
+            if fits:
+                trains(build(small(model, pos=pos, attn=attn)))
+            else:
+                with pytest.raises(IncompatibleError, match=f"{attn} attention cannot take positions"):
+                    build(small(model, pos=pos, attn=attn))
+    for pos in POSITIONS:
+        trains(build(small(model, pos=pos)))
+
+
+@pytest.mark.parametrize("attn", PICKY)
+def test_pairs_that_do_not_fit_are_refused_when_composed(attn):
+    """Before torch is there: the config alone says it (see `test_nothing_heavy_is_imported`)."""
+    for pos in POSITIONS:
+        words = ["model=vit", f"attn={attn}", f"pos={pos}"]
+        if part("pos", pos)["acts"] in PICKY[attn]:
+            with pytest.raises(ConfigError, match=f"{attn} attention cannot take positions that act on"):
+                compose("train", words)
+        else:
+            compose("train", words)
+
+
+@pytest.mark.parametrize("pos", POSITIONS)
+def test_placements_that_make_no_sense_are_refused_when_composed(pos):
+    placements = part("pos", pos)["placements"]
+    assert placements == {"none": ["stem"], "rope": ["shared"], "alibi": ["shared"]}.get(
+        pos, ["every", "shared"] if "relative" in pos else ["stem", "every", "shared"]
+    )
+    for at in ("stem", "every", "shared"):
+        if at in placements:
+            node = small("vit", pos=pos)
+            trains(build({**node, "pos": {**node["pos"], "at": at}}))
+        else:
+            with pytest.raises(ConfigError, match=r"`pos\.at` must be"):
+                compose("train", ["model=vit", f"pos={pos}", f"pos.at={at}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["attn=linformer", "attn.causal=true"], "linformer attention takes a full pattern, but is given a causal one"),
+        (["attn=linear", "attn.pattern._target_=tfcli.nn.patterns.Axial"], "linear attention takes a full or causal"),
+        (["attn=window", "attn.kernel=fast"], "must be one of auto, exact, explicit, flex"),
+        (["attn=window", "attn.pattern.size=0"], r"`attn\.pattern\.size` must be a whole number of at least 1"),
+        (["attn=windw"], "Did you mean `window`"),
+        (["pos=roap"], "Did you mean `rope`"),
+        (["pos=rope", "pos.at=middle"], r"`pos\.at` must be"),
+        (["model=resnet18", "pos=rope"], "has no positions to swap"),
+    ],
+)
+def test_slips_are_named(words, said):
+    with pytest.raises(ConfigError, match=said):
+        compose("train", ["model=vit", *words] if "model=resnet18" not in words else words)
+
+
+@pytest.mark.parametrize("pos", POSITIONS)
+@pytest.mark.parametrize("model", ["vit", "clip"])
+def test_positions_in_place_survive_saving(model, pos):
+    node = small(model, pos=pos)
+    torch.manual_seed(1)
+    one = build(node)
+    torch.manual_seed(2)
+    two = build(node)
+    two.load_state_dict(one.state_dict())
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(two.eval().features(images).pooled, one.eval().features(images).pooled)
+
+
+@pytest.mark.parametrize(
+    "options_",
+    [
+        {"pool": "mean", "registers": 2},
+        {"pool": "attention"},
+        {"pool": "attention", "registers": 1, "norm": "rms", "activation": "swiglu"},
+        {"stem": "overlap", "post_norm": True},
+        {"stem": "conv", "layer_scale": 0.1},
+    ],
+)
+def test_every_option_of_a_vit_trains(options_):
+    net = build({**small("vit"), **options_})
+    trains(net)
+    special = options_.get("registers", 0) + (options_.get("pool", "class") == "class")
+    assert net.features(torch.randn(1, 3, 16, 16)).tokens.shape == (1, 16 + special, 24)
