@@ -15,7 +15,7 @@ CLIPS = {name: text for name, text in options("model").items() if name.startswit
 
 
 def test_every_size_file_states_its_parameters() -> None:
-    assert len(STATED) == 35
+    assert len(STATED) == 39
     assert STATED.keys() >= {"vit_ti16", "vit_b16", "vit_h14", "resnet18", "resnet152", "resnet20", "resnet110"}
 
 

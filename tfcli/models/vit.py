@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from tfcli.models.protocols import Features
 from tfcli.nn.attention import Attention
 from tfcli.nn.blocks import make_norm
-from tfcli.nn.embeddings import PatchEmbed, Stem, make_stem
+from tfcli.nn.embeddings import PatchEmbed, Stem
 from tfcli.nn.places import Places
 from tfcli.nn.pooling import AttentionPool
 from tfcli.nn.positions import Position
 from tfcli.nn.stack import Stack
+from tfcli.nn.stems import make_stem
 from tfcli.shapes import Float
 
 POOLS = ("class", "mean", "attention")
@@ -36,12 +37,12 @@ class ViT(nn.Module):
         depth: number of blocks.
         heads: H.
         image_size: side of the image in pixels.
-        patch_size: side of a patch in pixels.
+        patch_size: side of a patch in pixels of the image, whatever the stem.
         num_classes: K.
         attn: makes an attention (`conf/attn`).
         pos: makes a position (`conf/pos`).
         mlp_width: hidden width of the MLPs; 4 D by default.
-        stem: how patches become tokens: patch, overlap, conv (see `nn.embeddings`), or what makes another.
+        stem: how patches become tokens: patch, overlap, conv, hybrid (see `nn.stems`), or what makes another.
         pool: class (read the class token), mean (of the patches) or attention (a learned query reads them).
         registers: further special tokens after the class token, which nothing reads (Darcet et al. 2024).
         norm: layer or rms.

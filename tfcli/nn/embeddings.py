@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -104,24 +102,3 @@ def grid_of(image_size: int, patch_size: int) -> tuple[int, int]:
     if image_size % patch_size:
         raise ValueError(f"`patch_size` must divide `image_size`, but is {patch_size} for an image of {image_size}.")
     return image_size // patch_size, image_size // patch_size
-
-
-STEMS: dict[str, Callable[..., Stem]] = {
-    "patch": PatchEmbed,
-    "overlap": partial(PatchEmbed, overlap=True),
-    "conv": ConvEmbed,
-}
-"""From pixels to tokens, by name: called as `stem(width, image_size=..., patch_size=...)`, with the tokens' `grid`."""
-
-
-def make_stem(stem: str | Callable[..., Stem], width: int, *, image_size: int, patch_size: int) -> Stem:
-    """The stem of that name, or what a factory makes.
-
-    Raises:
-        ValueError: there is no such stem, or the sizes do not divide.
-    """
-    if isinstance(stem, str):
-        if stem not in STEMS:
-            raise ValueError(f"`model.stem` must be one of {', '.join(STEMS)}, but is {stem!r}.")
-        stem = STEMS[stem]
-    return stem(width, image_size=image_size, patch_size=patch_size)

@@ -44,6 +44,8 @@ TRANSFORMERS: Renames = [
 ]
 TIMM: Renames = [
     (r"pos_embed", TABLE),
+    (r"patch_embed\.backbone\.(?:stem\.)?(conv|norm)\.", r"patch_embed.root.\1."),
+    (r"patch_embed\.backbone\.stages\.(\d+)\.blocks\.(\d+)\.", r"patch_embed.stages.\1.\2."),
     (r"blocks\.(\d+)\.attn\.qkv\.", r"stack.blocks.\1.attention.qkv."),
     (r"blocks\.(\d+)\.attn\.proj\.", r"stack.blocks.\1.attention.out."),
     (r"blocks\.", "stack.blocks."),
@@ -69,6 +71,13 @@ LEFT_OUT = {
 }
 SIZES = {(192, 12): "ti", (384, 12): "s", (768, 12): "b", (1024, 24): "l", (1280, 32): "h"}
 """Width and depth -> the letter in our size files' names."""
+HYBRIDS = {
+    ("b", (3, 4, 9)): "vit_r50_b16",
+    ("s", (2, 2, 2, 2)): "vit_r26_s32",
+    ("l", (3, 4, 6, 3)): "vit_r50_l32",
+    ("ti", ()): "vit_r_ti16",
+}
+"""The same letter and the blocks of a ResNet in front -> our size file."""
 
 
 def detect(state: State) -> tuple[str, Renames] | None:
@@ -135,13 +144,22 @@ def describe(state: State) -> str:
     patches = state.get("patch_embed.proj.weight")
     if patches is None or patches.ndim != 4:
         return ""
-    depth = len({name.split(".")[2] for name in state if name.startswith("stack.blocks.")})
-    letter = SIZES.get((patches.shape[0], depth))
-    size = f"width {patches.shape[0]}, depth {depth}, patch {patches.shape[-1]}"
+    width, depth = patches.shape[0], _count(state, r"stack\.blocks\.(\d+)\.")
+    letter = SIZES.get((width, depth), "")
+    name = f"vit_{letter}{patches.shape[-1]}" if letter else None
+    size = f"width {width}, depth {depth}, patch {patches.shape[-1]}"
+    if "patch_embed.root.conv.weight" in state:
+        stages = range(_count(state, r"patch_embed\.stages\.(\d+)\."))
+        blocks = tuple(_count(state, rf"patch_embed\.stages\.{stage}\.(\d+)\.") for stage in stages)
+        name = HYBRIDS.get((letter, blocks))
+        size = f"width {width}, depth {depth}, on a ResNet of blocks {list(blocks)}"
     pool = ", pool=mean" if "cls_token" not in state else ""
-    return f" The file is a ViT of {size}{pool}" + (
-        f": try `model=vit_{letter}{patches.shape[-1]}`." if letter else "."
-    )
+    return f" The file is a ViT of {size}{pool}" + (f": try `model={name}`." if name else ".")
+
+
+def _count(state: State, pattern: str) -> int:
+    """How many different numbers stand at the group of `pattern` in the names that start with it."""
+    return len({match[1] for match in (re.match(pattern, name) for name in state) if match})
 
 
 def _rename(name: str, renames: Renames) -> str:
