@@ -377,8 +377,8 @@ class RelativeBuckets(Position):
         first = torch.where(offset > 0, half, 0) if self.bidirectional else torch.zeros_like(offset)
         distance = offset.abs() if self.bidirectional else (-offset).clamp(min=0)
         exact = half // 2
-        scale = (half - exact) / log(self.max_distance / exact)
-        far = exact + ((distance.clamp(min=1).float() / exact).log() * scale).long()
+        share = (distance.clamp(min=1).float() / exact).log() / log(self.max_distance / exact)
+        far = exact + (share * (half - exact)).long()  # in T5's order: at a border its rounding decides
         return first + torch.where(distance < exact, distance, far.clamp(max=half - 1))
 
     def bias(self, query: Places, key: Places) -> Float[Tensor, "H N M"]:
