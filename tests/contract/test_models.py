@@ -59,6 +59,8 @@ def _cut(node):
     part = {key: _cut(value) for key, value in node.items()}
     if {"depth", "patch_size", "context"} & part.keys():  # of a tower, not of a pattern
         part |= {key: value for key, value in SMALL.items() if key in part}
+    if "stem_width" in part:  # of a hybrid's ResNet, whose further stages would need larger patches
+        part |= {"stem_width": 8, "blocks": part["blocks"][:1]}
     return part | ({"vocab_size": 11, "context": 6} if "context" in part else {})
 
 

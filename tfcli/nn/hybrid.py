@@ -67,6 +67,7 @@ class HybridEmbed(Stem):
             before = after
         self.proj = nn.Conv2d(before, width, patch_size // stride, patch_size // stride)
         nn.init.xavier_uniform_(self.proj.weight.flatten(1))
+        assert self.proj.bias is not None
         nn.init.zeros_(self.proj.bias)
 
     def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B N D"]:
@@ -94,7 +95,7 @@ class Bottleneck(nn.Module):
         self.conv1, self.norm1 = StdConv(width_in, width, 1), group_norm(width)
         self.conv2, self.norm2 = StdConv(width, width, 3, stride), group_norm(width)
         self.conv3, self.norm3 = StdConv(width, width_out, 1), group_norm(width_out)
-        self.downsample = nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
         if stride > 1 or width_in != width_out:
             projection = {"conv": StdConv(width_in, width_out, 1, stride), "norm": group_norm(width_out)}
             self.downsample = nn.Sequential(OrderedDict(projection))
