@@ -15,8 +15,17 @@ CLIPS = {name: text for name, text in options("model").items() if name.startswit
 
 
 def test_every_size_file_states_its_parameters() -> None:
-    assert len(STATED) == 39
-    assert STATED.keys() >= {"vit_ti16", "vit_b16", "vit_h14", "resnet18", "resnet152", "resnet20", "resnet110"}
+    assert len(STATED) == 42
+    assert STATED.keys() >= {
+        "deit_b16",
+        "vit_ti16",
+        "vit_b16",
+        "vit_h14",
+        "resnet18",
+        "resnet152",
+        "resnet20",
+        "resnet110",
+    }
 
 
 @pytest.mark.parametrize("name", STATED)

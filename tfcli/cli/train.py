@@ -52,9 +52,7 @@ def train(
     job = composed(
         config_name or "train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir
     )
-    from tfcli.engine.run import train as run
-
-    report(*run(job.config, job.choices, job.overrides), json=json)
+    _start(job, json=json)
 
 
 def resume(
@@ -102,9 +100,16 @@ def rerun(
     job = composed(
         "train", kept + (settings or []), cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir
     )
-    from tfcli.engine.run import train as anew
+    _start(job, json=json)
 
-    report(*anew(job.config, job.choices, job.overrides), json=json)
+
+def _start(job, *, json: bool) -> None:
+    from tfcli.engine.teacher import settle
+
+    settle(job.config, job.overrides)
+    from tfcli.engine.run import train as run
+
+    report(*run(job.config, job.choices, job.overrides), json=json)
 
 
 def report(folder, record, *, json: bool) -> None:

@@ -22,7 +22,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 import tfcli
 from tfcli.engine.signals import Stop
-from tfcli.errors import Interrupted, RunError, TfcliError
+from tfcli.errors import ConfigError, Interrupted, RunError, TfcliError
 from tfcli.files import sync_folder
 
 
@@ -87,6 +87,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"`{path}` is not a checkpoint of tfcli. Weights of other programs are taken by `model.weights=`."
         )
     return checkpoint
+
+
+def find_checkpoint(run: Path, which: str) -> Path:
+    """The file of a run's checkpoint; `best` falls back to `last`, which is all there is without validation."""
+    if which not in ("best", "last"):
+        raise ConfigError(f"`--checkpoint` must be best or last, but is `{which}`.")
+    for name in dict.fromkeys((which, "last")):
+        if (run / "checkpoints" / f"{name}.ckpt").exists():
+            return run / "checkpoints" / f"{name}.ckpt"
+    raise RunError(f"`{run}` has no checkpoint yet.")
+
+
+def network(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint's network, by the network's own names."""
+    state = checkpoint["state_dict"]
+    return {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
 
 
 def newest(folder: Path) -> tuple[Path, list[str]]:

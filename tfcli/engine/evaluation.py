@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from tfcli.engine import numerics as num
 from tfcli.engine.adopt import tokenizer_for
 from tfcli.engine.build import build, plain
-from tfcli.engine.checkpoints import read_checkpoint
+from tfcli.engine.checkpoints import find_checkpoint, read_checkpoint
 from tfcli.engine.compose import compose
 from tfcli.engine.outcome import announce, keep_outcomes
 from tfcli.engine.parts import (
@@ -28,7 +28,7 @@ from tfcli.engine.record import Record
 from tfcli.engine.run import evaluate
 from tfcli.engine.saved import kept_tokenizer, recomposed, saved_config, stored
 from tfcli.engine.session import check_writable, is_child, locked, logged, run_folder, write_start
-from tfcli.errors import ConfigError, DataError, RunError
+from tfcli.errors import ConfigError, DataError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -78,27 +78,13 @@ def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
     return folder, record
 
 
-def find_checkpoint(run: Path, which: str) -> Path:
-    """The file of a run's checkpoint; `best` falls back to `last`, which is all there is without validation."""
-    if which not in ("best", "last"):
-        raise ConfigError(f"`--checkpoint` must be best or last, but is `{which}`.")
-    for name in dict.fromkeys((which, "last")):
-        if (run / "checkpoints" / f"{name}.ckpt").exists():
-            return run / "checkpoints" / f"{name}.ckpt"
-    raise RunError(f"`{run}` has no checkpoint yet.")
-
-
-def run_weights(run: Path) -> dict[str, torch.Tensor]:
-    """The tensors of the best checkpoint's network, by the network's own names."""
-    state = read_checkpoint(find_checkpoint(run, "best"))["state_dict"]
-    return {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
-
-
 def on_these_devices(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
     """A run's config, to be used on one process or the GPUs that are here, however it was trained."""
     config, choices = saved_config(run)
     for name, value in (("accelerator", "auto"), ("strategy", "auto"), ("devices", "auto"), ("num_nodes", 1)):
         OmegaConf.update(config.trainer, name, value)
+    if "teacher" in config.task:
+        config.task.teacher = None  # it has nothing to say any more
     recomposed(run, config, overrides)
     return config, choices
 

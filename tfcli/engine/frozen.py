@@ -21,8 +21,8 @@ from tfcli.data.places import cache_root
 from tfcli.engine import numerics as num
 from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
 from tfcli.engine.build import build, plain
+from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
 from tfcli.engine.compose import Composition
-from tfcli.engine.evaluation import run_weights
 from tfcli.engine.parts import adopt_statistics, quiet_libraries
 from tfcli.engine.record import read_config, run_name
 from tfcli.engine.saved import kept_tokenizer
@@ -155,7 +155,7 @@ def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> tuple[dict[str
     for key in SEEN:
         if f"data.{key}" not in typed:
             config.data[key] = saved["data"][key]
-    return run_weights(run), kept_tokenizer(run)
+    return network(read_checkpoint(find_checkpoint(run, "best"))), kept_tokenizer(run)
 
 
 def _net(config: DictConfig, data: ImageData, tokenizer_path: Path | None) -> tuple[nn.Module, Tokenizer | None]:

@@ -19,6 +19,7 @@ from pytorch_lightning.callbacks import Callback
 from tfcli.data.hashing import seed_for
 from tfcli.data.workers import Ranks
 from tfcli.engine import numerics as num
+from tfcli.engine import teacher
 from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.candidates import roots
@@ -105,7 +106,11 @@ def prepare(
     epoch = -(-batches // config.trainer.accumulate)
     total = epoch * config.trainer.max_epochs
     horizon = Horizon(min(total, config.trainer.max_steps or total), epoch)
-    task: Task = build(config.task, net=net)
+    listens = {}
+    if config.task.get("teacher"):
+        listens["teacher"], line = teacher.load(config, choices["data"], data)
+        said.append(line)
+    task: Task = build(config.task, net=net, **listens)
     task.horizon = horizon
     if words is not None:
         task.prompts = prompt_tokens(choices["data"], data.classes, words)

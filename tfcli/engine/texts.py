@@ -13,8 +13,9 @@ from tfcli.data.transforms import normalise
 from tfcli.engine import numerics as num
 from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
 from tfcli.engine.build import build, plain
+from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
 from tfcli.engine.compose import compose
-from tfcli.engine.evaluation import collect, on_these_devices, ranked_rows, run_weights
+from tfcli.engine.evaluation import collect, on_these_devices, ranked_rows
 from tfcli.engine.parts import quiet_evaluation, quiet_libraries
 from tfcli.engine.saved import kept_tokenizer
 from tfcli.errors import ConfigError
@@ -56,7 +57,7 @@ def predict_labels(
     if run is not None:
         config, _ = on_these_devices(run, overrides)
         config.model.weights, tokenizer_path = None, kept_tokenizer(run)
-        state = run_weights(run)
+        state = network(read_checkpoint(find_checkpoint(run, "best")))
     else:
         config = compose("train", overrides, config_dir).config
         tokenizer_path, _ = adopt_blueprint(config, {o.partition("=")[0] for o in overrides})

@@ -27,8 +27,8 @@ from tfcli.errors import ConfigError, nearest
 COUNT = re.compile(
     r"(num_\w+|\w+_size|size|width|depth|heads|mlp_width|max_epochs|accumulate|num_nodes|log_every_steps|repeats|randaugment_ops|jobs|trials|timeout_min|cpus)$"
 )
-FRACTION = re.compile(r"(\w*_fraction|\w*dropout|drop_path|label_smoothing|ema_decay|momentum|flip|erasing)$")
-POSITIVE = re.compile(r"(lr|norm_eps|eps|base)$")
+FRACTION = re.compile(r"(\w*_fraction|\w*dropout|drop_path|label_smoothing|ema_decay|momentum|flip|erasing|alpha)$")
+POSITIVE = re.compile(r"(lr|norm_eps|eps|base|tau)$")
 NOT_NEGATIVE = re.compile(
     r"(weight_decay|clip|warmup_steps|warmup_epochs|limit_\w+|mixup|cutmix|randaugment|randaugment_std|color_jitter|layer_decay|head_scale|seed|split_seed|patience|std|save_every_\w+|gpus)$"
 )
@@ -58,6 +58,8 @@ CHOICES = {
     "pos.at": ["stem", "every", "shared"],
     "model.pool": ["class", "mean", "attention"],
     "model.image.stem": ["patch", "conv"],
+    "task.kind": ["hard", "soft", "none"],
+    "task.kl_reduction": ["batch", "elements"],
     "task.batch_norm": ["auto", "train", "frozen"],
     "features.pool": ["head", "class", "mean"],
     "features.precision": ["auto", "32", "bf16", "16"],

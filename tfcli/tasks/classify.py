@@ -104,9 +104,13 @@ class Classify(Objective):
         logits = self.net(batch["image"])
         label, target = batch["label"], batch.get("target")
         loss = classification_loss(logits, label, target, smoothing=self.label_smoothing)
+        self.count(loss, logits, label, target)
+        return loss
+
+    def count(self, loss: Tensor, logits: Tensor, label: Tensor, target: Tensor | None) -> None:
+        """Add a batch to the epoch's train/loss and train/accuracy."""
         label = label if target is None else target.argmax(1)  # of a mixed image, the class with the larger share
         self.add(loss * len(label), (logits.argmax(1) == label).sum(), len(label))
-        return loss
 
     def on_train_epoch_end(self) -> None:
         sums = self.epoch_sums()

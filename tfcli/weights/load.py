@@ -25,6 +25,9 @@ from tfcli.weights.hub import find
 
 State = dict[str, Tensor]
 
+HEADS = ("head", "head_dist")
+"""Attributes of a net that give its logits, and are replaced when the classes differ."""
+
 
 @dataclass
 class LoadReport:
@@ -136,12 +139,12 @@ def load_weights(net: nn.Module, weights: str, *, num_classes: int | None = None
     """Put the tensors of a checkpoint into `net`.
 
     The converter is `tfcli.weights.<stem>` for a model of `tfcli.models.<stem>`; without one the names must be the
-    net's. The head stays as built when the checkpoint has none or one of another number of classes, and positions are
+    net's. A head stays as built when the checkpoint has none or one of another number of classes, and positions are
     resampled for another grid, both noted. Anything else that is missing, left over or of another shape is an error.
     Half-precision values become float32 exactly.
 
     Args:
-        net: a built model; `net.head` is its head.
+        net: a built model; `net.head` is its head, and `net.head_dist` a second one.
         weights: a file, a folder, an address (https://...), or the name of a public checkpoint.
         num_classes: K of the data, checked against the head; None: not checked.
 
@@ -182,23 +185,26 @@ def _converter_of(module: str) -> ModuleType | None:
 
 
 def _fit_head(state: State, net: nn.Module, num_classes: int | None, report: LoadReport) -> State:
-    """Keep the head of `net` where the checkpoint has none, or one that differs in its number of outputs alone."""
-    head = next((name for name, module in net.named_modules() if name and module is getattr(net, "head", None)), None)
-    ours = {f"{head}.{name}": tensor for name, tensor in net.get_submodule(head).state_dict().items()} if head else {}
-    if not ours:
-        return state
-    classes = len(list(ours.values())[-1])
-    if num_classes not in (None, classes):
-        raise WeightsError(f"the model's head has {classes} classes, the data {num_classes}.")
-    theirs = {name: state[name] for name in ours if name in state}
-    if not theirs:
-        report.notes.append(f"head of {classes} classes: new, since the checkpoint has none")
-    elif theirs.keys() == ours.keys() and _differ_in_outputs(list(theirs.values()), list(ours.values())):
-        report.notes.append(f"head {len(list(theirs.values())[-1])} -> {classes} classes: new")
-    else:
-        return state
-    report.new_head = True
-    return state | ours
+    """Keep a head of `net` where the checkpoint has none, or one that differs in its number of outputs alone."""
+    heads = [module for module in (getattr(net, name, None) for name in HEADS) if isinstance(module, nn.Module)]
+    for head in [name for name, module in net.named_modules() if name and any(module is other for other in heads)]:
+        ours = {f"{head}.{name}": tensor for name, tensor in net.get_submodule(head).state_dict().items()}
+        if not ours:
+            continue
+        classes = len(list(ours.values())[-1])
+        if num_classes not in (None, classes):
+            raise WeightsError(f"the model's head has {classes} classes, the data {num_classes}.")
+        theirs = {name: state[name] for name in ours if name in state}
+        what = head if head in HEADS else HEADS[0]
+        if not theirs:
+            report.notes.append(f"{what} of {classes} classes: new, since the checkpoint has none")
+        elif theirs.keys() == ours.keys() and _differ_in_outputs(list(theirs.values()), list(ours.values())):
+            report.notes.append(f"{what} {len(list(theirs.values())[-1])} -> {classes} classes: new")
+        else:
+            continue
+        report.new_head = True
+        state = state | ours
+    return state
 
 
 def _differ_in_outputs(theirs: list[Tensor], ours: list[Tensor]) -> bool:

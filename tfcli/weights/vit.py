@@ -1,4 +1,4 @@
-"""ViT checkpoints of transformers, timm and torchvision, under our names.
+"""ViT and DeiT checkpoints of transformers, timm and torchvision, under our names.
 
 The format is told by the names. Transformers' files carry the names of its 4.x modules, also when 5.x writes them
 (`encoder.layer.0.attention.attention.query`); those of 5.x in memory (`layers.0.attention.q_proj`) are taken as well.
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tfcli.errors import WeightsError
+from tfcli.models.deit import DeiT
 from tfcli.models.vit import ViT
 from tfcli.nn.embeddings import PatchEmbed
 from tfcli.weights.positions import resize_positions
@@ -41,6 +42,9 @@ TRANSFORMERS: Renames = [
     (r"(?:vit\.)?layers\.(\d+)\.mlp\.", r"stack.blocks.\1.mlp."),
     (r"(?:vit\.)?layernorm\.", "stack.norm."),
     (r"classifier\.", "head."),
+    (r"embeddings\.distillation_token", "dist_token"),
+    (r"cls_classifier\.", "head."),
+    (r"distillation_classifier\.", "head_dist."),
 ]
 TIMM: Renames = [
     (r"pos_embed", TABLE),
@@ -92,7 +96,9 @@ def detect(state: State) -> tuple[str, Renames] | None:
     return None
 
 
-def convert(state: State, net: ViT, *, config: dict[str, Any] | None = None) -> tuple[State, list[str], dict[str, Any]]:
+def convert(
+    state: State, net: ViT | DeiT, *, config: dict[str, Any] | None = None
+) -> tuple[State, list[str], dict[str, Any]]:
     """Rename, fuse query, key and value, resize the positions for `net`, set its norms' epsilon to the checkpoint's.
 
     Args:
@@ -112,7 +118,7 @@ def convert(state: State, net: ViT, *, config: dict[str, Any] | None = None) -> 
     found = detect(state)
     if found:
         source, renames = found
-        state = _leave_out(state, notes)
+        state = _leave_out({name.removeprefix("deit."): tensor for name, tensor in state.items()}, notes)
         state = _fuse({_rename(name, renames): tensor for name, tensor in state.items()})
         settings["norm_eps"] = _set_eps(
             net, float(config.get("layer_norm_eps", 1e-6)) if source == "transformers" else 1e-6, notes
@@ -122,7 +128,7 @@ def convert(state: State, net: ViT, *, config: dict[str, Any] | None = None) -> 
         eps = (config.get("run", {}).get("model") or {}).get("norm_eps")
         if eps is not None:
             settings["norm_eps"] = _set_eps(net, float(eps), notes)
-    if TABLE in state:
+    if TABLE in state and ("dist_token" in state) == hasattr(net, "dist_token"):  # else refused, with the shapes
         state[TABLE] = _table(state[TABLE], net, notes)
         if not any(name == TABLE for name, _ in net.named_parameters()):
             del state[TABLE]
@@ -146,7 +152,8 @@ def describe(state: State) -> str:
         return ""
     width, depth = patches.shape[0], _count(state, r"stack\.blocks\.(\d+)\.")
     letter = SIZES.get((width, depth), "")
-    name = f"vit_{letter}{patches.shape[-1]}" if letter else None
+    kind, family = ("distilled DeiT", "deit") if "dist_token" in state else ("ViT", "vit")
+    name = f"{family}_{letter}{patches.shape[-1]}" if letter else None
     size = f"width {width}, depth {depth}, patch {patches.shape[-1]}"
     if "patch_embed.root.conv.weight" in state:
         stages = range(_count(state, r"patch_embed\.stages\.(\d+)\."))
@@ -154,7 +161,7 @@ def describe(state: State) -> str:
         name = HYBRIDS.get((letter, blocks))
         size = f"width {width}, depth {depth}, on a ResNet of blocks {list(blocks)}"
     pool = ", pool=mean" if "cls_token" not in state else ""
-    return f" The file is a ViT of {size}{pool}" + (f": try `model={name}`." if name else ".")
+    return f" The file is a {kind} of {size}{pool}" + (f": try `model={name}`." if name else ".")
 
 
 def _count(state: State, pattern: str) -> int:
@@ -196,7 +203,7 @@ def _fuse(state: State) -> State:
     return fused
 
 
-def _table(table: Tensor, net: ViT, notes: list[str]) -> Tensor:
+def _table(table: Tensor, net: ViT | DeiT, notes: list[str]) -> Tensor:
     special = int(net.places.special.sum())
     table = table.reshape(-1, table.shape[-1])
     if special and isqrt(len(table)) ** 2 == len(table):  # timm's no_embed_class: the class token has no position
@@ -208,7 +215,7 @@ def _table(table: Tensor, net: ViT, notes: list[str]) -> Tensor:
     return table
 
 
-def _set_eps(net: ViT, eps: float, notes: list[str]) -> float:
+def _set_eps(net: ViT | DeiT, eps: float, notes: list[str]) -> float:
     norms = [module for module in net.modules() if isinstance(module, nn.LayerNorm)]
     before = {norm.eps for norm in norms}
     if before != {eps}:
