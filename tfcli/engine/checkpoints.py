@@ -157,13 +157,16 @@ class Checkpoints(Checkpoint):
         self.position = (0, 0)  # epoch and batch at which training goes on
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "improved": self.improved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
+        self.best, self.improved = state_dict["best"], state_dict.get("improved", False)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.saved_at = time.monotonic()
+        if self.improved and trainer.is_global_zero and whole(self.folder / "last.ckpt"):
+            self._keep_as_best()  # the run was killed between the two
+        self.improved = False
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
         signum, late = self._agreed(trainer)
@@ -198,11 +201,14 @@ class Checkpoints(Checkpoint):
         self.position = (trainer.current_epoch + 1, 0)
         self.save(trainer)
         if self.improved and trainer.is_global_zero:
-            copy_atomic(self.folder / "last.ckpt", self.folder / "best.ckpt")
+            self._keep_as_best()
         self.improved = False
         signum, _ = self._agreed(trainer)
         if signum and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             self._stop(trainer, signum)
+
+    def _keep_as_best(self) -> None:
+        copy_atomic(self.folder / "last.ckpt", self.folder / "best.ckpt")
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
         checkpoint["tfcli"] = {"version": tfcli.__version__, "position": list(self.position), **self.facts}

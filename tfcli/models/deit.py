@@ -83,13 +83,23 @@ class DeiT(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Linear maps and both tokens from a normal of deviation 0.02 cut at 2, zero biases (the released code)."""
-        for module in self.modules():
+        """As a ViT's, so that the two differ in the token alone: Xavier-uniform linear maps, zero heads.
+
+        The tokens, which would begin alike without positions, are normal with deviation 0.02. The released code draws
+        all linear maps so, which a narrow model learns slowly from.
+        """
+        for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.normal_(module.bias, std=1e-6) if ".mlp." in name else nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
+        assert self.patch_embed.proj.bias is not None
+        nn.init.zeros_(self.patch_embed.proj.bias)
         for token in (self.cls_token, self.dist_token):
-            nn.init.trunc_normal_(token, std=0.02)
+            nn.init.normal_(token, std=0.02)
+        for head in (self.head, self.head_dist):
+            nn.init.zeros_(head.weight)
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
         """Tokens of the last block (class, distillation, patches) and the mean of the first two, as timm pools them."""
