@@ -7,13 +7,14 @@ that token DeiT is a ViT with another recipe: `model=vit_s16` under `experiment=
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tfcli.models.protocols import Features
 from tfcli.nn.attention import Attention
-from tfcli.nn.embeddings import PatchEmbed
+from tfcli.nn.embeddings import PatchEmbed, Stem, make_stem
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
 from tfcli.nn.stack import Stack
@@ -35,13 +36,14 @@ class DeiT(nn.Module):
         attn: makes an attention (`conf/attn`).
         pos: makes a position (`conf/pos`); a learned table has an entry for each of the two tokens.
         mlp_width: hidden width of the MLPs; 4 D by default.
-        norm_eps: epsilon of the layer norms; not stored in weights, 1e-6 in the paper's.
-        dropout: on embeddings and inside blocks.
-        attention_dropout: on the attention weights.
-        drop_path: stochastic depth in the last block, falling linearly to 0 in the first (0.1 in the paper).
+        stem: how patches become tokens: patch, overlap, conv (see `nn.embeddings`), or what makes another.
+        norm_eps: epsilon of the norms; not stored in weights, 1e-6 in the paper's.
+        blocks: what else a `Stack` takes: norm, activation, post_norm, layer_scale, dropout, attention_dropout,
+            drop_path (0.1 in the paper).
 
     Raises:
-        ValueError: `patch_size` does not divide `image_size`, or `heads` does not divide `width`.
+        ValueError: `patch_size` does not divide `image_size`, `heads` does not divide `width`; no such stem.
+        IncompatibleError: attention and positions do not fit together.
     """
 
     def __init__(
@@ -56,13 +58,12 @@ class DeiT(nn.Module):
         attn: Callable[..., Attention],
         pos: Callable[..., Position],
         mlp_width: int | None = None,
+        stem: str | Callable[..., Stem] = "patch",
         norm_eps: float = 1e-6,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        drop_path: float = 0.0,
+        **blocks: Any,
     ):
         super().__init__()
-        self.patch_embed = PatchEmbed(width, image_size=image_size, patch_size=patch_size)
+        self.patch_embed = make_stem(stem, width, image_size=image_size, patch_size=patch_size)
         self.cls_token, self.dist_token = (nn.Parameter(torch.empty(1, 1, width)) for _ in range(2))
         self.places = Places.grid(*self.patch_embed.grid, special=2)
         self.stack = Stack(
@@ -75,9 +76,7 @@ class DeiT(nn.Module):
             special=2,
             mlp_width=mlp_width,
             norm_eps=norm_eps,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            drop_path=drop_path,
+            **blocks,
         )
         self.head, self.head_dist = (nn.Linear(width, num_classes) for _ in range(2))
         self.reset_parameters()
@@ -93,9 +92,10 @@ class DeiT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.normal_(module.bias, std=1e-6) if ".mlp." in name else nn.init.zeros_(module.bias)
-        nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
-        assert self.patch_embed.proj.bias is not None
-        nn.init.zeros_(self.patch_embed.proj.bias)
+        if isinstance(self.patch_embed, PatchEmbed):
+            nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
+            assert self.patch_embed.proj.bias is not None
+            nn.init.zeros_(self.patch_embed.proj.bias)
         for token in (self.cls_token, self.dist_token):
             nn.init.normal_(token, std=0.02)
         for head in (self.head, self.head_dist):
