@@ -75,6 +75,7 @@ def student(teacher: Teacher | None, data: ImageData, *, seed: int, kind: str) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_a_student_of_few_images_learns_more_from_a_teacher():
     teacher = cnn()
     assert accuracy(teacher, digits()) > 0.97
