@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from tfcli.models.protocols import Features
 from tfcli.nn.attention import Attention
-from tfcli.nn.embeddings import PatchEmbed, Stem, make_stem
+from tfcli.nn.embeddings import PatchEmbed, Stem
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
 from tfcli.nn.stack import Stack
+from tfcli.nn.stems import make_stem
 from tfcli.shapes import Float
 
 
@@ -36,7 +37,7 @@ class DeiT(nn.Module):
         attn: makes an attention (`conf/attn`).
         pos: makes a position (`conf/pos`); a learned table has an entry for each of the two tokens.
         mlp_width: hidden width of the MLPs; 4 D by default.
-        stem: how patches become tokens: patch, overlap, conv (see `nn.embeddings`), or what makes another.
+        stem: how patches become tokens: patch, overlap, conv, hybrid (see `nn.stems`), or what makes another.
         norm_eps: epsilon of the norms; not stored in weights, 1e-6 in the paper's.
         blocks: what else a `Stack` takes: norm, activation, post_norm, layer_scale, dropout, attention_dropout,
             drop_path (0.1 in the paper).
