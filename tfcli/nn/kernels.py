@@ -146,10 +146,12 @@ def fused_blocks(
             seq_lengths=(n, m),
         )
 
-    score_mod = None
-    if bias is not None:
-        bias = bias.expand(len(q), *bias.shape[-3:])
-        score_mod = lambda score, b, h, i, j: score + bias[b, h, i, j]  # noqa: E731  # FlexAttention traces it
+    score_mod = None  # lambdas, since FlexAttention traces them
+    if bias is not None and bias.ndim == 3:
+        score_mod = lambda score, b, h, i, j: score + bias[h, i, j]  # noqa: E731
+    elif bias is not None:
+        score_mod = lambda score, b, h, i, j: score + bias[b, h, i, j]  # noqa: E731
+
     made = view.query.once(("block mask", view.pattern), block_mask) if view.query is view.key else block_mask()
     return attend(q, k, v, score_mod=score_mod, block_mask=made)
 
