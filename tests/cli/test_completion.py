@@ -30,13 +30,13 @@ def words(*typed: str) -> list[str]:
         ("runs com", ["compare"]),
         ("train mod", ["model="]),
         ("train trainer.max_e", ["trainer.max_epochs="]),
-        ("train pos=learn", ["pos=learned"]),
-        ("train -m pos=none,learn", ["pos=none,learned"]),
+        ("train pos=learn", ["pos=learned", "pos=learned2d"]),
+        ("train -m pos=none,learn", ["pos=none,learned", "pos=none,learned2d"]),
         ("train pos=none,non", []),
         ("train trainer.deterministic=", ["trainer.deterministic=true", "trainer.deterministic=false"]),
         ("train data.augment.fl", ["data.augment.flip="]),
         ("train data.aug", ["data.augment."]),
-        ("train model.pos.a", ["model.pos.at="]),
+        ("train model.pos.at", ["model.pos.at="]),
         ("train optim=sgd optim.mom", ["optim.momentum="]),
         ("train optim=adamw optim.mom", []),
         ("train see", ["seed="]),
@@ -52,6 +52,9 @@ def words(*typed: str) -> list[str]:
         ("runs ls --status fin", ["finished"]),
         ("runs table --format mark", ["markdown"]),
         ("ls model", ["models"]),
+        ("ablate vit", ["vit_posemb"]),
+        ("ablate vit_posemb bud", ["budget="]),
+        ("ablate vit_posemb budget=m", ["budget=minutes"]),
         ("completion f", ["fish"]),
         ("nothing here ", []),
     ],
@@ -174,8 +177,8 @@ def test_a_real_shell(tmp_path, program, name):
         for typed, completed in {
             "tfcli tra": "tfcli train ",
             "tfcli train mod": "tfcli train model=",
-            "tfcli train pos=learn": "tfcli train pos=learned ",
-            "tfcli train -m pos=none,learn": "tfcli train -m pos=none,learned ",
+            "tfcli train pos=sinus": "tfcli train pos=sinusoidal ",
+            "tfcli train -m pos=none,sinus": "tfcli train -m pos=none,sinusoidal ",
             "tfcli train model=vit trainer.max_e": "tfcli train model=vit trainer.max_epochs=",
             "tfcli train data.root=my": "tfcli train data.root=my\\ data/",
         }.items():
@@ -190,7 +193,7 @@ def test_a_real_fish(tmp_path, program):
     script = tmp_path / "script"
     script.write_text(SCRIPTS["fish"])
     environment = {**os.environ, "PATH": f"{program}:{os.environ['PATH']}", "HOME": str(tmp_path)}
-    for typed, completed in {"tra": "train", "train mod": "model=", "train pos=learn": "pos=learned"}.items():
+    for typed, completed in {"tra": "train", "train mod": "model=", "train pos=sinus": "pos=sinusoidal"}.items():
         command = ["fish", "--no-config", "-c", f"source {script}; complete -C 'tfcli {typed}'"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
         assert [line.partition("\t")[0] for line in done.stdout.splitlines()] == [completed], done.stderr
