@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tfcli.engine.record import read_record
 from tfcli.engine.session import check_writable
 from tfcli.engine.tables import seconds
 from tfcli.files import write_atomic
@@ -137,11 +138,11 @@ def estimate(planned: Planned, processes: int) -> dict[str, Any]:
     for question in planned.ablation.questions:
         cells = [cell for cell in planned.cells if cell.question == question.name and not cell.why]
         mine = [[known.get(ident) for ident in cell.ids] for cell in cells]
-        everywhere = _measured([job for jobs in mine for job in jobs])
+        everywhere = _measured([job for jobs in mine for job in jobs], planned.folder)
         stated = planned.budget.seconds[question.name]
         left = []
         for jobs in mine:
-            each = _measured(jobs) or everywhere or stated
+            each = _measured(jobs, planned.folder) or everywhere or stated
             left += [each for job in jobs if job is None or job.status not in ("finished", "failed")]
         total += sum(left)
         flat = [job.status if job is not None else "pending" for jobs in mine for job in jobs]
@@ -180,7 +181,9 @@ def in_words(estimated: dict[str, Any], processes: int) -> str:
     return f"{parts} = {estimated['jobs']} jobs · {before}{failed}{estimated['left']} to run{left}"
 
 
-def _measured(jobs: Sequence[Job | None]) -> float | None:
-    """Mean seconds of the finished ones among `jobs`."""
-    found = [job.seconds for job in jobs if job is not None and job.status == "finished" and job.seconds]
-    return sum(found) / len(found) if found else None
+def _measured(jobs: Sequence[Job | None], folder: Path) -> float | None:
+    """Mean seconds of the finished ones among `jobs`: as their sweep saw them end, else (it was killed) as they say."""
+    done = [job for job in jobs if job is not None and job.status == "finished"]
+    found = [job.seconds or read_record(folder / job.name).cost.get("seconds") for job in done]
+    known = [seconds for seconds in found if seconds]
+    return sum(known) / len(known) if known else None
