@@ -88,6 +88,7 @@ def run(planned: Planned, launch: Launch, config_dir: str | None = None) -> Stat
         config_dir=config_dir,
         words=words,
         root=planned.root,
+        only=True,
     )
 
 

@@ -15,6 +15,7 @@ from tfcli.engine.build import build
 from tfcli.engine.session import check_writable, link_latest, locked
 from tfcli.errors import Interrupted
 from tfcli.sweeps import ablation_table
+from tfcli.sweeps.expand import job_id
 from tfcli.sweeps.pool import Listed, Pool, is_handed
 from tfcli.sweeps.process import TFCLI
 from tfcli.sweeps.state import State, read_state
@@ -62,6 +63,7 @@ def run_in(
     config_name: str | None = None,
     words: Sequence[str] = (),
     root: Path | str,
+    only: bool = False,
 ) -> State:
     """Make the sweep that lives in `folder`, or continue it, until each of its jobs has finished or failed.
 
@@ -78,6 +80,7 @@ def run_in(
         config_dir, config_name: Hydra's `--config-dir` and `--config-name`, passed on to the jobs.
         words: what each job is given before its settings: a run.
         root: the folder of all runs, whose `latest` link follows the finished jobs.
+        only: leave what else the sweep has to do for another time.
 
     Returns:
         how it ended. Failed jobs are no error here: see `State.count`.
@@ -101,7 +104,8 @@ def run_in(
         if known:
             more = f", {added} added" if added else ""
             terminal.say(f"goes on: {state.count('finished')} of {before} jobs finished{more} · {folder}")
-        _run(state, folder, launch, launcher, source)
+        wanted = {job_id(list(job)) for job in jobs} if only else {job.id for job in state.jobs}
+        _run(state, folder, launch, launcher, source, wanted)
     return state
 
 
@@ -113,8 +117,8 @@ def parts_of(launch: Launch, state: State) -> tuple[Any, Any]:
     return build(state.launcher), build(launch.search) if launch.search else None
 
 
-def _run(state: State, folder: Path, launch: Launch, launcher: Any, search: Any) -> None:
-    """Run the jobs that are left and write the tables."""
+def _run(state: State, folder: Path, launch: Launch, launcher: Any, search: Any, wanted: set[str]) -> None:
+    """Run the jobs that are left among those `wanted` and write the tables."""
     launcher.open(state, folder, launch.command)
     root = Path(str(state.root))
     pool = Pool(
@@ -136,7 +140,8 @@ def _run(state: State, folder: Path, launch: Launch, launcher: Any, search: Any)
                 job.status = "interrupted"  # we hold the sweep's lock: whoever ran it there is gone, and it too
         found = [job for job in state.jobs if is_handed(job)]
         left = ("pending", "interrupted", "failed") if launch.retry else ("pending", "interrupted")
-        pool.run(Listed([job for job in state.jobs if job.status in left and job not in found]), found)
+        todo = [job for job in state.jobs if job.status in left and job.id in wanted and job not in found]
+        pool.run(Listed(todo), found)
     tables(folder, state)
     if pool.signum:
         rest = len(state.jobs) - state.count("finished", "failed")
