@@ -64,5 +64,5 @@ def test_the_command_leaves_a_record(tmp_path):
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert (record["status"], record["model"], record["metrics"]["longest"]) == ("finished", "linear", 128)
-    assert {"time/exponent", "memory/exponent", "time/n=32", "memory/n=128"} <= set(record["metrics"])
+    assert {"time/exponent", "memory/exponent", "seconds/n=32", "bytes/n=128"} <= set(record["metrics"])
     assert "n = 128" in done.stderr

@@ -38,9 +38,9 @@ def attention(
         emit_json({**record.to_json(), "run": str(folder)})
         return
     found = record.metrics
-    lengths = [int(name.removeprefix("time/n=")) for name in found if name.startswith("time/n=")]
+    lengths = [int(name.removeprefix("seconds/n=")) for name in found if name.startswith("seconds/n=")]
     rows = [
-        {"n": f"{n:,}", "time": f"{1000 * found[f'time/n={n}']:,.2f} ms", "memory": size(found[f"memory/n={n}"])}
+        {"n": f"{n:,}", "time": f"{1000 * found[f'seconds/n={n}']:,.2f} ms", "memory": size(found[f"bytes/n={n}"])}
         for n in lengths
     ]
     if "time/exponent" in found:

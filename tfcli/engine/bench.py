@@ -31,8 +31,8 @@ def attention(config: DictConfig, choices: dict[str, str], overrides: list[str])
     it, goes beyond the limits are left out and said.
 
     Returns:
-        the run's folder and its record: metrics `time/n=N` (seconds, median), `memory/n=N` (bytes that a pass holds at
-        most), `time/exponent` and `memory/exponent` (`exponent` of these), and `longest`.
+        the run's folder and its record: metrics `seconds/n=N` (median), `bytes/n=N` (held at most in a pass),
+        `time/exponent` and `memory/exponent` (`exponent` of these), and `longest`.
 
     Raises:
         ConfigError: the lengths do not rise, or the parts do not fit together.
@@ -77,11 +77,10 @@ def _measure(config: DictConfig, settings: dict[str, Any]) -> tuple[dict[str, fl
         held[n] = float(peak_bytes(step))
         times[n] = _median_time(step, settings["repeats"])
         say(f"n = {n:,}  {1000 * times[n]:,.2f} ms  {size(held[n])}")
-    metrics = {f"time/n={n}": value for n, value in times.items()}
-    metrics |= {f"memory/n={n}": value for n, value in held.items()}
-    metrics |= {"longest": max(times)}
-    if len(times) >= 3:
-        metrics |= {"time/exponent": exponent(times), "memory/exponent": exponent(held)}
+    fitted = {"time/exponent": exponent(times), "memory/exponent": exponent(held)} if len(times) >= 3 else {}
+    metrics = {**fitted, "longest": float(max(times))}
+    metrics |= {f"seconds/n={n}": value for n, value in times.items()}
+    metrics |= {f"bytes/n={n}": value for n, value in held.items()}
     return metrics, {"total": count, "trainable": count}
 
 

@@ -15,7 +15,7 @@
 
 A budget may keep to some `rows` and `columns`; its `seeds`, `seconds` (of one job, on 2 CPU cores that two jobs share)
 and `overrides` may each be given by question. A question that `keeps: data` is not reached by `data...=` given with the
-command. `curve: time/n=` draws the metrics of that beginning over the number they end in. Later overrides win: base,
+command. `curve: seconds/n=` draws the metrics of that beginning over the number they end in. Later overrides win: base,
 question, budget, row, column, command.
 """
 

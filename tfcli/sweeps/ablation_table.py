@@ -90,7 +90,7 @@ def _figures(records: list[Record], metric: str, also: list[str]) -> dict[str, A
 
 
 def _curves(records: list[Record]) -> dict[str, float]:
-    """Means over the runs of metrics whose names end in a number, `time/n=256`: what a curve is drawn from."""
+    """Means over the runs of metrics whose names end in a number, `seconds/n=256`: what a curve is drawn from."""
     names = dict.fromkeys(name for record in records for name in record.metrics if name.rpartition("=")[2].isdigit())
     means = {name: spread([record.metrics.get(name, math.nan) for record in records]) for name in names}
     return {name: found.mean for name, found in means.items() if found}

@@ -141,6 +141,7 @@ def _lines(summary: Mapping[str, Any], series: Series, path: Path | str, *, acro
             axis.minorticks_off()
             if summary["curve"]:
                 axis.set_yscale("log")
+                axis.yaxis.set_major_formatter("{x:g}")
             axis.set_title(panel or summary["name"])
             axis.set_xlabel(across)
             axis.grid()
