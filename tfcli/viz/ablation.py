@@ -84,9 +84,9 @@ def _cell(axis: Any, cell: Mapping[str, Any], place: float, number: int) -> None
         return
     if cell["std"]:
         low, high = cell["mean"] - cell["std"], cell["mean"] + cell["std"]
-        axis.plot([low, high], [place, place], color=colour, linewidth=1.4, solid_capstyle="butt")
+        axis.plot([low, high], [place, place], color=colour, linewidth=1.6, alpha=0.4, solid_capstyle="butt")
     if len(values) > 1:
-        axis.plot(values, [place] * len(values), ".", color=colour, markersize=4, alpha=0.55, mew=0)
+        axis.plot(values, [place] * len(values), "o", color=colour, markersize=3.5, mec="white", mew=0.5, zorder=2)
     axis.plot(cell["mean"], place, marker, color=colour, markersize=6, zorder=3)
 
 
