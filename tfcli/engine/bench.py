@@ -22,7 +22,6 @@ from tfcli.errors import ConfigError, IncompatibleError
 from tfcli.nn.attention import Plan
 from tfcli.nn.places import Places
 
-
 SHORT_S = 0.2
 """Passes are repeated for as long as this, in seconds: a millisecond alone says little."""
 
