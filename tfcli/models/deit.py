@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from tfcli.models.protocols import Features
 from tfcli.nn.attention import Attention
-from tfcli.nn.embeddings import PatchEmbed, Stem
+from tfcli.nn.embeddings import Stem
+from tfcli.nn.init import init_as_vit
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
 from tfcli.nn.stack import Stack
@@ -83,20 +84,12 @@ class DeiT(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """As a ViT's, so that the two differ in the token alone: Xavier-uniform linear maps, zero heads.
+        """As a ViT's, so that the two differ in the token alone, with zero heads.
 
         The tokens, which would begin alike without positions, are normal with deviation 0.02. The released code draws
         all linear maps so, which a narrow model learns slowly from.
         """
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.normal_(module.bias, std=1e-6) if ".mlp." in name else nn.init.zeros_(module.bias)
-        if isinstance(self.patch_embed, PatchEmbed):
-            nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
-            assert self.patch_embed.proj.bias is not None
-            nn.init.zeros_(self.patch_embed.proj.bias)
+        init_as_vit(self)
         for token in (self.cls_token, self.dist_token):
             nn.init.normal_(token, std=0.02)
         for head in (self.head, self.head_dist):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from tfcli.models.protocols import Features
 from tfcli.nn.attention import Attention
 from tfcli.nn.blocks import make_norm
-from tfcli.nn.embeddings import PatchEmbed, Stem
+from tfcli.nn.embeddings import Stem
+from tfcli.nn.init import init_as_vit
 from tfcli.nn.places import Places
 from tfcli.nn.pooling import AttentionPool
 from tfcli.nn.positions import Position
@@ -106,16 +107,8 @@ class ViT(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-uniform linear maps, zero biases but N(0, 1e-6) in the MLPs, a zero head (the official JAX code)."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.normal_(module.bias, std=1e-6) if ".mlp." in name else nn.init.zeros_(module.bias)
-        if isinstance(self.patch_embed, PatchEmbed):
-            nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
-            assert self.patch_embed.proj.bias is not None
-            nn.init.zeros_(self.patch_embed.proj.bias)
+        """Linear maps as in the official JAX code (`init_as_vit`), registers normal, a zero head."""
+        init_as_vit(self)
         if self.register_tokens is not None:
             nn.init.normal_(self.register_tokens, std=0.02)
         nn.init.zeros_(self.head.weight)

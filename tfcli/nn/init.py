@@ -1,0 +1,21 @@
+"""First values of weights that several families share."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from tfcli.nn.embeddings import PatchEmbed
+
+
+def init_as_vit(net: nn.Module) -> None:
+    """Xavier-uniform linear maps and patches, zero biases but N(0, 1e-6) in the MLPs (the official JAX code of ViT)."""
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.normal_(module.bias, std=1e-6) if ".mlp." in name else nn.init.zeros_(module.bias)
+    for module in net.modules():
+        if isinstance(module, PatchEmbed):
+            nn.init.xavier_uniform_(module.proj.weight.flatten(1))
+            if module.proj.bias is not None:
+                nn.init.zeros_(module.proj.bias)
