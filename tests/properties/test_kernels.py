@@ -218,14 +218,17 @@ def test_more_rounds_of_hashing_come_nearer_to_shared_attention():
     assert distances == sorted(distances, reverse=True)
 
 
-def test_hashing_finds_the_nearest_key():
+@pytest.mark.parametrize("n", [256, 1024])  # the buckets of a long text are pairs of buckets
+@torch.no_grad()
+def test_hashing_finds_the_nearest_key(n):
     torch.manual_seed(0)
-    q = torch.nn.functional.normalize(torch.randn(1, 1, 256, 16), dim=-1)
-    q[:, :, 128:] = torch.nn.functional.normalize(q[:, :, :128] + 0.05 * torch.randn(1, 1, 128, 16), dim=-1)
-    kernel = built(partial(approx.Reformer, chunk=32, rounds=8), (256,), heads=1, width=16)
+    q = torch.nn.functional.normalize(torch.randn(1, 1, n, 16), dim=-1)
+    q[:, :, n // 2 :] = torch.nn.functional.normalize(q[:, :, : n // 2] + 0.05 * torch.randn(1, 1, n // 2, 16), dim=-1)
+    kernel = built(partial(approx.Reformer, chunk=32, rounds=8), (n,), heads=1, width=16)
     seen = kernel.weights(q, q) > 0
-    nearest = (q @ q.mT).masked_fill(torch.eye(256, dtype=torch.bool), -1).argmax(-1, keepdim=True)
+    nearest = (q @ q.mT).masked_fill(torch.eye(n, dtype=torch.bool), -1).argmax(-1, keepdim=True)
     assert seen.gather(-1, nearest).float().mean() >= 0.9
+    close(kernel(q, q, q), kernel.weights(q, q) @ q)
 
 
 def test_random_features_are_unbiased_and_orthogonal_ones_vary_less():

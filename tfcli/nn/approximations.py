@@ -316,20 +316,24 @@ class Reformer(Approximation):
             raise ValueError("a hashing attention must be told how many tokens there are (`extent`).")
         self.chunk, self.rounds = chunk, rounds
         half = max(1, (special + prod(extent)) // chunk)  # directions come in pairs: x and -x
+        # Many buckets are pairs of fewer: comparing each token with all would grow with the square of the length.
+        self.factors = 1 if half <= 16 else 2
+        side = half if self.factors == 1 else round((half / 2) ** 0.5)
         draw = torch.Generator().manual_seed(seed)
-        directions = torch.randn(rounds, head_width, half, generator=draw, device="cpu")
+        directions = torch.randn(self.factors, rounds, head_width, side, generator=draw, device="cpu")
         self.register_buffer("directions", directions.to(torch.get_default_device()))
 
     def buckets(self, x: Float[Tensor, "B H N E"]) -> Int[Tensor, "B H rounds N"]:
         """The bucket of each token in each round."""
-        turned = torch.einsum("bhne,rec->bhrnc", x, self.directions.to(x))
-        return torch.cat([turned, -turned], -1).argmax(-1)
+        turned = torch.einsum("bhne,frec->fbhrnc", x, self.directions.to(x))
+        nearest = torch.cat([turned, -turned], -1).argmax(-1)
+        return nearest[0] if self.factors == 1 else nearest[0] * turned.shape[-1] * 2 + nearest[1]
 
     def _sorted(self, x: Tensor, valid: Bool[Tensor, "B N"] | None) -> tuple[Tensor, Tensor, Tensor]:
         """Order of the tokens, and bucket and chunk of each token, in each round: (B, H, rounds, N) each."""
         bucket = self.buckets(x)
         if valid is not None:
-            bucket = bucket.masked_fill(~valid[:, None, None], 2 * self.directions.shape[-1])  # padding by itself
+            bucket = bucket.masked_fill(~valid[:, None, None], x.shape[2] * 4)  # padding by itself
         order = bucket.argsort(dim=-1, stable=True)
         spot = torch.arange(x.shape[2], device=x.device).expand_as(order)
         chunk = torch.empty_like(order).scatter_(-1, order, spot) // self.chunk
