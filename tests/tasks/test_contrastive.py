@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch.nn.functional import log_softmax, normalize
 
 from tfcli.data.images import ImageData
+from tfcli.engine.build import build
+from tfcli.engine.compose import compose
 from tfcli.metrics.retrieval import RetrievalMetrics
 from tfcli.models.clip import CLIP
 from tfcli.tasks.contrastive import Contrastive, contrastive_loss, encode_classes
@@ -31,17 +30,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does no
 
 def shapes(*overrides: str) -> tuple[ImageData, CLIP, torch.Tensor]:
     """Captioned shapes, an untrained CLIP, and the tokens of one prompt for each pair."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("train", overrides=["model=clip", *overrides])
-    data = instantiate(config.data)
+    config = compose("train", ["model=clip", *overrides]).config
+    data = build(config.data)
     data.captioned = True
     data.tokenizer = make("words", context=16, texts=data.texts("train"))
-    model = OmegaConf.to_container(config.model, resolve=True)
-    model = {key: value for key, value in model.items() if key not in ("tokenizer", "weights", "public")}
-    model["text"]["vocab_size"] = data.tokenizer.vocab_size
+    config.model.text.vocab_size = data.tokenizer.vocab_size
     torch.manual_seed(0)
     prompts = data.tokenizer.encode([f"a photo of a {name}" for name in data.classes])
-    return data, instantiate(model), torch.from_numpy(prompts)[:, None]
+    return data, build(config.model), torch.from_numpy(prompts)[:, None]
 
 
 # ---- the loss

@@ -10,9 +10,10 @@ import shutil
 import signal
 import time
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytorch_lightning as pl
 import torch
@@ -37,22 +38,8 @@ class AtomicIO(TorchCheckpointIO):
         """Raises TfcliError when the disk is full; the file that was there stays as it was."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
-            written, free = temporary.stat().st_size if temporary.exists() else 0, shutil.disk_usage(path.parent).free
-            temporary.unlink(missing_ok=True)
-            raise TfcliError(
-                f"`{path}` could not be written after {written / 2**20:.0f} MiB, "
-                f"with {free / 2**20:.0f} MiB free: {error}. "
-                f"The checkpoint before it is intact: make room, then `tfcli resume {path.parents[1]}`."
-            ) from error
-        sync_folder(path.parent)
+        with replacing(path) as file:
+            torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(Path(path))
@@ -247,11 +234,35 @@ def lower_is_better(monitor: str) -> int:
 
 
 def copy_atomic(source: Path, target: Path) -> None:
-    """Copy a file so that the target is the old one or the whole new one."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with suppress(FileNotFoundError):
-        shutil.copyfile(source, temporary)
-        with open(temporary, "rb") as file:
+    """Copy a file so that the target is the old one or the whole new one; a source that is not there is left.
+
+    Raises:
+        TfcliError: the disk is full.
+    """
+    with suppress(FileNotFoundError), open(source, "rb") as old, replacing(target) as new:
+        shutil.copyfileobj(old, new)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place when all of it is on the disk.
+
+    Raises:
+        TfcliError: it cannot be written; what was at `path` is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
-        sync_folder(target.parent)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
+        written, free = temporary.stat().st_size if temporary.exists() else 0, shutil.disk_usage(path.parent).free
+        temporary.unlink(missing_ok=True)
+        raise TfcliError(
+            f"`{path}` could not be written after {written / 2**20:.0f} MiB, "
+            f"with {free / 2**20:.0f} MiB free: {error}. "
+            f"The checkpoint before it is intact: make room, then `tfcli resume {path.parents[1]}`."
+        ) from error
+    sync_folder(path.parent)
