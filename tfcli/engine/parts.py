@@ -137,9 +137,8 @@ def prepare(
 
 
 def asked_kernel(config: DictConfig) -> str:
-    """The kernel that the command asks for, where the model takes `attn`; an approximation is none to choose among."""
-    kernel = config.attn.kernel
-    return kernel if isinstance(kernel, str) and "${attn}" in str(OmegaConf.to_container(config.model)) else "auto"
+    """The kernel that the command asks for, or that the run began with; an approximation is none to choose among."""
+    return config.attn.kernel if isinstance(config.attn.kernel, str) else "auto"
 
 
 def prompt_tokens(name: str, classes: list[str], tokenizer: Tokenizer) -> torch.Tensor | None:
