@@ -9,7 +9,9 @@ import torch
 from tfcli.nn import approximations as approx
 from tfcli.nn import patterns as pat
 from tfcli.nn import positions as pos
+from tfcli.nn import relative as rel
 from tfcli.nn.attention import Attention
+from tfcli.nn.hashing import Reformer
 from tfcli.nn.stack import Stack
 
 WIDTH = 48
@@ -19,15 +21,15 @@ POSITIONS = {
     "learned2d": pos.Learned2d,
     "random": pos.Random,
     "sinusoidal": pos.Sinusoidal,
-    "rope": pos.Rope,
-    "rope interleaved": partial(pos.Rope, layout="interleaved"),
-    "rope in part": partial(pos.Rope, base=100.0, fraction=0.5),
-    "alibi": pos.Alibi,
-    "relative": pos.Relative,
-    "relative, clipped": partial(pos.Relative, max_distance=2, at="shared"),
-    "relative on axes": partial(pos.Relative, flat=False),
-    "relative buckets": partial(pos.RelativeBuckets, buckets=8, max_distance=6),
-    "relative buckets, one way": partial(pos.RelativeBuckets, bidirectional=False, at="every"),
+    "rope": rel.Rope,
+    "rope interleaved": partial(rel.Rope, layout="interleaved"),
+    "rope in part": partial(rel.Rope, base=100.0, fraction=0.5),
+    "alibi": rel.Alibi,
+    "relative": rel.Relative,
+    "relative, clipped": partial(rel.Relative, max_distance=2, at="shared"),
+    "relative on axes": partial(rel.Relative, flat=False),
+    "relative buckets": partial(rel.RelativeBuckets, buckets=8, max_distance=6),
+    "relative buckets, one way": partial(rel.RelativeBuckets, bidirectional=False, at="every"),
 }
 SHIFTLESS = ["rope", "rope interleaved", "rope in part", "alibi", "relative on axes", "relative buckets"]
 """Kinds that know offsets alone."""
@@ -52,7 +54,7 @@ APPROXIMATIONS = {
     "linformer": partial(approx.Linformer, rank=2),
     "linformer, all own": partial(approx.Linformer, rank=1, share="none"),
     "linformer, values too": partial(approx.Linformer, rank=1, share="values"),
-    "reformer": partial(approx.Reformer, chunk=2, rounds=2),
+    "reformer": partial(Reformer, chunk=2, rounds=2),
 }
 
 

@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from nn.parts import APPROXIMATIONS, PATTERNS, WIDTH, stack
 
 from tfcli.errors import IncompatibleError
-from tfcli.nn.approximations import Linear, Linformer, Performer, Reformer
+from tfcli.nn.approximations import Linear, Linformer, Performer
 from tfcli.nn.attention import Attention, Plan, set_kernel
 from tfcli.nn.blocks import Block, DropPath, Mlp, make_mlp
 from tfcli.nn.capture import capture
+from tfcli.nn.hashing import Reformer
 from tfcli.nn.kernels import exact, explicit
 from tfcli.nn.patterns import Causal, Full, Predicate, Window, bigbird, longformer
 from tfcli.nn.places import Places
-from tfcli.nn.positions import Learned, Learned2d, Relative, RelativeBuckets, Rope, Sinusoidal, alibi_slopes
+from tfcli.nn.positions import Learned, Learned2d, Sinusoidal
+from tfcli.nn.relative import Relative, RelativeBuckets, Rope, alibi_slopes
 from tfcli.nn.view import View
 
 

@@ -12,7 +12,8 @@ from parity.test_vit import ATOL, _quietly
 from torch import Tensor
 
 from tfcli.nn.places import Places
-from tfcli.nn.positions import Alibi, RelativeBuckets, Rope, Sinusoidal
+from tfcli.nn.positions import Sinusoidal
+from tfcli.nn.relative import Alibi, RelativeBuckets, Rope
 
 pytestmark = pytest.mark.parity
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nn.parts import APPROXIMATIONS, PATTERNS
 
 from tfcli.nn import approximations as approx
+from tfcli.nn.hashing import Reformer
 from tfcli.nn.kernels import exact, explicit, fused_blocks, gathered_blocks
 from tfcli.nn.patterns import Axial, Causal, Full, Local, Pattern
 from tfcli.nn.places import Places
@@ -208,7 +209,7 @@ def test_more_rounds_of_hashing_come_nearer_to_shared_attention():
         total = 0.0
         for seed in range(4):
             q, _, v = (t.detach() for t in drawn(seed, 64, width=8))
-            kernel = built(partial(approx.Reformer, chunk=16, rounds=rounds, seed=seed), (64,), width=8)
+            kernel = built(partial(Reformer, chunk=16, rounds=rounds, seed=seed), (64,), width=8)
             scores = (q @ torch.nn.functional.normalize(q, dim=-1).mT) * 8**-0.5
             scores = scores.masked_fill(torch.eye(64, dtype=torch.bool), -1e5)
             total += float((kernel(q, q, v) - scores.softmax(-1) @ v).square().mean())
@@ -224,7 +225,7 @@ def test_hashing_finds_the_nearest_key(n):
     torch.manual_seed(0)
     q = torch.nn.functional.normalize(torch.randn(1, 1, n, 16), dim=-1)
     q[:, :, n // 2 :] = torch.nn.functional.normalize(q[:, :, : n // 2] + 0.05 * torch.randn(1, 1, n // 2, 16), dim=-1)
-    kernel = built(partial(approx.Reformer, chunk=32, rounds=8), (n,), heads=1, width=16)
+    kernel = built(partial(Reformer, chunk=32, rounds=8), (n,), heads=1, width=16)
     seen = kernel.weights(q, q) > 0
     nearest = (q @ q.mT).masked_fill(torch.eye(n, dtype=torch.bool), -1).argmax(-1, keepdim=True)
     assert seen.gather(-1, nearest).float().mean() >= 0.9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import isqrt, log
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,3 @@ def _free() -> float:
         return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (ValueError, OSError):
         return float("inf")
-
-
-__all__: Sequence[str] = ("attention", "exponent", "one_pass", "peak_bytes")

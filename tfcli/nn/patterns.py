@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from math import prod
 
 import torch
 from torch import Tensor
@@ -52,42 +53,26 @@ class Pattern:
     def __and__(self, other: Pattern) -> Pattern:
         if isinstance(self, Full):
             return other
-        return self if isinstance(other, Full) else Both(self, other)
+        return self if isinstance(other, Full) else Pair(self, other, both=True)
 
     def __or__(self, other: Pattern) -> Pattern:
-        return Full() if isinstance(self, Full) or isinstance(other, Full) else Either(self, other)
+        return Full() if isinstance(self, Full) or isinstance(other, Full) else Pair(self, other, both=False)
 
 
 @dataclass(frozen=True)
-class Both(Pattern):
-    """What two patterns both let see."""
+class Pair(Pattern):
+    """What two patterns both let see (`&`), or one of them (`|`)."""
 
     one: Pattern
     other: Pattern
+    both: bool
 
     def __str__(self) -> str:
-        return f"{self.one} & {self.other}"
+        return f"{self.one} {'&' if self.both else '|'} {self.other}"
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
-        return self.one.sees(q, k, extent) & self.other.sees(q, k, extent)
-
-    def check(self, extent: tuple[int, ...]) -> None:
-        self.one.check(extent)
-        self.other.check(extent)
-
-
-@dataclass(frozen=True)
-class Either(Pattern):
-    """What one of two patterns lets see."""
-
-    one: Pattern
-    other: Pattern
-
-    def __str__(self) -> str:
-        return f"{self.one} | {self.other}"
-
-    def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
-        return self.one.sees(q, k, extent) | self.other.sees(q, k, extent)
+        one, other = self.one.sees(q, k, extent), self.other.sees(q, k, extent)
+        return one & other if self.both else one | other
 
     def check(self, extent: tuple[int, ...]) -> None:
         self.one.check(extent)
@@ -215,7 +200,7 @@ class EndBlocks(Pattern):
     size: int
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
-        last = (_points(extent) - 1) // self.size
+        last = (prod(extent) - 1) // self.size
         one, other = (flatten(t, extent) // self.size for t in (q, k))
         return (one == 0) | (one == last) | (other == 0) | (other == last) | (one == other)
 
@@ -229,7 +214,7 @@ class RandomBlocks(Pattern):
     seed: int = 0
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
-        blocks = -(-_points(extent) // self.size)
+        blocks = -(-prod(extent) // self.size)
         one, other = (flatten(t, extent) // self.size for t in (q, k))
         seen = one == other
         for draw in range(self.count):
@@ -245,13 +230,6 @@ def longformer(*, size: int, count: int) -> Pattern:
 def bigbird(*, size: int, width: int = 3, count: int = 3, seed: int = 0) -> Pattern:
     """Stretches of `size`: `width` neighbours, `count` random ones, the first and the last (Zaheer et al. 2020)."""
     return Blocks(size, width) | RandomBlocks(size, count, seed) | EndBlocks(size)
-
-
-def _points(extent: tuple[int, ...]) -> int:
-    points = 1
-    for size in extent:
-        points *= size
-    return points
 
 
 def _hash(number: Tensor) -> Tensor:

@@ -1,0 +1,231 @@
+"""Positions that know offsets: what they do to a query and a key depends on how far apart these stand.
+
+They act within every layer, on queries and keys (`rotate`) or on the scores (`bias`, or `scores` where these depend on
+the query).
+"""
+
+from __future__ import annotations
+
+from math import log, prod
+
+import torch
+from torch import Tensor, nn
+
+from tfcli.nn.places import Places
+from tfcli.nn.positions import Position, angles, check_divides
+from tfcli.shapes import Float, Int
+
+
+class Rope(Position):
+    """Queries and keys turned by angles proportional to their place (Su et al. 2021, RoFormer, section 3.2.2).
+
+    Their product then depends on the offset alone. With several axes each turns its own even share of the channels
+    (axial; Heo et al. 2024). Special tokens are not turned.
+
+    Args:
+        base: the longest wavelength is 2 pi times this many places; a grid of images wants a smaller one than text.
+        layout: which channels make a pair: half (i and i + E/2; GPT-NeoX, Llama) or interleaved (2i and 2i + 1;
+            RoFormer, GPT-J). Weights trained with the one do not fit the other.
+        fraction: share of a head's channels that is turned, the first ones (GPT-NeoX: 0.25).
+
+    Raises:
+        ValueError: the turned channels cannot be split over the axes, or there is no such layout.
+    """
+
+    acts = "queries"
+    placements = ("shared",)
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        extent: tuple[int, ...],
+        special: int,
+        at: str = "shared",
+        base: float = 10_000.0,
+        layout: str = "half",
+        fraction: float = 1.0,
+    ):
+        super().__init__(width, heads=heads, extent=extent, special=special, at=at)
+        if layout not in ("half", "interleaved"):
+            raise ValueError(f"`pos.layout` must be half or interleaved, but is {layout!r}.")
+        self.base, self.layout = base, layout
+        self.turned = int(width // heads * fraction)
+        check_divides("the turned width of a head", self.turned, 2 * len(extent), extent)
+
+    def rotate(self, t: Float[Tensor, "B H N E"], places: Places) -> Float[Tensor, "B H N E"]:
+        angle = angles(places, self.turned // 2, self.base).masked_fill(places.special[:, None], 0.0)
+        cos, sin = angle.cos().to(t.dtype), angle.sin().to(t.dtype)
+        turned, rest = t[..., : self.turned], t[..., self.turned :]
+        a, b = turned.chunk(2, -1) if self.layout == "half" else (turned[..., ::2], turned[..., 1::2])
+        pair = (a * cos - b * sin, b * cos + a * sin)
+        turned = torch.cat(pair, -1) if self.layout == "half" else torch.stack(pair, -1).flatten(-2)
+        return torch.cat([turned, rest], -1) if rest.shape[-1] else turned
+
+
+class Alibi(Position):
+    """A penalty on the scores, linear in the distance, with one fixed slope a head (Press et al. 2022, section 3).
+
+    With several axes the distances add up. Special tokens are near to everything.
+    """
+
+    acts = "scores"
+    placements = ("shared",)
+    slopes: Tensor
+
+    def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: str = "shared"):
+        super().__init__(width, heads=heads, extent=extent, special=special, at=at)
+        self.register_buffer("slopes", torch.tensor(alibi_slopes(heads)), persistent=False)
+
+    def bias(self, query: Places, key: Places) -> Float[Tensor, "H N M"]:
+        distance = (query.coords[:, None] - key.coords[None]).abs().sum(-1)
+        distance = distance.masked_fill(query.special[:, None] | key.special[None], 0)
+        return -self.slopes[:, None, None] * distance
+
+
+def alibi_slopes(heads: int) -> list[float]:
+    """2^(-8 h / H) for h = 1..H; else those of the next smaller power of two and every other one of twice that."""
+    power = 2 ** (heads.bit_length() - 1)
+    slopes = [2 ** (-8 * (h + 1) / power) for h in range(power)]
+    return slopes + [2 ** (-4 * (h + 1) / power) for h in range(0, 2 * (heads - power), 2)]
+
+
+class Relative(Position):
+    """Scores gain q . r, where r is learned for the offset between query and key (Shaw et al. 2018, equation 4).
+
+    The term that the paper adds to the values is left out, as Music Transformer and ViT do. Special tokens have vectors
+    of their own, one for each as a query, as a key, and for each pair of them.
+
+    Args:
+        flat: offsets on the flattened grid (Dosovitskiy et al. 2021, appendix D.4: "1-dimensional relative attention");
+            false: the vectors of the offsets on each axis add up.
+        max_distance: offsets beyond it count as it; null: none is.
+        std: standard deviation of the initial vectors.
+    """
+
+    acts = "scores"
+    placements = ("every", "shared")
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        extent: tuple[int, ...],
+        special: int,
+        at: str = "every",
+        flat: bool = True,
+        max_distance: int | None = None,
+        std: float = 0.02,
+    ):
+        super().__init__(width, heads=heads, extent=extent, special=special, at=at)
+        self.flat, self.special, self.std = flat, special, std
+        sizes = (prod(extent),) if flat else extent
+        self.reach = [size - 1 if max_distance is None else min(size - 1, max_distance) for size in sizes]
+        self.table = nn.Parameter(torch.empty(sum(2 * far + 1 for far in self.reach) + _pairs(special), width // heads))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.table, std=self.std)
+
+    def scores(self, q: Float[Tensor, "B H N E"], query: Places, key: Places) -> Float[Tensor, "B H N M"]:
+        """The products with all vectors, picked by offset."""
+        products = (q * q.shape[-1] ** -0.5) @ self.table.to(q).T  # (B, H, N, offsets)
+        both = query.special[:, None] | key.special[None]
+        rows = _special_pairs(query, key, self.special) + (len(self.table) - _pairs(self.special))
+        total, start = None, 0
+        for axis, far in enumerate(self.reach):
+            offset = _offsets(query, key, None if self.flat else axis).clamp(-far, far) + far + start
+            index = torch.where(both, rows, offset) if axis == 0 else offset
+            picked = products.gather(-1, index.expand(*q.shape[:2], -1, -1))
+            total = picked if total is None else total + picked.masked_fill(both, 0)
+            start += 2 * far + 1
+        assert total is not None
+        return total
+
+
+class RelativeBuckets(Position):
+    """Scores gain a learned number for each head and bucket of offsets (Raffel et al. 2020, T5, section 2.1).
+
+    Half of the buckets hold one offset each, the others more and more, up to `max_distance`. With several axes each has
+    its own buckets and their numbers add up. Special tokens have numbers of their own.
+
+    Args:
+        buckets: on each axis, for both directions.
+        max_distance: offsets beyond it share the last bucket.
+        bidirectional: whether keys after the query have buckets (an encoder's); false for a causal stack.
+
+    Raises:
+        ValueError: there are too few buckets.
+    """
+
+    acts = "scores"
+    placements = ("every", "shared")
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        extent: tuple[int, ...],
+        special: int,
+        at: str = "shared",
+        buckets: int = 32,
+        max_distance: int = 128,
+        bidirectional: bool = True,
+        std: float = 0.02,
+    ):
+        super().__init__(width, heads=heads, extent=extent, special=special, at=at)
+        if buckets < 4 or buckets % 2 or max_distance <= buckets // 2:
+            raise ValueError(
+                f"`pos.buckets` must be an even number of at least 4 and less than twice `pos.max_distance`, "
+                f"but is {buckets} for {max_distance}."
+            )
+        self.buckets, self.max_distance, self.bidirectional, self.special = (
+            buckets,
+            max_distance,
+            bidirectional,
+            special,
+        )
+        self.std = std
+        self.table = nn.Parameter(torch.empty(len(extent) * buckets + _pairs(special), heads))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.table, std=self.std)
+
+    def bucket(self, offset: Int[Tensor, "N M"]) -> Int[Tensor, "N M"]:
+        """The bucket of an offset, key minus query."""
+        half = self.buckets // 2 if self.bidirectional else self.buckets
+        first = torch.where(offset > 0, half, 0) if self.bidirectional else torch.zeros_like(offset)
+        distance = offset.abs() if self.bidirectional else (-offset).clamp(min=0)
+        exact = half // 2
+        share = (distance.clamp(min=1).float() / exact).log() / log(self.max_distance / exact)
+        far = exact + (share * (half - exact)).long()  # in T5's order: at a border its rounding decides
+        return first + torch.where(distance < exact, distance, far.clamp(max=half - 1))
+
+    def bias(self, query: Places, key: Places) -> Float[Tensor, "H N M"]:
+        both = query.special[:, None] | key.special[None]
+        axes = len(query.extent)
+        own = self.table[_special_pairs(query, key, self.special) + axes * self.buckets] if self.special else 0.0
+        total = sum(self.table[self.bucket(-_offsets(query, key, axis)) + axis * self.buckets] for axis in range(axes))
+        return torch.where(both[..., None], own, total).permute(2, 0, 1)
+
+
+def _offsets(query: Places, key: Places, axis: int | None) -> Int[Tensor, "N M"]:
+    """How far the query stands after the key, on one axis or on the flattened grid."""
+    one, other = ((p.flat if axis is None else p.coords[:, axis]) for p in (query, key))
+    return one[:, None] - other[None]
+
+
+def _pairs(special: int) -> int:
+    """Rows of a table for pairs with a special token: as the query, as the key, both."""
+    return special * (special + 2)
+
+
+def _special_pairs(query: Places, key: Places, special: int) -> Int[Tensor, "N M"]:
+    """The row, from 0, of each pair with a special token; 0 for other pairs."""
+    s, t = query.flat[:, None], key.flat[None]
+    row = torch.where(query.special[:, None], s, torch.where(key.special[None], special + t, 0))
+    return torch.where(query.special[:, None] & key.special[None], special * 2 + s * special + t, row)
