@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -39,6 +40,14 @@ class Places:
         ordinals = torch.zeros(special, len(extent), dtype=points.dtype)
         ordinals[:, 0] = torch.arange(special)
         return cls(torch.cat([ordinals, points]), torch.arange(special + len(points)) < special, tuple(extent))
+
+    @staticmethod
+    def line(length: int, *, start: int = 0, extent: int | None = None) -> Places:
+        """Text: `length` tokens in line from `start` on, of a context of `extent` (default: as far as they reach).
+
+        Equal ones are one object, so that what was worked out for it (`once`) is there the next time.
+        """
+        return _line(length, start, extent or start + length)
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -76,6 +85,12 @@ class Places:
     def in_line(self) -> bool:
         """Whether the tokens stand on one axis in rising order, with no special ones among them."""
         return self.once("in line", lambda: len(self.extent) == 1 and bool(_rises(self)))
+
+
+@lru_cache(maxsize=256)
+def _line(length: int, start: int, extent: int) -> Places:
+    coords = torch.arange(start, start + length, device="cpu")[:, None]
+    return Places(coords, torch.zeros(length, dtype=torch.bool, device="cpu"), (extent,))
 
 
 def flatten(coords: Int[Tensor, "*shape A"], extent: tuple[int, ...]) -> Int[Tensor, "*shape"]:

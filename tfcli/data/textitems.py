@@ -1,0 +1,50 @@
+"""What sources of text hand to the data module: named columns of rows, a table for each split. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tfcli.data.items import Request
+
+Columns = dict[str, list[Any]]
+"""Columns of equal length. Their names say what they hold:
+
+    text                          running text (a document a row, line breaks kept), or a sentence
+    text pair                     two sentences
+    label                         class of a row, an index into `classes`
+    score                         a number instead of a class
+    source target                 a sentence and its translation
+    words tags                    the words of a sentence (a list) and the index of each one's tag in `classes` (a list)
+    id question context answers   answers: a list of {"text", "start"}, start counts characters; empty: no answer
+    context choices label         choices: a list of texts, label the right one
+"""
+
+
+@dataclass
+class LoadedTexts:
+    """What a source found.
+
+    Attributes:
+        splits: train, val and test as far as the set has them, and whatever further ones it names
+            (`test_2017_flickr`, `val_mismatched`): those are only evaluated when they are asked for.
+        classes: names of the labels or tags, in the order of their indices; empty where there are none.
+        notes: what the user should be told, a line each.
+        where: the folder or file it lies in; None where it is made.
+    """
+
+    splits: dict[str, Columns]
+    classes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    where: Path | None = None
+
+
+class TextSource(Protocol):
+    """Where texts come from."""
+
+    def load(self, request: Request) -> LoadedTexts: ...
+
+    def locate(self, request: Request) -> Path | str | None:
+        """Where the set is, without reading it; None when it is missing."""
+        ...
