@@ -1,0 +1,177 @@
+"""GPT: a transformer that reads from left to right and says what comes next.
+
+Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training", section 3; Radford et al. 2019,
+"Language Models are Unsupervised Multitask Learners", section 2.3; Brown et al. 2020, section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from tfcli.errors import DataError
+from tfcli.models.protocols import Features
+from tfcli.nn.attention import Attention
+from tfcli.nn.cache import Cache
+from tfcli.nn.init import init_normal
+from tfcli.nn.places import Places
+from tfcli.nn.positions import Position
+from tfcli.nn.stack import Stack
+from tfcli.shapes import Bool, Float, Int
+
+HEADS = ("classes", "score", "choice")
+
+
+class GPT(nn.Module):
+    """Token embeddings, positions, causal blocks; the embeddings, transposed, give the logits.
+
+    With `post_norm` this is GPT-1 (no last norm, all maps N(0, 0.02)), without it GPT-2 and GPT-3 (a last norm, the
+    maps that end a residual branch scaled by (2 L)^-1/2). GPT-3's layers alternate with banded sparse ones, which are
+    left out: `attn=local` makes all of them so. Dropout also follows the MLP's activation.
+
+    A head reads the last token that is not padding, the extract token of GPT-1's fine-tuning (2018, section 3.3).
+
+    Args:
+        width: D.
+        vocab_size: V.
+        depth: number of blocks.
+        heads: H.
+        context: the longest sequence.
+        attn: makes an attention (`conf/attn`); whatever it lets a token see, it sees nothing that follows.
+        pos: makes a position (`conf/pos`).
+        mlp_width: hidden width of the MLPs; 4 D by default.
+        activation: gelu_tanh in all of the papers' code.
+        post_norm: normalise after the residual sum.
+        norm_eps: epsilon of the norms.
+        dropout: on the embedded tokens, in the blocks and before the head.
+        head: what `classify` gives: classes (a score for each of K), score (a number), choice (a score for each of the
+            sequences of a sample); None: there is no head.
+        num_classes: K.
+        blocks: what else a `Stack` takes: norm, layer_scale, attention_dropout, drop_path.
+
+    Raises:
+        ValueError: `heads` does not divide `width`, `vocab_size` is not known, or there is no such head.
+        IncompatibleError: attention and positions do not fit together, or the attention cannot be causal.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        vocab_size: int | None,
+        depth: int,
+        heads: int,
+        context: int,
+        attn: Callable[..., Attention],
+        pos: Callable[..., Position],
+        mlp_width: int | None = None,
+        activation: str = "gelu_tanh",
+        post_norm: bool = False,
+        norm_eps: float = 1e-5,
+        dropout: float = 0.0,
+        head: str | None = None,
+        num_classes: int | None = None,
+        **blocks: Any,
+    ):
+        super().__init__()
+        if not vocab_size:
+            raise ValueError("`model.vocab_size` must be a number; null takes the tokenizer's, and there is none.")
+        self.context, self.kind = context, head
+        self.embed = nn.Embedding(vocab_size, width)
+        self.stack = Stack(
+            width,
+            depth=depth,
+            heads=heads,
+            attn=partial(attn, causal=True),
+            pos=pos,
+            extent=(context,),
+            mlp_width=mlp_width,
+            activation=activation,
+            post_norm=post_norm,
+            norm_eps=norm_eps,
+            final_norm=not post_norm,
+            dropout=dropout,
+            **blocks,
+        )
+        self.head = make_head(head, width, num_classes=num_classes, kinds=HEADS)
+        self.head_drop = nn.Dropout(dropout)
+        init_normal(self, residual_branches=0 if post_norm else 2 * depth)
+
+    def forward(self, tokens: Int[Tensor, "B N"], cache: Cache | None = None) -> Float[Tensor, "B N V"]:
+        """Logits of what follows each token; with a cache, of the tokens after those it holds.
+
+        Raises:
+            DataError: with those of the cache there are more tokens than the context.
+        """
+        return self.logits(self._read(tokens, cache))
+
+    def logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """Of what follows tokens of the last layer: for a large vocabulary, those that a loss asks for alone."""
+        return linear(hidden, self.embed.weight)
+
+    def features(self, tokens: Int[Tensor, "B N"], valid: Bool[Tensor, "B N"] | None = None) -> Features:
+        """The tokens of the last layer, and of each row the last one that is valid.
+
+        Args:
+            tokens: padding follows the text, and so is seen by none of it.
+            valid: False for padding; None where there is none.
+        """
+        hidden = self._read(tokens)
+        if valid is None:
+            return Features(hidden, hidden[:, -1])
+        last = valid.shape[1] - 1 - valid.int().flip(1).argmax(1)
+        return Features(hidden, hidden[torch.arange(len(hidden), device=hidden.device), last])
+
+    def classify(self, tokens: Int[Tensor, "B *C N"], valid: Bool[Tensor, "B *C N"] | None = None) -> Tensor:
+        """What the head says: classes (B, K), score (B), choice (B, C).
+
+        Several sequences (B, C, N) are one sample: choice gives each its score, the other heads read the sum of their
+        extract tokens, as GPT-1 reads a pair in both orders to compare it.
+        """
+        assert self.head is not None, "this model was built without a head"
+        rows, length = tokens.shape[:-1], tokens.shape[-1]
+        flat = None if valid is None else valid.reshape(-1, length)
+        pooled = self.features(tokens.reshape(-1, length), flat).pooled.unflatten(0, rows)
+        if self.kind != "choice" and pooled.ndim == 3:
+            pooled = pooled.sum(1)
+        out = self.head(self.head_drop(pooled))
+        return out if self.kind == "classes" else out.squeeze(-1)
+
+    def _read(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        start = 0 if cache is None else len(cache)
+        if start + tokens.shape[1] > self.context:
+            raise DataError(
+                f"a sequence of {start + tokens.shape[1]} tokens is longer than the model's context of {self.context}."
+            )
+        places = Places.line(tokens.shape[1], start=start, extent=self.context)
+        return self.stack(self.embed(tokens), places, cache=cache)
+
+    @property
+    def layers(self) -> int:
+        return len(self.stack.blocks)
+
+    def layer_of(self, name: str) -> int:
+        """0 for embeddings and positions, 1 to depth for the blocks, depth + 1 for the last norm and the head."""
+        if name.startswith("stack.blocks."):
+            return int(name.split(".")[2]) + 1
+        return 0 if name.startswith(("embed", "stack.positions")) else self.layers + 1
+
+
+def make_head(kind: str | None, width: int, *, num_classes: int | None, kinds: tuple[str, ...]) -> nn.Linear | None:
+    """A linear map to the classes, or to one number; None for no head.
+
+    Raises:
+        ValueError: the kind is none of `kinds`, or there are no classes to give scores to.
+    """
+    if kind is None:
+        return None
+    if kind not in kinds:
+        raise ValueError(f"`model.head` must be one of {', '.join(kinds)}, or null, but is {kind!r}.")
+    if kind == "classes" and not num_classes:
+        raise ValueError(f"`model.num_classes` must be a number for a head of classes, but is {num_classes}.")
+    return nn.Linear(width, num_classes if kind == "classes" and num_classes else 1)
