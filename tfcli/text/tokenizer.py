@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tfcli.errors import ConfigError, DataError, nearest
 from tfcli.text.clean import clean
+from tfcli.text.files import short
 from tfcli.text.vocabularies import (
     MARKS,
     byte_pairs,
@@ -22,7 +23,6 @@ from tfcli.text.vocabularies import (
     from_merges,
     from_pairs,
     kind_of,
-    short,
     stated_beside,
     words,
 )

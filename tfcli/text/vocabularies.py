@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfcli.errors import ConfigError, DataError
 from tfcli.text.clean import clean
+from tfcli.text.files import pair, read_backend, read_ids, read_json, read_merges, read_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -21,15 +20,14 @@ MARKS = [("<|startoftext|>", "<|endoftext|>"), ("<start_of_text>", "<end_of_text
 CLIP_MERGES, CLIP_VOCABULARY = 48_894, 49_408
 CLIP_PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 WORD_PIECES = r"[\p{L}\p{M}\p{N}_]+|[^\s\p{L}\p{M}\p{N}_]"
-MAX_BYTES = 64 * 2**20
 
 
 def from_merges(path: Path) -> Backend:
     """OpenAI's file: a line of version, then more pairs than are used; the vocabulary follows from their order."""
-    lines = _text(path).split("\n")[1 : CLIP_MERGES + 1]
+    lines = read_text(path).split("\n")[1 : CLIP_MERGES + 1]
     if len(lines) < CLIP_MERGES:
         raise DataError(f"`{path}` has {len(lines):,} pairs, CLIP's vocabulary {CLIP_MERGES:,}: the file is cut off.")
-    merges = [_pair(line, path) for line in lines]
+    merges = [pair(line, path) for line in lines]
     symbols = list(_byte_symbols())
     names = [*symbols, *(symbol + "</w>" for symbol in symbols), *(a + b for a, b in merges), *MARKS[0]]
     if len(names) != CLIP_VOCABULARY or len(set(names)) != CLIP_VOCABULARY:
@@ -39,11 +37,7 @@ def from_merges(path: Path) -> Backend:
 
 def from_pairs(vocabulary: Path, merges: Path) -> Backend:
     """The `vocab.json` and `merges.txt` of a transformers folder, for a vocabulary in CLIP's manner."""
-    ids = _json(vocabulary)
-    if not isinstance(ids, dict) or not all(isinstance(number, int) for number in ids.values()):
-        raise DataError(f"`{vocabulary}` is not a vocabulary: a table of tokens and ids was expected.")
-    lines = [line for line in _text(merges).split("\n") if line and not line.startswith("#version")]
-    return _clip_pairs(ids, [_pair(line, merges) for line in lines])
+    return _clip_pairs(read_ids(vocabulary), read_merges(merges))
 
 
 def _clip_pairs(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
@@ -114,15 +108,8 @@ def byte_pairs(texts: Sequence[str], vocab_size: int) -> Backend:
 
 def from_json(path: Path) -> tuple[Backend, int | None]:
     """A `tokenizer.json`, and the length that it pads to, where it says so."""
-    from tokenizers import Tokenizer as Backend
-
-    text = _text(path)
-    try:
-        backend = Backend.from_str(text)
-    except Exception as error:  # the library raises bare exceptions
-        raise DataError(f"`{path}` is not a tokenizer: {str(error).splitlines()[0][:200]}") from error
-    padding = backend.padding or {}
-    return backend, padding.get("length")
+    backend = read_backend(path)
+    return backend, (backend.padding or {}).get("length")
 
 
 def kind_of(backend: Backend, path: Path) -> str:
@@ -142,38 +129,9 @@ def stated_beside(path: Path) -> int | None:
     file = path.with_name("tokenizer_config.json")
     if not file.is_file():
         return None
-    content = _json(file)
+    content = read_json(file)
     length = content.get("model_max_length") if isinstance(content, dict) else None
     return length if isinstance(length, int) and 3 <= length <= 2**16 else None
-
-
-def _text(path: Path) -> str:
-    """The whole of a text file, unpacked where its name ends in `.gz`, at most 64 MiB of it."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-    except (OSError, EOFError) as error:
-        raise DataError(f"`{path}` cannot be read: {error}.") from error
-    if len(content) > MAX_BYTES:
-        raise DataError(f"`{path}` is larger than {MAX_BYTES // 2**20} MiB, which no tokenizer is; refused.")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"`{path}` is not text: {error}.") from error
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(_text(path))
-    except ValueError as error:
-        raise DataError(f"`{path}` is not JSON: {error}.") from error
-
-
-def _pair(line: str, path: Path) -> tuple[str, str]:
-    parts = line.split()
-    if len(parts) != 2:
-        raise DataError(f"`{path}` is not a list of pairs: found the line {short(line)!r}.")
-    return parts[0], parts[1]
 
 
 def _byte_symbols() -> Iterator[str]:
@@ -181,9 +139,3 @@ def _byte_symbols() -> Iterator[str]:
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     yield from map(chr, printable)
     yield from map(chr, range(256, 256 + 256 - len(printable)))
-
-
-def short(text: str) -> str:
-    """At most 60 characters of a text, in one line, for an error."""
-    text = re.sub(r"\s+", " ", text).strip()
-    return text if len(text) <= 60 else text[:57] + "..."
