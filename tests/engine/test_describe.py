@@ -19,7 +19,7 @@ def test_parameters_and_flops_are_the_published_ones(words, params, gflops):
     job = compose("train", words)
     facts, structure = describe(job.config, job.choices)
     assert facts["params"]["total"] == params
-    assert facts["flops_per_image"] / 1e9 == pytest.approx(gflops, rel=0.02)
+    assert facts["flops"]["forward"] / 1e9 == pytest.approx(gflops, rel=0.02)
     assert facts["shapes"]["logits"] == [1, job.config.data.num_classes]
     assert "head" in structure or "fc" in structure
 

@@ -21,9 +21,29 @@ NAMES = {
     "zeroshot_accuracy": "zero-shot",
     "zeroshot_accuracy_top5": "zero-shot, top 5",
     "zeroshot_accuracy_per_class": "zero-shot, per class",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "bits_per_char": "bits per character",
+    "bits_per_byte": "bits per byte",
+    "perplexity": "perplexity",
+    "word_perplexity": "perplexity per word",
+    "exact_match": "exact match",
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+    "matthews": "Matthews",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
     "loss": "loss",
     "calibration_error": "calibration error",
 }
+"""What figures are called. Others are shown after these, by their own names."""
+NEXT = {
+    "lm": 'tfcli sample latest --text "Once"',
+    "translate": 'tfcli sample latest --text "..."',
+    "mlm": "tfcli train model=bert data=sst2 task=text_classify model.weights=latest",
+}
+"""What one would do with a trained model of a task."""
 
 
 def closing(folder: Path, record: Record, *, json: bool = False) -> None:
@@ -35,10 +55,11 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
     beside += [
         f"{value:.3f} {'logistic regression on pixels' if name == 'logistic_pixels' else name}"
         for name, value in record.baselines.items()
-        if not name.startswith("chance/")
+        if "/" not in name
     ]
     rows = []
-    for name, title in NAMES.items():
+    measured = [name.removeprefix("test/") for name in record.metrics if name.startswith("test/")]
+    for name, title in (NAMES | {name: name.replace("_", " ") for name in measured if name not in NAMES}).items():
         value = record.metrics.get(f"test/{name}")
         if value is None:
             continue
@@ -48,25 +69,26 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
             {
                 "test": title,
                 "ours": f"{value:.3f}  {interval}",
-                "beside": beside.pop(0) if beside and name.startswith("accuracy") else _chance(record, name),
+                "beside": beside.pop(0) if beside and name.startswith("accuracy") else _beside(record, name),
             }
         )
     cost = record.cost
     if cost:
         memory, rate = cost.get("peak_memory_bytes", 0) / 2**20, cost.get("examples_per_second", 0)
-        spent = f"{cost['seconds']:.0f} s · {memory:,.0f} MB · {rate:,.0f} images/s"
+        spent = f"{cost['seconds']:.0f} s · {memory:,.0f} MB · {rate:,.0f} {record.units.get('rate', 'images')}/s"
         rows.append({"test": "cost", "ours": spent, "beside": ""})
-    title = f"{record.model} on {record.data} · {record.counts.get('test', 0):,} test images · seed {record.seed}"
+    title = f"{record.model} on {record.data} · {record.counts.get('test', 0):,} test {record.units.get('counts', 'images')} · seed {record.seed}"
     table(title, {"test": "test", "ours": "ours  [95 %]", "beside": "beside"}, rows)
     for figure in record.published[:1]:
         if figure.get("differs"):
             out(f"published differs: {figure['differs']}")
-    say(f"run  {folder}      next  tfcli runs show latest · tfcli predict latest FILE")
+    say(f"run  {folder}      next  tfcli runs show latest · {NEXT.get(record.task, 'tfcli predict latest FILE')}")
 
 
-def _chance(record: Record, name: str) -> str:
-    value = record.baselines.get(f"chance/{name}")
-    return "" if value is None else f"{value:.3f} chance"
+def _beside(record: Record, name: str) -> str:
+    """What simple models came to in the same figure."""
+    found = {key.rpartition("/")[0]: value for key, value in record.baselines.items() if key.endswith(f"/{name}")}
+    return ", ".join(f"{value:.3f} {what}" for what, value in found.items())
 
 
 def probed(folder: Path, record: Record, rows: list[dict[str, Any]], *, json: bool = False) -> None:

@@ -50,13 +50,13 @@ def lines(facts: dict) -> list[tuple[str, str]]:
     """The facts as lines of a table."""
     total, trainable = facts["params"]["total"], facts["params"]["trainable"]
     parts = " · ".join(f"{name} {count:,}" for name, count in facts["params"]["parts"].items())
-    memory, steps, flops = facts["memory_bytes"], facts["steps"], facts["flops_per_image"]
+    memory, steps, flops = facts["memory_bytes"], facts["steps"], facts["flops"]["forward"]
     return [
         ("parameters", f"{total:,}" + ("" if total == trainable else f" ({trainable:,} trainable)")),
         ("of these", parts),
         (
             "FLOPs",
-            f"{flops / 1e9:,.3f} G an image, forward; {3 * flops / 1e9:,.3f} G with backward",
+            f"{flops / 1e9:,.3f} G {facts['flops']['of']}, forward; {3 * flops / 1e9:,.3f} G with backward",
         ),
         ("shapes", " -> ".join(f"{k} {'x'.join(map(str, v))}" for k, v in facts["shapes"].items())),
         (

@@ -291,6 +291,12 @@ class ImageData(pl.LightningDataModule):
 
     # ---- loaders
 
+    unit = counted = "images"
+
+    def batches(self, world: int) -> int:
+        """Training batches of an epoch, on each of so many ranks."""
+        return -(-self.counts["train"] // (self.batch_size * world))
+
     def setup(self, stage: str | None = None) -> None:
         self.prepare()
 

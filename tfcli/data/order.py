@@ -108,14 +108,74 @@ class TrainBatches(Sampler):
         self.epoch = epoch + 1  # for loops that never call set_epoch
 
 
+class BucketBatches(Sampler):
+    """Shuffled batches of samples of like length, each of at most so many tokens with its padding.
+
+    An epoch's samples are sorted by length, equal lengths in an order of (seed, epoch), and cut into batches; these are
+    shuffled by (seed, epoch) and dealt out to the ranks in turn. Where the cuts lie depends on the lengths alone, so
+    that all epochs have equally many batches. What the ranks do not divide is filled up with the epoch's first batches.
+
+    Args:
+        lengths: (N,) tokens of each sample.
+        tokens: most tokens in a batch of this rank; a longer sample is a batch of its own.
+        seed, rank, world, start_epoch, start_batch: as for `TrainBatches`.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        *,
+        tokens: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        start_epoch: int = 0,
+        start_batch: int = 0,
+    ):
+        if not len(lengths):
+            raise ValueError("`lengths` must not be empty: there is nothing to train on.")
+        self.lengths, self.seed, self.rank, self.world = lengths, seed, rank, world
+        self.start_epoch, self.start_batch, self.epoch = start_epoch, start_batch, start_epoch
+        cuts, first = [0], 0
+        for i, length in enumerate(np.sort(lengths)):
+            if (i - first + 1) * length > tokens and i > first:
+                cuts.append(i)
+                first = i
+        self.cuts = np.array([*cuts, len(lengths)])
+        self.batch_size = int(np.diff(self.cuts).max())
+        if not 0 <= start_batch <= len(self):
+            raise ValueError(f"`start_batch` must be in 0..{len(self)}, but is {start_batch}.")
+
+    def __len__(self) -> int:
+        return -(-(len(self.cuts) - 1) // self.world)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Address]:
+        return self._addresses(self.epoch)
+
+    def _addresses(self, epoch: int) -> Iterator[Address]:
+        ties = hash64(self.seed, "order", epoch, np.arange(len(self.lengths)))
+        samples = np.lexsort((ties, self.lengths))
+        order = epoch_order(len(self.cuts) - 1, seed=self.seed, epoch=epoch)
+        mine = np.resize(order, len(self) * self.world)[self.rank :: self.world]
+        first = self.start_batch if epoch == self.start_epoch else 0
+        for number, batch in enumerate(mine[first:], first):
+            yield Address(epoch, number, samples[self.cuts[batch] : self.cuts[batch + 1]])
+        self.epoch = epoch + 1
+
+
 class EvalBatches(Sampler):
     """Batches of an evaluation in the split's own order: rank r takes r, r + world, ...; every sample exactly once.
 
-    Ranks may differ by one sample, and where samples are fewer than ranks some ranks have none.
+    Ranks may differ by one sample, and where samples are fewer than ranks some ranks have none. `order` is another
+    order than the split's own, for instance by length.
     """
 
-    def __init__(self, count: int, *, batch_size: int, rank: int = 0, world: int = 1):
-        self.shard = np.arange(rank, count, world)
+    def __init__(self, count: int, *, batch_size: int, rank: int = 0, world: int = 1, order: np.ndarray | None = None):
+        self.shard = (np.arange(count) if order is None else order)[rank::world]
         self.batch_size = batch_size
 
     def __len__(self) -> int:

@@ -8,6 +8,10 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from tfcli.engine.build import plain
+from tfcli.errors import ConfigError
+from tfcli.text import subwords
+from tfcli.text.subwords import Subwords
 from tfcli.text.tokenizer import Tokenizer, load, make
 
 
@@ -54,6 +58,30 @@ def tokenizer_for(config: DictConfig, path: Path | None, texts: Callable[[], lis
         tokenizer = make(wanted.kind, context=context, texts=made_from, vocab_size=wanted.vocab_size, path=file)
     if not config.model.text.vocab_size:
         config.model.text.vocab_size = tokenizer.vocab_size
+    return tokenizer
+
+
+def subwords_for(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Subwords:
+    """The tokenizer of a language model; `model.vocab_size` is filled in where it is left open.
+
+    Args:
+        config: `model.tokenizer` says the kind.
+        path: a tokenizer that exists already (of a run, of a checkpoint).
+        texts: what a new one is trained on.
+
+    Raises:
+        ConfigError: the model takes no text, or it has embeddings for another number of tokens.
+    """
+    wanted = config.model.get("tokenizer")
+    if not wanted:
+        raise ConfigError("this model takes no text: it has no `model.tokenizer`.")
+    if path is not None:
+        tokenizer = subwords.load(path)
+    else:
+        tokenizer = subwords.make(texts=texts, **plain(wanted))
+    if config.model.vocab_size is None:
+        config.model.vocab_size = tokenizer.vocab_size
+    subwords.check_matches(tokenizer, vocab_size=config.model.vocab_size)
     return tokenizer
 
 

@@ -82,14 +82,15 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
     """One bar with throughput and time left on a terminal; elsewhere a line an epoch, and one a minute in long epochs.
 
     Args:
-        unit: what is counted, for instance images.
+        unit: what is counted: images or tokens.
+        monitor: the figure that is shown beside the loss.
     """
 
     REFRESH_S, LINE_S = 0.25, 60.0
 
     def __init__(self, unit: str = "images", monitor: str = "val/accuracy"):
         self.unit, self.monitor = unit, monitor
-        self.seen = 0  # samples since the fit began, over all ranks
+        self.seen = 0  # images or tokens since the fit began, over all ranks
         self.busy_s = 0.0  # time in training batches and between them, validation left out
         self.live: Any = None
         self.task: Any = None
@@ -109,7 +110,7 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
         now = time.monotonic()
-        self.seen += len(batch["image"]) * trainer.world_size
+        self.seen += batch.get("amount", len(batch["index"])) * trainer.world_size
         self.busy_s += now - self.mark
         self.mark = now
         if not trainer.is_global_zero:

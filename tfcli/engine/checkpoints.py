@@ -230,7 +230,7 @@ class Checkpoints(Checkpoint):
 
 def lower_is_better(monitor: str) -> int:
     """-1 for losses and errors, +1 for everything else."""
-    return -1 if monitor.endswith(("loss", "error", "perplexity")) else 1
+    return -1 if monitor.endswith(("loss", "error", "perplexity", "bits_per_byte", "bits_per_char")) else 1
 
 
 def copy_atomic(source: Path, target: Path) -> None:

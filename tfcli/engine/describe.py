@@ -12,17 +12,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tfcli.engine.build import build
 from tfcli.engine.published import published_for
-from tfcli.models.protocols import ImageTextEncoder
+from tfcli.models.protocols import ImageTextEncoder, Translator
 
 
 def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any], str]:
     """Facts (see `lines` in the verb) and the printed structure of the network.
 
     A set whose number of classes is known only from its files counts with 2 classes, a vocabulary that is made from
-    the captions with 64 words.
+    its texts, without a size of its own, with 64 words.
     """
-    if config.model.get("tokenizer") and not config.model.text.vocab_size:
-        config.model.text.vocab_size = config.model.tokenizer.vocab_size or 64
+    if config.model.get("tokenizer"):
+        texts = config.model.get("text", config.model)  # a tower of its own, or all of the model
+        texts.vocab_size = texts.vocab_size or config.model.tokenizer.vocab_size or 64
     if config.data.get("num_classes") is None:
         OmegaConf.update(config, "data.num_classes", 2)
     try:
@@ -38,7 +39,7 @@ def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any
     moments = 2 if choices.get("optim") == "adamw" else 1
     train = (config.data.get("counts") or {}).get("train")
     steps = None
-    if train:
+    if train and not config.task.get("view"):  # how many samples texts make, only their tokens say
         train = min(train, config.data.get("limit_train") or train)
         has_val = bool((config.data.get("counts") or {}).get("val"))
         train = train if has_val else train - round(train * config.data.val_fraction)
@@ -50,7 +51,7 @@ def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any
         "data": choices["data"],
         "task": choices["task"],
         "params": {"total": total, "trainable": trainable, "parts": {k: v for k, v in parts.items() if v}},
-        "flops_per_image": forward,
+        "flops": {"forward": forward, "of": "an image" if "image" in shapes else f"{shapes['tokens'][1]} tokens"},
         "shapes": shapes,
         "memory_bytes": {"weights": 4 * total, "training": 4 * total * (2 + moments)},
         "steps": steps,
@@ -60,7 +61,9 @@ def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any
 
 
 def _measure(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str, list[int]]]:
-    """The model, the FLOPs of one image (and text) forward (two a multiply-add), and the shapes on the way."""
+    """The model, the FLOPs of one image or text forward (two a multiply-add), and the shapes on the way."""
+    if config.task.get("view"):
+        return _measure_text(config, device)
     with torch.device(device), torch.no_grad():
         net = build(config.model).eval()
         image = torch.zeros(1, 3, config.data.image_size, config.data.image_size)
@@ -75,3 +78,14 @@ def _measure(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str,
             features = net.features(image)
             shapes |= {"tokens": list(features.tokens.shape), "pooled": list(features.pooled.shape)}
     return net, counter.get_total_flops(), {**shapes, "logits": list(logits.shape)}
+
+
+def _measure_text(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str, list[int]]]:
+    """The same of a model of text, for as many tokens as it takes (64 where it takes any number)."""
+    with torch.device(device), torch.no_grad():
+        net = build(config.model).eval()
+        tokens = torch.zeros(1, config.data.get("max_length") or config.model.get("context") or 64, dtype=torch.long)
+        inputs = (tokens, tokens) if isinstance(net, Translator) else (tokens,)
+        with FlopCounterMode(display=False) as counter:
+            out = net(*inputs)
+    return net, counter.get_total_flops(), {"tokens": list(tokens.shape), "out": list(out.shape)}

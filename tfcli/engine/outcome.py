@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from tfcli.data.texts import TextData
+from tfcli.engine.baselines import of_texts
 from tfcli.engine.paired import write_outcomes
 from tfcli.engine.parts import Parts
 from tfcli.engine.published import published_for
@@ -32,9 +34,11 @@ def announce(parts: Parts, folder: Path, *, resumed: bool) -> None:
         f"{arithmetic}{why} · {shown(folder)}"
     )
     counts = " · ".join(f"{split} {data.counts[split]:,}" for split in ("train", "val", "test"))
-    batch = data.batch_size * parts.devices.ranks * parts.config.trainer.accumulate
+    share = parts.devices.ranks * parts.config.trainer.accumulate
+    tokens = parts.config.data.get("batch_tokens")
+    batch = f"at most {tokens * share:,} tokens" if tokens else f"{data.batch_size * share} {data.unit}"
     classes = f" · {len(data.classes)} classes" if data.classes else ""
-    say(f"{counts}{classes} · {parts.horizon.total:,} steps of {batch} images")
+    say(f"{counts}{classes} · {parts.horizon.total:,} steps of {batch}")
     for line in parts.said:
         say(line)
     if parts.config.run.show_model:
@@ -72,6 +76,7 @@ def new_record(parts: Parts, verb: str) -> Record:
         overrides=list(parts.overrides),
         counts=dict(parts.data.counts),
         params=parts.params,
+        units={} if parts.data.unit == "images" else {"counts": parts.data.unit, "rate": parts.data.counted},
     )
 
 
@@ -79,12 +84,13 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None) -> None:
     """The test's figures and intervals, and what was published for the like."""
     record.metrics |= {name: value for name, (value, _) in parts.task.tested.items()}
     record.intervals |= {name: list(interval) for name, (_, interval) in parts.task.tested.items()}
+    record.signatures |= getattr(parts.task, "signatures", {})
     record.published = published_for(
         record.model,
         record.data,
         weights=parts.config.model.get("weights"),
         counts=record.counts,
-        image_size=parts.config.data.image_size,
+        image_size=parts.config.data.get("image_size"),
     )
     if seconds is not None:
         tested = parts.data.counts["test"]
@@ -107,10 +113,14 @@ def keep_outcomes(parts: Parts, folder: Path) -> None:
 
 
 def baselines(record: Record, parts: Parts) -> None:
-    """What chance would have found, and a logistic regression on the pixels where the data set asks for one."""
+    """What chance would have found, and what simple models come to where the data set asks for one."""
     chance = getattr(parts.task, "chance", {})
     record.baselines |= {f"chance/{name.partition('/')[2]}": value for name, value in chance.items()}
-    if parts.data.baseline and parts.data.counts["test"]:
+    if not (parts.data.baseline and parts.data.counts["test"]):
+        return
+    if isinstance(parts.data, TextData):
+        record.baselines |= of_texts(parts.choices["task"], parts.data)
+    else:
         record.baselines["logistic_pixels"] = logistic_regression(
             *parts.data.arrays("train"), *parts.data.arrays("test")
         )

@@ -20,7 +20,7 @@ from tfcli.data.hashing import seed_for
 from tfcli.data.workers import Ranks
 from tfcli.engine import numerics as num
 from tfcli.engine import teacher
-from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
+from tfcli.engine.adopt import adopt_blueprint, subwords_for, tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.candidates import roots
 from tfcli.engine.checkpoints import AtomicIO
@@ -88,7 +88,12 @@ def prepare(
     data.ranks = Ranks(0, devices.ranks) if not is_child() else data.ranks  # the parent chooses as its ranks will
     data.prepare()
     OmegaConf.update(config, "data.num_classes", data.num_classes)
-    words = tokenizer_for(config, tokenizer, lambda: data.texts("train")) if data.captioned else None
+    words = subwords = None
+    if data.captioned:
+        words = tokenizer_for(config, tokenizer, lambda: data.texts("train"))
+    elif config.task.get("view"):
+        subwords = subwords_for(config, tokenizer, lambda: data.texts("train"))
+        data.encode(build(config.task.view), subwords, longest=config.model.get("context"))
     if words is not None:
         data.tokenizer = words
     torch.manual_seed(seed_for(config.seed, "init"))
@@ -102,7 +107,7 @@ def prepare(
             OmegaConf.update(config, f"model.{name}", value)
         said += report.notes
         said += adopt_statistics(data, report.mean, report.std, overrides)
-    batches = -(-data.counts["train"] // (data.batch_size * devices.ranks))
+    batches = data.batches(devices.ranks)
     epoch = -(-batches // config.trainer.accumulate)
     total = epoch * config.trainer.max_epochs
     horizon = Horizon(min(total, config.trainer.max_steps or total), epoch)

@@ -30,7 +30,9 @@ class Record:
 
     `metrics` are named `split/name`; a value that is not a finite number is stored as null and read back as NaN.
     `intervals` hold 95 % bounds; `published` entries come from `tfcli.engine.published`; `baselines` are figures
-    measured beside the run (`logistic_pixels`); `cost` is in seconds, examples per second and bytes.
+    measured beside the run (`logistic_pixels`, `interpolated trigram/bits_per_char`); `cost` is in seconds, examples
+    per second and bytes. `units` say what `counts` and `examples_per_second` are of where it is not images;
+    `signatures` how a figure was computed, where several ways go by its name (BLEU).
     `status` is finished, failed or interrupted; a folder without a record is read as `unfinished`.
     """
 
@@ -51,12 +53,14 @@ class Record:
     checkpoint: str | None = None
     error: str | None = None
     title: str | None = None
+    units: dict[str, str] = field(default_factory=dict)
+    signatures: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first, without keys that say nothing (`title`, `baselines`)."""
+        """Plain JSON values, `schema` first, without keys that say nothing (`title`, `baselines`, ...)."""
         values = {"schema": self.schema, **asdict(self)}
-        for key in ("title", "baselines"):
+        for key in ("title", "baselines", "units", "signatures"):
             if not values[key]:
                 del values[key]
         return finite(values)

@@ -117,7 +117,7 @@ def _run(parts: Parts, folder: Path, *, start: Path | None) -> Record:
     loggers: list[Any] = []
     images: list[Path] = []
     began = time.monotonic()
-    progress = Progress(monitor=parts.config.trainer.monitor)
+    progress = Progress(parts.data.counted, monitor=parts.config.trainer.monitor)
     try:
         announce(parts, folder, resumed=start is not None)
         if not is_child():

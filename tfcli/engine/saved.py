@@ -90,7 +90,8 @@ def recomposed(run: Path, config: DictConfig, overrides: list[str]) -> None:
 def stored(parts: Parts) -> dict[str, Any]:
     """The config as it is kept: plain values, every interpolation resolved, with what `auto` came to."""
     values = plain(parts.config)
-    values["data"]["mean"], values["data"]["std"] = list(parts.data.mean), list(parts.data.std)
+    if "mean" in values["data"]:
+        values["data"]["mean"], values["data"]["std"] = list(parts.data.mean), list(parts.data.std)
     numerics = parts.numerics
     return {
         **values,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from tfcli.shapes import Float, Int
+from tfcli.shapes import Bool, Float, Int
 
 
 @dataclass
@@ -44,6 +44,23 @@ class Classifier(Protocol):
     def layers(self) -> int: ...
 
     def layer_of(self, name: str) -> int: ...
+
+
+@runtime_checkable
+class Translator(Protocol):
+    """A sentence in one language in, logits of its translation out.
+
+    `begin` reads the source once; `step` then takes one token of each translation and gives the logits of the next.
+    What is between them has `reorder(rows)`, for beam search.
+    """
+
+    def __call__(
+        self, source: Int[Tensor, "B M"], tokens: Int[Tensor, "B N"], *, valid: Bool[Tensor, "B M"] | None = None
+    ) -> Float[Tensor, "B N V"]: ...
+
+    def begin(self, source: Int[Tensor, "B M"], valid: Bool[Tensor, "B M"] | None = None) -> Any: ...
+
+    def step(self, token: Int[Tensor, "B"], state: Any) -> Float[Tensor, "B V"]: ...
 
 
 @runtime_checkable

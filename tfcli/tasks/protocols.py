@@ -11,7 +11,6 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tfcli.data.pairs import Encoder
 from tfcli.data.workers import Ranks
 
 
@@ -65,7 +64,9 @@ class Data(Protocol):
         notes: what the user should be told, a line each.
         ranks: this process and how many read the set; the engine says it before `prepare`.
         captioned: whether it serves images with captions; the engine says it before `prepare`.
-        tokenizer: of the captions; the engine sets it before the first loader.
+        unit: what a sample is called: images, windows, sentences.
+        counted: what a speed is of: images or tokens.
+        tokenizer: of the captions or texts; the engine sets it before the first loader.
         start_epoch, start_batch: where training begins; set by the engine to resume.
     """
 
@@ -83,20 +84,30 @@ class Data(Protocol):
     start_batch: int
     ranks: Ranks
     captioned: bool
+    unit: str
+    counted: str
 
     @property
-    def tokenizer(self) -> Encoder | None: ...
+    def tokenizer(self) -> Any: ...
 
     @tokenizer.setter
-    def tokenizer(self, tokenizer: Encoder) -> None: ...
+    def tokenizer(self, tokenizer: Any) -> None: ...
 
     @property
     def num_classes(self) -> int: ...
 
     def prepare(self) -> None: ...
 
+    def batches(self, world: int) -> int:
+        """Training batches of an epoch, on each of so many ranks."""
+        ...
+
     def texts(self, split: str) -> list[str]:
-        """All captions of a split."""
+        """All captions or texts of a split."""
+        ...
+
+    def encode(self, view: Any, tokenizer: Any, *, longest: int | None) -> None:
+        """Sets of text: cut all splits into tokens, as the task's view wants them."""
         ...
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,85 @@
+"""A trained language model that is used: loaded from a run or from public weights, with its tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from tfcli.engine import numerics as num
+from tfcli.engine.adopt import adopt_blueprint, subwords_for
+from tfcli.engine.build import build, plain
+from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
+from tfcli.engine.compose import compose
+from tfcli.engine.evaluation import on_these_devices
+from tfcli.engine.parts import quiet_libraries
+from tfcli.engine.saved import kept_tokenizer
+from tfcli.errors import ConfigError
+from tfcli.text.subwords import Subwords
+
+
+@dataclass
+class Speaker:
+    """A model and what its ids mean.
+
+    Attributes:
+        classes: names of the classes or tags that its head knows; empty where it has none.
+    """
+
+    net: nn.Module
+    tokenizer: Subwords
+    config: DictConfig
+    choices: dict[str, str]
+    device: torch.device
+    classes: list[str]
+
+    @property
+    def context(self) -> int | None:
+        """The most tokens that it takes; None: any number."""
+        return self.config.model.get("context")
+
+    def ids(self, text: str) -> Tensor:
+        """A text as a batch (1, N) of one row of ids, without marks."""
+        return torch.tensor(self.tokenizer.encode([text]), dtype=torch.long, device=self.device)
+
+
+def load_speaker(run: Path | None, overrides: list[str], *, config_dir: str | None = None) -> Speaker:
+    """The model of a run's best checkpoint, or of the weights that `overrides` name, ready to be asked.
+
+    Raises:
+        ConfigError: neither a run nor weights, or a model that takes no text.
+        RunError: the run has no checkpoint.
+    """
+    quiet_libraries()
+    classes: list[str] = []
+    if run is not None:
+        config, choices = on_these_devices(run, overrides)
+        checkpoint = read_checkpoint(find_checkpoint(run, "best"))
+        classes = checkpoint["tfcli"]["classes"]
+        config.model.weights = None
+        tokenizer = subwords_for(config, kept_tokenizer(run), list)
+    else:
+        job = compose("train", overrides, config_dir)
+        config, choices, checkpoint = job.config, job.choices, None
+        if not config.model.get("weights"):
+            raise ConfigError(
+                "a run, or `model.weights=NAME or PATH`, is needed: untrained weights have nothing to say."
+            )
+        path, _ = adopt_blueprint(config, {o.partition("=")[0] for o in overrides})
+        tokenizer = subwords_for(config, path, list)
+    if config.data.get("num_classes") is None:
+        config.data.num_classes = len(classes) or None
+    net = build(config.model)
+    if checkpoint is not None:
+        net.load_state_dict(network(checkpoint))
+    else:
+        from tfcli.weights.load import load_weights
+
+        load_weights(net, str(config.model.weights))
+    devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
+    num.set_threads(devices, None)
+    device = torch.device("cuda" if devices.accelerator in ("gpu", "cuda") else devices.accelerator)
+    return Speaker(net.to(device).eval(), tokenizer, config, choices, device, classes)

@@ -1,0 +1,70 @@
+"""The next token: causal language modelling and what is measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tfcli.metrics.language import LanguageMetrics
+from tfcli.shapes import Float, Int
+from tfcli.tasks.text import TextObjective
+
+
+def token_loss(
+    logits: Float[Tensor, "B N V"], target: Int[Tensor, "B N"], *, smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy over the tokens whose target is not -100.
+
+    Args:
+        smoothing: share of the target spread evenly over the vocabulary (Szegedy et al. 2016, section 7).
+    """
+    return cross_entropy(logits.flatten(0, 1).float(), target.flatten(), label_smoothing=smoothing)
+
+
+def nats(logits: Float[Tensor, "B N V"], target: Int[Tensor, "B N"]) -> Float[Tensor, "B"]:
+    """Cross-entropy of each sequence, summed over its tokens; 0 for those whose target is -100."""
+    return cross_entropy(logits.mT.float(), target, reduction="none").sum(1)
+
+
+class CausalLM(TextObjective):
+    """Trains and measures a model of text that reads from left to right (Radford et al. 2018, equation 1).
+
+    Logs train/loss (nats a token); under val/ and test/ what `LanguageMetrics` computes.
+
+    Args:
+        net: `net(tokens (B, N))` gives logits (B, N, V) of what follows each token.
+        optim: makes an optimizer, called as `optim(net)`.
+        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
+        label_smoothing: in the training loss only.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        optim: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[..., float],
+        label_smoothing: float = 0.0,
+    ):
+        super().__init__(net, optim=optim, schedule=schedule)
+        self.label_smoothing = label_smoothing
+        self.measured = nn.ModuleDict({split: LanguageMetrics() for split in ("val_", "test_")})
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        target = batch["target"]
+        loss = token_loss(self.net(batch["tokens"]), target, smoothing=self.label_smoothing)
+        self.average(loss, target)
+        return loss
+
+    def measure(self, split: str, batch: dict[str, Tensor]) -> None:
+        target = batch["target"]
+        self.metric(split).update(
+            nats(self.net(batch["tokens"]), target),
+            (target >= 0).sum(1),
+            bytes=batch["bytes"],
+            chars=batch["chars"],
+            words=batch["words"],
+        )

@@ -1,0 +1,80 @@
+"""What objectives on text share: an epoch's mean loss per token, and figures of each split with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tfcli.tasks.objective import Objective
+
+
+class TextObjective(Objective):
+    """An objective whose `measured` has a metric for `val_` and one for `test_`, and which fills them in `measure`.
+
+    A metric has `names`, `compute()` and `with_intervals()`, as `ClassificationMetrics` has. Logs train/loss and, under
+    val/ and test/, what the metrics compute.
+    """
+
+    measured: nn.ModuleDict
+    monitored = "loss"
+    """The validation figure that chooses the best checkpoint."""
+
+    def __init__(self, net: nn.Module, *, optim: Callable[..., torch.optim.Optimizer], schedule: Callable[..., float]):
+        super().__init__(net, optim=optim, schedule=schedule)
+        self.chance: dict[str, float] = {}
+
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """What a checkpoint or early stopping may look at, the usual one first."""
+        names = self.metric("val").names if "val" in self.evaluated else ()
+        names = sorted(names, key=lambda name: name != self.monitored)
+        return (*(f"val/{name}" for name in names), "train/loss")
+
+    def metric(self, split: str) -> Any:
+        """The metric of a split."""
+        return self.measured[f"{split}_"]
+
+    def measure(self, split: str, batch: dict[str, Tensor]) -> None:
+        """Add a batch to a split's figures."""
+        raise NotImplementedError
+
+    # ---- training
+
+    def average(self, loss: Tensor, target: Tensor) -> None:
+        """Add a batch to the epoch's train/loss, weighed by its targets."""
+        count = (target >= 0).sum() if target.ndim > 1 else target.new_tensor(len(target))
+        self.add(loss.detach() * count, count)
+
+    def on_train_epoch_end(self) -> None:
+        sums = self.epoch_sums()
+        if sums is not None:
+            # Not to the loggers: the engine writes the epoch's figures before it saves, so no kill can part the two.
+            self.log_dict({"train/loss": sums[0] / sums[1]}, logger=False)
+
+    # ---- evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        for split in self.evaluated:
+            self.metric(split).reset()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.measure(self.evaluated[dataloader_idx], batch)
+
+    def on_validation_epoch_end(self) -> None:
+        for split in self.evaluated:  # the test set may be watched for its curve; nothing is chosen by it
+            self.log_dict({f"{split}/{name}": value for name, value in self.metric(split).compute().items()})
+            self.metric(split).reset()
+
+    def on_test_epoch_start(self) -> None:
+        self.metric("test").reset()
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.measure("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        metric = self.metric("test")
+        metric.sync(should_sync=self.trainer.world_size > 1)
+        self.tested = {f"test/{name}": figure for name, figure in metric.with_intervals().items()}
