@@ -77,7 +77,8 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
         memory, rate = cost.get("peak_memory_bytes", 0) / 2**20, cost.get("examples_per_second", 0)
         spent = f"{cost['seconds']:.0f} s · {memory:,.0f} MB · {rate:,.0f} {record.units.get('rate', 'images')}/s"
         rows.append({"test": "cost", "ours": spent, "beside": ""})
-    title = f"{record.model} on {record.data} · {record.counts.get('test', 0):,} test {record.units.get('counts', 'images')} · seed {record.seed}"
+    tested = f"{record.counts.get('test', 0):,} test {record.units.get('counts', 'images')}"
+    title = f"{record.model} on {record.data} · {tested} · seed {record.seed}"
     table(title, {"test": "test", "ours": "ours  [95 %]", "beside": "beside"}, rows)
     for figure in record.published[:1]:
         if figure.get("differs"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,18 +19,25 @@ class Windows:
 
     Evaluation scores every token once, each window without what stands before it. Training windows begin elsewhere in
     each epoch, so that no token always stands at a window's edge.
+
+    Args:
+        packed: False: a document is a sample of its own, padded to the longest of its batch.
     """
 
-    unit = "windows"
+    def __init__(self, *, packed: bool = True):
+        self.packed = packed
+        self.unit = "windows" if packed else "texts"
 
-    def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Stream:
-        """Documents as a stream of tokens.
+    def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Stream | Documents:
+        """Documents as a stream of tokens, or each alone.
 
         Raises:
-            DataError: there is less text than a window.
+            DataError: there is less text than a window, or no saying how long one is.
         """
+        if not self.packed:
+            return Documents(rows["text"], tokenizer, length=length)
         if length is None:
-            raise DataError("a stream of text needs `model.context`: how long its windows are.")
+            raise DataError("a stream of text needs `model.context` or `data.max_length`: how long its windows are.")
         return Stream(rows["text"], tokenizer, length=length, train=train)
 
 
@@ -37,7 +46,7 @@ class Stream:
 
     Args:
         texts: the documents.
-        tokenizer: of the model; where it has an end of text, one stands before and after each document.
+        tokenizer: of the model; where it has an end of text, one stands after each document.
         length: N, tokens of a window.
         train: windows begin elsewhere in each epoch.
     """
@@ -46,17 +55,12 @@ class Stream:
 
     def __init__(self, texts: list[str], tokenizer: Subwords, *, length: int, train: bool):
         self.length, self.train = length, train
-        end = tokenizer.eos_id
-        ids, sizes = [], []
-        for text, (tokens, spans) in zip(texts, tokenizer.encode_offsets(texts), strict=True):
-            if end is not None and not ids:
-                ids.append(np.array([end]))
-                sizes.append(np.zeros((1, 3), dtype=np.int64))
-            ids.append(np.array([*tokens, *([] if end is None else [end])], dtype=np.int64))
-            covered = _sizes(text, np.array([stop for _, stop in spans], dtype=np.int64))
-            sizes.append(np.concatenate([covered, np.zeros((end is not None, 3), dtype=np.int64)]))
-        self.ids = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int64)
-        self.sizes = np.concatenate(sizes) if sizes else np.zeros((0, 3), dtype=np.int64)
+        documents = list(_documents(texts, tokenizer))
+        # Between two documents one end is enough; before the first, one says that a text begins.
+        later = 1 if tokenizer.eos_id is not None else 0
+        parts = [(ids[later * (i > 0) :], sizes[later * (i > 0) :]) for i, (ids, sizes) in enumerate(documents)]
+        self.ids = np.concatenate([ids for ids, _ in parts]) if parts else np.zeros(0, dtype=np.int64)
+        self.sizes = np.concatenate([sizes for _, sizes in parts]) if parts else np.zeros((0, 3), dtype=np.int64)
         if len(self.ids) < 2:
             raise DataError("there is no text to make windows of.")
         if train and len(self.ids) <= length:
@@ -76,14 +80,58 @@ class Stream:
         places = np.minimum(starts[:, None] + columns, len(self.ids) - 2)
         inside = columns < lengths[:, None]
         sizes = np.where(inside[:, :, None], self.sizes[places + 1], 0).sum(1)
-        return {
-            "tokens": torch.from_numpy(self.ids[places]),
-            "target": torch.from_numpy(np.where(inside, self.ids[places + 1], -100)),
-            "chars": torch.from_numpy(sizes[:, 0]),
-            "bytes": torch.from_numpy(sizes[:, 1]),
-            "words": torch.from_numpy(sizes[:, 2]),
-            "index": torch.from_numpy(rows.astype(np.int64)),
-        }
+        return _batch(self.ids[places], np.where(inside, self.ids[places + 1], -100), sizes, rows)
+
+
+class Documents:
+    """Each document a sample: a start, the text, an end.
+
+    Args:
+        texts: the documents.
+        tokenizer: of the model.
+        length: most tokens of one; longer ones are cut.
+    """
+
+    def __init__(self, texts: list[str], tokenizer: Subwords, *, length: int | None):
+        most = None if length is None else length + 1  # the last token is only a target
+        whole = list(_documents(texts, tokenizer))
+        self.cut = sum(most is not None and len(ids) > most for ids, _ in whole)
+        self.ids = [ids[:most] for ids, _ in whole]
+        self.sizes = [sizes[:most] for _, sizes in whole]
+        self.pad = tokenizer.pad_id or 0
+        self.lengths = np.array([max(0, len(ids) - 1) for ids in self.ids], dtype=np.int64)
+
+    def batch(self, rows: np.ndarray, *, seed: int, epoch: int) -> dict[str, Tensor]:
+        """Texts (B, N), padded behind, and what follows each of their tokens."""
+        width = max(1, int(self.lengths[rows].max()))
+        tokens = np.full((len(rows), width), self.pad, dtype=np.int64)
+        target = np.full((len(rows), width), -100, dtype=np.int64)
+        for i, row in enumerate(rows):
+            ids = self.ids[row]
+            tokens[i, : len(ids) - 1], target[i, : len(ids) - 1] = ids[:-1], ids[1:]
+        sizes = np.stack([self.sizes[row][1:].sum(0) for row in rows])
+        return _batch(tokens, target, sizes, rows)
+
+
+def _batch(tokens: np.ndarray, target: np.ndarray, sizes: np.ndarray, rows: np.ndarray) -> dict[str, Tensor]:
+    arrays = {"tokens": tokens, "target": target, "chars": sizes[:, 0], "bytes": sizes[:, 1], "words": sizes[:, 2]}
+    return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in {**arrays, "index": rows}.items()}
+
+
+def _documents(texts: list[str], tokenizer: Subwords) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each text's ids, with an end on both sides where the vocabulary has one (a start before it where it has that).
+
+    With them (N, 3) how many characters, bytes and words each completes.
+    """
+    end = tokenizer.eos_id
+    begin = end if tokenizer.bos_id is None else tokenizer.bos_id
+    none = np.zeros((1, 3), dtype=np.int64)
+    for text, (tokens, spans) in zip(texts, tokenizer.encode_offsets(texts), strict=True):
+        sizes = _sizes(text, np.array([stop for _, stop in spans], dtype=np.int64))
+        if end is None:
+            yield np.array(tokens, dtype=np.int64), sizes
+        else:
+            yield np.array([begin, *tokens, end], dtype=np.int64), np.concatenate([none, sizes, none])
 
 
 def _sizes(text: str, stops: np.ndarray) -> np.ndarray:
