@@ -78,7 +78,7 @@ def subwords_for(config: DictConfig, path: Path | None, texts: Callable[[], list
     if path is not None:
         tokenizer = subwords.load(path)
     else:
-        tokenizer = subwords.make(texts=texts, **plain(wanted))
+        tokenizer = subwords.make(texts=[] if wanted.get("path") else texts(), **plain(wanted))
     if config.model.vocab_size is None:
         config.model.vocab_size = tokenizer.vocab_size
     subwords.check_matches(tokenizer, vocab_size=config.model.vocab_size)
