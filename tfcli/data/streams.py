@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tfcli.data.hashing import below, hash64
 from tfcli.data.textitems import Columns
+from tfcli.data.texts import padded
 from tfcli.errors import DataError
 from tfcli.text.subwords import Subwords
 
@@ -103,14 +104,9 @@ class Documents:
 
     def batch(self, rows: np.ndarray, *, seed: int, epoch: int) -> dict[str, Tensor]:
         """Texts (B, N), padded behind, and what follows each of their tokens."""
-        width = max(1, int(self.lengths[rows].max()))
-        tokens = np.full((len(rows), width), self.pad, dtype=np.int64)
-        target = np.full((len(rows), width), -100, dtype=np.int64)
-        for i, row in enumerate(rows):
-            ids = self.ids[row]
-            tokens[i, : len(ids) - 1], target[i, : len(ids) - 1] = ids[:-1], ids[1:]
+        ids = [self.ids[row] for row in rows]
         sizes = np.stack([self.sizes[row][1:].sum(0) for row in rows])
-        return _batch(tokens, target, sizes, rows)
+        return _batch(padded([i[:-1] for i in ids], self.pad), padded([i[1:] for i in ids], -100), sizes, rows)
 
 
 def _batch(tokens: np.ndarray, target: np.ndarray, sizes: np.ndarray, rows: np.ndarray) -> dict[str, Tensor]:

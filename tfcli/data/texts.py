@@ -321,6 +321,14 @@ class TextData(pl.LightningDataModule):
         return encoded.batch(rows, seed=self.seed, epoch=0)
 
 
+def padded(rows: Sequence[np.ndarray], fill: int | bool) -> np.ndarray:
+    """Rows of unequal lengths as one array, filled up behind."""
+    table = np.full((len(rows), max(1, max(map(len, rows)))), fill, dtype=bool if isinstance(fill, bool) else np.int64)
+    for line, row in zip(table, rows, strict=True):
+        line[: len(row)] = row
+    return table
+
+
 def height(rows: Columns) -> int:
     """How many rows there are."""
     return len(next(iter(rows.values()), []))
