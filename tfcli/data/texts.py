@@ -108,6 +108,7 @@ class TextData(pl.LightningDataModule):
     """
 
     allow_zero_length_dataloader_with_multiple_devices = True
+    name: str
     captioned = False
     counted = "tokens"
 

@@ -28,10 +28,10 @@ def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any
         OmegaConf.update(config, "data.num_classes", 2)
     try:
         net, forward, shapes = _measure(config, "meta")
-    except InstantiationException as error:
-        if not isinstance(error.__cause__, NotImplementedError):
+    except (InstantiationException, RuntimeError) as error:
+        if "meta tensor" not in f"{error} {error.__cause__}":
             raise
-        # torchvision's RegNets read a tensor while they are built, which a meta tensor cannot give
+        # torchvision's RegNets, and masks of sparse patterns, read a tensor, which a meta tensor cannot give
         net, forward, shapes = _measure(config, "cpu")
     total = sum(p.numel() for p in net.parameters())
     trainable = sum(p.numel() for p in net.parameters() if p.requires_grad)

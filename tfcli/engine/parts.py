@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 
 from tfcli.data.hashing import seed_for
+from tfcli.data.texts import TextData
 from tfcli.data.workers import Ranks
 from tfcli.engine import numerics as num
 from tfcli.engine import teacher
@@ -91,7 +92,7 @@ def prepare(
     words = subwords = None
     if data.captioned:
         words = tokenizer_for(config, tokenizer, lambda: data.texts("train"))
-    elif config.task.get("view"):
+    elif isinstance(data, TextData):
         subwords = subwords_for(config, tokenizer, lambda: data.texts("train"))
         data.encode(build(config.task.view), subwords, longest=config.model.get("context"))
     if words is not None:

@@ -18,6 +18,7 @@ from tfcli.engine.evaluation import on_these_devices
 from tfcli.engine.parts import quiet_libraries
 from tfcli.engine.saved import kept_tokenizer
 from tfcli.errors import ConfigError
+from tfcli.models.protocols import Translator
 from tfcli.text.subwords import Subwords
 
 
@@ -40,6 +41,11 @@ class Speaker:
     def context(self) -> int | None:
         """The most tokens that it takes; None: any number."""
         return self.config.model.get("context")
+
+    @property
+    def translates(self) -> bool:
+        """Whether it reads one text and writes another."""
+        return isinstance(self.net, Translator)
 
     def ids(self, text: str) -> Tensor:
         """A text as a batch (1, N) of one row of ids, without marks."""

@@ -106,10 +106,6 @@ class Data(Protocol):
         """All captions or texts of a split."""
         ...
 
-    def encode(self, view: Any, tokenizer: Any, *, longest: int | None) -> None:
-        """Sets of text: cut all splits into tokens, as the task's view wants them."""
-        ...
-
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Images (N, Y, X, 3) uint8 of a split and their labels (N,), for baselines on small sets."""
         ...
