@@ -11,6 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from tfcli.engine import compose as c
+from tfcli.engine import validate
 from tfcli.errors import ConfigError
 
 BAD = [
@@ -64,11 +65,39 @@ def test_bad_commands_are_answered(line, words):
     assert "\n" not in str(error.value)
 
 
+FOR_TASK = {
+    "classify": ["model=resnet18"],
+    "distill": ["model=deit"],
+    "contrastive": ["model=clip"],
+    "lm": ["model=gpt"],
+    "mlm": ["model=bert"],
+    "translate": ["model=transformer"],
+    "text_classify": ["model=bert", "data=sst2"],
+    "text_regress": ["model=bert", "data=stsb"],
+    "span": ["model=bert", "data=squad"],
+    "tag": ["model=bert", "data=wnut17"],
+    "choice": ["model=bert", "data=swag"],
+}
+"""What a task composes with."""
+
+
 def shown_to(model: str) -> list[str]:
-    return [] if model.startswith("clip") else ["data=imagenet"]
+    """Images large enough for every size; a family of texts or captions brings its own data."""
+
+    def brings_its_own(name: str) -> bool:
+        parts = yaml.safe_load((c.PACKAGED / "model" / f"{name}.yaml").read_text(encoding="utf-8")).get("defaults", [])
+        return any("override /data" in p if isinstance(p, dict) else p != "_self_" and brings_its_own(p) for p in parts)
+
+    return [] if brings_its_own(model) else ["data=imagenet"]
 
 
 def test_every_option_of_every_group_composes_and_describes_itself():
+    needs = {
+        task: set(c.compose("train", [*words, f"task={task}"]).config.task.needs)
+        for task, words in FOR_TASK.items()
+        if task in c.options("task")
+    }
+    assert needs.keys() == c.options("task").keys()
     for group in ("model", "data", "pos", "attn", "optim", "schedule", "trainer", "logger", "task", "experiment"):
         for name, text in c.options(group).items():
             assert text, f"conf/{group}/{name}.yaml has no description"
@@ -76,9 +105,13 @@ def test_every_option_of_every_group_composes_and_describes_itself():
                 c.compose("train" if name != "pixels" else "probe", [f"model={name}", *shown_to(name)])
             elif group in ("pos", "attn"):
                 c.compose("train", ["model=vit", f"{group}={name}"])
-            elif (group, name) not in (("data", "folder"), ("data", "captions"), ("task", "contrastive")):
-                model = "clip" if name == "flickr8k" else "resnet18"
-                c.compose("train", [f"{group}={name}", *([f"model={model}"] if group == "data" else [])])
+            elif group == "data":
+                kinds = set(dict(validate._data_kinds())[name])
+                fitting = [task for task, columns in needs.items() if columns <= kinds]
+                assert fitting, f"no task takes data={name} with {', '.join(kinds)}"
+                c.compose("train", [*FOR_TASK[fitting[0]], f"task={fitting[0]}", f"data={name}"])
+            elif group != "task":
+                c.compose("train", [f"{group}={name}"])
 
 
 def test_precedence_is_shell_experiment_family_defaults(tmp_path: Path):
