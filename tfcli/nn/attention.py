@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from tfcli.errors import IncompatibleError
 from tfcli.nn.approximations import Approximation
-from tfcli.nn.cache import Cache
+from tfcli.nn.cache import Cache, Memory
 from tfcli.nn.kernels import KERNELS, Kernel
 from tfcli.nn.patterns import Causal, Full, Pattern
 from tfcli.nn.places import Places
@@ -28,6 +29,7 @@ class Plan:
         pos: the position at work in a layer, or None.
         valid: False for tokens that are padding, or None where there is none.
         cache: keys and values of the tokens before these, or None.
+        memory: what cross-attention looks at, or None.
         key: where the tokens stand that are looked at: these, after those of the cache.
     """
 
@@ -35,8 +37,10 @@ class Plan:
     pos: Position | None = None
     valid: Bool[Tensor, "B M"] | None = None
     cache: Cache | None = None
+    memory: Memory | None = None
     key: Places = field(init=False)
     _biases: dict[Position, Any] = field(default_factory=dict)
+    _memo: dict[Hashable, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.key = self.cache.places if self.cache is not None and self.cache.places is not None else self.query
@@ -57,14 +61,23 @@ class Plan:
             bias = self._biases[self.pos]
             asked = self.pos.scores(q, self.query, self.key)
             bias = asked if bias is None else bias if asked is None else bias + asked
-        return View(pattern, self.query, self.key, bias=bias, valid=self.valid)
+        return View(pattern, self.query, self.key, bias=bias, valid=self.valid, memo=self._memo)
+
+    def across(self) -> View:
+        """The same of cross-attention: every token sees the whole memory but its padding."""
+        assert self.memory is not None, "cross-attention needs a memory"
+        if "across" not in self._memo:
+            key = Places.line(self.memory.tokens.shape[1])[:]  # no tokens of ours, should they stand alike
+            self._memo["across"] = View(Full(), self.query, key, valid=self.memory.valid)
+        return self._memo["across"]
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention (Vaswani et al. 2017, section 3.2.2).
+    """Multi-head attention of tokens to one another or to a memory (Vaswani et al. 2017, section 3.2.2).
 
     Queries, keys and values come from one product: rows 0..D-1 of `qkv.weight` make the queries, then keys, then
-    values. A kernel that shares queries and keys (Reformer) has no rows for keys.
+    values. Across, the queries' rows are applied to the tokens and the others to the memory. A kernel that shares
+    queries and keys (Reformer) has no rows for keys.
 
     Args:
         width: D of the tokens.
@@ -128,18 +141,37 @@ class Attention(nn.Module):
         """Whether the pattern leaves out whole blocks of the mask, more than a causal one does."""
         return not isinstance(self.pattern, Full | Causal)
 
-    def forward(self, x: Float[Tensor, "B N D"], plan: Plan) -> Float[Tensor, "B N D"]:
-        qkv = self.qkv(x).unflatten(-1, (self.parts, self.heads, -1)).unbind(2)  # their gradients meet in one copy
-        q, *rest, v = (t.transpose(1, 2) for t in qkv)  # (B, H, N, E) each
-        q = plan.rotate(q)
-        k = plan.rotate(rest[0]) if rest else q
-        if plan.cache is not None:
-            k, v = plan.cache.extend(self, k, v)
-        drop = self.dropout if self.training else 0.0
+    def forward(self, x: Float[Tensor, "B N D"], plan: Plan, *, across: bool = False) -> Float[Tensor, "B N D"]:
+        """What each token gathers, of the tokens or (`across`) of the plan's memory."""
+        q, k, v = self._to_memory(x, plan) if across else self._to_tokens(x, plan)
+        view = plan.across() if across else plan.view(self.pattern, q)
         kernel = self.kernel or self.approximation
         assert kernel is not None
-        y = kernel(q, k, v, plan.view(self.pattern, q), drop)
+        y = kernel(q, k, v, view, self.dropout if self.training else 0.0)
         return self.out(y.transpose(1, 2).flatten(2))
+
+    def _to_tokens(self, x: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+        q, *rest, v = self._heads(self.qkv(x), self.parts)
+        q = plan.rotate(q)
+        k = plan.rotate(rest[0]) if rest else q
+        return (q, k, v) if plan.cache is None else (q, *plan.cache.extend(self, k, v))
+
+    def _to_memory(self, x: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+        assert plan.memory is not None
+        assert self.approximation is None, "an approximation sees no memory"
+        memory, width = plan.memory.tokens, x.shape[-1]
+        rows, bias = self.qkv.weight, self.qkv.bias
+
+        def project() -> tuple[Tensor, ...]:
+            return self._heads(linear(memory, rows[width:], None if bias is None else bias[width:]), 2)
+
+        (q,) = self._heads(linear(x, rows[:width], None if bias is None else bias[:width]), 1)
+        k, v = project() if plan.cache is None else plan.cache.keep(self, project)
+        return q, k, v
+
+    def _heads(self, t: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """Cut into `parts` of (B, H, N, E) each; their gradients meet in one copy."""
+        return tuple(part.transpose(1, 2) for part in t.unflatten(-1, (parts, self.heads, -1)).unbind(2))
 
 
 def find_kernel(kernel: str) -> Kernel:

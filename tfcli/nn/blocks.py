@@ -128,13 +128,14 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and an MLP, each in a residual branch.
+    """Attention and an MLP, each in a residual branch; between them, where asked for, attention to a memory.
 
-    Pre-norm: x + attention(norm(x)), then x + mlp(norm(x)). Post-norm: norm(x + attention(x)), then norm(x + mlp(x)).
+    Pre-norm: x + part(norm(x)) for each part in turn. Post-norm: norm(x + part(x)).
 
     Args:
         attention: a built attention of the same width.
         mlp: a built MLP of the same width.
+        cross: a built attention of the same width that looks at the memory; None: there is no such branch.
         width: D.
         norm: layer or rms.
         norm_eps: epsilon of the norms.
@@ -150,6 +151,7 @@ class Block(nn.Module):
         mlp: nn.Module,
         *,
         width: int,
+        cross: Attention | None = None,
         norm: str = "layer",
         norm_eps: float = 1e-6,
         post_norm: bool = False,
@@ -165,13 +167,21 @@ class Block(nn.Module):
         self.norm2 = make_norm(norm, width, eps=norm_eps)
         self.mlp = mlp
         self.path = DropPath(drop_path)
-        self.scale1, self.scale2 = (
-            nn.Identity() if layer_scale is None else LayerScale(width, start=layer_scale) for _ in range(2)
+        self.scale1, self.scale2, cross_scale = (
+            nn.Identity() if layer_scale is None else LayerScale(width, start=layer_scale) for _ in range(3)
         )
+        self.cross = cross
+        self.cross_norm = nn.Identity() if cross is None else make_norm(norm, width, eps=norm_eps)
+        self.cross_scale = nn.Identity() if cross is None else cross_scale
 
     def forward(self, x: Float[Tensor, "B N D"], plan: Plan) -> Float[Tensor, "B N D"]:
+        x = self._branch(x, self.norm1, self.scale1, lambda h: self.drop(self.attention(h, plan)))
+        if self.cross is not None:
+            cross = partial(self.cross, plan=plan, across=True)
+            x = self._branch(x, self.cross_norm, self.cross_scale, lambda h: self.drop(cross(h)))
+        return self._branch(x, self.norm2, self.scale2, self.mlp)
+
+    def _branch(self, x: Tensor, norm: nn.Module, scale: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
         if self.post_norm:
-            x = self.norm1(x + self.path(self.scale1(self.drop(self.attention(x, plan)))))
-            return self.norm2(x + self.path(self.scale2(self.mlp(x))))
-        x = x + self.path(self.scale1(self.drop(self.attention(self.norm1(x), plan))))
-        return x + self.path(self.scale2(self.mlp(self.norm2(x))))
+            return norm(x + self.path(scale(part(x))))
+        return x + self.path(scale(part(norm(x))))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -11,27 +14,47 @@ from tfcli.nn.places import Places
 from tfcli.shapes import Bool, Float, Int
 
 
-class Cache:
-    """The keys and values of each attention, and where their tokens stand.
+@dataclass
+class Memory:
+    """What cross-attention looks at: tokens of another sequence, as an encoder left them.
 
-    An empty one is given to the first forward pass with the prompt, then again with each further token. Only patterns
-    in which no earlier token sees a later one can use it, since what earlier tokens saw is not computed again.
+    Attributes:
+        tokens: of the stack's width.
+        valid: False for padding, which nobody sees; a sample has at least one token that is none. None where there is
+            no padding.
+    """
+
+    tokens: Float[Tensor, "B M D"]
+    valid: Bool[Tensor, "B M"] | None = None
+
+
+class Cache:
+    """The keys and values of each attention, where their tokens stand, and those of the memory.
+
+    An empty one is given to the first forward pass with the prompt (and the memory, where there is one), then again
+    with each further token. Only patterns in which no earlier token sees a later one can use it, since what earlier
+    tokens saw is not computed again.
 
     Attributes:
         places: of all tokens that were seen, these of the running pass included; None before the first.
         valid: False for those that were padding; None where there was none.
+        memory: what cross-attention looks at; None where it is looked at nothing.
     """
 
     def __init__(self) -> None:
         self.places: Places | None = None
         self.valid: Tensor | None = None
+        self.memory: Memory | None = None
         self._layers: dict[nn.Module, tuple[Tensor, int]] = {}  # keys and values (2, B, H, capacity, E), tokens in it
+        self._kept: dict[nn.Module, tuple[Tensor, ...]] = {}  # keys and values of the memory
+        self._owner: Tensor | None = None  # whose memory each sample has, once samples have moved
 
     def __len__(self) -> int:
         return 0 if self.places is None else len(self.places)
 
-    def begin(self, places: Places, valid: Bool[Tensor, "B N"] | None) -> None:
-        """Take up the places of a forward pass's tokens."""
+    def begin(self, places: Places, valid: Bool[Tensor, "B N"] | None, memory: Memory | None = None) -> None:
+        """Take up the places of a forward pass's tokens, and the memory of the first."""
+        self.memory = self.memory or memory
         if self.places is None:
             self.places, self.valid = places, valid
             return
@@ -48,7 +71,9 @@ class Cache:
         """
         assert self.places is not None
         old = len(self) - new
-        if old and bool(pattern.mask(self.places[:old], self.places[old:]).any()):
+        if not old or (pattern.looks_back and self.places.in_line):
+            return
+        if bool(pattern.mask(self.places[:old], self.places[old:]).any()):
             raise IncompatibleError(
                 f"keys and values can be kept only where no token sees what follows it, but {pattern} lets it."
             )
@@ -57,23 +82,40 @@ class Cache:
         self, layer: nn.Module, k: Float[Tensor, "B H N E"], v: Float[Tensor, "B H N E"]
     ) -> tuple[Float[Tensor, "B H M E"], Float[Tensor, "B H M E"]]:
         """Keep a layer's new keys and values; returns all of them."""
-        new = torch.stack([k, v])
-        held, length = self._layers.get(layer, (new, 0))
+        held, length = self._layers.get(layer, (None, 0))
         total = length + k.shape[2]
-        if total > held.shape[3]:  # twice the room, so that the copies stay few
-            room = held.new_empty(*held.shape[:3], max(total, 2 * held.shape[3]), held.shape[4])
-            room[:, :, :, :length] = held[:, :, :, :length]
+        if held is None or total > held.shape[3]:  # twice the room, so that the copies stay few
+            room = k.new_empty(2, *k.shape[:2], total if held is None else max(total, 2 * held.shape[3]), k.shape[3])
+            if held is not None:
+                room[:, :, :, :length] = held[:, :, :, :length]
             held = room
-        held[:, :, :, length:total] = new
+        held[0, :, :, length:total] = k
+        held[1, :, :, length:total] = v
         self._layers[layer] = held, total
-        k, v = held[:, :, :, :total].unbind()
-        return k, v
+        return held[0, :, :, :total], held[1, :, :, :total]
 
-    def reorder(self, rows: Int[Tensor, "B"]) -> None:
-        """Let each sample go on from the past of another, as beam search does."""
+    def keep(self, layer: nn.Module, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """A layer's keys and values of the memory, made the first time."""
+        if layer not in self._kept:
+            self._kept[layer] = make()
+        return self._kept[layer]
+
+    def reorder(self, rows: Int[Tensor, "R"]) -> None:
+        """Let each sample go on from the past of another, as beam search does; there may be more or fewer of them.
+
+        The memory moves along only if a sample takes the place of one with another memory.
+        """
         self._layers = {layer: (held[:, rows], length) for layer, (held, length) in self._layers.items()}
         if self.valid is not None:
             self.valid = self.valid[rows]
+        if self.memory is None:
+            return
+        before = torch.arange(len(self.memory.tokens), device=rows.device) if self._owner is None else self._owner
+        self._owner = before[rows]
+        if not torch.equal(before, self._owner):
+            valid = self.memory.valid
+            self.memory = Memory(self.memory.tokens[rows], None if valid is None else valid[rows])
+            self._kept = {layer: tuple(t[rows] for t in kept) for layer, kept in self._kept.items()}
 
     def _all(self, like: Tensor | None, length: int) -> Tensor:
         assert like is not None

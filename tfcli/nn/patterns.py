@@ -34,6 +34,11 @@ class Pattern:
     def __str__(self) -> str:
         return f"{type(self).__name__.lower()}({', '.join(f'{f.name}={getattr(self, f.name)}' for f in fields(self))})"
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether tokens in line are known to see nothing that follows them; False where that has to be tried."""
+        return False
+
     def sees(self, q: Int[Tensor, "*n A"], k: Int[Tensor, "*m A"], extent: tuple[int, ...]) -> Bool[Tensor, "*nm"]:
         """Whether a query at `q` sees a key at `k`, of tokens that are not special."""
         raise NotImplementedError
@@ -70,6 +75,11 @@ class Pair(Pattern):
     def __str__(self) -> str:
         return f"{self.one} {'&' if self.both else '|'} {self.other}"
 
+    @property
+    def looks_back(self) -> bool:
+        both = self.one.looks_back, self.other.looks_back
+        return any(both) if self.both else all(both)
+
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         one, other = self.one.sees(q, k, extent), self.other.sees(q, k, extent)
         return one & other if self.both else one | other
@@ -100,6 +110,8 @@ class Full(Pattern):
 @dataclass(frozen=True)
 class Causal(Pattern):
     """A token sees itself and what stands before it on every axis (one axis: the usual left-to-right mask)."""
+
+    looks_back = True
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         return (k <= q).all(-1)

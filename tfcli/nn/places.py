@@ -59,17 +59,25 @@ class Places:
     def then(self, other: Places) -> Places:
         """These places followed by others on the same axes."""
         coords, special = torch.cat([self.coords, other.coords]), torch.cat([self.special, other.special])
-        return Places(coords, special, self.extent)
+        both = Places(coords, special, self.extent)
+        if self.span and other.span and self.span[1] < other.span[0]:
+            both._memo["span"] = self.span[0], other.span[1]
+        return both
 
     def to(self, device: torch.device) -> Places:
         if self.coords.device == device:
             return self
-        return self.once(device, lambda: Places(self.coords.to(device), self.special.to(device), self.extent))
+        return self.once(device, lambda: self._moved(device))
+
+    def _moved(self, device: torch.device) -> Places:
+        known: dict[Hashable, Any] = {"span": self._memo["span"]} if "span" in self._memo else {}
+        return Places(self.coords.to(device), self.special.to(device), self.extent, known)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` gives, made the first time that `key` is asked for: places do not change, nor what follows."""
         if key not in self._memo:
-            self._memo[key] = make()
+            with torch.inference_mode(False):  # what is first asked for in validation serves training, too
+                self._memo[key] = make()
         return self._memo[key]
 
     @property
@@ -84,13 +92,24 @@ class Places:
     @property
     def in_line(self) -> bool:
         """Whether the tokens stand on one axis in rising order, with no special ones among them."""
-        return self.once("in line", lambda: len(self.extent) == 1 and bool(_rises(self)))
+        return self.span is not None
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """The first and the last coordinate of tokens in line (see `in_line`); None where they are not."""
+        return self.once("span", lambda: _span(self))
+
+    def follows(self, other: Places) -> bool:
+        """Whether all of `other` stand before these or where the first of these stands, all in line."""
+        return self.span is not None and other.span is not None and other.span[1] <= self.span[0]
 
 
 @lru_cache(maxsize=256)
 def _line(length: int, start: int, extent: int) -> Places:
-    coords = torch.arange(start, start + length, device="cpu")[:, None]
-    return Places(coords, torch.zeros(length, dtype=torch.bool, device="cpu"), (extent,))
+    with torch.inference_mode(False):  # see `once`
+        coords = torch.arange(start, start + length, device="cpu")[:, None]
+        special = torch.zeros(length, dtype=torch.bool, device="cpu")
+    return Places(coords, special, (extent,), {"span": (start, start + length - 1)} if length else {})
 
 
 def flatten(coords: Int[Tensor, "*shape A"], extent: tuple[int, ...]) -> Int[Tensor, "*shape"]:
@@ -101,5 +120,8 @@ def flatten(coords: Int[Tensor, "*shape A"], extent: tuple[int, ...]) -> Int[Ten
     return index
 
 
-def _rises(places: Places) -> Bool[Tensor, ""]:
-    return (places.coords[:, 0].diff() > 0).all() & ~places.special.any()
+def _span(places: Places) -> tuple[int, int] | None:
+    line = places.coords[:, 0]
+    if len(places.extent) > 1 or not len(places) or not bool((line.diff() > 0).all() & ~places.special.any()):
+        return None
+    return int(line[0]), int(line[-1])

@@ -188,6 +188,9 @@ class Sinusoidal(Added):
 
     def vectors(self, places: Places) -> Float[Tensor, "N D"]:
         """The sines and cosines at `places`; the product of two rows depends on their offset alone."""
+        return places.once(("sinusoids", self.width, self.base), lambda: self._vectors(places))
+
+    def _vectors(self, places: Places) -> Tensor:
         angle = angles(places, self.width // 2, self.base)
         return torch.cat([angle.sin(), angle.cos()], 1).masked_fill(places.special[:, None], 0.0)
 

@@ -55,13 +55,16 @@ class Rope(Position):
         check_divides("the turned width of a head", self.turned, 2 * len(extent), extent)
 
     def rotate(self, t: Float[Tensor, "B H N E"], places: Places) -> Float[Tensor, "B H N E"]:
-        angle = angles(places, self.turned // 2, self.base).masked_fill(places.special[:, None], 0.0)
-        cos, sin = angle.cos().to(t.dtype), angle.sin().to(t.dtype)
+        cos, sin = places.once(("turns", self.turned, self.base, t.dtype), lambda: self._turns(places, t.dtype))
         turned, rest = t[..., : self.turned], t[..., self.turned :]
         a, b = turned.chunk(2, -1) if self.layout == "half" else (turned[..., ::2], turned[..., 1::2])
         pair = (a * cos - b * sin, b * cos + a * sin)
         turned = torch.cat(pair, -1) if self.layout == "half" else torch.stack(pair, -1).flatten(-2)
         return torch.cat([turned, rest], -1) if rest.shape[-1] else turned
+
+    def _turns(self, places: Places, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        angle = angles(places, self.turned // 2, self.base).masked_fill(places.special[:, None], 0.0)
+        return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
 class Alibi(Position):

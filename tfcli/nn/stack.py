@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from tfcli.errors import IncompatibleError
 from tfcli.nn.attention import Attention, Plan
 from tfcli.nn.blocks import Block, make_mlp, make_norm
-from tfcli.nn.cache import Cache
+from tfcli.nn.cache import Cache, Memory
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
 from tfcli.shapes import Bool, Float
@@ -27,6 +28,9 @@ class Stack(nn.Module):
         pos: makes one position, called as `pos(width, heads=..., extent=..., special=...)`.
         extent: size of each axis of the coordinates.
         special: number of special tokens.
+        cross: whether each block has cross-attention to a memory between attention and MLP. It sees the whole memory,
+            without positions, by the exact softmax.
+        causal: whether no token sees what follows it, whatever else `attn` lets it see.
         mlp_width: hidden width of the MLPs; four times the width by default, 8/3 of it for swiglu.
         activation: of the MLPs: gelu, gelu_tanh, quick_gelu, relu or swiglu.
         norm: layer or rms.
@@ -52,6 +56,8 @@ class Stack(nn.Module):
         pos: Callable[..., Position],
         extent: tuple[int, ...],
         special: int = 0,
+        cross: bool = False,
+        causal: bool = False,
         mlp_width: int | None = None,
         activation: str = "gelu",
         norm: str = "layer",
@@ -72,10 +78,16 @@ class Stack(nn.Module):
         )
         self.stem_norm = make_norm(norm, width, eps=norm_eps) if stem_norm else nn.Identity()
         self.drop = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            Block(
-                attn(width, heads=heads, dropout=attention_dropout, extent=extent, special=special),
+        if causal:
+            attn = partial(attn, causal=True)
+
+        def block(layer: int) -> Block:
+            attention = attn(width, heads=heads, dropout=attention_dropout, extent=extent, special=special)
+            biased = attention.qkv.bias is not None
+            return Block(
+                attention,
                 make_mlp(width, hidden=mlp_width, activation=activation, dropout=dropout),
+                cross=Attention(width, heads=heads, dropout=attention_dropout, bias=biased) if cross else None,
                 width=width,
                 norm=norm,
                 norm_eps=norm_eps,
@@ -84,8 +96,8 @@ class Stack(nn.Module):
                 drop_path=drop_path * layer / max(depth - 1, 1),
                 layer_scale=layer_scale,
             )
-            for layer in range(depth)
-        )
+
+        self.blocks = nn.ModuleList(block(layer) for layer in range(depth))
         self.norm = make_norm(norm, width, eps=norm_eps) if final_norm else nn.Identity()
         for block in cast(list[Block], self.blocks):
             approximation = block.attention.approximation
@@ -102,6 +114,7 @@ class Stack(nn.Module):
         *,
         valid: Bool[Tensor, "B N"] | None = None,
         cache: Cache | None = None,
+        memory: Memory | None = None,
     ) -> Float[Tensor, "B N D"]:
         """The tokens after the last block.
 
@@ -110,15 +123,16 @@ class Stack(nn.Module):
             places: where they stand.
             valid: False for padding, which no other token sees; None where there is none.
             cache: of the tokens before these, which grows by these; see `Cache`.
+            memory: what cross-attention looks at; with a cache, the first pass suffices.
         """
         places = places.to(x.device)
         if cache is not None:
-            cache.begin(places, valid)
+            cache.begin(places, valid, memory)
             for pattern in {block.attention.pattern for block in cast(list[Block], self.blocks)}:
                 cache.check(pattern, len(places))
-            valid = cache.valid
+            valid, memory = cache.valid, cache.memory
         positions = cast(list[Position], self.positions)
-        plan = Plan(places, positions[0], valid, cache)
+        plan = Plan(places, positions[0], valid, cache, memory)
         at_every_layer = positions[0].at != "stem"
         if not at_every_layer:
             x = positions[0].add(x, places)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +30,7 @@ class View:
         bias: additive scores, one for all samples or one each, or None.
         valid: False for keys that are padding, or None where there is none. Padding sees itself, so that no row is
             empty.
+        memo: of the masks, shared by the views of one forward pass.
     """
 
     pattern: Pattern
@@ -35,25 +38,31 @@ class View:
     key: Places
     bias: Float[Tensor, "*b H N M"] | None = None
     valid: Bool[Tensor, "B M"] | None = None
+    memo: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
     def seen(self) -> Bool[Tensor, "N M"] | None:
         """The pattern's mask, made once for these places; None: everything is seen."""
         if isinstance(self.pattern, Full):
             return None
-        return self._once("mask", self._mask)
+        return self._once("seen", self._seen)
 
-    def _mask(self) -> Tensor | None:
+    def _seen(self) -> Tensor | None:
+        if isinstance(self.pattern, Causal) and self.query.follows(self.key):
+            return None
         mask = self.pattern.mask(self.query, self.key)
         return None if bool(mask.all()) else mask
 
     @property
     def mask(self) -> Bool[Tensor, "*b N M"] | None:
         """`seen` without padding: `(N, M)`, or `(B, 1, N, M)` where there is some."""
-        if self.valid is None:
-            return self.seen
-        valid = self.valid[:, None, None]
-        if len(self.query) == len(self.key):
+        key = "mask", self.pattern
+        if key not in self.memo:
+            self.memo[key] = self.seen if self.valid is None else self._mask(self.valid[:, None, None])
+        return self.memo[key]
+
+    def _mask(self, valid: Tensor) -> Tensor:
+        if self.query is self.key:
             valid = valid | torch.eye(len(self.key), dtype=torch.bool, device=valid.device)
         return valid if self.seen is None else valid & self.seen
 
@@ -73,8 +82,13 @@ class View:
         blocks = self._once("blocks", lambda: block_map(seen, size))
         return blocks if blocks.share < SPARSE else None
 
-    def _once(self, what: str, make):
-        return self.query.once((what, self.pattern), make) if self.query is self.key else make()
+    def _once(self, what: str, make: Callable[[], Any]) -> Any:
+        key = what, self.pattern
+        if self.query is self.key:
+            return self.query.once(key, make)
+        if key not in self.memo:
+            self.memo[key] = make()
+        return self.memo[key]
 
 
 @dataclass(eq=False)
