@@ -15,6 +15,7 @@ VERBS = (
     "train",
     "evaluate",
     "predict",
+    "fewshot",
     "probe",
     "ablate",
     "features",

@@ -1,0 +1,83 @@
+"""tfcli fewshot: what a language model answers when the prompt shows it how."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tfcli.cli.options import ConfigDir, Json
+from tfcli.errors import ConfigError
+
+
+def mount(app: typer.Typer) -> None:
+    app.command()(fewshot)
+
+
+def fewshot(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|MODEL DATA [KEY=VALUE]...",
+            help="A run of a GPT (or a model with weights), a set of texts, settings.",
+            show_default=False,
+        ),
+    ],
+    shots: Annotated[str, typer.Option("--shots", help="Numbers of demonstrations, with commas.")] = "0,1,4",
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Test rows that are asked about, at most.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", help="Of the draw of rows and demonstrations.")] = 0,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Score a candidate against a bare `Answer:`, not for each token.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print a prompt of each number of demonstrations.")] = False,
+    json: Json = False,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Zero-, one- and few-shot accuracy on a set of texts: no training, only demonstrations in the prompt."""
+    try:
+        numbers = [int(k) for k in shots.split(",")]
+    except ValueError:
+        numbers = [-1]
+    if min(numbers) < 0:
+        raise ConfigError(f"`--shots` wants whole numbers with commas, for instance 0,1,4,16, but is `{shots}`.")
+    settings = [w for w in words if "=" in w]
+    rest = [w for w in words if "=" not in w]
+    if len(rest) != 2:
+        raise ConfigError("`tfcli fewshot` wants a model and a set: tfcli fewshot latest sst2")
+    from tfcli.engine.subject import predictor
+
+    name = rest[1]
+    run, model = predictor(rest[:1], [s for s in settings if not s.startswith("data")], config_dir)
+    data = [s for s in settings if s.startswith("data")]
+    from tfcli.engine.fewshot import fewshot as ask
+
+    folder, record, found = ask(
+        run, [*model, *data], name, shots=numbers, rows=rows, seed=seed, calibrate=calibrate, config_dir=config_dir
+    )
+    from tfcli.cli.console import emit_json, out, say, table
+
+    if json:
+        emit_json({**record.to_json(), "run": str(folder)})
+        return
+    if show:
+        for result in found:
+            out(f"==== {result.shots} demonstrations\n{result.example}\n")
+    lines = [
+        {
+            "shots": result.shots,
+            "accuracy": f"{result.accuracy:.3f} [{result.interval[0]:.3f}, {result.interval[1]:.3f}]",
+            "chance": f"{result.chance:.3f}" if result.chance else "",
+            "used": f"{result.used:.1f}",
+            "asked": result.asked,
+        }
+        for result in found
+    ]
+    heads = {
+        "shots": "shots",
+        "accuracy": "accuracy  [95 %]",
+        "chance": "chance",
+        "used": "fitted",
+        "asked": "questions",
+    }
+    table(f"{record.model} on {record.data}, in context", heads, lines)
+    say(f"run  {folder}      prompts.txt · figures/shots.png")
