@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from jaxtyping import install_import_hook
     except ImportError:
         return
-    install_import_hook(["tfcli.nn", "tfcli.models", "tfcli.metrics", "tfcli.tasks"], "typed.check")
+    install_import_hook(["tfcli.nn", "tfcli.decoding", "tfcli.models", "tfcli.metrics", "tfcli.tasks"], "typed.check")
 
 
 @pytest.fixture(autouse=True)
