@@ -14,8 +14,7 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tfcli.data.places import cache_root, data_root
 from tfcli.errors import WeightsError
@@ -23,10 +22,8 @@ from tfcli.models.clip import CLIP, ModifiedResNet
 from tfcli.nn.blocks import ACTIVATIONS
 from tfcli.weights.fetch import Unreachable, download, offline
 from tfcli.weights.files import Checkpoint
+from tfcli.weights.names import Renames, State, fuse, rename
 from tfcli.weights.positions import resize_positions
-
-State = dict[str, Tensor]
-Renames = list[tuple[str, str]]
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 MERGES = "bpe_simple_vocab_16e6.txt.gz"
@@ -225,7 +222,7 @@ def _renamed(state: State, source: str | None) -> State:
         return dict(state)
     state = {name: tensor for name, tensor in state.items() if not LEFT_OUT.fullmatch(name)}
     if source == "openai":
-        found = {_rename(_rename(name, OPENAI), OPENAI_INSIDE): tensor for name, tensor in state.items()}
+        found = {rename(rename(name, OPENAI), OPENAI_INSIDE): tensor for name, tensor in state.items()}
         if "image.cls_token" in found:  # a ViT, whose one convolution cuts the patches
             found[PATCHES] = found.pop("image.conv1.weight")
         transposed = ("image.proj.weight", "text.proj.weight")
@@ -233,31 +230,11 @@ def _renamed(state: State, source: str | None) -> State:
             name: tensor.mT if name in transposed and tensor.ndim == 2 else tensor for name, tensor in found.items()
         }
     else:
-        state = _fuse({_rename(_rename(name, TRANSFORMERS), TRANSFORMERS_INSIDE): t for name, t in state.items()})
+        renamed = {rename(rename(name, TRANSFORMERS), TRANSFORMERS_INSIDE): t for name, t in state.items()}
+        state = fuse(renamed, parts=("q", "k", "v"))
     if "image.cls_token" in state:
         state["image.cls_token"] = state["image.cls_token"].reshape(1, 1, -1)
     return state
-
-
-def _rename(name: str, renames: Renames) -> str:
-    for pattern, ours in renames:
-        match = re.match(pattern, name)
-        if match:
-            return match.expand(ours) + name[match.end() :]
-    return name
-
-
-def _fuse(state: State) -> State:
-    """`q`, `k`, `v` -> `qkv`, stacked on rows in that order."""
-    fused = {name: tensor for name, tensor in state.items() if not re.search(r"\.attention\.[qkv]\.", name)}
-    for name in state:
-        if ".attention.q." in name:
-            parts = [state.get(name.replace(".q.", f".{part}.")) for part in "qkv"]
-            there = [part for part in parts if part is not None]
-            if len(there) != 3 or len({part.shape for part in there}) != 1:
-                raise WeightsError(f"`{name}` has no key and value of its shape beside it.")
-            fused[name.replace(".q.", ".qkv.")] = torch.cat(there)
-    return fused
 
 
 def _stated(state: State, source: str | None, config: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -14,16 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tfcli.errors import WeightsError
 from tfcli.models.deit import DeiT
 from tfcli.models.vit import ViT
 from tfcli.nn.embeddings import PatchEmbed
+from tfcli.weights.names import Renames, State, count, fuse, rename
 from tfcli.weights.positions import resize_positions
 
-State = dict[str, Tensor]
-
 TABLE = "stack.positions.0.table"
-Renames = list[tuple[str, str]]
 
 TRANSFORMERS: Renames = [
     (r"(?:vit\.)?embeddings\.cls_token", "cls_token"),
@@ -119,7 +116,7 @@ def convert(
     if found:
         source, renames = found
         state = _leave_out({name.removeprefix("deit."): tensor for name, tensor in state.items()}, notes)
-        state = _fuse({_rename(name, renames): tensor for name, tensor in state.items()})
+        state = fuse({rename(name, renames): tensor for name, tensor in state.items()})
         settings["norm_eps"] = _set_eps(
             net, float(config.get("layer_norm_eps", 1e-6)) if source == "transformers" else 1e-6, notes
         )
@@ -150,31 +147,18 @@ def describe(state: State) -> str:
     patches = state.get("patch_embed.proj.weight")
     if patches is None or patches.ndim != 4:
         return ""
-    width, depth = patches.shape[0], _count(state, r"stack\.blocks\.(\d+)\.")
+    width, depth = patches.shape[0], count(state, r"stack\.blocks\.(\d+)\.")
     letter = SIZES.get((width, depth), "")
     kind, family = ("distilled DeiT", "deit") if "dist_token" in state else ("ViT", "vit")
     name = f"{family}_{letter}{patches.shape[-1]}" if letter else None
     size = f"width {width}, depth {depth}, patch {patches.shape[-1]}"
     if "patch_embed.root.conv.weight" in state:
-        stages = range(_count(state, r"patch_embed\.stages\.(\d+)\."))
-        blocks = tuple(_count(state, rf"patch_embed\.stages\.{stage}\.(\d+)\.") for stage in stages)
+        stages = range(count(state, r"patch_embed\.stages\.(\d+)\."))
+        blocks = tuple(count(state, rf"patch_embed\.stages\.{stage}\.(\d+)\.") for stage in stages)
         name = HYBRIDS.get((letter, blocks))
         size = f"width {width}, depth {depth}, on a ResNet of blocks {list(blocks)}"
     pool = ", pool=mean" if "cls_token" not in state else ""
     return f" The file is a {kind} of {size}{pool}" + (f": try `model={name}`." if name else ".")
-
-
-def _count(state: State, pattern: str) -> int:
-    """How many different numbers stand at the group of `pattern` in the names that start with it."""
-    return len({match[1] for match in (re.match(pattern, name) for name in state) if match})
-
-
-def _rename(name: str, renames: Renames) -> str:
-    for pattern, ours in renames:
-        match = re.match(pattern, name)
-        if match:
-            return match.expand(ours) + name[match.end() :]
-    return name
 
 
 def _leave_out(state: State, notes: list[str]) -> State:
@@ -187,20 +171,6 @@ def _leave_out(state: State, notes: list[str]) -> State:
                 notes.append("head: left out with the layer it read")
         state = kept
     return state
-
-
-def _fuse(state: State) -> State:
-    """`query`, `key`, `value` -> `qkv`, stacked on rows in that order."""
-    fused = {name: tensor for name, tensor in state.items() if not re.search(r"\.attention\.(query|key|value)\.", name)}
-    for name in state:
-        if ".attention.query." not in name:
-            continue
-        names = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
-        parts = [state[part] for part in names if part in state]
-        if len({part.shape for part in parts}) != 1 or len(parts) != 3:
-            raise WeightsError(f"`{name}` has no key and value of its shape beside it.")
-        fused[name.replace(".query.", ".qkv.")] = torch.cat(parts)
-    return fused
 
 
 def _table(table: Tensor, net: ViT | DeiT, notes: list[str]) -> Tensor:

@@ -1,0 +1,48 @@
+"""Names of tensors in files -> our names, as every family's converter does it."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor
+
+from tfcli.errors import WeightsError
+
+State = dict[str, Tensor]
+Renames = list[tuple[str, str]]
+"""How names begin in a file, as regular expressions, and what stands there in ours; the first that fits counts."""
+
+
+def rename(name: str, renames: Renames) -> str:
+    """The name with its beginning replaced; one that nothing fits stays as it is, and is refused later."""
+    for pattern, ours in renames:
+        match = re.match(pattern, name)
+        if match:
+            return match.expand(ours) + name[match.end() :]
+    return name
+
+
+def fuse(state: State, *, parts: tuple[str, str, str] = ("query", "key", "value")) -> State:
+    """`attention.query`, `.key`, `.value` (or what `parts` calls them) -> `attention.qkv`, stacked on rows.
+
+    Raises:
+        WeightsError: one of the three is missing or of another shape.
+    """
+    first, *_ = parts
+    single = re.compile(rf"\.attention\.({'|'.join(parts)})\.")
+    fused = {name: tensor for name, tensor in state.items() if not single.search(name)}
+    for name in state:
+        if f".attention.{first}." not in name:
+            continue
+        names = [name.replace(f".{first}.", f".{part}.") for part in parts]
+        there = [state[part] for part in names if part in state]
+        if len({part.shape for part in there}) != 1 or len(there) != 3:
+            raise WeightsError(f"`{name}` has no key and value of its shape beside it.")
+        fused[name.replace(f".{first}.", ".qkv.")] = torch.cat(there)
+    return fused
+
+
+def count(state: State, pattern: str) -> int:
+    """How many different numbers stand at the group of `pattern` in the names that start with it."""
+    return len({match[1] for match in (re.match(pattern, name) for name in state) if match})
