@@ -9,7 +9,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from tfcli.engine.build import plain
-from tfcli.errors import ConfigError
+from tfcli.errors import ConfigError, WeightsError
 from tfcli.text import subwords
 from tfcli.text.subwords import Subwords
 from tfcli.text.tokenizer import Tokenizer, load, make
@@ -24,19 +24,35 @@ def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Path | 
 
     Returns:
         the checkpoint's tokenizer, and what to say.
+
+    Raises:
+        WeightsError: the checkpoint cannot be found or opened, is of a kind that is not read, or lacks the tokenizer
+            that its ids are of.
     """
-    from tfcli.weights.load import blueprint
+    from tfcli.weights.load import VOCABULARIES, blueprint
 
     found = blueprint(str(config.model._target_), str(config.model.weights))
     if found is None:
         return None, []
+    kept = [
+        f"`{key}` stays {config.model[name]}, as it was typed; the weights were trained with {value}"
+        for name, value in found.model.items()
+        if (key := f"model.{name}") in typed and config.model[name] != value
+    ]
     OmegaConf.set_struct(config, False)
     config.model = found.apply(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False)), typed)
     OmegaConf.set_struct(config, True)
     for key, value in found.data.items():
         if f"data.{key}" not in typed:
             config.data[key] = value
-    return found.tokenizer, [f"the model is sized as its weights are ({found.path.name})", *found.notes]
+    own = config.model.get("tokenizer", {}).get("path")
+    if "vocab_size" in found.model and not (own or found.tokenizer):
+        raise WeightsError(
+            f"`{config.model.weights}` has no tokenizer beside it (looked for {', '.join(VOCABULARIES)}), and its ids "
+            "mean nothing without: copy it there, or name it with model.tokenizer.path=FOLDER."
+        )
+    said = [f"the model is sized as its weights are ({found.path.name})", *kept, *found.notes]
+    return None if own else found.tokenizer, said
 
 
 def tokenizer_for(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Tokenizer | None:

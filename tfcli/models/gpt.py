@@ -7,7 +7,6 @@ Radford et al. 2018, "Improving Language Understanding by Generative Pre-Trainin
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
 from tfcli.nn.stack import Stack
 from tfcli.shapes import Bool, Float, Int
+from tfcli.text.frames import MARKS
 
 HEADS = ("classes", "score", "choice")
 
@@ -34,7 +34,8 @@ class GPT(nn.Module):
     maps that end a residual branch scaled by (2 L)^-1/2). GPT-3's layers alternate with banded sparse ones, which are
     left out: `attn=local` makes all of them so. Dropout also follows the MLP's activation.
 
-    A head reads the last token that is not padding, the extract token of GPT-1's fine-tuning (2018, section 3.3).
+    A head reads the last token that is not padding. With it come embeddings of the three marks that frame a text for
+    fine-tuning (2018, section 3.3), start, delimiter and extract, whose ids are negative (`tfcli.text.frames`).
 
     Args:
         width: D.
@@ -83,13 +84,15 @@ class GPT(nn.Module):
             raise ValueError("`model.vocab_size` must be a number; null takes the tokenizer's, and there is none.")
         self.context, self.kind = context, head
         self.embed = nn.Embedding(vocab_size, width)
+        self.marks = nn.Embedding(len(MARKS), width) if head else None
         self.stack = Stack(
             width,
             depth=depth,
             heads=heads,
-            attn=partial(attn, causal=True),
+            attn=attn,
             pos=pos,
             extent=(context,),
+            causal=True,
             mlp_width=mlp_width,
             activation=activation,
             post_norm=post_norm,
@@ -149,7 +152,13 @@ class GPT(nn.Module):
                 f"a sequence of {start + tokens.shape[1]} tokens is longer than the model's context of {self.context}."
             )
         places = Places.line(tokens.shape[1], start=start, extent=self.context)
-        return self.stack(self.embed(tokens), places, cache=cache)
+        return self.stack(self._embed(tokens), places, cache=cache)
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        if self.marks is None:
+            return self.embed(tokens)
+        marks = self.marks((-1 - tokens).clamp(min=0))
+        return torch.where((tokens < 0)[..., None], marks, self.embed(tokens.clamp(min=0)))
 
     @property
     def layers(self) -> int:

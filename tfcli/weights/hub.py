@@ -23,7 +23,7 @@ from tfcli.weights.fetch import Unreachable, download, offline, within
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt", ".tar", ".npz")
 HUB_FILES = (
     *("config.json", "preprocessor_config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"),
-    *("open_clip_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"),
+    *("open_clip_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "vocab.txt"),
 )
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 TORCHVISION_NAME = re.compile(r"(?:(?P<model>[a-z][a-z0-9_]*)\.)?(?P<weights>DEFAULT|IMAGENET1K_\w+)")
@@ -250,13 +250,18 @@ def _weights_files(sizes: dict[str, Any], name: str) -> list[str]:
 
 def _by_hand(name: str) -> str:
     """The files of a hub folder that someone has to copy."""
-    files = ["config.json", "preprocessor_config.json", "model.safetensors (or pytorch_model.bin)"]
     known = next((row for row in public() if row.name == name), None)
-    if known and known.model.startswith("clip"):
-        files = ["tokenizer.json", *files]
-        if not name.startswith("openai/"):
-            files = ["tokenizer.json", "open_clip_config.json"]
-            files.append("open_clip_model.safetensors (or open_clip_pytorch_model.bin)")
+    kind = known.model if known else ""
+    files = ["config.json", "model.safetensors (or pytorch_model.bin)"]
+    if kind.startswith("gpt"):
+        files = ["vocab.json", "merges.txt", *files]
+    elif kind.startswith("bert"):
+        files = ["vocab.txt", "tokenizer_config.json", *files]
+    elif kind.startswith("clip") and not name.startswith("openai/"):
+        files = ["tokenizer.json", "open_clip_config.json"]
+        files.append("open_clip_model.safetensors (or open_clip_pytorch_model.bin)")
+    else:
+        files = [*(["tokenizer.json"] if kind.startswith("clip") else []), "preprocessor_config.json", *files]
     return ", ".join(files[:-1]) + f" and {files[-1]}"
 
 

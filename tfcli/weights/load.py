@@ -28,6 +28,9 @@ State = dict[str, Tensor]
 HEADS = ("head", "head_dist")
 """Attributes of a net that give its logits, and are replaced when the classes differ."""
 
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
+"""Files by which a tokenizer stands beside a checkpoint."""
+
 
 @dataclass
 class LoadReport:
@@ -131,7 +134,7 @@ def blueprint(target: str, weights: str) -> Blueprint | None:
         return None
     model, data, notes = found
     folder = checkpoint.path.parent
-    tokenizer = folder if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")) else None
+    tokenizer = folder if any((folder / name).is_file() for name in VOCABULARIES) else None
     return Blueprint(model, data, tokenizer, checkpoint.path, [*checkpoint.notes, *notes])
 
 
@@ -166,6 +169,7 @@ def load_weights(net: nn.Module, weights: str, *, num_classes: int | None = None
         report.notes += notes
     state = _fit_head(state, net, num_classes, report)
     wanted = net.state_dict()
+    state = _fit_parts(state, wanted, getattr(converter, "OPTIONAL", ()), report)
     state = _count_batches(state, wanted)
     describe = getattr(converter, "describe", None)
     _compare(state, wanted, str(checkpoint.path), describe(state) if describe else "")
@@ -192,18 +196,33 @@ def _fit_head(state: State, net: nn.Module, num_classes: int | None, report: Loa
         if not ours:
             continue
         classes = len(list(ours.values())[-1])
-        if num_classes not in (None, classes):
+        labelled = getattr(net, "kind", "classes") in ("classes", "tags")  # else it gives numbers of another meaning
+        if labelled and num_classes not in (None, classes):
             raise WeightsError(f"the model's head has {classes} classes, the data {num_classes}.")
         theirs = {name: state[name] for name in ours if name in state}
         what = head if head in HEADS else HEADS[0]
         if not theirs:
-            report.notes.append(f"{what} of {classes} classes: new, since the checkpoint has none")
+            of = f" of {classes} classes" if labelled else ""
+            report.notes.append(f"{what}{of}: new, since the checkpoint has none")
         elif theirs.keys() == ours.keys() and _differ_in_outputs(list(theirs.values()), list(ours.values())):
             report.notes.append(f"{what} {len(list(theirs.values())[-1])} -> {classes} classes: new")
         else:
             continue
         report.new_head = True
         state = state | ours
+    return state
+
+
+def _fit_parts(state: State, wanted: State, parts: Collection[str], report: LoadReport) -> State:
+    """Keep a part of the net that the checkpoint lacks, leave out one that only the checkpoint has."""
+    for part in parts:
+        ours, theirs = ({n for n in names if n == part or n.startswith(f"{part}.")} for names in (wanted, state))
+        if ours and not theirs:
+            state = state | {name: wanted[name] for name in ours}
+            report.notes.append(f"{part}: new, since the checkpoint has none")
+        elif theirs and not ours:
+            state = {name: tensor for name, tensor in state.items() if name not in theirs}
+            report.notes.append(f"{part}: left out, since this model has none")
     return state
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isqrt
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from tfcli.errors import WeightsError
@@ -44,3 +44,34 @@ def resize_positions(
     resized = table.new_empty(special + grid[0] * grid[1], table.shape[1]).float()
     resized[:special], resized[special:] = table[:special], cells[0].flatten(1).mT
     return resized, f"positions {side}x{side} -> {grid[0]}x{grid[1]}: bicubic, antialias {'on' if antialias else 'off'}"
+
+
+def fit_line(
+    state: dict[str, Tensor], name: str, net: nn.Module, *, context: int, notes: list[str]
+) -> dict[str, Tensor]:
+    """A table of positions in line, cut to the context of `net`, or left out where `net` learns none.
+
+    Args:
+        state: tensors by our names.
+        name: of the table.
+        net: the model to fit it to.
+        context: the longest sequence that `net` takes.
+        notes: lines for the log, to which a change adds one.
+
+    Raises:
+        WeightsError: the table is shorter than the context.
+    """
+    table = state.get(name)
+    if table is None:
+        return state
+    if not any(name == ours for ours, _ in net.named_parameters()):
+        notes.append("learned positions: left out, since this model has other positions (`pos=`)")
+        return {other: tensor for other, tensor in state.items() if other != name}
+    if len(table) < context:
+        raise WeightsError(
+            f"the checkpoint has positions for {len(table):,} tokens, the model a context of {context:,}: lower "
+            "`model.context`, or take positions that reach any length (`pos=sinusoidal`, `pos=rope`, `pos=alibi`)."
+        )
+    if len(table) > context:
+        notes.append(f"positions {len(table):,} -> {context:,}: the first of them")
+    return {**state, name: table[:context]}

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from tfcli.weights import clip, vit
+from tfcli.weights import clip, gpt, vit
 from tfcli.weights.files import open_checkpoint
 
 
@@ -18,14 +18,15 @@ def summarise(path: str | Path) -> dict[str, Any]:
     """
     checkpoint = open_checkpoint(path)
     tensors = list(checkpoint.state.values())
-    vit_names, clip_names = vit.detect(checkpoint.state), clip.detect(checkpoint.state)
+    kinds = {"ViT": vit.detect, "CLIP": clip.detect, "GPT": gpt.detect}
+    found = ((family, detect(checkpoint.state)) for family, detect in kinds.items())
     row = {
         "path": str(checkpoint.path),
         "bytes": checkpoint.path.stat().st_size,
         "tensors": len(tensors),
         "values": sum(tensor.numel() for tensor in tensors),
         "types": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}),
-        "names": f"ViT of {vit_names[0]}" if vit_names else f"CLIP of {clip_names}" if clip_names else "",
+        "names": next((f"{family} of {names}" for family, names in found if names), ""),
         "first": next(iter(checkpoint.state)),
         "mean": checkpoint.mean,
         "std": checkpoint.std,

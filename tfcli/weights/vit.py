@@ -65,6 +65,7 @@ TORCHVISION: Renames = [
     (r"encoder\.ln\.", "stack.norm."),
     (r"heads\.head\.", "head."),
 ]
+NAMES = {"transformers": TRANSFORMERS, "timm": TIMM, "torchvision": TORCHVISION}
 LEFT_OUT = {
     "pooler": r"(?:vit\.)?pooler\.",
     "mask token": r"(?:vit\.)?embeddings\.mask_token",
@@ -81,15 +82,15 @@ HYBRIDS = {
 """The same letter and the blocks of a ResNet in front -> our size file."""
 
 
-def detect(state: State) -> tuple[str, Renames] | None:
-    """Whose names these are, and their translation; None for our own names or another family's."""
+def detect(state: State) -> str | None:
+    """Whose names these are; None for our own names or another family's."""
     names = list(state)
     if any("embeddings.patch_embeddings.projection." in name for name in names):
-        return "transformers", TRANSFORMERS
+        return "transformers"
     if any(name.startswith("encoder.layers.encoder_layer_") for name in names):
-        return "torchvision", TORCHVISION
+        return "torchvision"
     if any(re.match(r"blocks\.\d+\.attn\.qkv\.", name) for name in names):
-        return "timm", TIMM
+        return "timm"
     return None
 
 
@@ -112,9 +113,9 @@ def convert(
     notes: list[str] = []
     settings: dict[str, Any] = {}
     config = config or {}
-    found = detect(state)
-    if found:
-        source, renames = found
+    source = detect(state)
+    if source:
+        renames = NAMES[source]
         state = _leave_out({name.removeprefix("deit."): tensor for name, tensor in state.items()}, notes)
         state = fuse({rename(name, renames): tensor for name, tensor in state.items()})
         settings["norm_eps"] = _set_eps(

@@ -1,0 +1,158 @@
+"""GPT-1 and GPT-2 checkpoints of transformers under our names, and what each says of its own size.
+
+Files on the hub have no `transformer.` before their names, those that transformers writes today have it. Their linear
+maps are stored input by output, ours output by input. The output (`lm_head`) is the table of embeddings: a file may
+have it under either name, or both.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+
+from tfcli.errors import WeightsError
+from tfcli.models.gpt import GPT
+from tfcli.weights.files import Checkpoint
+from tfcli.weights.names import Renames, State, count, rename
+from tfcli.weights.positions import fit_line
+
+TABLE = "stack.positions.0.table"
+NAMES: Renames = [
+    (r"(wte|tokens_embed)\.", "embed."),
+    (r"(wpe|positions_embed)\.weight$", TABLE),
+    (r"h\.(\d+)\.ln_(\d)\.", r"stack.blocks.\1.norm\2."),
+    (r"h\.(\d+)\.attn\.c_attn\.", r"stack.blocks.\1.attention.qkv."),
+    (r"h\.(\d+)\.attn\.c_proj\.", r"stack.blocks.\1.attention.out."),
+    (r"h\.(\d+)\.mlp\.c_fc\.", r"stack.blocks.\1.mlp.fc1."),
+    (r"h\.(\d+)\.mlp\.c_proj\.", r"stack.blocks.\1.mlp.fc2."),
+    (r"ln_f\.", "stack.norm."),
+    (r"(score|multiple_choice_head\.summary)\.", "head."),
+]
+TRANSPOSED = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
+MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
+OPTIONAL = ("head", "marks")
+"""Parts that a checkpoint may lack, and then stay as they were made, or have in vain."""
+ACTIVATIONS = {
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+    "quick_gelu": "quick_gelu",
+}
+SIZES = {(768, 12): "gpt2", (1024, 24): "gpt2_medium", (1280, 36): "gpt2_large", (1600, 48): "gpt2_xl"}
+
+
+def detect(state: State) -> str | None:
+    """GPT-1 or GPT-2 by the names of transformers; None for our own or another family's."""
+    names = {name.removeprefix("transformer.") for name in state}
+    if "h.0.attn.c_attn.weight" not in names:
+        return None
+    return "GPT-2" if "wpe.weight" in names else "GPT-1" if "positions_embed.weight" in names else None
+
+
+def convert(state: State, net: GPT, *, config: dict[str, Any] | None = None) -> tuple[State, list[str], dict[str, Any]]:
+    """Rename, transpose, fit the positions to the context of `net`.
+
+    Args:
+        state: tensors by the names in the file.
+        net: the model to fit them to.
+        config: what stands beside the file, as in `Checkpoint.config`.
+
+    Returns:
+        Tensors by our names, lines for the log, no settings.
+
+    Raises:
+        WeightsError: the model's context is longer than the checkpoint's, or its output is not its embeddings.
+    """
+    notes: list[str] = []
+    if detect(state):
+        state = _renamed(state)
+    state = fit_line(state, TABLE, net, context=net.context, notes=notes)
+    return state, notes, {}
+
+
+def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
+    """What a checkpoint says of its own size; None for our own names, which do not tell the heads.
+
+    Returns:
+        Settings of the model, none of the data, and lines for the log.
+    """
+    source = detect(checkpoint.state)
+    if source is None:
+        return None
+    stated = _stated(source, checkpoint.config)
+    state = _renamed(checkpoint.state)
+    (vocab_size, width), context = state["embed.weight"].shape, len(state[TABLE])
+    model = {
+        "width": width,
+        "depth": count(state, r"stack\.blocks\.(\d+)\."),
+        "mlp_width": state["stack.blocks.0.mlp.fc1.weight"].shape[0],
+        "context": context,
+        "vocab_size": vocab_size,
+        "heads": max(width // 64, 1),
+        **stated,
+        "tokenizer": {"kind": "byte_bpe" if source == "GPT-2" else "bpe", "vocab_size": vocab_size},
+    }
+    return model, {}, []
+
+
+def describe(state: State) -> str:
+    """For an error's text: the model that weights under our names are for, or nothing if they are no GPT's."""
+    if "embed.weight" not in state or TABLE not in state or "stack.blocks.0.mlp.fc1.weight" not in state:
+        return ""
+    width, depth = state["embed.weight"].shape[1], count(state, r"stack\.blocks\.(\d+)\.")
+    name = SIZES.get((width, depth)) if "stack.norm.weight" in state else "gpt1" if width == 768 else None
+    size = f" The file is a GPT of width {width}, depth {depth}, context {len(state[TABLE])}"
+    return size + (f": try `model={name}`." if name else ".")
+
+
+def _renamed(state: State) -> State:
+    """Under our names, in our shapes; whatever is unknown keeps its own name and is refused later.
+
+    Raises:
+        WeightsError: the output is not the table of embeddings.
+    """
+    state = {name.removeprefix("transformer."): tensor for name, tensor in state.items()}
+    output = state.pop("lm_head.weight", None)
+    found = {
+        rename(name, NAMES): tensor.mT if TRANSPOSED.fullmatch(name) else tensor
+        for name, tensor in state.items()
+        if not MASKS.fullmatch(name)
+    }
+    if output is not None:
+        embeddings = found.setdefault("embed.weight", output)
+        if not (output.is_meta or torch.equal(output, embeddings)):
+            raise WeightsError("the checkpoint's output (lm_head) is not its table of embeddings, as a GPT's is.")
+    if "head.weight" in found and "head.bias" not in found:  # of transformers' sequence classifiers
+        found["head.bias"] = torch.zeros(len(found["head.weight"]))
+    return found
+
+
+def _stated(source: str, config: dict[str, Any]) -> dict[str, Any]:
+    """What stands in config.json, under our names; what the releases have where nothing stands.
+
+    Raises:
+        WeightsError: the attention or the activation is of a kind that is not read.
+    """
+    one = source == "GPT-1"
+    odd = [key for key in ("scale_attn_by_inverse_layer_idx", "add_cross_attention") if config.get(key)]
+    if not config.get("scale_attn_weights", True):
+        odd.append("scale_attn_weights: false")
+    if not config.get("tie_word_embeddings", True):
+        odd.append("tie_word_embeddings: false")
+    name = "gelu_new" if one and config.get("afn") == "gelu" else config.get("afn" if one else "activation_function")
+    activation = ACTIVATIONS.get(name or "gelu_new")
+    if odd or not activation:
+        raise WeightsError(f"the checkpoint is a {source} of a kind that is not read: {', '.join(odd) or name}.")
+    facts = {
+        "heads": config.get("n_head"),
+        "activation": activation,
+        "norm_eps": config.get("layer_norm_epsilon", 1e-5),
+        "post_norm": one,
+        "dropout": config.get("resid_pdrop"),
+        "attention_dropout": config.get("attn_pdrop"),
+    }
+    return {key: value for key, value in facts.items() if value is not None}
