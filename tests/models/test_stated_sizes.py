@@ -11,6 +11,7 @@ from tfcli.engine.build import build
 from tfcli.engine.compose import compose, options
 
 STATED = {name: text for name, text in options("model").items() if re.search(r"parameters .*with \d+ classes", text)}
+WORDED = {name: text for name, text in options("model").items() if "with a vocabulary of" in text}
 CLIPS = {name: text for name, text in options("model").items() if name.startswith("clip_") and " parameters " in text}
 
 
@@ -52,3 +53,19 @@ def test_stated_parameters_of_clip(name: str) -> None:
         net = build(config.model)
     assert sum(parameter.numel() for parameter in net.parameters()) == int(found[1].replace(",", ""))
     assert config.data.image_size == int(found[2])
+
+
+def test_the_published_language_models_state_their_parameters() -> None:
+    assert WORDED.keys() >= {"gpt1", "gpt2", "gpt2_medium", "gpt2_large", "gpt2_xl", "gpt3_175b"}
+
+
+@pytest.mark.parametrize("name", WORDED)
+def test_stated_parameters_of_language_models(name: str) -> None:
+    found = re.search(r"([\d,]+) parameters with a vocabulary of ([\d,]+)", WORDED[name])
+    assert found
+    config = compose("train", [f"model={name}"]).config
+    config.model.vocab_size = int(found[2].replace(",", ""))
+    assert config.model.tokenizer.vocab_size == config.model.vocab_size
+    with torch.device("meta"):
+        net = build(config.model)
+    assert sum(parameter.numel() for parameter in net.parameters()) == int(found[1].replace(",", ""))
