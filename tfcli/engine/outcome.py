@@ -16,6 +16,7 @@ from tfcli.engine.parts import Parts
 from tfcli.engine.published import published_for
 from tfcli.engine.record import Record, read_metrics
 from tfcli.engine.session import say
+from tfcli.engine.summary import main_metric
 from tfcli.errors import TfcliError
 from tfcli.probes.pixels import logistic_regression
 
@@ -88,6 +89,7 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None) -> None:
     record.published = published_for(
         record.model,
         record.data,
+        metric=main_metric(record) or "test/accuracy",
         weights=parts.config.model.get("weights"),
         counts=record.counts,
         image_size=parts.config.data.get("image_size"),

@@ -1,8 +1,9 @@
 """Published figures and how ours differ from them: read from `conf/published/`, one file a data set. No torch.
 
-A file gives `data`, the `test_images` of the official split, and `entries`: model, value (or the two ends of a range),
-source, protocol, and where known `pretraining`, `weights` (names of that checkpoint, or of its file), `image_size`,
-`fitted_on` and `metric` (`test/accuracy` when left out). `tables` give the same for several checkpoints of
+A file gives `data`, the `test_images` (or `test_rows`) of the official split, and `entries`: model, value (or the two
+ends of a range), source, protocol, and where known `pretraining`, `weights` (names of that checkpoint, or of its file),
+`image_size`, `fitted_on`, `differs` (in words, whatever else is not as in ours) and `metric` (the file's own, else
+`test/accuracy`). `tables` give the same for several checkpoints of
 `_checkpoints.yaml` at once: `of` whose, and `values` by their short names.
 """
 
@@ -20,7 +21,7 @@ SCALES = {None: 0, "ImageNet-1k": 1, "ImageNet-21k": 2, "JFT-300M": 3}
 
 
 def entries(data: str | None = None) -> list[dict[str, Any]]:
-    """All published figures, or those of one data set, as their files have them, with `data` and `test_images`."""
+    """All published figures, or those of one data set, as their files have them, with `data` and its test size."""
     configs = Configs(roots())
     checkpoints = configs.load("published/_checkpoints")
     found = []
@@ -28,7 +29,8 @@ def entries(data: str | None = None) -> list[dict[str, Any]]:
         values = configs.load(f"published/{name}")
         if data not in (None, values["data"]):
             continue
-        shared = {"metric": "test/accuracy", "test_images": values.get("test_images")}
+        shared = {"metric": values.get("metric", "test/accuracy")}
+        shared |= {key: values[key] for key in ("test_images", "test_rows") if key in values}
         given = [*values.get("entries", []), *_tabled(name, values, checkpoints)]
         found += [{**shared, **entry, "data": values["data"]} for entry in given]
     return found
@@ -52,7 +54,9 @@ def _tabled(name: str, values: Mapping[str, Any], checkpoints: Mapping[str, Any]
 
 def in_words(value: float | list[float]) -> str:
     """`0.667`, or `0.60-0.70` for a range."""
-    return "-".join(f"{end:.2f}" for end in value) if isinstance(value, list) else f"{value:.3f}"
+    if isinstance(value, list):
+        return "-".join(f"{end:.2f}" for end in value)
+    return f"{value:.3f}" if value < 10 else f"{value:.2f}"
 
 
 def gap(ours: float, value: float | list[float]) -> float:
@@ -65,7 +69,7 @@ def family(model: str) -> str:
     """`vit_b16` -> `vit`, `clip_rn50` -> `clip`, `resnet56` -> `resnet_cifar`; any other model is its own family."""
     if re.fullmatch(r"resnet(20|32|44|56|110|_cifar\w*)", model):
         return "resnet_cifar"
-    match = re.match(r"(vit|resnet|deit|swin|levit|clip)(?=[_\d]|$)", model)
+    match = re.match(r"(vit|resnet|deit|swin|levit|clip|gpt|bert|transformer|rnn)(?=[_\d]|search|$)", model)
     return match[1] if match else model
 
 
@@ -155,7 +159,7 @@ def _differs(
     size: int | None,
     fitted_on: str | None,
 ) -> str:
-    parts = []
+    parts = [entry["differs"]] if entry.get("differs") else []
     if not (_same(entry["model"], model) or _names_it(entry, weights)):
         parts.append(f"model {entry['model']}, ours {model}")
     before = entry.get("pretraining")
@@ -173,7 +177,7 @@ def _differs(
         parts.append("trained on train + val, ours on train alone")
     elif theirs == "train" and fitted_on == "train + val" and not undivided:
         parts.append("fitted on train alone, ours on train + val")
-    official = entry.get("test_images")
+    official, unit = entry.get("test_images") or entry.get("test_rows"), "images" if "test_images" in entry else "rows"
     if official and counts and counts.get("test") and counts["test"] != official:
-        parts.append(f"on {official:,} test images, ours on {counts['test']:,}")
+        parts.append(f"on {official:,} test {unit}, ours on {counts['test']:,}")
     return "; ".join(parts)

@@ -14,7 +14,13 @@ from tfcli.errors import RunError, nearest
 
 Found = list[tuple[Path, Record]]
 PREFERRED = (
+    "test/bleu",
+    "test/bits_per_char",
+    "test/masked_accuracy",
+    "test/spearman",
     "test/accuracy",
+    "test/f1",
+    "fewshot/accuracy",
     "linear/accuracy",
     "zeroshot/accuracy",
     "knn/accuracy",
