@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tfcli.engine.build import build, plain
 from tfcli.engine.compose import compose
 from tfcli.engine.outcome import peak_memory, shown
 from tfcli.engine.record import Record
+from tfcli.engine.sampling import greedy, prompt_ids
 from tfcli.engine.session import check_writable, locked, logged, run_folder, say, write_start
 from tfcli.engine.speaker import Speaker, load_speaker
 from tfcli.engine.terminal import progress
@@ -167,11 +169,7 @@ def questions(
 def _ask(
     speaker: Speaker, data: TextData, prompt: Prompt, shots: int, *, rows: int, seed: int, calibrate: bool
 ) -> Shots:
-    context, start = speaker.context or 10**9, _start(speaker)
-
-    def encode(text: str) -> list[int]:
-        return [*start, *speaker.tokenizer.encode([text])[0]]
-
+    context, encode = speaker.context or 10**9, partial(prompt_ids, speaker)
     found, used, chances = Shots(shots), [], []
     longest = max((len(encode(prompt.tell(c))) for c in prompt.labels), default=32)
     asked = list(questions(data, prompt, encode, shots=shots, rows=rows, seed=seed, room=context - longest))
@@ -187,19 +185,10 @@ def _ask(
     return found
 
 
-def _start(speaker: Speaker) -> list[int]:
-    """What a text begins with, as in training."""
-    tokenizer = speaker.tokenizer
-    mark = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
-    return [] if mark is None else [mark]
-
-
 @torch.no_grad()
 def _answers(speaker: Speaker, prompt: Prompt, asked: list[Asked], calibrate: bool, advance) -> Iterator[str]:
     """The likeliest candidate of each question, or what the model says until the separator where there are none."""
     if asked and asked[0].candidates is None:
-        from tfcli.engine.sampling import greedy
-
         for question in asked:
             yield greedy(speaker, question.ids, until=prompt.separator, length=48)
             advance(1)
@@ -207,7 +196,7 @@ def _answers(speaker: Speaker, prompt: Prompt, asked: list[Asked], calibrate: bo
     bare: dict[str, float] = {}
     if calibrate:
         every = list(dict.fromkeys(c for question in asked for c in question.candidates or ()))
-        head = [*_start(speaker), *speaker.tokenizer.encode(["Answer:"])[0]]
+        head = prompt_ids(speaker, "Answer:")
         tails = [speaker.tokenizer.encode([prompt.tell(c)])[0] for c in every]
         bare = dict(zip(every, (total for total, _ in _scores(speaker, [head] * len(every), tails)), strict=True))
     for question in asked:

@@ -88,7 +88,7 @@ def prepare(
     data.captioned = "caption" in (config.task.get("needs") or [])
     data.ranks = Ranks(0, devices.ranks) if not is_child() else data.ranks  # the parent chooses as its ranks will
     data.prepare()
-    OmegaConf.update(config, "data.num_classes", data.num_classes)
+    OmegaConf.update(config, "data.num_classes", data.num_classes or None)
     words = subwords = None
     if data.captioned:
         words = tokenizer_for(config, tokenizer, lambda: data.texts("train"))

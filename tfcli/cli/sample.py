@@ -1,0 +1,105 @@
+"""tfcli sample: text out of a language model, translations out of a translator."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tfcli.cli.options import ConfigDir, Json
+from tfcli.errors import ConfigError, DataError
+
+
+def mount(app: typer.Typer) -> None:
+    app.command()(sample)
+
+
+def sample(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN|MODEL] [KEY=VALUE]...",
+            help="A run, or a model with weights: gpt2 model.weights=FOLDER",
+            show_default=False,
+        ),
+    ],
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", "-t", help="What to go on from, or a sentence to translate. May be given often."),
+    ] = None,
+    file: Annotated[str | None, typer.Option("--file", help="A text a line from this file; - is stdin.")] = None,
+    length: Annotated[int, typer.Option("--length", "-n", min=1, help="Most tokens to write.")] = 256,
+    count: Annotated[int, typer.Option("--count", min=1, help="Continuations, or translations, of each text.")] = 1,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0: always the likeliest.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Only the k likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option("--top-p", help="Only the likeliest, of this mass together.")] = None,
+    penalty: Annotated[float, typer.Option("--repetition-penalty", min=1.0, help="Of tokens seen before.")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", help="Equal seeds write equal texts.")] = 0,
+    beam: Annotated[int, typer.Option("--beam", min=1, help="Width of the search for a translation.")] = 4,
+    alpha: Annotated[float, typer.Option("--alpha", help="Length penalty of that search.")] = 0.6,
+    cache: Annotated[bool, typer.Option(help="Keep keys and values of tokens that were read.")] = True,
+    json: Json = False,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Text, written as it comes; or translations, a line each."""
+    from tfcli.engine.subject import predictor
+
+    settings = [w for w in words if "=" in w and not Path(w).exists()]
+    rest = [w for w in words if w not in settings]
+    run, settings = predictor(rest, settings, config_dir)
+    if rest:
+        raise ConfigError(f"`{rest[0]}`: the text to go on from is given with --text.")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ConfigError(f"`--top-p` must lie above 0 and at most at 1, but is {top_p:g}.")
+    texts = [*(text or []), *(_lines(file) if file else [])]
+    from tfcli.cli.console import emit_json, out
+    from tfcli.decoding.sampling import Sampler
+    from tfcli.engine.sampling import continuations
+    from tfcli.engine.speaker import load_speaker
+    from tfcli.engine.terminal import write
+
+    speaker = load_speaker(run, settings, config_dir=config_dir)
+    if speaker.translates:
+        if not texts:
+            raise ConfigError("a translator wants sentences: --text SENTENCE, or --file FILE.")
+        from tfcli.engine.translating import translations
+
+        found = translations(speaker, texts, beam=beam, alpha=alpha, count=count)
+        if json:
+            emit_json(found)
+        else:
+            for row in found:
+                for hypothesis in row["translations"]:
+                    out(hypothesis["text"])
+        return
+    sampler = Sampler(temperature, top_k, 1.0 if top_p is None else top_p, penalty)
+    rows = []
+    for number, prompt in enumerate(texts or [""]):
+        for copy in range(count):
+            pieces = continuations(speaker, prompt, sampler, length=length, cache=cache, seed=seed + copy)
+            if json:
+                rows.append({"prompt": prompt, "text": "".join(pieces)})
+                continue
+            if number or copy:
+                out("---")
+            write(sys.stdout, prompt)
+            for piece in pieces:
+                write(sys.stdout, piece)
+            out()
+    if json:
+        emit_json(rows)
+
+
+def _lines(file: str) -> list[str]:
+    """The lines of a file, or of stdin, that are not empty.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        whole = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"`{file}` cannot be read: {error}.") from error
+    return [line for line in whole.splitlines() if line.strip()]
