@@ -29,6 +29,7 @@ from tfcli.engine.session import is_child
 from tfcli.errors import ConfigError, nearest
 from tfcli.probes.prompts import load_prompts, texts
 from tfcli.tasks.protocols import Data, Horizon, Task
+from tfcli.tasks.text import TextObjective
 from tfcli.text.tokenizer import Tokenizer
 
 
@@ -118,6 +119,8 @@ def prepare(
         said.append(line)
     task: Task = build(config.task, net=net, **listens)
     task.horizon = horizon
+    if isinstance(task, TextObjective) and isinstance(data, TextData):
+        task.meet(data)
     if words is not None:
         task.prompts = prompt_tokens(choices["data"], data.classes, words)
     task.evaluated = tuple(s for s in ("val", "test") if data.counts[s] and (s == "val" or data.watch_test))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tfcli.data.texts import TextData
 from tfcli.tasks.objective import Objective
 
 
@@ -32,6 +33,12 @@ class TextObjective(Objective):
         names = self.metric("val").names if "val" in self.evaluated else ()
         names = sorted(names, key=lambda name: name != self.monitored)
         return (*(f"val/{name}" for name in names), "train/loss")
+
+    def meet(self, data: TextData) -> None:
+        """Take from the data what measuring needs: names of tags, right translations. Called before anything else.
+
+        Keep columns, not the data themselves: a task is copied to be timed.
+        """
 
     def metric(self, split: str) -> Any:
         """The metric of a split."""
