@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from tfcli.viz.attention import heads, matrix, over_image, rollout
 from tfcli.viz.confusion import confusion
 from tfcli.viz.curves import curves
+from tfcli.viz.lengths import lengths
 from tfcli.viz.probe import figures
 
 
@@ -96,3 +99,50 @@ def test_a_probe_draws_what_its_heads_have(tmp_path):
     assert [file.name for file in made] == ["linear.png", "templates.png", "knn.png", "fewshot.png"]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in made)
     assert figures([("zeroshot", {"templates": [("one {}", 0.4)]})], tmp_path, title="x") == []
+
+
+def softmaxed(*shape):
+    weights = np.exp(np.random.default_rng(0).normal(size=shape))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def test_rollout_of_two_layers_by_hand():
+    first, second = np.array([[[0.5, 0.5], [0.0, 1.0]], [[0.5, 0.5], [0.4, 0.6]]]), np.array([[[0.0, 1.0], [0.6, 0.4]]])
+    # half of the mean of heads, half the token itself: first [.75 .25; .1 .9], second [.5 .5; .3 .7]
+    assert rollout([first, second]) == pytest.approx(np.array([[0.425, 0.575], [0.295, 0.705]]))
+    assert rollout([softmaxed(4, 7, 7)] * 5).sum(1) == pytest.approx(np.ones(7))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (40, 25), (130, 130)])
+def test_attention_of_few_and_many_tokens(tmp_path, rows, columns):
+    weights = softmaxed(4, rows, columns)
+    names = [[f"{side}{i}$猫" for i in range(count)] for side, count in (("r", rows), ("c", columns))]
+    matrix(weights[0], tmp_path / "a.png", rows=names[0], columns=names[1], title="a model on $x$")
+    heads([weights, weights[:2]], tmp_path / "b.png", title="layers of unlike numbers of heads")
+    assert is_png(tmp_path / "a.png")
+    assert is_png(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=rf"must be \({rows}, {columns + 1}\)"):
+        matrix(weights[0], tmp_path / "c.png", rows=names[0], columns=[*names[1], "more"])
+
+
+def test_attention_lies_on_the_patches_it_is_of(tmp_path):
+    from matplotlib.image import imread
+
+    lit = np.zeros((2, 2))
+    lit[0, 1] = 1.0
+    over_image(np.full((8, 8, 3), 128, np.uint8), {"lit": lit}, tmp_path / "a.png", title="one patch")
+    picture = imread(tmp_path / "a.png")[..., :3]
+    right = picture[:, picture.shape[1] // 2 :]
+    places = np.argwhere(right[..., 0] - right[..., 2] > 0.3)  # yellow
+    middle = np.array(right.shape[:2]) / 2
+    assert len(places) > 1000
+    assert (places.mean(0) - middle)[0] < 0 < (places.mean(0) - middle)[1]
+
+
+def test_scores_by_length_are_drawn_in_order_of_length(tmp_path):
+    points = {"one": [(20, 0.2, 0.1, 0.3), (10, 0.5, 0.4, 0.6)], "none": []}
+    drawn = lengths(points, tmp_path / "a.png", score="BLEU", title="x on y")
+    assert drawn == {"one": [[10, 0.5, 0.4, 0.6], [20, 0.2, 0.1, 0.3]]}
+    assert is_png(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="nothing to draw"):
+        lengths({"none": []}, tmp_path / "b.png", score="BLEU", title="x on y")

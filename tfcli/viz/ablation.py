@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.viz import style
-
-# Paul Tol's "bright" scheme (2021).
-COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+from tfcli.viz.style import MARKERS, SERIES
 
 
 def ablation(summary: Mapping[str, Any], path: Path | str) -> None:
@@ -63,7 +60,7 @@ def _dots(summary: Mapping[str, Any], cells: list[dict], columns: list[str], pat
             for cell in published:
                 number = columns.index(cell["column"])
                 place = rows.index(cell["row"]) + step * (number + 1) - 0.5
-                axis.plot(cell["published"], place, MARKERS[number % 7], mfc="white", mec=COLOURS[number % 7], mew=1.6)
+                axis.plot(cell["published"], place, MARKERS[number % 7], mfc="white", mec=SERIES[number % 7], mew=1.6)
             axis.set_title("published")
             axis.set_xlabel(summary["published"]["source"], fontsize=8)
         for axis in axes:
@@ -78,7 +75,7 @@ def _dots(summary: Mapping[str, Any], cells: list[dict], columns: list[str], pat
 
 
 def _cell(axis: Any, cell: Mapping[str, Any], place: float, number: int) -> None:
-    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    colour, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
     values = [value for value in cell["values"] if value is not None]
     if cell["mean"] is None:
         return
@@ -94,7 +91,7 @@ def _legend(figure: Any, columns: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=COLOURS[i % 7], marker=MARKERS[i % 7], linestyle="", label=column)
+        Line2D([], [], color=SERIES[i % 7], marker=MARKERS[i % 7], linestyle="", label=column)
         for i, column in enumerate(columns)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(columns)), fontsize=9)
@@ -132,8 +129,8 @@ def _lines(summary: Mapping[str, Any], series: Series, path: Path | str, *, acro
                 points = series.get((panel, line))
                 if points:
                     x, y, spread = zip(*points, strict=True)
-                    dashes = ("-", (0, (4, 2)), (0, (1, 1.5)))[i // len(COLOURS) % 3]
-                    look = {"color": COLOURS[i % 7], "marker": MARKERS[i % 7], "linestyle": dashes, "label": line}
+                    dashes = ("-", (0, (4, 2)), (0, (1, 1.5)))[i // len(SERIES) % 3]
+                    look = {"color": SERIES[i % 7], "marker": MARKERS[i % 7], "linestyle": dashes, "label": line}
                     axis.errorbar(x, y, yerr=spread if any(spread) else None, markersize=4, linewidth=1.5, **look)
             numbers = sorted({x for points in series.values() for x, _, _ in points})
             axis.set_xscale("log")

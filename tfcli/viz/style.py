@@ -15,6 +15,8 @@ SPLITS = {"train": "#4477AA", "val": "#EE7733", "test": "#228833"}
 INK = "#222222"
 FAINT = "#9a9a9a"
 RULE = "#e3e3e3"
+SERIES = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SHADES = ("#ffffff", "#d4e3f2", "#8db6dc", "#4a86c0", "#1f558f", "#0b2447")
 
 SETTINGS: dict[Any, Any] = {
