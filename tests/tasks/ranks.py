@@ -1,4 +1,4 @@
-"""One of two processes: its part of the loss, of the gradients and of the retrieval. `python ranks.py RANK FOLDER`"""
+"""One of two processes: its part of the loss, of the gradients and of the figures. `python ranks.py RANK FOLDER`"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from tfcli.metrics.glue import ScoreMetrics
 from tfcli.metrics.retrieval import RetrievalMetrics
 from tfcli.tasks.contrastive import gathered_contrastive_loss
 from tfcli.tasks.gather import all_gather_with_grad
@@ -38,6 +39,15 @@ def retrieved(rows: tuple[int, ...]) -> RetrievalMetrics:
     return metric
 
 
+def correlated(rows: tuple[int, ...]) -> ScoreMetrics:
+    """Seven scores; of these the ones in `rows`."""
+    guess, score = torch.randn(2, 7, generator=torch.Generator().manual_seed(3))
+    metric = ScoreMetrics()
+    if rows:
+        metric.update(guess[list(rows)], score[list(rows)], torch.tensor(rows))
+    return metric
+
+
 def main(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
     found = {}
@@ -54,6 +64,8 @@ def main(rank: int, folder: Path) -> None:
     found["gathered"] = all_gather_with_grad(torch.full((2, 1), float(rank)))[:, 0]
     found["uneven"] = retrieved(SHARES[rank]).compute(5.0)
     found["empty"] = retrieved(tuple(range(7)) if rank else ()).compute(5.0)
+    found["scores"] = correlated(SHARES[rank]).with_intervals()
+    found["empty scores"] = correlated(tuple(range(7)) if rank else ()).with_intervals()
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 

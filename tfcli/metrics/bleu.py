@@ -1,0 +1,128 @@
+"""Translations beside their references, by sacrebleu: BLEU and chrF with signatures, and over the source's length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import sacrebleu
+from torch import Tensor
+
+from tfcli.metrics.classification import wilson
+from tfcli.metrics.gathered import Gathered
+from tfcli.metrics.intervals import Figure, Figures
+from tfcli.shapes import Int
+
+DRAWS = 1000
+BUCKETS = 6
+UNKNOWN: tuple[float, float] = (float("nan"), float("nan"))
+
+
+class TranslationMetrics(Gathered):
+    """BLEU (Papineni et al. 2002) and chrF (Popović 2015), 0 to 100, and the share of sentences that are exactly right.
+
+    BLEU and exact match are also given for sources of like length, under names like `bleu/length=12`: of words, at most
+    so many and more than the bucket before. Buckets are of a split's sources alone and so the same for every model.
+
+    Args:
+        tokenize: sacrebleu's tokenizer: 13a, intl, zh, ja-mecab, char, none; its default suits most languages.
+        lowercase: do not mind capitals.
+        buckets: most buckets of lengths; 0: none.
+    """
+
+    def __init__(self, *, tokenize: str = "13a", lowercase: bool = False, buckets: int = BUCKETS):
+        super().__init__()
+        if tokenize not in sacrebleu.BLEU.TOKENIZERS:
+            raise ValueError(f"`tokenize` must be one of {', '.join(sacrebleu.BLEU.TOKENIZERS)}, but is {tokenize!r}.")
+        self.options: dict[str, Any] = {"tokenize": tokenize, "lowercase": lowercase}
+        self.buckets = buckets
+        self.signatures: dict[str, str] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The figures that there will be, but for those of lengths."""
+        return ("bleu", "chrf", "exact_match")
+
+    def update(
+        self, guesses: Sequence[str], references: Sequence[str], sources: Sequence[str], index: Int[Tensor, "B"]
+    ) -> None:
+        """Add sentences: what was said, what should be, of what, and which sentence each is."""
+        self.keep(index, zip(guesses, references, map(length_of, sources), strict=True))
+
+    def figures(self, rows: list[tuple[str, str, int]], *, intervals: bool) -> Figures:
+        """See `Gathered`."""
+        guesses, references, lengths = (list(column) for column in zip(*rows, strict=True))
+        found, self.signatures = translation_figures(guesses, references, intervals=intervals, **self.options)
+        if intervals:
+            found |= by_length(guesses, references, lengths, buckets=self.buckets, **self.options)
+        return found
+
+
+def length_of(source: str) -> int:
+    """Words of a source."""
+    return len(source.split())
+
+
+def translation_figures(
+    guesses: Sequence[str], references: Sequence[str], *, intervals: bool = True, **options: Any
+) -> tuple[Figures, dict[str, str]]:
+    """Figures of a corpus, and the signatures of BLEU and chrF by which others can compute the same.
+
+    Args:
+        guesses, references: a sentence each.
+        intervals: of 95 %, by sacrebleu's bootstrap over sentences (Koehn 2004); without them (NaN, NaN).
+        options: of sacrebleu's BLEU: tokenize, lowercase.
+    """
+    bleu, chrf = sacrebleu.BLEU(force=True, **options), sacrebleu.CHRF(lowercase=options.get("lowercase", False))
+    figures = {
+        "bleu": _corpus(bleu, guesses, references, intervals),
+        "chrf": _corpus(chrf, guesses, references, intervals),
+    }
+    figures["exact_match"] = _exact(guesses, references)
+    return figures, {"bleu": str(bleu.get_signature()), "chrf": str(chrf.get_signature())}
+
+
+def by_length(
+    guesses: Sequence[str], references: Sequence[str], lengths: Sequence[int], *, buckets: int = BUCKETS, **options: Any
+) -> Figures:
+    """BLEU and exact match of sources of like length, with their intervals, as `bleu/length=12`.
+
+    Args:
+        lengths: of the sources.
+        buckets: at most so many, of about as many sentences each.
+        options: of sacrebleu's BLEU.
+    """
+    figures: Figures = {}
+    bleu = sacrebleu.BLEU(force=True, **options)
+    below = -1
+    for edge in edges(lengths, buckets):
+        rows = [row for row, length in enumerate(lengths) if below < length <= edge]
+        said, right = ([texts[row] for row in rows] for texts in (guesses, references))
+        figures[f"bleu/length={edge}"] = _corpus(bleu, said, right, True)
+        figures[f"exact_match/length={edge}"] = _exact(said, right)
+        below = edge
+    return figures
+
+
+def edges(lengths: Sequence[int], buckets: int) -> list[int]:
+    """The longest length of each bucket: quantiles, so that buckets are about equally full and never empty."""
+    if not buckets:
+        return []
+    shares = np.arange(1, buckets + 1) / buckets
+    return sorted({int(edge) for edge in np.quantile(lengths, shares, method="inverted_cdf")})
+
+
+def _corpus(metric: Any, guesses: Sequence[str], references: Sequence[str], intervals: bool) -> Figure:
+    if not intervals:
+        return metric.corpus_score(guesses, [references]).score, UNKNOWN
+    # The library holds draws x sentences x 18 numbers at once: fewer draws of very large sets.
+    draws = int(np.clip(5e6 / len(guesses), 100, DRAWS))
+    score = metric.corpus_score(guesses, [references], n_bootstrap=draws)
+    low, high = float(score._mean - score._ci), float(score._mean + score._ci)
+    return score.score, (max(0.0, min(low, score.score)), min(100.0, max(high, score.score)))
+
+
+def _exact(guesses: Sequence[str], references: Sequence[str]) -> Figure:
+    right = sum(guess == reference for guess, reference in zip(guesses, references, strict=True))
+    return right / len(guesses), wilson(right, len(guesses))

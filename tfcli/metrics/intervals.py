@@ -1,0 +1,45 @@
+"""Figures with their 95 % intervals: of means, of ratios of sums, of correlations."""
+
+from __future__ import annotations
+
+from math import atanh, sqrt, tanh
+
+import numpy as np
+
+from tfcli.metrics.classification import Z
+from tfcli.shapes import Float
+
+Figure = tuple[float, tuple[float, float]]
+"""A value and the bounds of its 95 % interval."""
+Figures = dict[str, Figure]
+
+
+def mean(values: Float[np.ndarray, "N"], *, low: float = -np.inf, high: float = np.inf) -> Figure:
+    """The mean with its normal interval, which does not leave [low, high]."""
+    return ratio(values, np.ones_like(values), low=low, high=high)
+
+
+def ratio(
+    top: Float[np.ndarray, "N"], bottom: Float[np.ndarray, "N"], *, low: float = -np.inf, high: float = np.inf
+) -> Figure:
+    """A ratio of sums over samples, with its interval by the delta method; 0 where there is nothing to divide by."""
+    total, count = float(bottom.sum()), len(top)
+    if not total:
+        return 0.0, (max(low, 0.0), min(high, 1.0))
+    value = float(top.sum()) / total
+    spread = Z * sqrt(float(((top - value * bottom) ** 2).sum()) * count / max(1, count - 1)) / total
+    return value, (max(low, value - spread), min(high, value + spread))
+
+
+def correlation(value: float, count: int, *, ranks: bool = False) -> Figure:
+    """A correlation with its interval by Fisher's (1915) transform; of ranks with Bonett and Wright's (2000) variance.
+
+    Args:
+        value: the correlation; NaN where one side does not vary.
+        count: of pairs.
+        ranks: Spearman's, in place of Pearson's.
+    """
+    if not abs(value) < 1 or count < 4:
+        return value, (-1.0, 1.0) if count < 4 or value != value else (value, value)
+    half = Z * sqrt((1 + value**2 / 2 if ranks else 1.0) / (count - 3))
+    return value, (tanh(atanh(value) - half), tanh(atanh(value) + half))
