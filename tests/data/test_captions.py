@@ -130,7 +130,7 @@ BAD = {
     "has no captions": ("t.csv", "image,caption\n"),
     "line 2: not JSON": ("t.jsonl", '{"image": "a.png", "caption": "x"}\n{"image": \n'),
     "line 1: an object is expected": ("t.jsonl", "[1, 2]\n"),
-    "entry 1: .*no column for the captions": ("t.json", '[{"image": "a.png", "words": "x"}]'),
+    "no column for the captions .*it has image, words": ("t.json", '[{"image": "a.png", "words": "x"}]'),
     "must be text": ("t.json", '[{"image": "a.png", "caption": 3}]'),
     "neither a list of objects": ("t.json", '{"a": 1}'),
     "two images have the id 1": (

@@ -102,6 +102,24 @@ def test_preview(tree, tmp_path, augmented):
         run("preview", "folder", f"data.root={tree}", "--split", "trian")
 
 
+def test_texts_are_checked_and_shown_as_rows(tmp_path):
+    head = "id,words,gold\n"
+    (tmp_path / "train.csv").write_text(
+        head + "".join(f"{i},text {i} {'long ' * 30},{'ab'[i % 2]}\n" for i in range(40))
+    )
+    (tmp_path / "test.csv").write_text(head + f"7,text 8 {'long ' * 30},b\n")
+    settings = (f"data.root={tmp_path}", "data.columns={text: words, label: gold}")
+    (row,) = json.loads(run("status", "table", "--check", *settings, "--json"))
+    assert (row["train"], row["val"], row["test"], row["duplicates"], row["unreadable"]) == (40, None, 1, 1, 0)
+    rows = json.loads(run("preview", "table", *settings, "--count", "3", "--json"))
+    assert [row["label"] for row in rows] == ["b" if int(row["text"].split()[1]) % 2 else "a" for row in rows]
+    said = run("preview", "table", *settings, "--count", "3").splitlines()
+    assert [line.split()[1] for line in said] == ["text"] * 4
+    assert all("…" in line for line in said[1:])
+    with pytest.raises(DataError, match="Did you mean `test`"):
+        run("preview", "table", *settings, "--split", "tset")
+
+
 def test_contact_sheets_take_any_name():
     images = np.zeros((3, 8, 8, 3), dtype=np.uint8)
     sheet = contact_sheet(

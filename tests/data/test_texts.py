@@ -105,3 +105,11 @@ def test_slips_are_named():
         prepared(Given(train={"text": [TEXT]}, test_2017={"text": ["a"]}), test_split="test_2018")
     with pytest.raises(DataError, match="less than one window"):
         prepared(Given(train={"text": ["short\n"]}), longest=64, val_fraction=0.0, test_fraction=0.0)
+
+
+def test_questions_about_one_context_stay_together():
+    rows = {"question": [f"{i}?" for i in range(60)], "context": [f"text {i // 4 % 11}" for i in range(60)]}
+    kept, taken, _said = carved(rows, 0.2, seed=0, to="val")
+    assert not set(kept["context"]) & set(taken["context"])
+    assert 12 <= len(taken["question"]) <= 20
+    assert sorted(kept["question"] + taken["question"]) == sorted(rows["question"])

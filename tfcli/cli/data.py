@@ -6,16 +6,16 @@ from typing import Any
 
 import typer
 
-from tfcli.errors import DataError
+from tfcli.errors import DataError, nearest
 
 data = typer.Typer(help="Status, download and preview of data sets.", no_args_is_help=True)
 
-OWN = ("folder", "captions")  # sets that are whatever the user has
+OWN = ("folder", "captions", "text", "table", "parallel")  # sets that are whatever the user has
 
 Json = typer.Option(False, "--json", help="Print one JSON document.")
 Name = typer.Argument(..., metavar="NAME", help="A set, as in `tfcli ls data`.")
 Names = typer.Argument(None, metavar="[NAME]... [KEY=VALUE]...", help="Sets; all of them by default.")
-Check = typer.Option(False, "--check", help="Read the sets that are here: counts, equal images in train and test.")
+Check = typer.Option(False, "--check", help="Read the sets that are here: counts, equal samples in train and test.")
 Settings = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings, for instance data.root=FOLDER.")
 
 
@@ -27,8 +27,7 @@ def mount(app: typer.Typer) -> None:
 def _composed(name: str, settings: list[str]) -> Any:
     from tfcli.engine.compose import compose
 
-    # Without a task: a set is looked at, whatever could be trained on it.
-    return compose("train", [f"data={name}", "~task", "~trainer", *settings]).config.data
+    return compose("data", [f"data={name}", *settings]).config.data
 
 
 def _source(config: Any, **changes: Any) -> tuple[Any, Any]:
@@ -41,7 +40,7 @@ def _source(config: Any, **changes: Any) -> tuple[Any, Any]:
 
     plain: Any = OmegaConf.to_container(config, resolve=True)
     keys = ("download", "verify", "split_seed", "test_fraction")
-    asked: dict[str, Any] = {key: plain[key] for key in keys} | changes
+    asked: dict[str, Any] = {key: plain[key] for key in keys if key in plain} | changes
     return build(plain["source"]), Request(name=plain["name"], root=data_root(plain["root"]), facts=plain, **asked)
 
 
@@ -83,7 +82,7 @@ def _checked(source: Any, request: Any, notes: list[str]) -> dict[str, Any]:
     except DataError as error:
         notes.append(str(error))
         return {"here": "unusable", "error": str(error)}
-    notes.extend(f"{request.name}: equal images: {a} (train) and {b} (test)" for a, b in found.duplicates[:5])
+    notes.extend(f"{request.name}: equal: {a} (train) and {b} (test)" for a, b in found.duplicates[:5])
     notes.extend(f"{request.name}: cannot be read: {path}" for path in found.unreadable[:5])
     facts = {"duplicates": len(found.duplicates), "unreadable": len(found.unreadable)}
     return {split: found.counts.get(split) for split in ("train", "val", "test")} | facts
@@ -102,7 +101,7 @@ def get(name: str = Name, settings: list[str] = Settings, json: bool = Json) -> 
 
     source, request = _source(_composed(name, settings or []))
     loaded = source.load(request)
-    counts = {split: len(items) for split, items in loaded.found.items()}
+    counts = loaded.counts
     facts = {"set": name, "where": str(loaded.where or source.locate(request)), "counts": counts, "notes": loaded.notes}
     if json:
         emit_json(facts)
@@ -116,20 +115,25 @@ def get(name: str = Name, settings: list[str] = Settings, json: bool = Json) -> 
 def preview(
     name: str = Name,
     settings: list[str] = Settings,
-    out_path: str = typer.Option(None, "--out", metavar="FILE", help="outputs/preview-NAME.png by default."),
+    out_path: str = typer.Option(None, "--out", metavar="FILE", help="Of images; outputs/preview-NAME.png by default."),
     split: str = typer.Option("train", "--split", metavar="train|val|test"),
-    count: int = typer.Option(24, "--count", min=1, max=600, help="Images, classes in turn."),
-    augmented: bool = typer.Option(False, "--augmented", help="As training sees them in its first epoch."),
+    count: int = typer.Option(None, "--count", min=1, max=600, help="24 images, classes in turn; 10 rows of text."),
+    augmented: bool = typer.Option(False, "--augmented", help="Images as training sees them in its first epoch."),
     json: bool = Json,
 ) -> None:
-    """A contact sheet: images of a split with their class names or captions."""
+    """Images of a split on a contact sheet with their class names or captions; rows of text as a table."""
+    from tfcli.engine.build import build
+
+    config = _composed(name, settings or [])
+    if "image" not in config.kinds:
+        _rows(build(config), split, count or 10, json=json)
+        return
     from pathlib import Path
 
     from tfcli.cli.console import emit_json, out, say
-    from tfcli.engine.build import build
 
     module = build(_composed(name, [*(settings or []), "data.cache=none"]))
-    images, names = module.samples(split, count, augmented=augmented)
+    images, names = module.samples(split, count or 24, augmented=augmented)
     from tfcli.data.preview import contact_sheet, save
 
     path = Path(out_path or f"outputs/preview-{name}.png")
@@ -140,3 +144,20 @@ def preview(
         emit_json({"path": str(path), "set": name, "split": split, "images": len(images), "counts": module.counts})
     else:
         out(str(path))
+
+
+def _rows(module: Any, split: str, count: int, *, json: bool) -> None:
+    from tfcli.cli.console import say, table
+    from tfcli.data.textpreview import sampled, short
+
+    module.prepare()
+    if split not in module.rows:
+        raise DataError(
+            f"{module.name} has no split `{split}`, only {', '.join(module.rows)}.{nearest(split, module.rows)} "
+            "Further ones are tested with data.test_split=NAME."
+        )
+    rows = sampled(module.rows[split], module.classes, count)
+    for note in module.notes:
+        say(note)
+    shown = rows if json else [short(row) for row in rows]
+    table(None, list(shown[0]), shown, json=json)

@@ -9,23 +9,17 @@ Nothing is guessed silently: what is missing, empty or twice there is an error w
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tfcli.data.decode import printable
-from tfcli.errors import DataError, nearest
+from tfcli.data.tables import SUFFIXES, Table, parsed, read_table, read_text, refuse
+from tfcli.errors import DataError
 
 IMAGE_COLUMNS = ("image", "filepath", "file_path", "file_name", "filename", "image_path", "path", "img", "file")
 CAPTION_COLUMNS = ("caption", "captions", "title", "text", "sentence", "sentences", "description", "comment")
-SPLIT_NAMES = {"train": "train", "restval": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
-SPLIT_NAMES |= {"test": "test"}
-SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".json")
-_SHOWN = 10
 
 
 @dataclass
@@ -50,15 +44,18 @@ def read_captions(path: Path, *, image_column: str | None = None, caption_column
     """
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{printable(path)} is no caption file: its name must end with {', '.join(SUFFIXES)}.")
-    text = read_text(path)
-    wanted = (image_column, caption_column)
-    if path.suffix.lower() == ".json":
-        rows = list(_json(path, text, wanted))
-    elif path.suffix.lower() == ".jsonl":
-        lines = ((f"line {i}", line) for i, line in enumerate(text.splitlines(), 1) if line.strip())
-        rows = list(_objects(path, ((place, _parsed(path, line, place)) for place, line in lines), wanted))
+    content = parsed(path, read_text(path)) if path.suffix.lower() == ".json" else None
+    if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
+        rows = list(_coco(path, content))
+    elif isinstance(content, dict) and isinstance(content.get("images"), list):
+        rows = list(_karpathy(path, content["images"]))
+    elif isinstance(content, dict):
+        raise DataError(
+            f"{printable(path)} is neither a list of objects, nor COCO's `images` and `annotations`, nor Karpathy's "
+            "`images` with `sentences`."
+        )
     else:
-        rows = list(_table(path, text, wanted))
+        rows = list(_rows(read_table(path), image_column, caption_column))
     refuse(path, "without a caption", [r.place for r in rows if not r.text.strip()])
     refuse(path, "without an image", [r.place for r in rows if not r.image.strip()])
     if not rows:
@@ -66,117 +63,31 @@ def read_captions(path: Path, *, image_column: str | None = None, caption_column
     return rows
 
 
-def refuse(path: Path, what: str, places: Sequence[str]) -> None:
-    """Raise DataError with the first ten places and their number; nothing where there are none."""
-    if places:
-        more = f", and {len(places) - _SHOWN:,} more" if len(places) > _SHOWN else ""
-        raise DataError(f"{printable(path)}: {len(places):,} rows {what}: {', '.join(places[:_SHOWN])}{more}.")
+def _rows(table: Table, image_column: str | None, caption_column: str | None) -> Iterator[Row]:
+    images = table.column(_column(table, "image", image_column))
+    captions = table.column(_column(table, "caption", caption_column))
+    named = next((name for name in table.columns if name.lower() == "split"), None)
+    splits = table.columns[named] if named else [None] * len(table)
+    for row, (image, texts, split) in enumerate(zip(images, captions, splits, strict=True)):
+        for text in texts if isinstance(texts, list) and texts else [texts or ""]:
+            caption = text.get("raw", "") if isinstance(text, dict) else text
+            if not isinstance(caption, str) or not isinstance(image or "", str):
+                raise DataError(f"{table.where}, {table.place(row)}: image and caption must be text.")
+            yield Row(image or "", caption, split, table.place(row))
 
 
-def read_text(path: Path) -> str:
-    """A UTF-8 file, with or without a byte-order mark.
-
-    Raises:
-        DataError: it cannot be read, or a line (named) is not UTF-8.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{printable(path)} cannot be read: {error.strerror or error}.") from None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{printable(path)}, line {line}: not UTF-8 ({error.reason}). Convert the file.") from None
-
-
-def _table(path: Path, text: str, wanted: tuple[str | None, str | None]) -> Iterator[Row]:
-    head = text.split("\n", 1)[0]
-    tabs = path.suffix.lower() == ".tsv" or "\t" in head
-    lines = io.StringIO(text, newline="")
-    if tabs:  # they need no quotes, and captions have odd ones
-        reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(lines, strict=True)
-    try:
-        names = [name.strip() for name in next(reader, [])]
-        image, caption, split = _columns(path, names, wanted)
-        for cells in reader:
-            place = f"line {reader.line_num}"
-            if not cells:
-                continue
-            if len(cells) != len(names):
-                raise DataError(
-                    f"{printable(path)}, {place}: {len(cells)} columns, but the header has {len(names)} "
-                    f"({', '.join(names)}). Captions with commas must be in quotes."
-                )
-            yield Row(cells[image], cells[caption], None if split is None else cells[split], place)
-    except csv.Error as error:
-        raise DataError(f"{printable(path)}, line {reader.line_num}: {error}.") from None
-
-
-def _columns(path: Path, names: list[str], wanted: tuple[str | None, str | None]) -> tuple[int, int, int | None]:
-    lower = [name.lower() for name in names]
-    found = []
-    for what, asked, usual in (("image", wanted[0], IMAGE_COLUMNS), ("caption", wanted[1], CAPTION_COLUMNS)):
-        name = asked if asked in names else None if asked else next((n for n in usual if n in lower), None)
-        if name is None:
-            raise _no_column(path, what, asked, names)
-        found.append(names.index(name) if asked else lower.index(name))
-    return found[0], found[1], lower.index("split") if "split" in lower else None
-
-
-def _no_column(path: Path, what: str, asked: str | None, names: Iterable[str]) -> DataError:
-    names = [str(name) for name in names]
-    usual = IMAGE_COLUMNS if what == "image" else CAPTION_COLUMNS
-    looked = f"`{asked}`" if asked else f"for the {what}s ({', '.join(usual[:5])}, ...)"
-    hint = nearest(asked, names) if asked else f" Name it with data.{what}_column=NAME."
-    shown = ", ".join(printable(name) for name in names[:_SHOWN]) or "none"
-    return DataError(f"{printable(path)} has no column {looked}; it has {shown}.{hint}")
-
-
-def _parsed(path: Path, text: str, place: str | None = None) -> Any:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        line = place or f"line {getattr(error, 'lineno', 1)}"
-        reason = getattr(error, "msg", "nested too deeply")
-        raise DataError(f"{printable(path)}, {line}: not JSON ({reason}).") from None
-
-
-def _json(path: Path, text: str, wanted: tuple[str | None, str | None]) -> Iterator[Row]:
-    content = _parsed(path, text)
-    if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
-        yield from _coco(path, content)
-    elif isinstance(content, dict) and isinstance(content.get("images"), list):
-        yield from _karpathy(path, content["images"])
-    elif isinstance(content, list):
-        yield from _objects(path, ((f"entry {i}", entry) for i, entry in enumerate(content, 1)), wanted)
-    else:
+def _column(table: Table, what: str, asked: str | None) -> str:
+    """The name of a column: the one asked for, else a usual one."""
+    if asked:
+        return asked
+    usual, lower = IMAGE_COLUMNS if what == "image" else CAPTION_COLUMNS, {name.lower(): name for name in table.columns}
+    name = next((lower[name] for name in usual if name in lower), None)
+    if name is None:
         raise DataError(
-            f"{printable(path)} is neither a list of objects, nor COCO's `images` and `annotations`, nor Karpathy's "
-            "`images` with `sentences`."
+            f"{table.where} has no column for the {what}s ({', '.join(usual[:5])}, ...); it has "
+            f"{table.shown_columns()}. Name it with data.{what}_column=NAME."
         )
-
-
-def _objects(path: Path, entries: Iterable[tuple[str, Any]], wanted: tuple[str | None, str | None]) -> Iterator[Row]:
-    for place, entry in entries:
-        if not isinstance(entry, dict):
-            raise DataError(f"{printable(path)}, {place}: an object is expected, with an image and a caption.")
-        values = []
-        for what, asked, usual in (("image", wanted[0], IMAGE_COLUMNS), ("caption", wanted[1], CAPTION_COLUMNS)):
-            name = next((n for n in ((asked,) if asked else usual) if n in entry), None)
-            if name is None:
-                raise DataError(f"{place}: {_no_column(path, what, asked, entry)}")
-            values.append(entry[name])
-        image, captions = values
-        captions = captions if isinstance(captions, list) else [captions]
-        split = entry.get("split")
-        for caption in captions or [""]:
-            caption = caption.get("raw", "") if isinstance(caption, dict) else caption
-            if not isinstance(caption, str) or not isinstance(image, str):
-                raise DataError(f"{printable(path)}, {place}: image and caption must be text.")
-            yield Row(image, caption, split, place)
+    return name
 
 
 def _coco(path: Path, content: dict[str, Any]) -> Iterator[Row]:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfcli.data.captionfiles import SPLIT_NAMES, SUFFIXES, Row, read_captions, read_text, refuse
+from tfcli.data.captionfiles import Row, read_captions
 from tfcli.data.decode import printable
 from tfcli.data.fetch import found_in, locate, locate_or_fetch
 from tfcli.data.folder import EXTENSIONS
 from tfcli.data.items import CaptionList, Items, Loaded, Request, unlabelled
 from tfcli.data.splits import carve_test
-from tfcli.errors import DataError, nearest
+from tfcli.data.tables import SUFFIXES, read_text, refuse, split_called, split_of_file
+from tfcli.errors import DataError
 
 ORDER = ("train", "val", "test")
 _FOLDERS = ("images", "Images", "image", "img", "photos")
@@ -78,7 +79,7 @@ class Captions:
             rows = read_captions(path, **self.columns)
             folder = self._folder(path, rows)
             for row in rows:
-                split = given or _split_name(path, row)
+                split = given or split_called(row.split, f"{printable(path)}, {row.place}")
                 splits.setdefault(split, _Split()).add(folder / row.image, row)
             if not request.skip:
                 missing = [
@@ -107,7 +108,7 @@ class Captions:
         listed = self._listed(root) if root.is_dir() else []
         by_split: dict[str, list[Path]] = {}
         for path in listed:
-            by_split.setdefault(_split_of_file(path), []).append(path)
+            by_split.setdefault(split_of_file(path), []).append(path)
         plain = by_split.pop("", [])
         if "train" in by_split:
             plain = []
@@ -126,7 +127,7 @@ class Captions:
     def _listed(root: Path) -> list[Path]:
         """Files that may hold captions; where some say so in their names, these alone."""
         files = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-        named = [p for p in files if "caption" in p.stem.lower() or _split_of_file(p)]
+        named = [p for p in files if "caption" in p.stem.lower() or split_of_file(p)]
         return named or [p for p in files if not p.stem.lower().startswith(("readme", "license", "licence"))]
 
     def _folder(self, path: Path, rows: list[Row]) -> Path:
@@ -215,24 +216,6 @@ def _token_rows(path: Path) -> list[Row]:
             raise DataError(f"{printable(path)}, line {number}: `IMAGE#NUMBER`, a tab and a caption are expected.")
         rows.append(Row(name.rpartition("#")[0] or name, text, None, f"line {number}"))
     return rows
-
-
-def _split_of_file(path: Path) -> str:
-    """The split that a file's name says, for instance `captions_train`; empty where it says none."""
-    words = path.stem.lower().replace("-", "_").replace(".", "_").split("_")
-    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "")
-
-
-def _split_name(path: Path, row: Row) -> str:
-    if row.split is None or not str(row.split).strip():
-        return "train"
-    name = SPLIT_NAMES.get(str(row.split).strip().lower())
-    if name is None:
-        raise DataError(
-            f"{printable(path)}, {row.place}: the split is `{row.split}`; it may be train, val or test."
-            f"{nearest(str(row.split), SPLIT_NAMES)}"
-        )
-    return name
 
 
 def _check_apart(request: Request, splits: dict[str, _Split]) -> None:

@@ -38,16 +38,19 @@ _DOWNLOAD_ERRORS = (
 
 
 def locate(request: Request, expects: Sequence[str]) -> Path | None:
-    """The first of `root` and `root/name` that holds everything expected; None where neither does.
+    """The first of `root` and its folder of the set's name that holds everything expected; None where neither does.
 
     Args:
         request: name and root.
         expects: files and folders below the set's root; `a|b` is satisfied by either.
     """
-    for folder in (request.root, request.root / request.name):
-        if all(any((folder / choice).exists() for choice in entry.split("|")) for entry in expects):
-            return folder
-    return None
+    folders = (request.root, request.root / request.folder)
+    return next((folder for folder in folders if all(present(folder, entry) for entry in expects)), None)
+
+
+def present(folder: Path, entry: str) -> Path | None:
+    """The first of `a|b|...` that is there."""
+    return next((folder / choice for choice in entry.split("|") if (folder / choice).exists()), None)
 
 
 def locate_or_fetch(request: Request, expects: Sequence[str], build: Callable[[Path], object] | None) -> Path:
@@ -82,7 +85,7 @@ def missing(request: Request, expects: Sequence[str], why: str) -> DataError:
     by_hand = f"By hand: get it from {page}, unpack it" if page else "By hand: unpack it"
     return DataError(
         f"The data set {request.name} is not in {printable(request.root)} ({why}).\n"
-        f"  Expected there, or in {printable(request.root / request.name)}:\n{tree}\n"
+        f"  Expected there, or in {printable(request.root / request.folder)}:\n{tree}\n"
         f"  Found: {found_in(request.root)}\n"
         f"  {by_hand}, and name its folder with data.root=FOLDER (or TFCLI_DATA)."
     )
@@ -113,7 +116,7 @@ def _download(request: Request, expects: Sequence[str], build: Callable[[Path], 
 
 
 def _download_alone(request: Request, expects: Sequence[str], build: Callable[[Path], object]) -> Path:
-    target, size = request.root / request.name, request.facts.get("download_bytes") or 0
+    target, size = request.root / request.folder, request.facts.get("download_bytes") or 0
     page, licence = request.facts.get("url"), request.facts.get("licence") or "none stated"
     try:
         request.root.mkdir(parents=True, exist_ok=True)

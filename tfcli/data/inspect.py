@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from tfcli.data.decode import printable
 from tfcli.data.items import Items, Loaded
+from tfcli.data.textitems import Columns, LoadedTexts, height
 
 _CHUNK = 4096
 
@@ -20,7 +22,7 @@ class Findings:
 
     Attributes:
         counts: samples of each split.
-        duplicates: (train, test) samples with equal contents: file names, or numbers in arrays.
+        duplicates: (train, test) samples with equal contents: file names, or numbers in arrays and tables.
         unreadable: files that cannot be opened.
     """
 
@@ -29,14 +31,15 @@ class Findings:
     unreadable: list[str] = field(default_factory=list)
 
 
-def inspect(loaded: Loaded) -> Findings:
-    """Hash every image of train and test (the file's bytes, or the pixels of arrays) and compare."""
-    findings = Findings({split: len(items) for split, items in loaded.found.items()})
+def inspect(loaded: Loaded | LoadedTexts) -> Findings:
+    """Hash every sample of train and test and compare: a file's bytes, the pixels of arrays, all texts of a row."""
+    findings = Findings(loaded.counts)
+    splits = loaded.splits if isinstance(loaded, LoadedTexts) else loaded.found
     seen: dict[bytes, str] = {}
     for split in ("train", "test"):
-        if split not in loaded.found:
+        if split not in splits:
             continue
-        for name, digest in _digests(loaded.found[split]):
+        for name, digest in _digests(splits[split]):
             if digest is None:
                 findings.unreadable.append(name)
             elif split == "train":
@@ -46,7 +49,15 @@ def inspect(loaded: Loaded) -> Findings:
     return findings
 
 
-def _digests(items: Items) -> Iterator[tuple[str, bytes | None]]:
+def _digests(items: Items | Columns) -> Iterator[tuple[str, bytes | None]]:
+    if not isinstance(items, Items):
+        said = [cells for name, cells in items.items() if name not in ("id", "label", "score", "tags", "answers")]
+        for row in range(height(items)):
+            yield (
+                str(row),
+                hashlib.blake2b(json.dumps([cells[row] for cells in said]).encode(), digest_size=16).digest(),
+            )
+        return
     if items.files is not None:
         for path in items.files:
             try:
@@ -57,5 +68,5 @@ def _digests(items: Items) -> Iterator[tuple[str, bytes | None]]:
     assert items.pixels is not None
     for start in range(0, len(items), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(items)))
-        for row, image in zip(rows, items.pixels.take(rows), strict=True):
-            yield str(row), hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        for number, image in zip(rows, items.pixels.take(rows), strict=True):
+            yield str(number), hashlib.blake2b(image.tobytes(), digest_size=16).digest()

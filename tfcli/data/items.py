@@ -125,6 +125,11 @@ class Loaded:
         """The labelled splits, or where there are none the captioned ones: what a listing speaks about."""
         return self.splits or self.pairs
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Samples of each split."""
+        return {split: len(items) for split, items in self.found.items()}
+
     def captioned(self) -> Loaded:
         """The same with the captioned splits for its splits."""
         return replace(self, splits=self.pairs, pairs={})
@@ -135,7 +140,7 @@ class Request:
     """What the data module asks of a source.
 
     Args:
-        name: the set's name, also the name of its folder below a folder of roots.
+        name: the set's name.
         root: where to look; never None.
         download, verify: what the user allows and wants.
         skip: leave it to the data module to count and skip files that are missing.
@@ -151,6 +156,11 @@ class Request:
     split_seed: int = 0
     test_fraction: float = 0.2
     facts: dict = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """The set's folder below a folder of roots: its name, unless it shares one with others (`folder: glue`)."""
+        return self.facts.get("folder") or self.name
 
 
 class Source(Protocol):

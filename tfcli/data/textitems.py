@@ -22,6 +22,11 @@ Columns = dict[str, list[Any]]
 """
 
 
+def height(rows: Columns) -> int:
+    """How many rows there are."""
+    return len(next(iter(rows.values()), []))
+
+
 @dataclass
 class LoadedTexts:
     """What a source found.
@@ -38,6 +43,11 @@ class LoadedTexts:
     classes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     where: Path | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows of each split."""
+        return {split: height(columns) for split, columns in self.splits.items()}
 
 
 class TextSource(Protocol):

@@ -18,7 +18,7 @@ from tfcli.data.imageset import batch_loader
 from tfcli.data.items import Request
 from tfcli.data.order import Address, BucketBatches, EvalBatches, TrainBatches
 from tfcli.data.places import data_root
-from tfcli.data.textitems import Columns, TextSource
+from tfcli.data.textitems import Columns, TextSource, height
 from tfcli.data.workers import Ranks
 from tfcli.errors import ConfigError, DataError, nearest
 from tfcli.text.subwords import Subwords
@@ -330,11 +330,6 @@ def padded(rows: Sequence[np.ndarray], fill: int | bool) -> np.ndarray:
     return table
 
 
-def height(rows: Columns) -> int:
-    """How many rows there are."""
-    return len(next(iter(rows.values()), []))
-
-
 def picked(rows: Columns, which: np.ndarray) -> Columns:
     """Some of the rows."""
     return {name: [column[i] for i in which] for name, column in rows.items()}
@@ -355,7 +350,8 @@ FEW = 20
 def carved(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Columns, Columns, str]:
     """Part a split: what stays, what is taken, and how it was done in words.
 
-    Of many rows some are drawn; of a few documents each gives its end, from the beginning of a line on.
+    Of many rows some are drawn, those with the same context together; of a few documents each gives its end, from the
+    beginning of a line on.
     """
     count = height(rows)
     if count < FEW and set(rows) == {"text"}:
@@ -364,9 +360,12 @@ def carved(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Colum
         ends = [text[cut:] for text, cut in zip(rows["text"], cuts, strict=True)]
         taken = sum(map(len, ends))
         return {"text": kept}, {"text": ends}, f"the last {taken:,} of {taken + sum(map(len, kept)):,} characters"
-    words = hash64(seed, to, np.arange(count))
-    order = np.argsort(words, kind="stable")
+    first: dict[Any, int] = {}
+    groups = np.array([first.setdefault(shared, len(first)) for shared in rows.get("context", range(count))])
+    order = np.argsort(hash64(seed, to, groups), kind="stable")
     number = round(fraction * count)
+    while 0 < number < count and groups[order[number]] == groups[order[number - 1]]:
+        number += 1
     kept_rows, taken_rows = np.sort(order[number:]), np.sort(order[:number])
     return picked(rows, kept_rows), picked(rows, taken_rows), f"{number:,} of {count:,} rows drawn from train"
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from tfcli.data.hashing import hash64
-from tfcli.data.texts import TextData, height, padded
+from tfcli.data.textitems import height
+from tfcli.data.texts import TextData, padded
 from tfcli.engine.build import build, plain
 from tfcli.engine.compose import compose
 from tfcli.engine.outcome import peak_memory, shown

@@ -242,7 +242,8 @@ def _data_kinds() -> Iterator[tuple[str, list[str]]]:
 
     for file in sorted((PACKAGED / "data").glob("[!_]*.yaml")):
         facts = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        yield file.stem, facts.get("kinds", ["image", "label"])
+        kinds = facts.get("kinds", ["image", "label"])
+        yield file.stem, kinds if isinstance(kinds, list) else list(facts["columns"])  # of a user's table
 
 
 def _is(value: Any, *kinds: type) -> bool:

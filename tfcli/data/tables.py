@@ -1,0 +1,229 @@
+"""Tables in text files, read into named columns with the line of every row; and plain text, line by line.
+
+.tsv          tabs between columns; quotes are letters
+.csv          commas between columns, text with commas in quotes
+.txt          as .tsv where its first line has a tab, else as .csv
+.jsonl        an object a line
+.json         a list of objects
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfcli.data.decode import printable
+from tfcli.errors import DataError, nearest
+
+SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".json")
+SPLIT_NAMES = {"train": "train", "restval": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
+SPLIT_NAMES |= {"test": "test"}
+_SHOWN = 10
+
+
+@dataclass
+class Table:
+    """Named columns of equal length.
+
+    Attributes:
+        where: the file, for messages.
+        columns: cells by column; None where an object of JSON lacks one.
+        numbers: the line (or entry) of each row.
+        unit: what a number counts: line or entry.
+    """
+
+    where: str
+    columns: dict[str, list[Any]]
+    numbers: Sequence[int]
+    unit: str = "line"
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def place(self, row: int) -> str:
+        """Where a row stands, for a message."""
+        return f"{self.unit} {self.numbers[row]}"
+
+    def column(self, name: str, setting: str = "") -> list[Any]:
+        """The cells of a column.
+
+        Args:
+            name: of the column.
+            setting: what the user can say to name another one.
+
+        Raises:
+            DataError: there is no such column; the message names those there are.
+        """
+        if name not in self.columns:
+            raise DataError(
+                f"{self.where} has no column `{printable(name)}`; it has {self.shown_columns()}."
+                f"{nearest(name, self.columns)}{setting and ' ' + setting}"
+            )
+        return self.columns[name]
+
+    def shown_columns(self) -> str:
+        """Names of the columns, for a message."""
+        return ", ".join(printable(name) for name in list(self.columns)[:_SHOWN]) or "none"
+
+    def without(self, rows: Iterable[int]) -> Table:
+        """The table less some rows."""
+        gone = set(rows)
+        kept = [row for row in range(len(self)) if row not in gone]
+        columns = {name: [cells[row] for row in kept] for name, cells in self.columns.items()}
+        return Table(self.where, columns, [self.numbers[row] for row in kept], self.unit)
+
+
+def read_table(
+    path: Path, *, encoding: str | None = None, header: Sequence[str] | None = None, short: list[int] | None = None
+) -> Table:
+    """A table in one of the layouts above, told apart by suffix.
+
+    Args:
+        path: the file.
+        encoding: of the text; None: UTF-8.
+        header: names of the columns of a file whose first line does not name them.
+        short: lines with too few or too many cells are left out and their numbers put here; None: an error.
+
+    Raises:
+        DataError: it cannot be read, is of another layout, or a row does not fit the header.
+    """
+    text = read_text(path, encoding=encoding)
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        numbers = [number for number, _ in lines]
+        return _objects(path, [parsed(path, line, f"line {number}") for number, line in lines], numbers, "line")
+    if suffix == ".json":
+        content = parsed(path, text)
+        if not isinstance(content, list):
+            raise DataError(f"{printable(path)} is no table: a list of objects is expected.")
+        return _objects(path, content, range(1, len(content) + 1), "entry")
+    tabs = suffix == ".tsv" or (suffix != ".csv" and "\t" in text.split("\n", 1)[0])
+    return (_tabs if tabs else _commas)(path, text, header, short)
+
+
+def _objects(path: Path, entries: Sequence[Any], numbers: Sequence[int], unit: str) -> Table:
+    for number, entry in zip(numbers, entries, strict=True):
+        if not isinstance(entry, dict):
+            raise DataError(f"{printable(path)}, {unit} {number}: an object is expected, with a value for each column.")
+    names = dict.fromkeys(name for entry in entries for name in entry)
+    return Table(printable(path), {name: [entry.get(name) for entry in entries] for name in names}, numbers, unit)
+
+
+def _tabs(path: Path, text: str, header: Sequence[str] | None, short: list[int] | None) -> Table:
+    lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1)]
+    rows = [(number, line.split("\t")) for number, line in lines if line.strip()]
+    return _table(path, rows, header, short, "Tabs must stand between columns only.")
+
+
+def _commas(path: Path, text: str, header: Sequence[str] | None, short: list[int] | None) -> Table:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = []
+    try:
+        rows = [(reader.line_num, cells) for cells in reader if cells]
+    except csv.Error as error:
+        raise DataError(f"{printable(path)}, line {reader.line_num}: {error}.") from None
+    return _table(path, rows, header, short, "Text with commas must be in quotes.")
+
+
+def _table(
+    path: Path, rows: list[tuple[int, list[str]]], header: Sequence[str] | None, short: list[int] | None, rule: str
+) -> Table:
+    names = [name.strip() for name in (header or (rows.pop(0)[1] if rows else []))]
+    odd = [(number, len(cells)) for number, cells in rows if len(cells) != len(names)]
+    if odd and short is None:
+        raise DataError(
+            f"{printable(path)}, line {odd[0][0]}: {odd[0][1]} columns, but the header has {len(names)} "
+            f"({', '.join(names)}). {rule}"
+        )
+    if short is not None:
+        short += [number for number, _ in odd]
+    rows = [row for row in rows if len(row[1]) == len(names)]
+    columns = zip(*(cells for _, cells in rows), strict=True) if rows else ([] for _ in names)
+    return Table(printable(path), dict(zip(names, map(list, columns), strict=True)), [number for number, _ in rows])
+
+
+def read_lines(path: Path, *, encoding: str | None = None) -> list[str]:
+    """The lines of a text file, without what ends them."""
+    lines = read_text(path, encoding=encoding).split("\n")
+    return [line.rstrip("\r") for line in (lines if lines[-1] else lines[:-1])]
+
+
+def read_text(path: Path, *, encoding: str | None = None) -> str:
+    """A text file, with or without a byte-order mark.
+
+    Args:
+        path: the file.
+        encoding: None: UTF-8, where the set has no `data.encoding`.
+
+    Raises:
+        DataError: it cannot be read, or a byte (its line and place are named) is not in that encoding.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{printable(path)} cannot be read: {error.strerror or error}.") from None
+    named = encoding or "utf-8"
+    try:
+        return content.decode("utf-8-sig" if named.lower() in ("utf-8", "utf8") else named)
+    except LookupError:
+        raise DataError(f"`data.encoding` is {named}, which is no encoding; utf-8, latin-1 and cp1252 are.") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        place = error.start - content.rfind(b"\n", 0, error.start)
+        other = "latin-1" if named != "latin-1" else "utf-8"
+        mend = "Convert the file." if encoding is None else f"Say which it is, for instance data.encoding={other}."
+        raise DataError(
+            f"{printable(path)}, line {line}: not {named.upper()} (byte {place} of the line is "
+            f"0x{content[error.start]:02x}: {error.reason}). {mend}"
+        ) from None
+
+
+def parsed(path: Path, text: str, place: str | None = None) -> Any:
+    """The content of some JSON.
+
+    Raises:
+        DataError: it is none; its line is named.
+    """
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = place or f"line {getattr(error, 'lineno', 1)}"
+        reason = getattr(error, "msg", "nested too deeply")
+        raise DataError(f"{printable(path)}, {line}: not JSON ({reason}).") from None
+
+
+def refuse(path: Path | str, what: str, places: Sequence[str]) -> None:
+    """Raise DataError with the first ten places and their number; nothing where there are none."""
+    if places:
+        more = f", and {len(places) - _SHOWN:,} more" if len(places) > _SHOWN else ""
+        raise DataError(f"{printable(path)}: {len(places):,} rows {what}: {', '.join(places[:_SHOWN])}{more}.")
+
+
+def split_of_file(path: Path) -> str:
+    """The split that a file's name says, for instance `captions_train`; empty where it says none."""
+    words = path.stem.lower().replace("-", "_").replace(".", "_").split("_")
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "")
+
+
+def split_called(name: Any, where: str) -> str:
+    """One of train, val and test by any of their names; train where a row says none.
+
+    Args:
+        name: as the row has it.
+        where: the place of the row, for a message.
+
+    Raises:
+        DataError: it is another word.
+    """
+    word = str(name or "").strip().lower()
+    if word and word not in SPLIT_NAMES:
+        raise DataError(
+            f"{where}: the split is `{printable(name)}`; it may be train, val or test.{nearest(word, SPLIT_NAMES)}"
+        )
+    return SPLIT_NAMES.get(word, "train")

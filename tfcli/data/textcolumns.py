@@ -1,0 +1,171 @@
+"""Cells of tables as the columns that texts have, each checked with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfcli.data.decode import printable
+from tfcli.data.items import Request
+from tfcli.data.tables import Table, refuse
+from tfcli.data.textitems import Columns, LoadedTexts
+from tfcli.errors import ConfigError, DataError
+
+Named = Mapping[str, str | list[str]]
+"""Which of a table's columns is which of ours; choices are several."""
+KINDS = ("text", "pair", "label", "score", "source", "target", "words", "tags", "context", "choices", "stem", "id")
+"""Columns that a table can give; `stem` begins every choice."""
+SETTING = "Name another with data.columns={...}."
+
+
+def check_columns(columns: Named) -> None:
+    """Refuse columns of ours that a table cannot give.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    for name in columns:
+        if name not in KINDS:
+            raise ConfigError(f"`data.columns` has `{name}`, which is none of {', '.join(KINDS)}.")
+
+
+def drops(request: Request) -> bool:
+    """Whether rows without a text are left out (`data.on_empty=drop`), or are an error.
+
+    Raises:
+        ConfigError: the setting is neither.
+    """
+    given = request.facts.get("on_empty") or "raise"
+    if given not in ("raise", "drop"):
+        raise ConfigError(f"`data.on_empty` must be raise or drop, but is {given}.")
+    return given == "drop"
+
+
+def has_labels(table: Table, columns: Named) -> bool:
+    """Whether a split says what is asked for: a test split may keep it."""
+    name = next((columns[ours] for ours in ("label", "score", "tags") if ours in columns), None)
+    if not isinstance(name, str):
+        return True
+    return any(cell not in (-1, None) for cell in table.columns.get(name, []))
+
+
+def gathered(
+    tables: dict[str, Table],
+    columns: Named,
+    classes: list[str],
+    request: Request,
+    notes: list[str],
+    where: Path | None,
+) -> LoadedTexts:
+    """Tables as our columns.
+
+    Args:
+        tables: of each split.
+        columns: which of theirs is which of ours.
+        classes: names of labels or tags; empty: as found.
+        request, notes: the set's settings, and where to say what was left out.
+        where: the set's folder.
+
+    Raises:
+        DataError: a column is missing, a cell is empty or no such label.
+    """
+    tables = {split: without_empty(table, columns, request, notes) for split, table in tables.items()}
+    if not classes:
+        classes = _classes(tables, columns)
+    splits = {split: converted(table, columns, classes) for split, table in tables.items()}
+    return LoadedTexts(splits, [] if "choices" in columns else classes, notes, where)
+
+
+def _classes(tables: dict[str, Table], columns: Named) -> list[str]:
+    """What is found, numbers by their value, words by their letters, and of tags `O` first."""
+    if "choices" in columns:  # the label is one of them
+        return list(map(str, range(len(columns["choices"]))))
+    if "label" in columns:
+        cells = (cell for table in tables.values() for cell in table.column(str(columns["label"]), SETTING))
+    elif "tags" in columns:
+        cells = (
+            cell for table in tables.values() for row in table.column(str(columns["tags"]), SETTING) for cell in row
+        )
+    else:
+        return []
+    return sorted({str(cell).strip() for cell in cells}, key=lambda name: (name != "O", _number(name), name))
+
+
+def without_empty(table: Table, columns: Named, request: Request, notes: list[str]) -> Table:
+    """A table less its rows with an empty cell, or an error that names them."""
+    empty: set[int] = set()
+    for ours, theirs in columns.items():
+        for name in [theirs] if isinstance(theirs, str) else theirs:
+            cells = table.column(name, SETTING)
+            rows = [i for i, cell in enumerate(cells) if cell is None or cell == [] or not str(cell).strip()]
+            if not drops(request) and ours != "id":
+                why = f"with an empty `{name}` (data.on_empty=drop leaves them out)"
+                refuse(table.where, why, [table.place(row) for row in rows])
+            empty.update(rows)
+    if empty:
+        notes.append(f"{table.where}: {len(empty):,} rows with an empty cell are left out (data.on_empty=drop)")
+    return table.without(empty) if empty else table
+
+
+def converted(table: Table, columns: Named, classes: list[str]) -> Columns:
+    """Cells of a table as the values of our columns."""
+    found: Columns = {}
+    for ours, theirs in columns.items():
+        if ours == "choices":
+            several = zip(*(table.column(name, SETTING) for name in theirs), strict=True)
+            found[ours] = [list(map(str, choices)) for choices in several]
+        elif ours != "stem":
+            found[ours] = _values(table, ours, table.column(str(theirs), SETTING), classes)
+    if "stem" in columns:
+        stems = table.column(str(columns["stem"]), SETTING)
+        found["choices"] = [
+            [f"{stem} {end}" for end in ends] for stem, ends in zip(stems, found["choices"], strict=True)
+        ]
+    return found
+
+
+def _values(table: Table, ours: str, cells: list[Any], classes: list[str]) -> list[Any]:
+    unknown = f"none of the classes {', '.join(classes[:20])}"
+    if ours == "label":
+        return _checked(table, cells, lambda cell: _index(cell, classes), unknown)
+    if ours == "tags":
+        lists = _checked(table, cells, _list, "no list")
+        return _checked(table, lists, lambda tags: [_index(tag, classes) for tag in tags], unknown)
+    if ours == "words":
+        return _checked(table, cells, lambda cell: list(map(str, _list(cell))), "no list")
+    if ours == "score":
+        return _checked(table, cells, float, "no number")
+    return [str(cell).strip() for cell in cells]
+
+
+def _checked(table: Table, cells: list[Any], convert: Callable[[Any], Any], why: str) -> list[Any]:
+    values = []
+    for row, cell in enumerate(cells):
+        try:
+            values.append(convert(cell))
+        except (ValueError, TypeError):
+            raise DataError(f"{table.where}, {table.place(row)}: `{printable(str(cell))}` is {why}.") from None
+    return values
+
+
+def _index(cell: Any, classes: list[str]) -> int:
+    text = str(cell).strip()
+    if text in classes:
+        return classes.index(text)
+    if 0 <= int(text) < len(classes):
+        return int(text)
+    raise ValueError
+
+
+def _list(cell: Any) -> list[Any]:
+    if not isinstance(cell, list):
+        raise TypeError
+    return cell
+
+
+def _number(name: str) -> float:
+    try:
+        return float(name)
+    except ValueError:
+        return float("inf")
