@@ -1,0 +1,77 @@
+"""The answer to a question, cut out of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tfcli.data.texts import TextData
+from tfcli.metrics.squad import Question, SquadMetrics
+from tfcli.shapes import Bool, Float, Int
+from tfcli.tasks.text import TextObjective
+from tfcli.tasks.text_classify import inputs
+
+
+def span_loss(
+    scores: Float[Tensor, "B N 2"], start: Int[Tensor, "B"], end: Int[Tensor, "B"], valid: Bool[Tensor, "B N"]
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy of where the answer starts and where it ends (Devlin et al. 2019, section 4.2)."""
+    scores = scores.float().masked_fill(~valid[:, :, None], torch.finfo(torch.float32).min)
+    return (cross_entropy(scores[:, :, 0], start) + cross_entropy(scores[:, :, 1], end)) / 2
+
+
+class Span(TextObjective):
+    """Trains and measures extractive question answering; see `SquadMetrics` and `tfcli.data.framed.Spans`.
+
+    Args:
+        net: `net.classify(tokens, valid=..., segments=...)` gives scores (B, N, 2) of start and end.
+        optim: makes an optimizer, called as `optim(net)`.
+        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
+        longest: most tokens of an answer.
+    """
+
+    monitored = "f1"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        optim: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[..., float],
+        longest: int = 30,
+    ):
+        super().__init__(net, optim=optim, schedule=schedule)
+        self.longest = longest
+        self.measured = nn.ModuleDict()
+
+    def meet(self, data: TextData) -> None:
+        """Take the questions; some without an answer make it SQuAD 2.0."""
+        unanswered = any(not answers for rows in data.rows.values() for answers in rows["answers"])
+        for split in ("val", "test"):
+            metric = SquadMetrics(version="2.0" if unanswered else "1.1", longest=self.longest)
+            rows = data.rows.get(split)
+            if rows:
+                metric.questions = [
+                    Question(context, tuple(answer["text"] for answer in answers))
+                    for context, answers in zip(rows["context"], rows["answers"], strict=True)
+                ]
+            self.measured[f"{split}_"] = metric
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = span_loss(self.net.classify(**inputs(batch)), batch["start"], batch["end"], batch["valid"])
+        self.average(loss, batch["start"])
+        return loss
+
+    def measure(self, split: str, batch: dict[str, Tensor]) -> None:
+        start, end = self.net.classify(**inputs(batch)).float().unbind(-1)
+        self.metric(split).update(
+            start,
+            end,
+            inside=batch["inside"],
+            offsets=batch["offsets"],
+            index=batch["index"],
+            question=batch["question"],
+        )

@@ -1,0 +1,98 @@
+"""One label a text, or a pair of texts, or the right one of several: fine-tuning as BERT and GPT-1 do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tfcli.data.texts import TextData
+from tfcli.metrics.glue import LabelMetrics
+from tfcli.tasks.gather import all_rows
+from tfcli.tasks.lm import token_loss
+from tfcli.tasks.text import TextObjective
+
+
+def inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a model reads of a batch: tokens, what of them is no padding, and segments where its layout has them."""
+    return {name: batch[name] for name in ("tokens", "segments", "valid") if name in batch}
+
+
+class TextClassify(TextObjective):
+    """Trains and measures a classifier of texts.
+
+    Logs train/loss; under val/ and test/ what `LabelMetrics` computes.
+
+    Args:
+        net: `net.classify(tokens, valid=..., segments=...)` gives logits (B, K).
+        num_classes: K; None: as many as there are choices.
+        optim: makes an optimizer, called as `optim(net)`.
+        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
+        label_smoothing: in the training loss only.
+        lm_weight: of the language-modelling loss of the same texts, added while training (Radford et al. 2018,
+            equation 5, lambda 0.5); for models that read from left to right.
+    """
+
+    monitored = "accuracy"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        num_classes: int | None = None,
+        optim: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[..., float],
+        label_smoothing: float = 0.0,
+        lm_weight: float = 0.0,
+    ):
+        super().__init__(net, optim=optim, schedule=schedule)
+        if lm_weight and not hasattr(net, "logits"):
+            raise ValueError(f"`task.lm_weight` is {lm_weight}, but {type(net).__name__} does not say what comes next.")
+        self.num_classes, self.label_smoothing, self.lm_weight = num_classes, label_smoothing, lm_weight
+        self.measured = nn.ModuleDict()
+        self._answers: list[Tensor] = []
+
+    def meet(self, data: TextData) -> None:
+        """Take the number of classes, or of choices."""
+        self.num_classes = self.num_classes or len(data.rows["train"]["choices"][0])
+        self.measured.update({split: LabelMetrics(self.num_classes) for split in ("val_", "test_")})
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        label = batch["label"]
+        loss = cross_entropy(self.scores(batch).float(), label, label_smoothing=self.label_smoothing)
+        self.average(loss, label)
+        return loss + self.lm_weight * self.spoken(batch) if self.lm_weight else loss
+
+    def scores(self, batch: dict[str, Tensor]) -> Tensor:
+        """Logits (B, K)."""
+        return self.net.classify(**inputs(batch))
+
+    def spoken(self, batch: dict[str, Tensor]) -> Tensor:
+        """The language-modelling loss of a batch's texts; marks are not said."""
+        tokens = batch["tokens"].flatten(0, -2)
+        valid = batch["valid"].flatten(0, -2)[:, 1:] & (tokens[:, 1:] >= 0)
+        return token_loss(self.net(tokens[:, :-1]), tokens[:, 1:].masked_fill(~valid, -100))
+
+    def measure(self, split: str, batch: dict[str, Tensor]) -> None:
+        logits, label = self.scores(batch).float(), batch["label"]
+        loss = cross_entropy(logits, label, reduction="none")
+        self.metric(split).update(logits, label, loss)
+        if split == "test":
+            self._answers.append(torch.stack([batch["index"], label, logits.argmax(1)], 1))
+
+    def on_test_epoch_start(self) -> None:
+        super().on_test_epoch_start()
+        self._answers = []
+
+    def on_test_epoch_end(self) -> None:
+        super().on_test_epoch_end()
+        self.confusion = self.metric("test").confusion.cpu()
+        self.outcomes = all_rows(self._answers)
+        self.chance = {"test/accuracy": 1 / len(self.confusion)}
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
+        """Probabilities (B, K) of each class, and which row each is."""
+        return {"probability": self.scores(batch).float().softmax(1), "index": batch["index"]}

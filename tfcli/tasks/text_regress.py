@@ -1,0 +1,54 @@
+"""A number for a text or a pair of texts, such as how alike two sentences are (STS-B)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from tfcli.data.texts import TextData
+from tfcli.metrics.glue import ScoreMetrics
+from tfcli.tasks.text import TextObjective
+from tfcli.tasks.text_classify import inputs
+
+
+class TextRegress(TextObjective):
+    """Trains by mean squared error (Devlin et al. 2019, section 4.1), measures correlations.
+
+    The head gives scores in units of the training scores' deviation from their mean, so that it need not learn them.
+
+    Args:
+        net: `net.classify(tokens, valid=..., segments=...)` gives scores (B).
+        optim: makes an optimizer, called as `optim(net)`.
+        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
+    """
+
+    monitored = "spearman"
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, net: nn.Module, *, optim: Callable[..., torch.optim.Optimizer], schedule: Callable[..., float]):
+        super().__init__(net, optim=optim, schedule=schedule)
+        self.register_buffer("centre", torch.zeros(()))
+        self.register_buffer("spread", torch.ones(()))
+        self.measured = nn.ModuleDict({split: ScoreMetrics() for split in ("val_", "test_")})
+
+    def meet(self, data: TextData) -> None:
+        """Take the scale of the training scores."""
+        scores = torch.tensor(data.rows["train"]["score"], dtype=torch.float64)
+        self.centre.copy_(scores.mean())
+        self.spread.copy_(scores.std().clamp(min=1e-6))
+
+    def scores(self, batch: dict[str, Tensor]) -> Tensor:
+        """Scores (B), in the data's own units."""
+        return self.net.classify(**inputs(batch)).float() * self.spread + self.centre
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = mse_loss(self.scores(batch), batch["score"])
+        self.average(loss, batch["score"])
+        return loss / self.spread**2
+
+    def measure(self, split: str, batch: dict[str, Tensor]) -> None:
+        self.metric(split).update(self.scores(batch), batch["score"], batch["index"])
