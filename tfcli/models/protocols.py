@@ -46,6 +46,12 @@ class Classifier(Protocol):
     def layer_of(self, name: str) -> int: ...
 
 
+class TextClassifier(Protocol):
+    """Framed texts in, what the task's head says out: (B, K), (B), (B, C), (B, N, 2) or (B, N, K)."""
+
+    def classify(self, tokens: Int[Tensor, "B *C N"], **more: Tensor) -> Tensor: ...
+
+
 @runtime_checkable
 class Translator(Protocol):
     """A sentence in one language in, logits of its translation out.

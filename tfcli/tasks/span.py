@@ -12,7 +12,7 @@ from tfcli.data.texts import TextData
 from tfcli.metrics.squad import Question, SquadMetrics
 from tfcli.shapes import Bool, Float, Int
 from tfcli.tasks.text import TextObjective
-from tfcli.tasks.text_classify import inputs
+from tfcli.tasks.text_classify import scored
 
 
 def span_loss(
@@ -61,12 +61,12 @@ class Span(TextObjective):
             self.measured[f"{split}_"] = metric
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss = span_loss(self.net.classify(**inputs(batch)), batch["start"], batch["end"], batch["valid"])
+        loss = span_loss(scored(self.net, batch), batch["start"], batch["end"], batch["valid"])
         self.average(loss, batch["start"])
         return loss
 
     def measure(self, split: str, batch: dict[str, Tensor]) -> None:
-        start, end = self.net.classify(**inputs(batch)).float().unbind(-1)
+        start, end = scored(self.net, batch).float().unbind(-1)
         self.metric(split).update(
             start,
             end,

@@ -11,7 +11,7 @@ from tfcli.data.texts import TextData
 from tfcli.metrics.entities import EntityMetrics
 from tfcli.tasks.lm import token_loss
 from tfcli.tasks.text import TextObjective
-from tfcli.tasks.text_classify import inputs
+from tfcli.tasks.text_classify import scored
 
 
 class Tag(TextObjective):
@@ -37,10 +37,10 @@ class Tag(TextObjective):
             self.measured[f"{split}_"] = metric
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss = token_loss(self.net.classify(**inputs(batch)), batch["target"])
+        loss = token_loss(scored(self.net, batch), batch["target"])
         self.average(loss, batch["target"])
         return loss
 
     def measure(self, split: str, batch: dict[str, Tensor]) -> None:
-        guess = self.net.classify(**inputs(batch)).argmax(-1)
+        guess = scored(self.net, batch).argmax(-1)
         self.metric(split).update(guess, batch["target"], batch["index"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +11,16 @@ from torch.nn.functional import cross_entropy
 
 from tfcli.data.texts import TextData
 from tfcli.metrics.glue import LabelMetrics
+from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.gather import all_rows
 from tfcli.tasks.lm import token_loss
 from tfcli.tasks.text import TextObjective
 
 
-def inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What a model reads of a batch: tokens, what of them is no padding, and segments where its layout has them."""
-    return {name: batch[name] for name in ("tokens", "segments", "valid") if name in batch}
+def scored(net: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """What a model's head says of a batch: of tokens, of what is no padding, and of segments where there are some."""
+    read = {name: batch[name] for name in ("tokens", "segments", "valid") if name in batch}
+    return cast(TextClassifier, net).classify(**read)
 
 
 class TextClassify(TextObjective):
@@ -68,7 +70,7 @@ class TextClassify(TextObjective):
 
     def scores(self, batch: dict[str, Tensor]) -> Tensor:
         """Logits (B, K)."""
-        return self.net.classify(**inputs(batch))
+        return scored(self.net, batch)
 
     def spoken(self, batch: dict[str, Tensor]) -> Tensor:
         """The language-modelling loss of a batch's texts; marks are not said."""

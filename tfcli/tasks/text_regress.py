@@ -11,7 +11,7 @@ from torch.nn.functional import mse_loss
 from tfcli.data.texts import TextData
 from tfcli.metrics.glue import ScoreMetrics
 from tfcli.tasks.text import TextObjective
-from tfcli.tasks.text_classify import inputs
+from tfcli.tasks.text_classify import scored
 
 
 class TextRegress(TextObjective):
@@ -43,7 +43,7 @@ class TextRegress(TextObjective):
 
     def scores(self, batch: dict[str, Tensor]) -> Tensor:
         """Scores (B), in the data's own units."""
-        return self.net.classify(**inputs(batch)).float() * self.spread + self.centre
+        return scored(self.net, batch).float() * self.spread + self.centre
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         loss = mse_loss(self.scores(batch), batch["score"])
