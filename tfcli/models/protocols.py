@@ -46,6 +46,18 @@ class Classifier(Protocol):
     def layer_of(self, name: str) -> int: ...
 
 
+class MaskedModel(Protocol):
+    """Texts in, tokens and a vector for the first of them out, and what the heads of pre-training make of these."""
+
+    def features(
+        self, tokens: Int[Tensor, "B N"], segments: Int[Tensor, "B N"], valid: Bool[Tensor, "B N"]
+    ) -> Features: ...
+
+    def masked_logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]: ...
+
+    def next_logits(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B 2"]: ...
+
+
 class TextClassifier(Protocol):
     """Framed texts in, what the task's head says out: (B, K), (B), (B, C), (B, N, 2) or (B, N, K)."""
 
