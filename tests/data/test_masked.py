@@ -9,7 +9,7 @@ from tfcli.data.masked import MaskedPairs
 from tfcli.errors import ConfigError
 from tfcli.text.subwords import make
 
-WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa".split()
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
 DOCUMENTS = ["\n".join(" ".join(WORDS[(d + s + i) % 10] for i in range(6)) + "." for s in range(12)) for d in range(60)]
 
 
@@ -62,7 +62,7 @@ def test_what_is_drawn_is_addressed(pieces):
 
 
 def test_slips_are_named(pieces):
-    with pytest.raises(ConfigError, match="make 1.2 together"):
+    with pytest.raises(ConfigError, match=r"make 1\.2 together"):
         MaskedPairs(masked_fraction=0.8, random_fraction=0.4)
     with pytest.raises(ConfigError, match=r"does not have. Take model\.tokenizer\.kind=wordpiece"):
         MaskedPairs().encode({"text": ["a"]}, make("chars", texts=["abc"]), length=8, train=True)
