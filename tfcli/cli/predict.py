@@ -1,10 +1,11 @@
-"""tfcli predict: what a trained model says of files."""
+"""tfcli predict: what a trained model says of files, or of texts."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,13 +30,20 @@ def predict(
         str | None,
         typer.Option("--labels", metavar="TEXT,TEXT", help="Classes in words, for a model with a text tower."),
     ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", "-t", help="In place of files: a sentence, a question. May be given often."),
+    ] = None,
+    pair: Annotated[
+        list[str] | None, typer.Option("--pair", help="The second text of a pair, a question's context, a choice.")
+    ] = None,
     template: Annotated[str, typer.Option("--template", help="What is said of each label.")] = "{}",
     top: Annotated[int, typer.Option("--top", min=1, help="Classes to give for each file.")] = 3,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the table to this CSV file.")] = None,
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Classes and probabilities for image files or folders: of a run, of weights, or of labels in words."""
+    """Classes and probabilities for image files, folders or texts: of a run, of weights, or of labels in words."""
     settings = [w for w in words if "=" in w and not Path(w).exists()]
     rest = [w for w in words if w not in settings]
     weights = any(s.startswith("model.weights=") for s in settings)
@@ -44,6 +52,9 @@ def predict(
     from tfcli.engine.subject import predictor
 
     subject, settings = predictor(rest, settings, config_dir)
+    if text:
+        _texts(subject, settings, text, pair or [], top=top, out=out, json=json)
+        return
     if not rest:
         raise ConfigError("`tfcli predict` wants at least one image file or folder.")
     files = [Path(r) for r in rest]
@@ -55,27 +66,49 @@ def predict(
         from tfcli.engine.evaluation import predict as run
 
         found = run(subject, settings, files, top=top, config_dir=config_dir)
+    _show(found, "file", out=out, json=json)
+
+
+def _texts(subject: Path | None, settings: list[str], text: list[str], pair: list[str], *, top: int, out, json) -> None:
+    if subject is None:
+        raise ConfigError("`--text` is for a run of a fine-tuned language model: tfcli predict latest --text '...'")
+    from tfcli.engine.answers import answers
+
+    found = answers(subject, settings, text, pair, top=top)
+    if "classes" in found[0]:
+        _show(found, "text", out=out, json=json)
+        return
     from tfcli.cli.console import emit_json, table
 
-    flat = [
-        {
-            "file": row["file"],
-            **{
-                f"class{i + 1}": f"{c} {p:.3f}"
-                for i, (c, p) in enumerate(zip(row["classes"], row["probabilities"], strict=True))
-            },
-        }
-        for row in found
-    ]
     if out:
-        with open(out, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["file", "rank", "class", "probability"])
-            for row in found:
-                for i, (c, p) in enumerate(zip(row["classes"], row["probabilities"], strict=True)):
-                    writer.writerow([row["file"], i + 1, c, f"{p:.6f}"])
+        _to_csv(out, ["text", "answer"], [[row["text"], row["answer"]] for row in found])
     if json:
         emit_json(found)
         return
+    table(None, {"text": "text", "answer": "answer"}, found)
+
+
+def _show(found: list[dict[str, Any]], what: str, *, out: Path | None, json: bool) -> None:
+    """A row a file or text: its best classes with their probabilities."""
+    from tfcli.cli.console import emit_json, table
+
+    def pairs(row: dict[str, Any]) -> Iterator[tuple[int, str, float]]:
+        numbers = range(1, len(row["classes"]) + 1)
+        return zip(numbers, row["classes"], row["probabilities"], strict=True)
+
+    if out:
+        lines = [[row[what], i, name, f"{p:.6f}"] for row in found for i, name, p in pairs(row)]
+        _to_csv(out, [what, "rank", "class", "probability"], lines)
+    if json:
+        emit_json(found)
+        return
+    flat = [{what: row[what], **{f"class{i}": f"{name} {p:.3f}" for i, name, p in pairs(row)}} for row in found]
     width = max(len(row["classes"]) for row in found)
-    table(None, {"file": "file", **{f"class{i + 1}": f"{i + 1}" for i in range(width)}}, flat)
+    table(None, {what: what, **{f"class{i + 1}": f"{i + 1}" for i in range(width)}}, flat)
+
+
+def _to_csv(path: Path, head: list[str], lines: list[list[Any]]) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        writer.writerows(lines)

@@ -1,0 +1,124 @@
+"""What a fine-tuned language model says of texts: classes, scores, tags, or an answer cut out of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tfcli.data.textitems import Columns
+from tfcli.engine.build import build
+from tfcli.engine.checkpoints import find_checkpoint, read_checkpoint
+from tfcli.engine.speaker import Speaker, load_speaker
+from tfcli.errors import ConfigError
+from tfcli.metrics.squad import best_spans
+from tfcli.tasks.text_classify import scored
+
+Row = dict[str, Any]
+
+
+@torch.no_grad()
+def answers(run: Path, overrides: list[str], texts: Sequence[str], seconds: Sequence[str], *, top: int) -> list[Row]:
+    """What a run of `text_classify`, `text_regress`, `tag`, `span` or `choice` says of texts.
+
+    Args:
+        run: its folder.
+        overrides: settings.
+        texts: sentences; to `span` questions, to `choice` one context.
+        seconds: the second text of each pair; to `span` the contexts (one serves all questions), to `choice` what may
+            follow.
+        top: classes to give for each text.
+
+    Raises:
+        ConfigError: the run is of another task, or the texts are not as many as it needs.
+    """
+    speaker = load_speaker(run, overrides)
+    task = speaker.choices["task"]
+    if task not in ASKED:
+        raise ConfigError(f"a run of task `{task}` does not answer texts; those of {', '.join(ASKED)} do.")
+    if not texts:
+        raise ConfigError("what is to be answered? Give it with --text.")
+    return ASKED[task](speaker, run, list(texts), list(seconds), top)
+
+
+def _said(speaker: Speaker, rows: Columns) -> tuple[Tensor, dict[str, Tensor]]:
+    """What the head says of rows, and their batch."""
+    view = build(speaker.config.task.view)
+    encoded = view.encode(rows, speaker.tokenizer, length=speaker.context, train=False)
+    batch = encoded.batch(np.arange(len(encoded.lengths)), seed=0, epoch=0)
+    batch = {name: tensor.to(speaker.device) for name, tensor in batch.items()}
+    return scored(speaker.net, batch).float(), batch
+
+
+def _paired(texts: list[str], seconds: list[str]) -> Columns:
+    if seconds and len(seconds) != len(texts):
+        raise ConfigError(f"there are {len(texts)} texts and {len(seconds)} second ones (--pair): as many are needed.")
+    return {"text": texts, **({"pair": seconds} if seconds else {})}
+
+
+def _classes(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+    logits, _ = _said(speaker, _paired(texts, seconds))
+    return _ranked(logits, [*texts], speaker.classes, top)
+
+
+def _ranked(logits: Tensor, texts: list[str], names: Sequence[str], top: int) -> list[Row]:
+    chance, best = logits.softmax(1).cpu().topk(min(top, len(names)), 1)
+    return [
+        {"text": text, "classes": [names[i] for i in k], "probabilities": p}
+        for text, k, p in zip(texts, best.tolist(), chance.tolist(), strict=True)
+    ]
+
+
+def _scores(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+    logits, _ = _said(speaker, _paired(texts, seconds))
+    state = read_checkpoint(find_checkpoint(run, "best"))["state_dict"]
+    scores = logits.cpu() * state["spread"] + state["centre"]
+    return [{"text": text, "answer": round(score, 4)} for text, score in zip(texts, scores.tolist(), strict=True)]
+
+
+def _tags(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+    words = [text.split() for text in texts]
+    logits, batch = _said(speaker, {"words": words, "tags": [[0] * len(own) for own in words]})
+    rows = []
+    for text, own, guess, target in zip(texts, words, logits.argmax(-1).cpu(), batch["target"].cpu(), strict=True):
+        names = [speaker.classes[i] for i in guess[target >= 0].tolist()]
+        pairs = [{"word": word, "tag": name} for word, name in zip(own, names, strict=False)]
+        said = " ".join(f"{p['word']}/{p['tag']}" if p["tag"] != "O" else p["word"] for p in pairs)
+        rows.append({"text": text, "answer": said, "tags": pairs})
+    return rows
+
+
+def _spans(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+    contexts = seconds * len(texts) if len(seconds) == 1 else seconds
+    if len(contexts) != len(texts):
+        raise ConfigError("each question (--text) needs the text that its answer is cut from: --pair TEXT.")
+    columns: Columns = {"question": texts, "context": contexts, "answers": [[]] * len(texts), "id": texts}
+    logits, batch = _said(speaker, columns)
+    score, first, last = best_spans(*logits.unbind(-1), batch["inside"])
+    rows = []
+    for number, (text, context) in enumerate(zip(texts, contexts, strict=True)):
+        windows = (batch["question"] == number).nonzero()[:, 0]
+        best = int(windows[score[windows].argmax()])
+        begin, stop = (int(batch["offsets"][best, at, side]) for at, side in ((first[best], 0), (last[best], 1)))
+        rows.append({"text": text, "answer": context[begin:stop]})
+    return rows
+
+
+def _choices(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+    if len(texts) != 1 or len(seconds) < 2:
+        raise ConfigError("one context (--text) and at least two ways to go on (--pair) are needed.")
+    logits, _ = _said(speaker, {"context": texts, "choices": [seconds], "label": [0]})
+    return _ranked(logits, texts, seconds, top)
+
+
+ASKED: dict[str, Callable[[Speaker, Path, list[str], list[str], int], list[Row]]] = {
+    "text_classify": _classes,
+    "text_regress": _scores,
+    "tag": _tags,
+    "span": _spans,
+    "choice": _choices,
+}
