@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from tfcli.errors import DataError
+from tfcli.models.heads import check_vocabulary, make_head
 from tfcli.models.protocols import Features
 from tfcli.nn.attention import Attention
 from tfcli.nn.cache import Cache
@@ -32,7 +33,7 @@ class GPT(nn.Module):
 
     With `post_norm` this is GPT-1 (no last norm, all maps N(0, 0.02)), without it GPT-2 and GPT-3 (a last norm, the
     maps that end a residual branch scaled by (2 L)^-1/2). GPT-3's layers alternate with banded sparse ones, which are
-    left out: `attn=local` makes all of them so. Dropout also follows the MLP's activation.
+    left out: `attn=local` makes all of them so.
 
     A head reads the last token that is not padding. With it come embeddings of the three marks that frame a text for
     fine-tuning (2018, section 3.3), start, delimiter and extract, whose ids are negative (`tfcli.text.frames`).
@@ -80,8 +81,7 @@ class GPT(nn.Module):
         **blocks: Any,
     ):
         super().__init__()
-        if not vocab_size:
-            raise ValueError("`model.vocab_size` must be a number; null takes the tokenizer's, and there is none.")
+        vocab_size = check_vocabulary(vocab_size)
         self.context, self.kind = context, head
         self.embed = nn.Embedding(vocab_size, width)
         self.marks = nn.Embedding(len(MARKS), width) if head else None
@@ -99,9 +99,10 @@ class GPT(nn.Module):
             norm_eps=norm_eps,
             final_norm=not post_norm,
             dropout=dropout,
+            mlp_dropout=0.0,
             **blocks,
         )
-        self.head = make_head(head, width, num_classes=num_classes, kinds=HEADS)
+        self.head = make_head(head, width, num_classes=num_classes, kinds=HEADS) if head else None
         self.head_drop = nn.Dropout(dropout)
         init_normal(self, residual_branches=0 if post_norm else 2 * depth)
 
@@ -169,18 +170,3 @@ class GPT(nn.Module):
         if name.startswith("stack.blocks."):
             return int(name.split(".")[2]) + 1
         return 0 if name.startswith(("embed", "stack.positions")) else self.layers + 1
-
-
-def make_head(kind: str | None, width: int, *, num_classes: int | None, kinds: tuple[str, ...]) -> nn.Linear | None:
-    """A linear map to the classes, or to one number; None for no head.
-
-    Raises:
-        ValueError: the kind is none of `kinds`, or there are no classes to give scores to.
-    """
-    if kind is None:
-        return None
-    if kind not in kinds:
-        raise ValueError(f"`model.head` must be one of {', '.join(kinds)}, or null, but is {kind!r}.")
-    if kind == "classes" and not num_classes:
-        raise ValueError(f"`model.num_classes` must be a number for a head of classes, but is {num_classes}.")
-    return nn.Linear(width, num_classes if kind == "classes" and num_classes else 1)

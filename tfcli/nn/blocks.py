@@ -40,11 +40,19 @@ def make_norm(kind: str, width: int, *, eps: float) -> nn.Module:
     return NORMS[kind](width, eps=eps)
 
 
-def make_mlp(width: int, *, hidden: int | None = None, activation: str = "gelu", dropout: float = 0.0) -> nn.Module:
+def make_mlp(
+    width: int,
+    *,
+    hidden: int | None = None,
+    activation: str = "gelu",
+    dropout: float = 0.0,
+    inner_dropout: float | None = None,
+) -> nn.Module:
     """A plain MLP of hidden width 4 D, or for `swiglu` a gated one of 8/3 D, which has as many parameters."""
     if activation == "swiglu":
-        return GatedMlp(width, hidden=hidden or 8 * -(-width // 3), dropout=dropout)
-    return Mlp(width, hidden=hidden or 4 * width, activation=activation, dropout=dropout)
+        return GatedMlp(width, hidden=hidden or 8 * -(-width // 3), dropout=dropout, inner_dropout=inner_dropout)
+    hidden = hidden or 4 * width
+    return Mlp(width, hidden=hidden, activation=activation, dropout=dropout, inner_dropout=inner_dropout)
 
 
 class Mlp(nn.Module):
@@ -54,10 +62,19 @@ class Mlp(nn.Module):
         width: D in and out.
         hidden: width between the two maps.
         activation: gelu (the exact, erf form), gelu_tanh, quick_gelu or relu.
-        dropout: after the activation and after the second map.
+        dropout: after the second map.
+        inner_dropout: after the activation; None: as `dropout`.
     """
 
-    def __init__(self, width: int, *, hidden: int, activation: str = "gelu", dropout: float = 0.0):
+    def __init__(
+        self,
+        width: int,
+        *,
+        hidden: int,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        inner_dropout: float | None = None,
+    ):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"`activation` must be one of {', '.join(ACTIVATIONS)}, swiglu, but is {activation!r}.")
@@ -65,9 +82,10 @@ class Mlp(nn.Module):
         self.act = ACTIVATIONS[activation]()
         self.fc2 = nn.Linear(hidden, width)
         self.drop = nn.Dropout(dropout)
+        self.inner_drop = nn.Dropout(dropout if inner_dropout is None else inner_dropout)
 
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+        return self.drop(self.fc2(self.inner_drop(self.act(self.fc1(x)))))
 
 
 class GatedMlp(nn.Module):
@@ -76,18 +94,20 @@ class GatedMlp(nn.Module):
     Args:
         width: D in and out.
         hidden: width between the maps.
-        dropout: after the gate and after the last map.
+        dropout: after the last map.
+        inner_dropout: after the gate; None: as `dropout`.
     """
 
-    def __init__(self, width: int, *, hidden: int, dropout: float = 0.0):
+    def __init__(self, width: int, *, hidden: int, dropout: float = 0.0, inner_dropout: float | None = None):
         super().__init__()
         self.fc1 = nn.Linear(width, 2 * hidden, bias=False)  # the gate's rows, then the values'
         self.fc2 = nn.Linear(hidden, width, bias=False)
         self.drop = nn.Dropout(dropout)
+        self.inner_drop = nn.Dropout(dropout if inner_dropout is None else inner_dropout)
 
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         gate, value = self.fc1(x).chunk(2, -1)
-        return self.drop(self.fc2(self.drop(silu(gate) * value)))
+        return self.drop(self.fc2(self.inner_drop(silu(gate) * value)))
 
 
 class LayerScale(nn.Module):

@@ -21,19 +21,23 @@ def init_as_vit(net: nn.Module) -> None:
                 nn.init.zeros_(module.proj.bias)
 
 
-def init_normal(net: nn.Module, *, std: float = 0.02, residual_branches: int = 0) -> None:
+def init_normal(net: nn.Module, *, std: float = 0.02, truncated: bool = False, residual_branches: int = 0) -> None:
     """Normal linear maps and embeddings, zero biases (GPT and BERT).
 
     Args:
         std: deviation.
+        truncated: redraw what lies further than two deviations from zero (BERT).
         residual_branches: how many there are on the way up; the maps that end them start smaller by the square root of
             that, so that their sum does not grow with depth (Radford et al. 2019, section 2.3). 0: they do not.
     """
     for name, module in net.named_modules():
-        if isinstance(module, nn.Linear):
-            ends = residual_branches and name.endswith(("attention.out", "mlp.fc2"))
-            nn.init.normal_(module.weight, std=std / residual_branches**0.5 if ends else std)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=std)
+        if not isinstance(module, nn.Linear | nn.Embedding):
+            continue
+        ends = residual_branches and name.endswith(("attention.out", "mlp.fc2"))
+        own = std / residual_branches**0.5 if ends else std
+        if truncated:
+            nn.init.trunc_normal_(module.weight, std=own, a=-2 * own, b=2 * own)
+        else:
+            nn.init.normal_(module.weight, std=own)
+        if getattr(module, "bias", None) is not None:
+            nn.init.zeros_(module.bias)

@@ -39,7 +39,8 @@ class Stack(nn.Module):
         layer_scale: see `Block`.
         stem_norm: whether a norm follows the positions, before the first block.
         final_norm: whether a norm follows the last block; pre-norm stacks need one there or after pooling.
-        dropout: on the embedded tokens and inside the blocks; `attention_dropout` on the attention weights.
+        dropout: on the embedded tokens and on what each branch of a block gives; `attention_dropout` on the attention
+            weights, `mlp_dropout` after the activation of the MLPs (None: as `dropout`, as in ViT).
         drop_path: probability of skipping a branch, rising linearly from 0 in the first block to this in the last.
 
     Raises:
@@ -67,6 +68,7 @@ class Stack(nn.Module):
         stem_norm: bool = False,
         final_norm: bool = True,
         dropout: float = 0.0,
+        mlp_dropout: float | None = None,
         attention_dropout: float = 0.0,
         drop_path: float = 0.0,
     ):
@@ -86,7 +88,7 @@ class Stack(nn.Module):
             biased = attention.qkv.bias is not None
             return Block(
                 attention,
-                make_mlp(width, hidden=mlp_width, activation=activation, dropout=dropout),
+                make_mlp(width, hidden=mlp_width, activation=activation, dropout=dropout, inner_dropout=mlp_dropout),
                 cross=Attention(width, heads=heads, dropout=attention_dropout, bias=biased) if cross else None,
                 width=width,
                 norm=norm,

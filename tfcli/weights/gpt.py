@@ -15,7 +15,7 @@ import torch
 from tfcli.errors import WeightsError
 from tfcli.models.gpt import GPT
 from tfcli.weights.files import Checkpoint
-from tfcli.weights.names import Renames, State, count, rename
+from tfcli.weights.names import ACTIVATIONS, Renames, State, count, rename
 from tfcli.weights.positions import fit_line
 
 TABLE = "stack.positions.0.table"
@@ -34,14 +34,6 @@ TRANSPOSED = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_pr
 MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
 OPTIONAL = ("head", "marks")
 """Parts that a checkpoint may lack, and then stay as they were made, or have in vain."""
-ACTIVATIONS = {
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu": "gelu",
-    "relu": "relu",
-    "quick_gelu": "quick_gelu",
-}
 SIZES = {(768, 12): "gpt2", (1024, 24): "gpt2_medium", (1280, 36): "gpt2_large", (1600, 48): "gpt2_xl"}
 
 

@@ -12,6 +12,15 @@ from tfcli.errors import WeightsError
 State = dict[str, Tensor]
 Renames = list[tuple[str, str]]
 """How names begin in a file, as regular expressions, and what stands there in ours; the first that fits counts."""
+ACTIVATIONS = {
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+    "quick_gelu": "quick_gelu",
+}
+"""What transformers calls activations -> what we call them (`tfcli.nn.blocks`)."""
 
 
 def rename(name: str, renames: Renames) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from tfcli.weights import clip, gpt, vit
+from tfcli.weights import bert, clip, gpt, vit
 from tfcli.weights.files import open_checkpoint
 
 
@@ -18,7 +18,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
     """
     checkpoint = open_checkpoint(path)
     tensors = list(checkpoint.state.values())
-    kinds = {"ViT": vit.detect, "CLIP": clip.detect, "GPT": gpt.detect}
+    kinds = {"ViT": vit.detect, "CLIP": clip.detect, "GPT": gpt.detect, "BERT": bert.detect}
     found = ((family, detect(checkpoint.state)) for family, detect in kinds.items())
     row = {
         "path": str(checkpoint.path),

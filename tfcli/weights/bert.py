@@ -1,0 +1,154 @@
+"""BERT checkpoints of transformers under our names, and what each says of its own size.
+
+The names are those of transformers' BertForPreTraining and what it is cut down to or fine-tuned into, with or without
+`bert.` before them; the oldest files call a norm's weight gamma and its bias beta. The output of the masked head is the
+table of embeddings with a bias of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+
+from tfcli.errors import WeightsError
+from tfcli.models.bert import BERT
+from tfcli.weights.files import Checkpoint
+from tfcli.weights.names import ACTIVATIONS, Renames, State, count, fuse, rename
+from tfcli.weights.positions import fit_line
+
+TABLE = "stack.positions.0.table"
+NAMES: Renames = [
+    (r"embeddings\.word_embeddings\.", "embed."),
+    (r"embeddings\.token_type_embeddings\.", "segment_embed."),
+    (r"embeddings\.position_embeddings\.weight$", TABLE),
+    (r"embeddings\.LayerNorm\.", "stack.stem_norm."),
+    (r"encoder\.layer\.(\d+)\.attention\.self\.", r"stack.blocks.\1.attention."),
+    (r"encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"stack.blocks.\1.attention.out."),
+    (r"encoder\.layer\.(\d+)\.attention\.output\.LayerNorm\.", r"stack.blocks.\1.norm1."),
+    (r"encoder\.layer\.(\d+)\.intermediate\.dense\.", r"stack.blocks.\1.mlp.fc1."),
+    (r"encoder\.layer\.(\d+)\.output\.dense\.", r"stack.blocks.\1.mlp.fc2."),
+    (r"encoder\.layer\.(\d+)\.output\.LayerNorm\.", r"stack.blocks.\1.norm2."),
+    (r"pooler\.dense\.", "pooler."),
+    (r"cls\.predictions\.transform\.dense\.", "masked.map."),
+    (r"cls\.predictions\.transform\.LayerNorm\.", "masked.norm."),
+    (r"cls\.predictions\.bias$", "masked.bias"),
+    (r"cls\.seq_relationship\.", "next."),
+    (r"(classifier|qa_outputs)\.", "head."),
+]
+OPTIONAL = ("pooler", "masked", "next", "head")
+"""Parts that a checkpoint may lack, and then stay as they were made, or have in vain."""
+SIZES = {(768, 12): "bert_base", (1024, 24): "bert_large"}
+
+
+def detect(state: State) -> str | None:
+    """Whose names these are; None for our own or another family's."""
+    names = {name.removeprefix("bert.") for name in state}
+    wanted = {"embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"}
+    return "transformers" if wanted <= names else None
+
+
+def convert(
+    state: State, net: BERT, *, config: dict[str, Any] | None = None
+) -> tuple[State, list[str], dict[str, Any]]:
+    """Rename, fuse query, key and value, fit the positions to the context of `net`.
+
+    Args:
+        state: tensors by the names in the file.
+        net: the model to fit them to.
+        config: what stands beside the file, as in `Checkpoint.config`.
+
+    Returns:
+        Tensors by our names, lines for the log, no settings.
+
+    Raises:
+        WeightsError: the model's context is longer than the checkpoint's, or its output is not its embeddings.
+    """
+    notes: list[str] = []
+    if detect(state):
+        state = _renamed(state)
+    return fit_line(state, TABLE, net, context=net.context, notes=notes), notes, {}
+
+
+def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
+    """What a checkpoint says of its own size; None for our own names, which do not tell the heads.
+
+    Returns:
+        Settings of the model, none of the data, and lines for the log.
+
+    Raises:
+        WeightsError: it is of a kind that is not read.
+    """
+    if detect(checkpoint.state) is None:
+        return None
+    stated, state = _stated(checkpoint.config), _renamed(checkpoint.state)
+    vocab_size, width = state["embed.weight"].shape
+    model = {
+        "width": width,
+        "depth": count(state, r"stack\.blocks\.(\d+)\."),
+        "mlp_width": state["stack.blocks.0.mlp.fc1.weight"].shape[0],
+        "context": len(state[TABLE]),
+        "vocab_size": vocab_size,
+        "segments": len(state["segment_embed.weight"]),
+        "heads": max(width // 64, 1),
+        "post_norm": True,
+        **stated,
+        "tokenizer": {"kind": "wordpiece", "vocab_size": vocab_size},
+    }
+    return model, {}, []
+
+
+def describe(state: State) -> str:
+    """For an error's text: the model that weights under our names are for, or nothing if they are no BERT's."""
+    if "segment_embed.weight" not in state or TABLE not in state:
+        return ""
+    vocab_size, width = state["embed.weight"].shape
+    depth = count(state, r"stack\.blocks\.(\d+)\.")
+    name = SIZES.get((width, depth))
+    size = f" The file is a BERT of width {width}, depth {depth}, with a vocabulary of {vocab_size:,}"
+    return size + (f": try `model={name}`." if name else ".")
+
+
+def _renamed(state: State) -> State:
+    """Under our names, in our shapes; whatever is unknown keeps its own name and is refused later.
+
+    Raises:
+        WeightsError: the output is not the table of embeddings, or its two biases differ.
+    """
+    state = {_modern(name.removeprefix("bert.")): tensor for name, tensor in state.items()}
+    state.pop("embeddings.position_ids", None)
+    for copy, kept in (("weight", "embeddings.word_embeddings.weight"), ("bias", "cls.predictions.bias")):
+        output = state.pop(f"cls.predictions.decoder.{copy}", None)
+        if output is None:
+            continue
+        first = state.setdefault(kept, output)
+        if not (output.is_meta or torch.equal(output, first)):
+            raise WeightsError(f"the checkpoint's cls.predictions.decoder.{copy} is not its {kept}, as a BERT's is.")
+    return fuse({rename(name, NAMES): tensor for name, tensor in state.items()})
+
+
+def _modern(name: str) -> str:
+    return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: f"LayerNorm.{'weight' if m[1] == 'gamma' else 'bias'}", name)
+
+
+def _stated(config: dict[str, Any]) -> dict[str, Any]:
+    """What stands in config.json, under our names; what the releases have where nothing stands.
+
+    Raises:
+        WeightsError: it is of a kind that is not read.
+    """
+    odd = [key for key in ("is_decoder", "add_cross_attention") if config.get(key)]
+    odd += [str(kind) for kind in [config.get("position_embedding_type")] if kind not in (None, "absolute")]
+    odd += [str(kind) for kind in [config.get("model_type")] if kind not in (None, "bert")]
+    activation = ACTIVATIONS.get(config.get("hidden_act", "gelu"))
+    if odd or not activation:
+        raise WeightsError(f"the checkpoint is no BERT that is read: {', '.join(odd) or config['hidden_act']}.")
+    facts = {
+        "heads": config.get("num_attention_heads"),
+        "activation": activation,
+        "norm_eps": config.get("layer_norm_eps", 1e-12),
+        "dropout": config.get("hidden_dropout_prob"),
+        "attention_dropout": config.get("attention_probs_dropout_prob"),
+    }
+    return {key: value for key, value in facts.items() if value is not None}
