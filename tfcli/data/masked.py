@@ -82,6 +82,7 @@ class Stretches:
 
     def __init__(self, texts: list[str], tokenizer: Subwords, view: MaskedPairs, *, length: int, train: bool):
         self.frame, self.view, self.train = Frame(tokenizer, "cls"), view, train
+        assert tokenizer.mask_id is not None
         self.mask, self.vocab_size = tokenizer.mask_id, tokenizer.vocab_size
         specials = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
         self.plain = np.setdiff1d(np.arange(self.vocab_size), [i for i in specials if i is not None])

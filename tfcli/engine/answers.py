@@ -98,7 +98,8 @@ def _spans(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], to
         raise ConfigError("each question (--text) needs the text that its answer is cut from: --pair TEXT.")
     columns: Columns = {"question": texts, "context": contexts, "answers": [[]] * len(texts), "id": texts}
     logits, batch = _said(speaker, columns)
-    score, first, last = best_spans(*logits.unbind(-1), batch["inside"])
+    start, end = logits.unbind(-1)
+    score, first, last = best_spans(start, end, batch["inside"])
     rows = []
     for number, (text, context) in enumerate(zip(texts, contexts, strict=True)):
         windows = (batch["question"] == number).nonzero()[:, 0]

@@ -174,8 +174,8 @@ class BERT(nn.Module):
         """What the head says: classes (B, K), score (B), span (B, N, 2), tags (B, N, K); choice (B, C) of (B, C, N)."""
         assert self.head is not None, "this model was built without a head"
         rows, length = tokens.shape[:-1], tokens.shape[-1]
-        flat = (None if t is None else t.reshape(-1, length) for t in (tokens, segments, valid))
-        features = self.features(*flat)
+        more = (None if t is None else t.reshape(-1, length) for t in (segments, valid))
+        features = self.features(tokens.reshape(-1, length), *more)
         if self.kind in WITHOUT_POOLER:
             return self.head(self.head_drop(features.tokens))
         out = self.head(self.head_drop(features.pooled)).unflatten(0, rows)

@@ -39,5 +39,5 @@ def init_normal(net: nn.Module, *, std: float = 0.02, truncated: bool = False, r
             nn.init.trunc_normal_(module.weight, std=own, a=-2 * own, b=2 * own)
         else:
             nn.init.normal_(module.weight, std=own)
-        if getattr(module, "bias", None) is not None:
+        if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
