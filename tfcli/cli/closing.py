@@ -42,6 +42,8 @@ NEXT = {
     "lm": 'tfcli sample latest --text "Once"',
     "translate": 'tfcli sample latest --text "..."',
     "mlm": "tfcli train model=bert data=sst2 task=text_classify model.weights=latest",
+    **dict.fromkeys(("text_classify", "text_regress", "tag"), 'tfcli predict latest --text "..."'),
+    "span": 'tfcli predict latest --text "..." --pair "..."',
 }
 """What one would do with a trained model of a task."""
 
@@ -51,12 +53,12 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
     if json:
         emit_json({**record.to_json(), "run": str(folder)})
         return
-    beside = [f"{p['value']:.3f} published: {p['source']}" for p in record.published[:1]]
-    beside += [
-        f"{value:.3f} {'logistic regression on pixels' if name == 'logistic_pixels' else name}"
-        for name, value in record.baselines.items()
-        if "/" not in name
-    ]
+    from tfcli.engine.published import in_words
+    from tfcli.engine.summary import main_metric
+
+    main = (main_metric(record) or "").removeprefix("test/")
+    published = [f"{in_words(p['value'])} published: {p['source']}" for p in record.published[:1]]
+    pixels = record.baselines.get("logistic_pixels")
     rows = []
     measured = [name.removeprefix("test/") for name in record.metrics if name.startswith("test/")]
     for name, title in (NAMES | {name: name.replace("_", " ") for name in measured if name not in NAMES}).items():
@@ -64,14 +66,11 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
         if value is None:
             continue
         low, high = record.intervals.get(f"test/{name}", (None, None))
-        interval = f"[{low:.3f}, {high:.3f}]" if low is not None else ""
-        rows.append(
-            {
-                "test": title,
-                "ours": f"{value:.3f}  {interval}",
-                "beside": beside.pop(0) if beside and name.startswith("accuracy") else _beside(record, name),
-            }
-        )
+        interval = f"[{low:,.3f}, {high:,.3f}]" if low is not None else ""
+        beside = [*(published if name == main else ()), *_beside(record, name)]
+        if pixels is not None and name == "accuracy":
+            beside.append(f"{pixels:.3f} logistic regression on pixels")
+        rows.append({"test": title, "ours": f"{value:,.3f}  {interval}", "beside": ", ".join(beside)})
     cost = record.cost
     if cost:
         memory, rate = cost.get("peak_memory_bytes", 0) / 2**20, cost.get("examples_per_second", 0)
@@ -83,13 +82,15 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
     for figure in record.published[:1]:
         if figure.get("differs"):
             out(f"published differs: {figure['differs']}")
+    for name, signature in record.signatures.items():
+        out(f"{name}  {signature}")
     say(f"run  {folder}      next  tfcli runs show latest · {NEXT.get(record.task, 'tfcli predict latest FILE')}")
 
 
-def _beside(record: Record, name: str) -> str:
-    """What simple models came to in the same figure."""
+def _beside(record: Record, name: str) -> list[str]:
+    """What chance and simple models came to in the same figure."""
     found = {key.rpartition("/")[0]: value for key, value in record.baselines.items() if key.endswith(f"/{name}")}
-    return ", ".join(f"{value:.3f} {what}" for what, value in found.items())
+    return [f"{value:,.3f} {what}" for what, value in found.items()]
 
 
 def probed(folder: Path, record: Record, rows: list[dict[str, Any]], *, json: bool = False) -> None:
