@@ -18,6 +18,7 @@ from tfcli.engine.record import Record, read_metrics
 from tfcli.engine.session import say
 from tfcli.engine.summary import main_metric
 from tfcli.errors import TfcliError
+from tfcli.files import write_atomic
 from tfcli.probes.pixels import logistic_regression
 
 
@@ -101,7 +102,17 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None) -> None:
 
 
 def keep_outcomes(parts: Parts, folder: Path) -> None:
-    """Write which test samples a classifier got right, in the test set's order: `outcomes.safetensors`."""
+    """Write which test samples a classifier got right, in the test set's order: `outcomes.safetensors`.
+
+    Of a translator, what it said of each test sentence: `translations.tsv`.
+    """
+    written = getattr(parts.task, "written", None)
+    if written and isinstance(parts.data, TextData):
+        rows = parts.data.rows["test"]
+        lines = [["source", "reference", "ours"]]
+        lines += [list(line) for line in zip(rows["source"], rows["target"], written, strict=True)]
+        text = "\n".join("\t".join(" ".join(cell.split()) for cell in line) for line in lines)
+        write_atomic(folder / "translations.tsv", text + "\n")
     if parts.task.outcomes is not None:
         index, label, guess = parts.task.outcomes.unbind(1)
         write_outcomes(

@@ -37,7 +37,7 @@ class Gathered(Metric):
 
     def compute(self) -> dict[str, float]:
         """The figures by name."""
-        return {name: value for name, (value, _) in self.figures(self._gathered(), intervals=False).items()}
+        return {name: value for name, (value, _) in self.figures(self.rows(), intervals=False).items()}
 
     def with_intervals(self) -> Figures:
         """Each figure with its 95 % interval.
@@ -45,13 +45,13 @@ class Gathered(Metric):
         Raises:
             ValueError: nothing was seen.
         """
-        return self.figures(self._gathered(), intervals=True)
+        return self.figures(self.rows(), intervals=True)
 
     def figures(self, rows: list[Any], *, intervals: bool) -> Figures:
         """Measure all rows; where `intervals` are not asked for and cost time, (NaN, NaN) may stand in their place."""
         raise NotImplementedError
 
-    def _gathered(self) -> list[Any]:
+    def rows(self) -> list[Any]:
         """The rows of all ranks in order of index."""
         parts: list[Any] = [self.kept]
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:

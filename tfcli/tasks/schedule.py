@@ -14,10 +14,15 @@ def _warmup(
     step: int, total: int, epoch: int, fraction: float, epochs: float | None, steps: int | None, start: float
 ) -> tuple[float, float]:
     """The factor of the warm-up, and how far the rest of the run has come, from 0 to 1."""
-    length = steps if steps is not None else round(epochs * epoch if epochs is not None else fraction * total)
+    length = _length(total, epoch, fraction, epochs, steps)
     if step < length:
         return start + (1 - start) * (step + 1) / length, 0.0
     return 1.0, min(1.0, (step - length) / max(1, total - length))
+
+
+def _length(total: int, epoch: int, fraction: float, epochs: float | None, steps: int | None) -> int:
+    """Steps of the warm-up."""
+    return steps if steps is not None else round(epochs * epoch if epochs is not None else fraction * total)
 
 
 def cosine(
@@ -81,3 +86,24 @@ def constant(
 ) -> float:
     """1 after the warm-up."""
     return _warmup(step, total, epoch, warmup_fraction, warmup_epochs, warmup_steps, start_fraction)[0]
+
+
+def inverse_sqrt(
+    step: int,
+    *,
+    total: int,
+    epoch: int,
+    warmup_fraction: float = 0.05,
+    warmup_epochs: float | None = None,
+    warmup_steps: int | None = None,
+    start_fraction: float = 0.0,
+) -> float:
+    """Falls as one over the square root of the step, from 1 after the warm-up (Vaswani et al. 2017, equation 3).
+
+    With a rate of (D * warm-up)^-0.5 this is the paper's.
+    """
+    warm, _ = _warmup(step, total, epoch, warmup_fraction, warmup_epochs, warmup_steps, start_fraction)
+    if warm < 1:
+        return warm
+    length = _length(total, epoch, warmup_fraction, warmup_epochs, warmup_steps)
+    return (max(1, length) / max(1, length, step + 1)) ** 0.5

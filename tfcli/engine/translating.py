@@ -1,0 +1,64 @@
+"""Translations out of a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from tfcli.data.translations import Translations, start_of
+from tfcli.engine.speaker import Speaker
+from tfcli.engine.terminal import progress
+from tfcli.models.protocols import Translator
+from tfcli.tasks.translate import translate
+
+BATCH = 32
+
+
+def translations(
+    speaker: Speaker, texts: Sequence[str], *, beam: int, alpha: float, count: int = 1
+) -> list[dict[str, Any]]:
+    """Each text with its `translations`, best first: `text`, `score` and `log_probability`.
+
+    Args:
+        beam: sequences that are followed at a time, at least `count`.
+        alpha: length penalty.
+        count: translations of each text.
+    """
+    tokenizer = speaker.tokenizer
+    encoded = Translations().encode(
+        {"source": list(texts), "target": [""] * len(texts)}, tokenizer, length=speaker.context, train=False
+    )
+    order = np.argsort(encoded.lengths, kind="stable")
+    found: list[dict[str, Any]] = [{} for _ in texts]
+    with progress("translating", len(texts), "sentences") as advance:
+        for first in range(0, len(order), BATCH):
+            rows = order[first : first + BATCH]
+            batch = encoded.batch(rows, seed=0, epoch=0)
+            hypotheses = translate(
+                cast(Translator, speaker.net),
+                batch["source"].to(speaker.device),
+                batch["valid"].to(speaker.device),
+                start=start_of(tokenizer),
+                stop=cast(int, tokenizer.eos_id),
+                beams=max(beam, count),
+                alpha=alpha,
+                longest=speaker.context,
+            )
+            for row, best in zip(rows, hypotheses, strict=True):
+                said = [
+                    {
+                        "text": tokenizer.decode(h.tokens),
+                        "score": _number(h.score),
+                        "log_probability": _number(h.log_probability),
+                    }
+                    for h in best[:count]
+                ]
+                found[row] = {"source": texts[row], "translations": said}
+            advance(len(rows))
+    return found
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value

@@ -1,0 +1,46 @@
+"""Translations and how likely the right ones were: BLEU, chrF, cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from tfcli.metrics.bleu import TranslationMetrics, length_of
+from tfcli.metrics.intervals import Figures, ratio
+from tfcli.shapes import Float, Int
+
+
+class TranslatedMetrics(TranslationMetrics):
+    """What `TranslationMetrics` has, and loss (nats a token of the right translation) and its exponential."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The figures that there will be, but for those of lengths."""
+        return (*super().names, "loss", "perplexity")
+
+    def update(  # type: ignore[override]  # it is told more
+        self,
+        guesses: Sequence[str],
+        references: Sequence[str],
+        sources: Sequence[str],
+        index: Int[Tensor, "B"],
+        *,
+        nats: Float[Tensor, "B"],
+        tokens: Int[Tensor, "B"],
+    ) -> None:
+        """Add sentences: besides what was said, cross-entropy and tokens of the right translations."""
+        lengths = map(length_of, sources)
+        self.keep(index, zip(guesses, references, lengths, nats.double().tolist(), tokens.tolist(), strict=True))
+
+    def figures(self, rows: list[Any], *, intervals: bool) -> Figures:
+        """See `Gathered`."""
+        found = super().figures([row[:3] for row in rows], intervals=intervals)
+        nats, tokens = np.array([row[3:] for row in rows], dtype=float).T
+        loss = ratio(nats, tokens, low=0.0)
+        value, (low, high) = loss
+        spread = (exp(min(value, 700.0)), (exp(min(low, 700.0)), exp(min(high, 700.0))))
+        return found | {"loss": loss, "perplexity": spread}
