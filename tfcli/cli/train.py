@@ -104,9 +104,10 @@ def rerun(
 
 
 def _start(job, *, json: bool) -> None:
-    from tfcli.engine.teacher import settle
+    from tfcli.engine import ancestor, teacher
 
-    settle(job.config, job.overrides)
+    ancestor.settle(job.config, job.overrides)
+    teacher.settle(job.config, job.overrides)
     from tfcli.engine.run import train as run
 
     report(*run(job.config, job.choices, job.overrides), json=json)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from tfcli.engine import ancestor
 from tfcli.engine.build import plain
 from tfcli.errors import ConfigError, WeightsError
 from tfcli.text import subwords
@@ -16,7 +17,7 @@ from tfcli.text.tokenizer import Tokenizer, load, make
 
 
 def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Path | None, list[str]]:
-    """Size and transform of the checkpoint that `model.weights` names, where its format states them.
+    """Size and transform of the checkpoint that `model.weights` names, where its format states them; or of a run.
 
     Args:
         config: changed in place: `model`, and of `data` how images are seen, unless it was typed.
@@ -29,6 +30,9 @@ def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Path | 
         WeightsError: the checkpoint cannot be found or opened, is of a kind that is not read, or lacks the tokenizer
             that its ids are of.
     """
+    run = ancestor.find(config)
+    if run is not None:
+        return ancestor.adopt(config, run, typed)
     from tfcli.weights.load import VOCABULARIES, blueprint
 
     found = blueprint(str(config.model._target_), str(config.model.weights))

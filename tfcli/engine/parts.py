@@ -104,7 +104,7 @@ def prepare(
     if config.model.get("weights"):
         from tfcli.weights.load import load_weights
 
-        report = load_weights(net, str(config.model.weights), num_classes=data.num_classes)
+        report = load_weights(net, str(config.model.weights), num_classes=data.num_classes, classes=data.classes)
         for name, value in report.settings.items():  # what the weights imply is part of what the run is
             OmegaConf.update(config, f"model.{name}", value)
         said += report.notes

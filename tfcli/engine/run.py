@@ -86,7 +86,12 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
         for line in passed:
             say(line)
         os.environ[RUN_DIR] = str(folder.resolve())
+        weights = config.model.get("weights")
+        if weights:
+            config.model.weights = None  # the checkpoint has them all
         parts = prepare(config, choices, read_overrides(folder) + overrides, tokenizer=kept_tokenizer(folder))
+        if weights:
+            config.model.weights = weights
         facts = read_checkpoint(start)["tfcli"]
         if facts["fingerprint"] != parts.data.fingerprint:
             raise RunError(

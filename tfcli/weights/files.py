@@ -40,6 +40,7 @@ class Checkpoint:
         mean: channel means that its images were normalised with, where a file beside it says so.
         std: likewise.
         notes: what was left aside while reading.
+        classes: names of the classes that the head of one of our runs knows.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Checkpoint:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     notes: list[str] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
 
 
 def open_checkpoint(path: str | Path, *, shapes_only: bool = False) -> Checkpoint:
@@ -67,13 +69,13 @@ def open_checkpoint(path: str | Path, *, shapes_only: bool = False) -> Checkpoin
     file = _in_folder(path) if path.is_dir() else path
     notes: list[str] = []
     sharded = file.name.endswith(".index.json")
-    state = _read_shards(file, shapes_only) if sharded else _read(file, notes, shapes_only)
+    state, classes = (_read_shards(file, shapes_only), ()) if sharded else _read(file, notes, shapes_only)
     if (file.parent / OPEN_CLIP_CONFIG).is_file() and (file.name in OPEN_CLIP_FILES or file.name not in FILES):
         config = {"open_clip": _json(file.parent / OPEN_CLIP_CONFIG)}
     else:
         config = _json(file.parent / "config.json") or _run_config(file)
     mean, std = _preprocessing(file.parent, config)
-    return Checkpoint(file, state, config, mean, std, notes)
+    return Checkpoint(file, state, config, mean, std, notes, classes)
 
 
 def _missing(path: Path) -> str:
@@ -126,21 +128,25 @@ def _read_shards(index: Path, shapes_only: bool) -> dict[str, Tensor]:
             raise WeightsError(
                 f"`{index.parent / shard}` is missing: one of {len(shards)} shards that `{index.name}` names."
             )
-        state.update(_read(index.parent / shard, [], shapes_only))
+        state.update(_read(index.parent / shard, [], shapes_only)[0])
     return state
 
 
-def _read(file: Path, notes: list[str], shapes_only: bool) -> dict[str, Tensor]:
+def _read(file: Path, notes: list[str], shapes_only: bool) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     if file.suffix == ".safetensors":
         header = check_header(file)
         if shapes_only:
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            return {name: torch.empty(entry["shape"], device="meta") for name, entry in entries.items()}
+            return {name: torch.empty(entry["shape"], device="meta") for name, entry in entries.items()}, ()
         try:
-            return _plain(load_file(file), file)
+            return _plain(load_file(file), file), ()
         except SafetensorError as error:
             raise WeightsError(f"`{file}` is not a safetensors file that can be read: {error}.") from error
-    return _unwrap(load_pickle(file), file, notes)
+    content = load_pickle(file)
+    own = content.get("tfcli") if isinstance(content, dict) else None
+    if not isinstance(own, dict):
+        return _unwrap(content, file, notes), ()
+    return _unwrap(content, file, []), tuple(own.get("classes") or ())  # of our own, nothing else is wanted
 
 
 def _unwrap(content: Any, file: Path, notes: list[str]) -> dict[str, Tensor]:

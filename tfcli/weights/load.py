@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tfcli.errors import WeightsError
-from tfcli.weights.files import open_checkpoint
+from tfcli.weights.files import Checkpoint, open_checkpoint
 from tfcli.weights.hub import find
 
 State = dict[str, Tensor]
@@ -138,7 +138,9 @@ def blueprint(target: str, weights: str) -> Blueprint | None:
     return Blueprint(model, data, tokenizer, checkpoint.path, [*checkpoint.notes, *notes])
 
 
-def load_weights(net: nn.Module, weights: str, *, num_classes: int | None = None) -> LoadReport:
+def load_weights(
+    net: nn.Module, weights: str, *, num_classes: int | None = None, classes: Collection[str] = ()
+) -> LoadReport:
     """Put the tensors of a checkpoint into `net`.
 
     The converter is `tfcli.weights.<stem>` for a model of `tfcli.models.<stem>`; without one the names must be the
@@ -150,6 +152,7 @@ def load_weights(net: nn.Module, weights: str, *, num_classes: int | None = None
         net: a built model; `net.head` is its head, and `net.head_dist` a second one.
         weights: a file, a folder, an address (https://...), or the name of a public checkpoint.
         num_classes: K of the data, checked against the head; None: not checked.
+        classes: their names; the head of a run that knows others is not taken.
 
     Raises:
         WeightsError: the checkpoint cannot be found or opened, or is for another architecture.
@@ -167,7 +170,10 @@ def load_weights(net: nn.Module, weights: str, *, num_classes: int | None = None
     if converter:
         state, notes, report.settings = converter.convert(state, net, config=checkpoint.config)
         report.notes += notes
-    state = _fit_head(state, net, num_classes, report)
+    lacking = _other_head(net, checkpoint, list(classes))
+    if lacking:
+        state = {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in HEADS}
+    state = _fit_head(state, net, num_classes, report, lacking=lacking or "the checkpoint has none")
     wanted = net.state_dict()
     state = _fit_parts(state, wanted, getattr(converter, "OPTIONAL", ()), report)
     state = _count_batches(state, wanted)
@@ -188,7 +194,21 @@ def _converter_of(module: str) -> ModuleType | None:
     return import_module(name) if stem[0] == "tfcli.models" and find_spec(name) else None
 
 
-def _fit_head(state: State, net: nn.Module, num_classes: int | None, report: LoadReport) -> State:
+def _other_head(net: nn.Module, checkpoint: Checkpoint, classes: list[str]) -> str:
+    """Why the head of a run is of no use: it gives something else, or knows other classes. Empty where it is."""
+    run = checkpoint.config.get("run", {}).get("model")
+    theirs_there = any(name.partition(".")[0] in HEADS for name in checkpoint.state)
+    if run is None or not theirs_there or getattr(net, "head", None) is None:
+        return ""
+    if run.get("head") != getattr(net, "kind", None):
+        return f"the run's gives {run.get('head')}"
+    theirs = list(checkpoint.classes)
+    if theirs and classes and theirs != classes:
+        return f"the run's knows {', '.join(theirs[:3])}{', ...' * (len(theirs) > 3)}"
+    return ""
+
+
+def _fit_head(state: State, net: nn.Module, num_classes: int | None, report: LoadReport, *, lacking: str) -> State:
     """Keep a head of `net` where the checkpoint has none, or one that differs in its number of outputs alone."""
     heads = [module for module in (getattr(net, name, None) for name in HEADS) if isinstance(module, nn.Module)]
     for head in [name for name, module in net.named_modules() if name and any(module is other for other in heads)]:
@@ -203,7 +223,7 @@ def _fit_head(state: State, net: nn.Module, num_classes: int | None, report: Loa
         what = head if head in HEADS else HEADS[0]
         if not theirs:
             of = f" of {classes} classes" if labelled else ""
-            report.notes.append(f"{what}{of}: new, since the checkpoint has none")
+            report.notes.append(f"{what}{of}: new, since {lacking}")
         elif theirs.keys() == ours.keys() and _differ_in_outputs(list(theirs.values()), list(ours.values())):
             report.notes.append(f"{what} {len(list(theirs.values())[-1])} -> {classes} classes: new")
         else:
