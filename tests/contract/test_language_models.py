@@ -15,6 +15,8 @@ from contract.test_models import ATTENTIONS, LANGUAGE, PICKY, POSITIONS, _cut, p
 from tfcli.engine.build import build, plain
 from tfcli.engine.compose import compose, options
 from tfcli.errors import IncompatibleError
+from tfcli.models.bert import BERT
+from tfcli.models.protocols import Translator
 
 FILES = sorted(m for m, text in options("model").items() if m.startswith(LANGUAGE) and " parameters " not in text)
 REFUSED = {"axial": "needs tokens on two axes", "linformer": "linformer attention takes a full"}
@@ -23,13 +25,24 @@ REFUSED = {"axial": "needs tokens on two axes", "linformer": "linformer attentio
 
 @cache
 def composed(model: str) -> dict:
-    return {**_cut(plain(compose("train", [f"model={model}"]).config.model)), "head": None}
+    return _cut(plain(compose("train", [f"model={model}"]).config.model))
+
+
+def answers(net: torch.nn.Module) -> torch.Tensor:
+    """All that the model says in pre-training."""
+    tokens = torch.randint(0, 11, (2, 6))
+    if isinstance(net, Translator):
+        return net(tokens, tokens)
+    if not isinstance(net, BERT):
+        return net(tokens)
+    features = net.features(tokens)
+    return torch.cat([net.masked_logits(features.tokens).flatten(), net.next_logits(features.pooled).flatten()])
 
 
 def trains(net: torch.nn.Module) -> None:
     """Forward and backward: finite, and every parameter has a part in it."""
     torch.manual_seed(0)
-    out = net(torch.randint(0, 11, (2, 6)))
+    out = answers(net)
     assert out.isfinite().all()
     out.square().sum().backward()
     assert not [name for name, p in net.named_parameters() if p.grad is None]
@@ -51,3 +64,11 @@ def test_gpt_takes_every_position_with_every_attention_that_can_be_causal(attn):
                 build(node)
         else:
             trains(build(node))
+
+
+@pytest.mark.parametrize("attn", ["full", "window", "linear", "reformer", "causal"])
+def test_bert_takes_other_positions_and_attentions(attn):
+    node = {**composed("bert"), "context": 32, "attention_dropout": 0.0, "attn": part("attn", attn)}
+    for pos in POSITIONS:
+        if part("pos", pos)["acts"] not in PICKY.get(attn, []):
+            trains(build({**node, "pos": part("pos", pos)}))
