@@ -118,3 +118,16 @@ def test_vit_reads_digits(tmp_path: Path):
     record = json.loads(done.stdout)
     assert record["metrics"]["test/accuracy"] >= 0.93
     assert record["baselines"]["logistic_pixels"] >= 0.93
+
+
+def test_the_last_epochs_are_averaged_and_tested(tmp_path):
+    done = tfcli("train", *TINY, "trainer.max_epochs=3", "trainer.average_last=2", "run.dir=mean", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "mean" / "checkpoints"
+    kept = [torch.load(p, weights_only=True) for p in sorted(folder.glob("epoch-*.pt"))]
+    assert len(kept) == 2
+    mean = torch.load(folder / "average.ckpt", weights_only=True)["state_dict"]
+    for name, value in mean.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, (kept[0][name] + kept[1][name]) / 2)
+    assert json.loads((tmp_path / "mean" / "results.json").read_text())["checkpoint"] == "checkpoints/average.ckpt"

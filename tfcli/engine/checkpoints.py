@@ -77,10 +77,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def find_checkpoint(run: Path, which: str) -> Path:
-    """The file of a run's checkpoint; `best` falls back to `last`, which is all there is without validation."""
+    """The file of a run's checkpoint.
+
+    In place of `best` stands `average` where a run has averaged its last epochs; `best` falls back to `last`, which is
+    all there is without validation.
+    """
     if which not in ("best", "last"):
         raise ConfigError(f"`--checkpoint` must be best or last, but is `{which}`.")
-    for name in dict.fromkeys((which, "last")):
+    for name in dict.fromkeys((*(("average",) if which == "best" else ()), which, "last")):
         if (run / "checkpoints" / f"{name}.ckpt").exists():
             return run / "checkpoints" / f"{name}.ckpt"
     raise RunError(f"`{run}` has no checkpoint yet.")
@@ -108,6 +112,45 @@ def newest(folder: Path) -> tuple[Path, list[str]]:
     raise RunError(
         f"there is no whole checkpoint in `{folder}`. {reason} `tfcli rerun {folder.parent}` starts it anew."
     )
+
+
+class EpochWeights(Checkpoint):
+    """Keeps the weights of the last epochs' ends, to be averaged when all is done (Vaswani et al. 2017, section 6.1).
+
+    Args:
+        folder: of the checkpoints.
+        keep: how many.
+    """
+
+    def __init__(self, folder: Path, *, keep: int):
+        self.folder, self.keep = folder, keep
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        with replacing(self.folder / f"epoch-{trainer.current_epoch + 1:05}.pt") as file:
+            torch.save(pl_module.state_dict(), file)
+        for old in epoch_weights(self.folder)[: -self.keep]:
+            old.unlink(missing_ok=True)
+
+    def average(self) -> Path | None:
+        """Write `average.ckpt`: the last checkpoint with the mean of the kept weights. None where there are none."""
+        kept = [torch.load(path, map_location="cpu", weights_only=True) for path in epoch_weights(self.folder)]
+        if not kept:
+            return None
+        checkpoint = read_checkpoint(self.folder / "last.ckpt")
+        state = checkpoint["state_dict"]
+        for name, value in state.items():
+            if value.is_floating_point():
+                state[name] = torch.stack([one[name].float() for one in kept]).mean(0).to(value.dtype)
+        with replacing(self.folder / "average.ckpt") as file:
+            torch.save(checkpoint, file)
+        return self.folder / "average.ckpt"
+
+
+def epoch_weights(folder: Path) -> list[Path]:
+    """The files of `EpochWeights`, the oldest first."""
+    return sorted(folder.glob("epoch-*.pt"))
 
 
 class Checkpoints(Checkpoint):

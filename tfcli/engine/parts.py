@@ -85,6 +85,8 @@ def prepare(
     said: list[str] = []
     if config.model.get("weights") and tokenizer is None:
         tokenizer, said = adopt_blueprint(config, {o.partition("=")[0] for o in overrides})
+    if config.trainer.average_last and devices.strategy == "fsdp":
+        raise ConfigError("`trainer.average_last` needs whole weights, which trainer=fsdp shards: take trainer=ddp.")
     data: Data = build(config.data)
     data.captioned = "caption" in (config.task.get("needs") or [])
     data.ranks = Ranks(0, devices.ranks) if not is_child() else data.ranks  # the parent chooses as its ranks will

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAverag
 from tfcli.engine import loggers as logs
 from tfcli.engine.build import plain
 from tfcli.engine.callbacks import AddressedRandomness, FiniteLoss, Progress, TrainLog
-from tfcli.engine.checkpoints import Checkpoints, clean, lower_is_better, newest, read_checkpoint
+from tfcli.engine.checkpoints import Checkpoints, EpochWeights, clean, lower_is_better, newest, read_checkpoint
 from tfcli.engine.outcome import (
     announce,
     baselines,
@@ -200,6 +200,9 @@ def _fit(parts: Parts, folder: Path, loggers: list[Any], progress: Progress, sta
         progress,
         saver,
     ]
+    averaging = EpochWeights(folder / "checkpoints", keep=trainer_config.average_last)
+    if trainer_config.average_last:
+        callbacks.append(averaging)
     if trainer_config.ema_decay:
         callbacks.append(EMAWeightAveraging(decay=trainer_config.ema_decay))
     if trainer_config.patience is not None:
@@ -218,6 +221,12 @@ def _fit(parts: Parts, folder: Path, loggers: list[Any], progress: Progress, sta
         trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=start, weights_only=True)
     if stop.signum:
         raise Interrupted(stop.signum, f"stopped after the last epoch, before the test. `tfcli resume {folder}` tests.")
+    if trainer_config.average_last:
+        if trainer.is_global_zero:
+            averaging.average()
+        trainer.strategy.barrier()  # the others test what the first has written
+        if (folder / "checkpoints" / "average.ckpt").exists():
+            return folder / "checkpoints" / "average.ckpt"
     wanted = folder / "checkpoints" / ("best.ckpt" if trainer_config.test == "best" else "last.ckpt")
     found = [p for p in (wanted, folder / "checkpoints" / "last.ckpt") if p.exists()]
     return found[0] if found else None

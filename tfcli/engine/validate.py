@@ -30,7 +30,7 @@ COUNT = re.compile(
 FRACTION = re.compile(r"(\w*_fraction|\w*dropout|drop_path|label_smoothing|ema_decay|momentum|flip|erasing|alpha)$")
 POSITIVE = re.compile(r"(lr|norm_eps|eps|base|tau)$")
 NOT_NEGATIVE = re.compile(
-    r"(weight_decay|clip|warmup_steps|warmup_epochs|limit_\w+|mixup|cutmix|randaugment|randaugment_std|color_jitter|layer_decay|head_scale|seed|split_seed|patience|std|save_every_\w+|gpus)$"
+    r"(weight_decay|clip|warmup_steps|warmup_epochs|limit_\w+|mixup|cutmix|randaugment|randaugment_std|color_jitter|layer_decay|head_scale|seed|split_seed|patience|average_last|std|save_every_\w+|gpus)$"
 )
 CHOICES = {
     "trainer.precision": [
