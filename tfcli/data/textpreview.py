@@ -29,7 +29,7 @@ def short(row: dict[str, Any]) -> dict[str, Any]:
     if "tags" in row:  # what is no entity needs no tag
         marked = [word if tag == "O" else f"{word}/{tag}" for word, tag in zip(row["words"], row["tags"], strict=True)]
         row = {"row": row["row"], "words": marked}
-    return {name: _line(name, cell) for name, cell in row.items()}
+    return {name: _line(name, cell) for name, cell in row.items() if name != "demonstrations"}
 
 
 def _line(column: str, cell: Any) -> Any:

@@ -121,7 +121,7 @@ def fewshot(
 
 def _data(name: str, words: list[str], config_dir: str | None) -> TextData:
     settings = [w for w in words if w.startswith("data.")]
-    config = compose("train", [f"data={name}", "~task", "~trainer", *settings], config_dir).config.data
+    config = compose("data", [f"data={name}", *settings], config_dir).config.data
     data = build(config)
     if not isinstance(data, TextData):
         raise ConfigError(f"data `{name}` is not of texts; few-shot evaluation asks in words.")

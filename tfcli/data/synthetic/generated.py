@@ -1,0 +1,48 @@
+"""Sets of text that are made, not read: each row a function of seed and index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from tfcli.data.items import Request
+from tfcli.data.textitems import Columns, LoadedTexts
+from tfcli.errors import ConfigError
+
+Maker = Callable[[int, str, np.ndarray], Columns]
+"""Rows of a split, from the seed, the split's name and their indices (N,)."""
+
+
+class Generated:
+    """Rows of a maker. What a row of another split says as well is left out of training.
+
+    Args:
+        make: as `Maker`.
+        splits: how many rows each split has.
+        seed: of the set, not of the run.
+        classes: names of labels or tags.
+    """
+
+    def __init__(self, make: Maker, *, splits: Mapping[str, int], seed: int = 0, classes: Sequence[str] = ()):
+        for split, count in splits.items():
+            if count < 1:
+                raise ConfigError(f"`data.num_{split}` must be at least 1, but is {count}.")
+        self.make, self.splits, self.seed, self.classes = make, dict(splits), seed, list(classes)
+
+    def locate(self, request: Request) -> str:
+        return "generated"
+
+    def load(self, request: Request) -> LoadedTexts:
+        """Make all rows."""
+        splits = {split: self.make(self.seed, split, np.arange(count)) for split, count in self.splits.items()}
+        train, names = splits["train"], [name for name in splits["train"] if name != "id"]
+        held = {row for split, rows in splits.items() if split != "train" for row in _told(rows, names)}
+        kept = [index for index, row in enumerate(_told(train, names)) if row not in held]
+        splits["train"] = {name: [cells[row] for row in kept] for name, cells in train.items()}
+        return LoadedTexts(splits, self.classes)
+
+
+def _told(rows: Columns, names: Sequence[str]) -> list[str]:
+    """What each row says."""
+    return [str(cells) for cells in zip(*(rows[name] for name in names), strict=True)]

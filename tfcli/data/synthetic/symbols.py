@@ -1,0 +1,130 @@
+"""Symbols to be turned round, numbers to be written in digits, maps to be learned from what is shown."""
+
+from __future__ import annotations
+
+from string import ascii_lowercase, ascii_uppercase
+
+import numpy as np
+
+from tfcli.data.hashing import below, fields, hash64, uniform
+from tfcli.data.textitems import Columns
+from tfcli.errors import ConfigError
+
+WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen - - twenty thirty forty fifty sixty seventy eighty ninety"""
+ONES, TENS = WORDS.split()[:20], WORDS.split()[20:]
+LETTERS = 16
+"""Small letters, and large ones that they map to, in `symbol_maps`."""
+HELD_OUT = 0.15
+"""Share of the pairs of tens and ones that only the split `comp` has."""
+
+
+def reversal(
+    seed: int, split: str, indices: np.ndarray, *, symbols: int = 20, shortest: int = 4, longest: int = 12
+) -> Columns:
+    """Strings of letters and the same from their end: `c a d` and `d a c`. Lengths are as frequent as each other.
+
+    What a translation of fixed width cannot hold: the ancestors of attention fail on the long ones.
+
+    Args:
+        seed, split, indices: of the rows.
+        symbols: how many letters there are, at most 26.
+        shortest, longest: letters of a string.
+
+    Raises:
+        ConfigError: there are no such letters or lengths.
+    """
+    if not 1 <= symbols <= 26 or not 1 <= shortest <= longest:
+        raise ConfigError(
+            f"`data.symbols` must be in 1..26 and `data.shortest` at most `data.longest`, but they are {symbols}, "
+            f"{shortest} and {longest}."
+        )
+    words = fields(seed, f"reversal {split}", indices, 1 + longest)
+    lengths = shortest + below(words[:, 0], longest - shortest + 1)
+    letters = below(words[:, 1:], symbols)
+    source = [" ".join(ascii_lowercase[c] for c in row[:n]) for row, n in zip(letters, lengths, strict=True)]
+    return {"source": source, "target": [text[::-1] for text in source]}
+
+
+def number_words(seed: int, split: str, indices: np.ndarray, *, digits: int = 6) -> Columns:
+    """Numbers in English words and in digits: `forty two thousand six` and `4 2 0 0 6`.
+
+    Some pairs of tens and ones (`forty two`) are never seen in training, validation and test; in `comp` each number has
+    one: whoever has learned what the words mean reads them as well (compositional generalisation).
+
+    Args:
+        seed, split, indices: of the rows.
+        digits: of the longest numbers, 3 to 6; of the shortest 3. Each length is as frequent as the others.
+
+    Raises:
+        ConfigError: there are no such numbers.
+    """
+    if not 3 <= digits <= 6:
+        raise ConfigError(f"`data.digits` must be in 3..6, but is {digits}.")
+    numbers = np.zeros(len(indices), dtype=np.int64)
+    wrong, attempt = np.ones(len(indices), dtype=bool), 0
+    while wrong.any():
+        words = fields(seed, f"numbers {split} {attempt}", indices[wrong], 2)
+        least = 10 ** (2 + below(words[:, 0], digits - 2))
+        numbers[wrong] = least + below(words[:, 1], 9 * least)
+        wrong, attempt = held_out(seed, numbers) != (split == "comp"), attempt + 1
+    found = numbers.tolist()
+    return {"source": [spelled(number) for number in found], "target": [" ".join(str(number)) for number in found]}
+
+
+def held_out(seed: int, numbers: np.ndarray) -> np.ndarray:
+    """(N,) whether a number has one of the pairs of tens and ones that training never shows."""
+    found = np.zeros(len(numbers), dtype=bool)
+    for group in (numbers % 100, numbers // 1000 % 100):
+        pairs = (group >= 20) & (group % 10 > 0)
+        found |= pairs & (uniform(hash64(seed, "held out numbers", group)) < HELD_OUT)
+    return found
+
+
+def spelled(number: int) -> str:
+    """A number below a million in words, without `and` and hyphens."""
+    if number >= 1000:
+        rest = number % 1000
+        return f"{spelled(number // 1000)} thousand" + (f" {spelled(rest)}" if rest else "")
+    if number >= 100:
+        rest = number % 100
+        return f"{ONES[number // 100]} hundred" + (f" {spelled(rest)}" if rest else "")
+    if number >= 20:
+        return TENS[number // 10] + (f" {ONES[number % 10]}" if number % 10 else "")
+    return ONES[number]
+
+
+def symbol_maps(seed: int, split: str, indices: np.ndarray, *, keys: int = 3, pairs: int = 17) -> Columns:
+    """Sequences of `x→Y` in which each small letter always has the same large one; in another sequence another.
+
+    Nothing of a map can be learned beforehand: what a model says right it has read in the sequence. A sequence takes
+    `keys` of the letters, so of K demonstrations one shows the letter asked for with 1 - (1 - 1/keys)^K, and no model
+    can do better than that and a guess.
+
+    Args:
+        seed, split, indices: of the rows.
+        keys: different small letters in a sequence.
+        pairs: length of a sequence.
+
+    Returns:
+        text; of validation and test also the last pair as a question (source, label) and the others as its
+        demonstrations.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    if not 2 <= keys <= LETTERS or pairs < 2:
+        raise ConfigError(
+            f"`data.keys` must be in 2..{LETTERS} and `data.pairs` at least 2, but they are {keys} and {pairs}."
+        )
+    images = below(fields(seed, f"maps {split}", indices, LETTERS), LETTERS)
+    chosen = np.argsort(fields(seed, f"keys {split}", indices, LETTERS), axis=1)[:, :keys]
+    asked = np.take_along_axis(chosen, below(fields(seed, f"pairs {split}", indices, pairs), keys), axis=1)
+    told = np.take_along_axis(images, asked, axis=1)
+    sequences = [list(zip(*row, strict=True)) for row in zip(asked.tolist(), told.tolist(), strict=True)]
+    text = [" ".join(f"{ascii_lowercase[x]}→{ascii_uppercase[y]}" for x, y in pairs) for pairs in sequences]
+    if split == "train":
+        return {"text": text}
+    shown = [[{"source": ascii_lowercase[x], "label": y} for x, y in pairs] for pairs in sequences]
+    last = {name: [row[-1][name] for row in shown] for name in ("source", "label")}
+    return {"text": text, **last, "demonstrations": [row[:-1] for row in shown]}
