@@ -51,4 +51,5 @@ def gradients(theirs: nn.Module, net: nn.Module, convert: Any) -> list[tuple[str
     """Norms of the gradients of both, tensor by tensor under our names, where both have one."""
     state = {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in theirs.named_parameters()}
     found, _, _ = convert(state, net)
-    return [(name, found[name].norm(), p.grad.norm()) for name, p in net.named_parameters() if p.grad is not None]
+    pairs = [(name, p) for name, p in net.named_parameters() if name in found and p.grad is not None]
+    return [(name, found[name].norm(), p.grad.norm()) for name, p in pairs]

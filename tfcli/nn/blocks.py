@@ -25,6 +25,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu_tanh": partial(nn.GELU, approximate="tanh"),
     "quick_gelu": QuickGELU,
     "relu": nn.ReLU,
+    "silu": nn.SiLU,
 }
 NORMS: dict[str, Callable[..., nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
 
@@ -61,7 +62,7 @@ class Mlp(nn.Module):
     Args:
         width: D in and out.
         hidden: width between the two maps.
-        activation: gelu (the exact, erf form), gelu_tanh, quick_gelu or relu.
+        activation: gelu (the exact, erf form), gelu_tanh, quick_gelu, relu or silu (swish).
         dropout: after the second map.
         inner_dropout: after the activation; None: as `dropout`.
     """

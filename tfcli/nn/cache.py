@@ -28,26 +28,44 @@ class Memory:
     valid: Bool[Tensor, "B M"] | None = None
 
 
+class Owners:
+    """Whose memory each row has: it moves along only where a row takes the place of one with another."""
+
+    def __init__(self) -> None:
+        self._of: Tensor | None = None
+
+    def move(self, rows: Int[Tensor, "R"], count: int) -> bool:
+        """Each row goes on from another; says whether the memories have to move.
+
+        Args:
+            rows: from which of `count` rows each goes on.
+        """
+        before = torch.arange(count, device=rows.device) if self._of is None else self._of
+        self._of = before[rows]
+        return not torch.equal(before, self._of)
+
+
 class Cache:
     """The keys and values of each attention, where their tokens stand, and those of the memory.
 
-    An empty one is given to the first forward pass with the prompt (and the memory, where there is one), then again
-    with each further token. Only patterns in which no earlier token sees a later one can use it, since what earlier
-    tokens saw is not computed again.
+    An empty one is given to the first forward pass with the prompt, then again with each further token. Only patterns
+    in which no earlier token sees a later one can use it, since what earlier tokens saw is not computed again.
+
+    Args:
+        memory: what cross-attention looks at; else that of the first forward pass, if any.
 
     Attributes:
         places: of all tokens that were seen, these of the running pass included; None before the first.
         valid: False for those that were padding; None where there was none.
-        memory: what cross-attention looks at; None where it is looked at nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory | None = None) -> None:
         self.places: Places | None = None
         self.valid: Tensor | None = None
-        self.memory: Memory | None = None
+        self.memory = memory
         self._layers: dict[nn.Module, tuple[Tensor, int]] = {}  # keys and values (2, B, H, capacity, E), tokens in it
         self._kept: dict[nn.Module, tuple[Tensor, ...]] = {}  # keys and values of the memory
-        self._owner: Tensor | None = None  # whose memory each sample has, once samples have moved
+        self._owners = Owners()
 
     def __len__(self) -> int:
         return 0 if self.places is None else len(self.places)
@@ -110,9 +128,7 @@ class Cache:
             self.valid = self.valid[rows]
         if self.memory is None:
             return
-        before = torch.arange(len(self.memory.tokens), device=rows.device) if self._owner is None else self._owner
-        self._owner = before[rows]
-        if not torch.equal(before, self._owner):
+        if self._owners.move(rows, len(self.memory.tokens)):
             valid = self.memory.valid
             self.memory = Memory(self.memory.tokens[rows], None if valid is None else valid[rows])
             self._kept = {layer: tuple(t[rows] for t in kept) for layer, kept in self._kept.items()}

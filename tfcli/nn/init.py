@@ -41,3 +41,12 @@ def init_normal(net: nn.Module, *, std: float = 0.02, truncated: bool = False, r
             nn.init.normal_(module.weight, std=own)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def init_xavier(net: nn.Module) -> None:
+    """Xavier-uniform linear maps, zero biases (Transformer, as in tensor2tensor)."""
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

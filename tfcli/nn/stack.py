@@ -32,7 +32,7 @@ class Stack(nn.Module):
             without positions, by the exact softmax.
         causal: whether no token sees what follows it, whatever else `attn` lets it see.
         mlp_width: hidden width of the MLPs; four times the width by default, 8/3 of it for swiglu.
-        activation: of the MLPs: gelu, gelu_tanh, quick_gelu, relu or swiglu.
+        activation: of the MLPs: gelu, gelu_tanh, quick_gelu, relu, silu or swiglu.
         norm: layer or rms.
         norm_eps: epsilon of every norm.
         post_norm: see `Block`.

@@ -33,16 +33,17 @@ def rename(name: str, renames: Renames) -> str:
 
 
 def fuse(state: State, *, parts: tuple[str, str, str] = ("query", "key", "value")) -> State:
-    """`attention.query`, `.key`, `.value` (or what `parts` calls them) -> `attention.qkv`, stacked on rows.
+    """`attention.query`, `.key`, `.value` (or what `parts` calls them) -> `attention.qkv`, stacked on rows; so `cross`.
 
     Raises:
         WeightsError: one of the three is missing or of another shape.
     """
     first, *_ = parts
-    single = re.compile(rf"\.attention\.({'|'.join(parts)})\.")
+    single = re.compile(rf"\.(attention|cross)\.({'|'.join(parts)})\.")
     fused = {name: tensor for name, tensor in state.items() if not single.search(name)}
     for name in state:
-        if f".attention.{first}." not in name:
+        match = single.search(name)
+        if not match or match[2] != first:
             continue
         names = [name.replace(f".{first}.", f".{part}.") for part in parts]
         there = [state[part] for part in names if part in state]

@@ -1,0 +1,166 @@
+"""Transformer: an encoder reads the source, a decoder writes the translation and looks back at what was read.
+
+Vaswani et al. 2017, "Attention Is All You Need", section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from tfcli.errors import DataError
+from tfcli.nn.attention import Attention
+from tfcli.nn.cache import Cache, Memory
+from tfcli.nn.init import init_xavier
+from tfcli.nn.places import Places
+from tfcli.nn.positions import Position
+from tfcli.nn.stack import Stack
+from tfcli.nn.words import Words
+from tfcli.shapes import Bool, Float, Int
+
+
+class Transformer(nn.Module):
+    """Two stacks of blocks, each over embedded tokens; those of the decoder are causal and attend to the encoder's.
+
+    Dropout does not follow the MLP's activation, as it does in torch.nn.Transformer. The sines of the positions come before the
+    cosines, as in tensor2tensor and Marian; the paper's order is a permutation of channels.
+
+    Args:
+        width: D.
+        vocab_size: V.
+        depth: number of blocks of the encoder, and of the decoder unless `decoder_depth` says otherwise.
+        heads: H.
+        context: the longest sequence, on either side.
+        attn: makes an attention (`conf/attn`); in the decoder no token sees what follows it.
+        pos: makes a position (`conf/pos`) for each stack.
+        mlp_width: hidden width of the MLPs; 4 D by default.
+        activation: relu in the paper.
+        post_norm: normalise after the residual sum.
+        final_norm: whether a norm follows each stack; None: only where `post_norm` is off. torch.nn.Transformer always
+            has them.
+        norm_eps: epsilon of the norms.
+        tied: one matrix embeds both sides and gives the logits (section 3.4); otherwise there are three.
+        target_vocab_size: of the target; V by default, and necessarily where `tied`.
+        scale: multiply embeddings by the square root of D.
+        output_bias: whether the logits have one (Marian).
+        dropout: on the embedded tokens and in the blocks.
+        blocks: what else a `Stack` takes: norm, layer_scale, attention_dropout, drop_path.
+
+    Raises:
+        ValueError: `heads` does not divide `width`, `vocab_size` is not known, or tied vocabularies differ.
+        IncompatibleError: attention and positions do not fit together, or the attention cannot be causal.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        vocab_size: int | None,
+        depth: int,
+        heads: int,
+        context: int,
+        attn: Callable[..., Attention],
+        pos: Callable[..., Position],
+        decoder_depth: int | None = None,
+        mlp_width: int | None = None,
+        activation: str = "relu",
+        post_norm: bool = True,
+        final_norm: bool | None = None,
+        norm_eps: float = 1e-6,
+        tied: bool = True,
+        target_vocab_size: int | None = None,
+        scale: bool = True,
+        output_bias: bool = False,
+        dropout: float = 0.1,
+        **blocks: Any,
+    ):
+        super().__init__()
+        self.context = context
+        self.words = Words(
+            width,
+            vocab_size=vocab_size,
+            tied=tied,
+            target_vocab_size=target_vocab_size,
+            output_bias=output_bias,
+            scale=width**0.5 if scale else 1.0,
+        )
+        common: dict[str, Any] = {
+            "heads": heads,
+            "attn": attn,
+            "pos": pos,
+            "extent": (context,),
+            "mlp_width": mlp_width,
+            "activation": activation,
+            "post_norm": post_norm,
+            "final_norm": not post_norm if final_norm is None else final_norm,
+            "norm_eps": norm_eps,
+            "dropout": dropout,
+            "mlp_dropout": 0.0,
+            **blocks,
+        }
+        self.encoder = Stack(width, depth=depth, **common)
+        self.decoder = Stack(width, depth=decoder_depth or depth, cross=True, causal=True, **common)
+        init_xavier(self.encoder)
+        init_xavier(self.decoder)
+
+    def forward(
+        self,
+        source: Int[Tensor, "B M"],
+        tokens: Int[Tensor, "B N"],
+        *,
+        valid: Bool[Tensor, "B M"] | None = None,
+    ) -> Float[Tensor, "B N V"]:
+        """Logits of what follows each token of the target; padding after the target is seen by none of it.
+
+        Raises:
+            DataError: a side is longer than the context.
+        """
+        places = self._places(tokens.shape[1])
+        memory = self.encode(source, valid)
+        return self.words.logits(self.decoder(self.words.target(tokens), places, memory=memory))
+
+    def encode(self, source: Int[Tensor, "B M"], valid: Bool[Tensor, "B M"] | None = None) -> Memory:
+        """The source as the decoder sees it.
+
+        Args:
+            valid: False for padding; None where there is none.
+        """
+        x = self.encoder(self.words.source(source), self._places(source.shape[1]), valid=valid)
+        return Memory(x, valid)
+
+    def begin(self, source: Int[Tensor, "B M"], valid: Bool[Tensor, "B M"] | None = None) -> Cache:
+        """What `step` goes on from."""
+        return Cache(self.encode(source, valid))
+
+    def step(self, token: Int[Tensor, "B"], state: Cache) -> Float[Tensor, "B V"]:
+        """Logits of what follows this token and those of the steps before.
+
+        Raises:
+            DataError: there are more tokens than the context.
+        """
+        places = self._places(1, start=len(state))
+        x = self.decoder(self.words.target(token[:, None]), places, cache=state)
+        return self.words.logits(x[:, 0])
+
+    def _places(self, length: int, *, start: int = 0) -> Places:
+        if start + length > self.context:
+            raise DataError(
+                f"a sequence of {start + length} tokens is longer than the model's context of {self.context}."
+            )
+        return Places.line(length, start=start, extent=self.context)
+
+    @property
+    def layers(self) -> int:
+        return len(self.encoder.blocks) + len(self.decoder.blocks)
+
+    def layer_of(self, name: str) -> int:
+        """0 for embeddings and positions, then the encoder's blocks, then the decoder's; its norm and output last."""
+        side, _, rest = name.partition(".")
+        if rest.startswith("blocks."):
+            below = len(self.encoder.blocks) if side == "decoder" else 0
+            return below + int(rest.split(".")[1]) + 1
+        if side == "encoder" and rest.startswith("norm"):
+            return len(self.encoder.blocks)
+        return 0 if "embed" in rest or rest.startswith("positions.") else self.layers + 1

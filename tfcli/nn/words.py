@@ -1,0 +1,71 @@
+"""From ids to tokens and back, for models that read one text and write another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from tfcli.shapes import Float, Int
+
+
+class Words(nn.Module):
+    """What embeds both sides and gives the logits: one matrix for all, or three (Vaswani et al. 2017, section 3.4).
+
+    Args:
+        width: D of the embeddings.
+        vocab_size: V.
+        tied: whether there is one matrix.
+        target_vocab_size: of the target; V by default, and necessarily where `tied`.
+        output_width: of what the logits are made from; D by default, and necessarily where `tied`.
+        output_bias: whether the logits have one.
+        scale: multiplies the embeddings.
+
+    Raises:
+        ValueError: `vocab_size` is not known, or what is tied does not fit.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        vocab_size: int | None,
+        tied: bool,
+        target_vocab_size: int | None = None,
+        output_width: int | None = None,
+        output_bias: bool = False,
+        scale: float = 1.0,
+    ):
+        super().__init__()
+        if not vocab_size:
+            raise ValueError("`model.vocab_size` must be a number; null takes the tokenizer's, and there is none.")
+        targets, output_width = target_vocab_size or vocab_size, output_width or width
+        if tied and (targets, output_width) != (vocab_size, width):
+            raise ValueError(
+                "where embeddings and output are tied, `model.target_vocab_size` must be `model.vocab_size` "
+                f"({vocab_size}) and the width of the output that of the embeddings ({width}), but they are {targets} "
+                f"and {output_width}. Untie them by model.tied=false."
+            )
+        self.scale = scale
+        self.embed = nn.Embedding(vocab_size, width)
+        self.target_embed = None if tied else nn.Embedding(targets, width)
+        self.output_weight = None if tied else nn.Parameter(torch.empty(targets, output_width))
+        self.output_bias = nn.Parameter(torch.zeros(targets)) if output_bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Embeddings N(0, 1 / D), a Xavier-uniform output."""
+        for table in (self.embed, self.target_embed):
+            if table is not None:
+                nn.init.normal_(table.weight, std=table.embedding_dim**-0.5)
+        if self.output_weight is not None:
+            nn.init.xavier_uniform_(self.output_weight)
+
+    def source(self, tokens: Int[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
+        return self.embed(tokens) * self.scale
+
+    def target(self, tokens: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
+        return (self.embed if self.target_embed is None else self.target_embed)(tokens) * self.scale
+
+    def logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        return linear(hidden, self.embed.weight if self.output_weight is None else self.output_weight, self.output_bias)

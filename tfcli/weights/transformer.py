@@ -1,0 +1,166 @@
+"""Marian checkpoints of transformers and torch.nn.Transformer's state dicts under our names.
+
+Marian's files name the one table of embeddings `model.shared`, and may repeat it under each side's name and the
+output's; positions that some of them carry are sinusoids, and left out. torch.nn.Transformer has no embeddings: they
+stay as they were made, unless the file has them under our names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from tfcli.errors import WeightsError
+from tfcli.models.transformer import Transformer
+from tfcli.weights.files import Checkpoint
+from tfcli.weights.names import Renames, State, count, fuse, rename
+from tfcli.weights.positions import fit_line
+
+LAYER = r"(encoder|decoder)\.layers\.(\d+)\."
+OURS = r"\1.blocks.\2."
+MARIAN: Renames = [
+    (r"encoder\.embed_tokens\.", "words.embed."),
+    (r"decoder\.embed_tokens\.", "words.target_embed."),
+    (r"lm_head\.weight$", "words.output_weight"),
+    (r"final_logits_bias$", "words.output_bias"),
+    (LAYER + r"self_attn\.([qkv])_proj\.", OURS + r"attention.\3."),
+    (LAYER + r"self_attn\.out_proj\.", OURS + "attention.out."),
+    (LAYER + r"self_attn_layer_norm\.", OURS + "norm1."),
+    (LAYER + r"encoder_attn\.([qkv])_proj\.", OURS + r"cross.\3."),
+    (LAYER + r"encoder_attn\.out_proj\.", OURS + "cross.out."),
+    (LAYER + r"encoder_attn_layer_norm\.", OURS + "cross_norm."),
+    (LAYER + r"(fc[12])\.", OURS + r"mlp.\3."),
+    (LAYER + r"final_layer_norm\.", OURS + "norm2."),
+]
+TORCH: Renames = [
+    (LAYER + r"self_attn\.in_proj_", OURS + "attention.qkv."),
+    (LAYER + r"self_attn\.out_proj\.", OURS + "attention.out."),
+    (LAYER + r"multihead_attn\.in_proj_", OURS + "cross.qkv."),
+    (LAYER + r"multihead_attn\.out_proj\.", OURS + "cross.out."),
+    (LAYER + r"linear([12])\.", OURS + r"mlp.fc\3."),
+    (LAYER + r"norm1\.", OURS + "norm1."),
+    (r"encoder\.layers\.(\d+)\.norm2\.", r"encoder.blocks.\1.norm2."),
+    (r"decoder\.layers\.(\d+)\.norm2\.", r"decoder.blocks.\1.cross_norm."),
+    (r"decoder\.layers\.(\d+)\.norm3\.", r"decoder.blocks.\1.norm2."),
+]
+TABLES = ("words.embed.weight", "words.target_embed.weight", "words.output_weight")
+BIAS = "words.output_bias"
+ACTIVATIONS = {"swish": "silu", "silu": "silu", "relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh"}
+
+
+def detect(state: State) -> str | None:
+    """marian or torch by the names; None for our own or another family's."""
+    names = {name.removeprefix("model.").removeprefix("transformer.") for name in state}
+    if "decoder.layers.0.encoder_attn.q_proj.weight" in names:
+        return "marian"
+    return "torch" if "decoder.layers.0.multihead_attn.in_proj_weight" in names else None
+
+
+def convert(
+    state: State, net: Transformer, *, config: dict[str, Any] | None = None
+) -> tuple[State, list[str], dict[str, Any]]:
+    """Rename, fuse query, key and value, fit learned positions to the context of `net`.
+
+    Args:
+        state: tensors by the names in the file.
+        net: the model to fit them to.
+        config: what stands beside the file, as in `Checkpoint.config`.
+
+    Returns:
+        Tensors by our names, lines for the log, no settings.
+
+    Raises:
+        WeightsError: the model's context is longer than the checkpoint's.
+    """
+    notes: list[str] = []
+    source = detect(state)
+    if source == "marian":
+        state = _from_marian(state, tied=net.words.target_embed is None)
+    elif source == "torch":
+        state = {rename(name.removeprefix("transformer."), TORCH): tensor for name, tensor in state.items()}
+        wanted = net.state_dict()
+        new = {name: wanted[name] for name in (*TABLES, BIAS) if name in wanted and name not in state}
+        if new:
+            notes.append(f"{', '.join(new)}: new, since the checkpoint has none")
+        state |= new
+    for side in ("encoder", "decoder"):
+        state = fit_line(state, f"{side}.positions.0.table", net, context=net.context, notes=notes)
+    return state, notes, {}
+
+
+def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
+    """What a Marian checkpoint says of its own size; None for others, which do not tell the heads.
+
+    Returns:
+        Settings of the model, none of the data, and lines for the log.
+
+    Raises:
+        WeightsError: it is of a kind that is not read.
+    """
+    if detect(checkpoint.state) != "marian":
+        return None
+    stated = checkpoint.config
+    activation = ACTIVATIONS.get(stated.get("activation_function", "gelu"))
+    sides = [[stated.get(f"{side}_{key}") for side in ("encoder", "decoder")] for key in ("attention_heads", "ffn_dim")]
+    odd = [f"encoder and decoder of {one} and {other}" for one, other in sides if one != other]
+    if not activation or stated.get("model_type", "marian") != "marian":
+        odd.append(str(stated.get("activation_function" if not activation else "model_type")))
+    if odd or not stated:
+        raise WeightsError(f"the checkpoint is a Marian of a kind that is not read: {', '.join(odd) or 'no config'}.")
+    tied = stated.get("share_encoder_decoder_embeddings", True) and stated.get("tie_word_embeddings", True)
+    state = _from_marian(checkpoint.state, tied=tied)
+    vocab_size, width = state[TABLES[0]].shape
+    depths = {side: count(state, side + r"\.blocks\.(\d+)\.") for side in ("encoder", "decoder")}
+    model = {
+        "width": width,
+        "depth": depths["encoder"],
+        "decoder_depth": depths["decoder"],
+        "heads": stated["encoder_attention_heads"],
+        "mlp_width": state["encoder.blocks.0.mlp.fc1.weight"].shape[0],
+        "context": stated.get("max_position_embeddings", 512),
+        "vocab_size": vocab_size,
+        "tied": tied,
+        "target_vocab_size": None if tied else len(state[TABLES[1]]),
+        "scale": bool(stated.get("scale_embedding", False)),
+        "output_bias": True,
+        "activation": activation,
+        "norm_eps": 1e-5,
+        "post_norm": True,
+        "final_norm": False,
+        "dropout": stated.get("dropout", 0.1),
+        "attention_dropout": stated.get("attention_dropout", 0.0),
+    }
+    return model, {}, []
+
+
+def describe(state: State) -> str:
+    """For an error's text: the model that weights under our names are for, or nothing if they are no Transformer's."""
+    if TABLES[0] not in state or "decoder.blocks.0.cross.qkv.weight" not in state:
+        return ""
+    width, depth = state[TABLES[0]].shape[1], count(state, r"encoder\.blocks\.(\d+)\.")
+    name = {(512, 6): "transformer_base", (1024, 6): "transformer_big"}.get((width, depth))
+    size = f" The file is a Transformer of width {width}, depth {depth}"
+    return size + (f": try `model={name}`." if name else ".")
+
+
+def _from_marian(state: State, *, tied: bool) -> State:
+    """Under our names.
+
+    Raises:
+        WeightsError: its tables differ, but are to be tied.
+    """
+    state = {name.removeprefix("model."): tensor for name, tensor in state.items() if "embed_positions" not in name}
+    shared = state.pop("shared.weight", None)
+    state = fuse({rename(name, MARIAN): tensor for name, tensor in state.items()}, parts=("q", "k", "v"))
+    if BIAS in state:
+        state[BIAS] = state[BIAS].reshape(-1)
+    if shared is not None:
+        state = dict.fromkeys(TABLES[:2], shared) | state
+    state.setdefault(TABLES[2], state[TABLES[1]])
+    if not tied:
+        return state
+    table, *others = (state[name] for name in TABLES)
+    if any(not (other.is_meta or torch.equal(other, table)) for other in others):
+        raise WeightsError("the checkpoint's embeddings and output differ, but the model's are one (model.tied).")
+    return {name: tensor for name, tensor in state.items() if name not in TABLES[1:]}
