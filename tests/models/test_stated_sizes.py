@@ -57,6 +57,7 @@ def test_stated_parameters_of_clip(name: str) -> None:
 
 def test_the_published_language_models_state_their_parameters() -> None:
     assert WORDED.keys() >= {"gpt1", "gpt2", "gpt2_medium", "gpt2_large", "gpt2_xl", "gpt3_175b"}
+    assert WORDED.keys() >= {"transformer_base", "transformer_big", "rnnsearch"}
 
 
 @pytest.mark.parametrize("name", WORDED)

@@ -15,6 +15,14 @@ from torch import Tensor, nn
 
 from tfcli.nn import kernels
 from tfcli.nn.attention import Attention
+from tfcli.shapes import Float
+
+
+class Watched(nn.Module):
+    """Weights on their way, of attention that is none of the transformer's; `capture` records what passes."""
+
+    def forward(self, weights: Float[Tensor, "B H N M"]) -> Float[Tensor, "B H N M"]:
+        return weights
 
 
 @dataclass
@@ -35,6 +43,8 @@ def capture(net: nn.Module) -> Iterator[Trace]:
         def hook(_module, _inputs, output):
             if isinstance(output, Tensor):
                 trace.outputs[name] = output
+                if isinstance(module, Watched):
+                    trace.attention[name] = output
 
         handles.append(module.register_forward_hook(hook))
 
