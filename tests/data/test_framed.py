@@ -43,7 +43,7 @@ def test_the_longer_text_of_a_pair_is_cut_first(pieces):
 
 def test_a_pair_may_be_read_in_both_orders(pieces):
     rows = {"text": ["the cat"], "pair": ["the dog"], "label": [1]}
-    batch = Labelled(layout="start", both_orders=True).encode(rows, pieces, length=16, train=True).batch(
+    batch = Labelled(framing="start", both_orders=True).encode(rows, pieces, length=16, train=True).batch(
         np.array([0]), seed=0, epoch=0
     )  # fmt: skip
     one, other = batch["tokens"][0].tolist()

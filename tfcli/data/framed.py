@@ -20,20 +20,20 @@ class Labelled:
     """A text, or a pair of them, with a class or a score.
 
     Args:
-        layout: cls or start; see `tfcli.text.frames`.
+        framing: cls or start, the model's layout; see `tfcli.text.frames`.
         both_orders: read a pair in both orders, as GPT-1 does to tell how alike they are (Radford et al. 2018,
             section 3.3); only under the layout `start`.
     """
 
     unit = "texts"
 
-    def __init__(self, *, layout: str = "cls", both_orders: bool = False):
-        if both_orders and layout != "start":
+    def __init__(self, *, framing: str = "cls", both_orders: bool = False):
+        if both_orders and framing != "start":
             raise ConfigError("`task.view.both_orders` is for models whose layout is `start`, as GPT.")
-        self.layout, self.both_orders = layout, both_orders
+        self.framing, self.both_orders = framing, both_orders
 
     def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Samples:
-        frame = Frame(tokenizer, self.layout, length)
+        frame = Frame(tokenizer, self.framing, length)
         texts = tokenizer.encode(rows["text"])
         pairs: Sequence[list[int] | None] = tokenizer.encode(rows["pair"]) if "pair" in rows else [None] * len(texts)
         samples = [[frame.pair(a, b)] for a, b in zip(texts, pairs, strict=True)]
@@ -48,11 +48,11 @@ class Choices:
 
     unit = "questions"
 
-    def __init__(self, *, layout: str = "cls"):
-        self.layout = layout
+    def __init__(self, *, framing: str = "cls"):
+        self.framing = framing
 
     def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Samples:
-        frame = Frame(tokenizer, self.layout, length)
+        frame = Frame(tokenizer, self.framing, length)
         contexts = tokenizer.encode(rows["context"])
         samples = [
             [frame.pair(context, choice) for choice in tokenizer.encode(choices)]
@@ -66,11 +66,11 @@ class Tagged:
 
     unit = "sentences"
 
-    def __init__(self, *, layout: str = "cls"):
-        self.layout = layout
+    def __init__(self, *, framing: str = "cls"):
+        self.framing = framing
 
     def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Samples:
-        frame = Frame(tokenizer, self.layout, length)
+        frame = Frame(tokenizer, self.framing, length)
         samples, targets = [], []
         for words, tags in zip(rows["words"], rows["tags"], strict=True):
             ids, owners = tokenizer.encode_words(words)
@@ -90,22 +90,22 @@ class Spans:
     (Devlin et al. 2019, section 4.3). A token of several windows belongs to the one in which it has most context.
 
     Args:
-        layout: cls.
+        framing: cls, the model's layout.
         stride: tokens that the next window begins later.
         question_length: most tokens of a question; longer ones are cut.
     """
 
     unit = "windows"
 
-    def __init__(self, *, layout: str = "cls", stride: int = 128, question_length: int = 64):
-        if layout != "cls":
+    def __init__(self, *, framing: str = "cls", stride: int = 128, question_length: int = 64):
+        if framing != "cls":
             raise ConfigError(
                 "answers are cut out by models that read both ways, as BERT: this one's layout is not `cls`."
             )
-        self.layout, self.stride, self.question_length = layout, stride, question_length
+        self.framing, self.stride, self.question_length = framing, stride, question_length
 
     def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Samples:
-        frame = Frame(tokenizer, self.layout, length)
+        frame = Frame(tokenizer, self.framing, length)
         questions = [ids[: self.question_length] for ids in tokenizer.encode(rows["question"])]
         samples: list[list[Framed]] = []
         more: dict[str, list[Any]] = {"start": [], "end": [], "inside": [], "offsets": [], "question": []}
