@@ -17,6 +17,7 @@ VERBS = (
     "predict",
     "sample",
     "fewshot",
+    "words",
     "probe",
     "ablate",
     "features",

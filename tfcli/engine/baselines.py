@@ -62,7 +62,7 @@ def _mlm(data: TextData, train: Columns, test: Columns) -> Named:
     assert tokenizer is not None
     known, asked = (np.concatenate([np.array(i, np.int64) for i in tokenizer.encode(r["text"])]) for r in (train, test))
     share, nats = unigram(known[-MOST_TOKENS:], asked, vocab_size=tokenizer.vocab_size)
-    return {"unigram": {"accuracy": share, "loss": float(nats.mean()), "perplexity": float(np.exp(nats.mean()))}}
+    return {"unigram": {"masked_accuracy": share, "loss": float(nats.mean()), "perplexity": float(np.exp(nats.mean()))}}
 
 
 def _text_classify(data: TextData, train: Columns, test: Columns) -> Named:
