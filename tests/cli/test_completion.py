@@ -79,6 +79,9 @@ def test_runs_and_files(tmp_path, monkeypatch):
     assert words("resume", "2026") == ["20261120-231500-7f30"]
     assert words("runs", "compare", "latest", "v") == ["vit-digits"]
     assert words("runs", "show", "outputs/") == ["outputs/train/"]
+    started = [word.partition("=")[2] for word in words("train", "model.weights=")]
+    assert started == ["latest", "20261120-231500-7f30", "vit-digits", "my data/", "outputs/"]
+    assert words("train", "model.weights=outputs/") == ["model.weights=outputs/train/"]
     assert words("train", "data.root=m") == ["data.root=my data/"]
     assert words("train", "--config-dir", "o") == ["outputs/"]
     sweep = tmp_path / "outputs/sweep/train-vit-digits/20261120-231500-68be12ba"

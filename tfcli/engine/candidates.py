@@ -18,6 +18,7 @@ from tfcli.engine import record
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PATHS = {"data.root", "model.weights", "run.dir", "run.root"}
+RUNS = {"model.weights", "task.teacher"}
 OF_SWEEPS = ("launcher", "search")
 """Groups that no config composes: a sweep takes them off the words of its jobs."""
 
@@ -211,7 +212,9 @@ def _tops(configs: Configs, typed: Sequence[str]) -> Iterator[Candidate]:
 def _values(configs: Configs, typed: Sequence[str], key: str, value: str) -> Iterator[tuple[str, str]]:
     """Words for the value of a key. After a comma the next value of a sweep is completed."""
     name = key.lstrip("+")
-    if name in PATHS:
+    if name in RUNS:
+        yield from runs(value)
+    if name in PATHS and not (name in RUNS and "/" in value):  # a run may be a path as well
         yield from files(value)
         return
     before, comma, last = value.rpartition(",")
