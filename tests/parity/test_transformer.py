@@ -115,7 +115,9 @@ def test_whole_transformers_are_torchs(post_norm: bool, prefix: str, tmp_path: P
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = theirs(source, target, tgt_mask=mask, tgt_is_causal=True, **masks)
-    torch.testing.assert_close(net(SOURCE, TARGET, valid=VALID), expected @ net.words.embed.weight.T, atol=ATOL, rtol=ATOL)
+    torch.testing.assert_close(
+        net(SOURCE, TARGET, valid=VALID), expected @ net.words.embed.weight.T, atol=ATOL, rtol=ATOL
+    )
 
 
 MARIAN = {

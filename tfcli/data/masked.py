@@ -25,7 +25,8 @@ class MaskedPairs:
     Of a stretch of several sentences the first few are a text and the others the next one; half of the time the others
     of another stretch stand in their place (Devlin et al. 2019, section 3.1, task 2). A stretch of one sentence stands
     alone. Where it is parted, what follows and what is masked is drawn anew in each epoch ("dynamic", Liu et al. 2019,
-    section 4.1), addressed by (seed, epoch, row); evaluation always draws alike.
+    section 4.1), addressed by (seed, epoch, row); evaluation always draws alike, and 15 % of the tokens, hidden as BERT
+    does, whatever is trained: so that runs can be compared.
 
     Args:
         mask_fraction: of the tokens are to be guessed.
@@ -82,6 +83,7 @@ class Stretches:
 
     def __init__(self, texts: list[str], tokenizer: Subwords, view: MaskedPairs, *, length: int, train: bool):
         self.frame, self.view, self.train = Frame(tokenizer, "cls"), view, train
+        self.hides = view if train else MaskedPairs()
         assert tokenizer.mask_id is not None
         self.mask, self.vocab_size = tokenizer.mask_id, tokenizer.vocab_size
         specials = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
@@ -131,14 +133,14 @@ class Stretches:
     def _masked(self, ids: np.ndarray, row: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The ids with some hidden, and what is to be guessed."""
         free = np.flatnonzero(np.isin(ids, self.plain))
-        count = max(1, round(self.view.mask_fraction * len(free)))
+        count = max(1, round(self.hides.mask_fraction * len(free)))
         order, how, drawn = (hash64(seed, name, epoch, row, free) for name in ("mask", "how", "token"))
         chosen = np.argsort(order, kind="stable")[:count]
         target, hidden = np.full(len(ids), -100, dtype=np.int64), ids.astype(np.int64)
         places, share = free[chosen], uniform(how[chosen])
         target[places] = ids[places]
-        behind = share < self.view.masked_fraction
-        random = ~behind & (share < self.view.masked_fraction + self.view.random_fraction)
+        behind = share < self.hides.masked_fraction
+        random = ~behind & (share < self.hides.masked_fraction + self.hides.random_fraction)
         hidden[places[behind]] = self.mask
         hidden[places[random]] = self.plain[below(drawn[chosen][random], len(self.plain))]
         return hidden, target

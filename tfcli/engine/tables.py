@@ -34,7 +34,7 @@ def spread(values: Sequence[float], *, lower_is_better: bool = False) -> Spread 
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value of `split/name` is the better one (losses and errors)."""
     name = metric.rpartition("/")[2]
-    return any(word in name for word in ("loss", "error", "perplexity", "seconds", "bytes"))
+    return any(word in name for word in ("loss", "error", "perplexity", "bits_per", "seconds", "bytes"))
 
 
 def number(value: float) -> str:

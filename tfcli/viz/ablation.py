@@ -133,10 +133,11 @@ def _lines(summary: Mapping[str, Any], series: Series, path: Path | str, *, acro
                     look = {"color": SERIES[i % 7], "marker": MARKERS[i % 7], "linestyle": dashes, "label": line}
                     axis.errorbar(x, y, yerr=spread if any(spread) else None, markersize=4, linewidth=1.5, **look)
             numbers = sorted({x for points in series.values() for x, _, _ in points})
-            axis.set_xscale("log")
-            axis.set_xticks(numbers, [f"{x:,.0f}" for x in numbers])
+            if numbers[-1] >= 8 * numbers[0]:
+                axis.set_xscale("log")
+            axis.set_xticks(numbers, [f"{x:,.0f}" if x >= 1 else f"{x:g}" for x in numbers])
             axis.minorticks_off()
-            if summary["curve"]:
+            if "seconds" in (summary["curve"] or ""):  # the slope is the exponent
                 axis.set_yscale("log")
                 axis.yaxis.set_major_formatter("{x:g}")
             axis.set_title(panel or summary["name"])
