@@ -92,7 +92,7 @@ def predictor(rest: list[str], settings: list[str], config_dir: str | None) -> t
     config = compose("train", [*settings], config_dir).config
     public = config.model.get("public")
     if not public:
-        raise ConfigError("`tfcli predict` needs a run, or `model.weights=NAME or PATH`.")
+        raise ConfigError("a run, or `model.weights=NAME or PATH`, is needed: untrained weights have nothing to say.")
     own = [s for s in settings if not s.startswith("model=")]
     return None, [f"model={public.model}", f"model.weights={public.weights}", *own]
 
