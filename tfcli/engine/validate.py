@@ -120,6 +120,7 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
     Raises:
         ConfigError: the first thing that is wrong.
     """
+    _check_needs(config, choices)
     values = _resolved(config)
     # Parts first, then what is made of them, so that a message names the key that was typed.
     for name in sorted(values, key=lambda name: name in ("task", "model")):
@@ -142,10 +143,15 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
                 f"`{group}={choices.get(group)}`: model `{choices.get('model')}` has no {part} to swap; "
                 f"leave `{group}=` out."
             )
-    task, data = values.get("task") or {}, values.get("data") or {}
-    missing = [need for need in task.get("needs", []) if need not in data.get("kinds", [])]
-    if missing:
-        fitting = [n for n, kinds in _data_kinds() if set(task["needs"]) <= set(kinds)]
+
+
+def _check_needs(config: DictConfig, choices: dict[str, str]) -> None:
+    """Refuse data that have not what the task needs; first, since a model may refer to what only other data state."""
+    needs = list(OmegaConf.select(config, "task.needs", default=None) or [])
+    kinds = list(OmegaConf.select(config, "data.kinds", default=None) or [])
+    missing = [need for need in needs if need not in kinds]
+    if missing and "data" in config:
+        fitting = [n for n, has in _data_kinds() if set(needs) <= set(has)]
         raise ConfigError(
             f"task `{choices.get('task')}` needs {', '.join(missing)}, which data `{choices.get('data')}` does "
             f"not have. Data that would fit: {', '.join(fitting) or 'none yet'}."

@@ -1,0 +1,102 @@
+"""Language as a user meets it: a tiny GPT trained on a text of one's own, asked to go on; a classifier asked of texts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import tfcli
+
+from tfcli.cli.app import app
+from tfcli.errors import UserError
+
+TEXT = "the cat sat on the mat. the dog sat on the log.\n" * 400
+SMALL = ("model.width=32", "model.depth=2", "model.heads=2", "logger=csv", "trainer.precision=32", "trainer.threads=1")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a text, a table, and a run on each."""
+    folder = tmp_path_factory.mktemp("language")
+    (folder / "own.txt").write_text(TEXT)
+    rows = [
+        f"{word} {thing}\t{label}" for word, label in (("good", "yes"), ("bad", "no")) for thing in "abcdefghij"
+    ] * 6
+    (folder / "own.tsv").write_text("review\tfine\n" + "\n".join(rows) + "\n")
+    runs = {
+        "speaks": ["model=gpt", "data=text", "data.root=own.txt", "model.context=32", "trainer.max_epochs=3"],
+        "fine": ["model=bert", "task=text_classify", "data=table", "data.root=own.tsv", "trainer.max_epochs=6",
+                 "data.columns={text: review, label: fine}", "model.tokenizer.vocab_size=60", "data.batch_size=8"],
+    }  # fmt: skip
+    for name, words in runs.items():
+        done = tfcli("train", *words, *SMALL, f"run.dir={name}", "optim.lr=0.01", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_a_run_on_text_leaves_its_vocabulary_and_figures_in_bits(work):
+    record = metrics(work / "speaks")
+    assert (work / "speaks" / "tokenizer.json").is_file()
+    assert record["metrics"]["test/bits_per_char"] < 1.0  # the text repeats itself; uniform: 4.2
+    low, high = record["intervals"]["test/bits_per_char"]
+    assert low <= record["metrics"]["test/bits_per_char"] <= high
+    assert record["units"] == {"counts": "windows", "rate": "tokens"}
+
+
+def test_sampling_is_repeatable_and_the_cache_changes_nothing(work):
+    ask = ("sample", "speaks", "--text", "the ", "--length", "40")
+    first, again, other = (tfcli(*ask, "--seed", s, cwd=work).stdout for s in ("1", "1", "2"))
+    assert first == again
+    assert first != other
+    kept, read = (tfcli(*ask, "--temperature", "0", flag, cwd=work).stdout for flag in ("--cache", "--no-cache"))
+    assert kept == read
+    assert kept.startswith("the ")
+    assert "sat on the" in kept  # beyond the context of 32 it goes on from the last half
+    found = json.loads(tfcli(*ask, "--count", "2", "--json", cwd=work).stdout)
+    assert [row["prompt"] for row in found] == ["the ", "the "]
+
+
+def test_a_classifier_of_texts_is_trained_and_asked(work):
+    assert metrics(work / "fine")["metrics"]["test/accuracy"] == 1.0
+    assert "TF-IDF" in str(metrics(work / "fine")["baselines"])
+    found = json.loads(tfcli("predict", "fine", "--text", "good x", "--text", "bad x", "--json", cwd=work).stdout)
+    assert [row["classes"][0] for row in found] == ["yes", "no"]
+
+
+def test_few_shot_answers_are_scored(work):
+    words = ("data.columns={text: review, label: fine}", "data.root=own.tsv", "data.prompt={question: 'the {text}'}")
+    done = tfcli("fewshot", "speaks", "table", *words, "--shots", "0", "--rows", "8", "--show", "--json", cwd=work)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["baselines"]["chance/fewshot/shots=0/accuracy"] == 0.5
+    assert "fewshot/shots=0/accuracy" in record["intervals"]
+    assert (Path(work / record["run"]) / "figures" / "shots.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sample", "speaks", "--top-p", "1.5"], "`--top-p` must lie above 0"),
+        (["sample", "speaks", "stray"], "`stray`"),
+        (["sample", "speeks"], "neither a model nor a run"),
+        (["sample", "speaks", "--file", "none.txt"], "`none.txt` cannot be read"),
+        (["predict", "speaks", "--text", "a"], "task `lm` does not answer texts"),
+        (["predict", "fine", "--text", "a", "--pair", "b", "--pair", "c"], "1 texts and 2 second ones"),
+        (["fewshot", "speaks", "table", "--shots", "one"], "`--shots` wants whole numbers"),
+        (["train", "model=gpt", "task=text_classify", "data=table", "data.root=own.tsv",
+          "data.columns={text: reviw, label: fine}"], "Did you mean `review`"),
+        (["train", "model=bert", "data=text", "data.root=own.txt", "model.tokenizer.kind=chars"], "wordpiece"),
+        (["train", "model=gpt", "data=text", "data.root=own.txt", "data.max_length=999"], "for 256 tokens"),
+        (["train", "model=vit", "data=text", "data.root=own.txt"], "needs image, label"),
+    ],
+)  # fmt: skip
+def test_slips_are_named(work, words, said, monkeypatch):
+    monkeypatch.chdir(work)
+    with pytest.raises(UserError) as refused:  # in this process, which has torch already
+        app(words, standalone_mode=False)
+    assert said in str(refused.value)
