@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
 from conftest import tfcli
@@ -11,7 +12,8 @@ from conftest import tfcli
 from tfcli.cli.app import app
 from tfcli.errors import UserError
 
-TEXT = "the cat sat on the mat. the dog sat on the log.\n" * 400
+DRAWS = Random(0)
+TEXT = "".join(f"the {DRAWS.choice(['cat', 'dog'])} sat on the {DRAWS.choice(['mat', 'log'])}.\n" for _ in range(800))
 SMALL = ("model.width=32", "model.depth=2", "model.heads=2", "logger=csv", "trainer.precision=32", "trainer.threads=1")
 
 
@@ -25,12 +27,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ] * 6
     (folder / "own.tsv").write_text("review\tfine\n" + "\n".join(rows) + "\n")
     runs = {
-        "speaks": ["model=gpt", "data=text", "data.root=own.txt", "model.context=32", "trainer.max_epochs=3"],
+        "speaks": ["model=gpt", "data=text", "data.root=own.txt", "model.context=32", "trainer.max_epochs=5",
+                   "schedule.warmup_steps=10"],
         "fine": ["model=bert", "task=text_classify", "data=table", "data.root=own.tsv", "trainer.max_epochs=6",
                  "data.columns={text: review, label: fine}", "model.tokenizer.vocab_size=60", "data.batch_size=8"],
     }  # fmt: skip
     for name, words in runs.items():
-        done = tfcli("train", *words, *SMALL, f"run.dir={name}", "optim.lr=0.01", cwd=folder)
+        done = tfcli("train", *words, *SMALL, f"run.dir={name}", "optim.lr=0.005", cwd=folder)
         assert done.returncode == 0, done.stderr
     return folder
 
@@ -42,40 +45,51 @@ def metrics(folder: Path) -> dict:
 def test_a_run_on_text_leaves_its_vocabulary_and_figures_in_bits(work):
     record = metrics(work / "speaks")
     assert (work / "speaks" / "tokenizer.json").is_file()
-    assert record["metrics"]["test/bits_per_char"] < 1.0  # the text repeats itself; uniform: 4.2
+    assert record["metrics"]["test/bits_per_char"] < 1.5  # single letters: 3.4
     low, high = record["intervals"]["test/bits_per_char"]
     assert low <= record["metrics"]["test/bits_per_char"] <= high
     assert record["units"] == {"counts": "windows", "rate": "tokens"}
 
 
-def test_sampling_is_repeatable_and_the_cache_changes_nothing(work):
+@pytest.fixture
+def call(work: Path, monkeypatch, capsys):
+    """Run a command in this process, which has torch already; returns what it prints."""
+    monkeypatch.chdir(work)
+
+    def run(*words: str) -> str:
+        capsys.readouterr()
+        app(list(words), standalone_mode=False)
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_sampling_is_repeatable_and_the_cache_changes_nothing(call):
     ask = ("sample", "speaks", "--text", "the ", "--length", "40")
-    first, again, other = (tfcli(*ask, "--seed", s, cwd=work).stdout for s in ("1", "1", "2"))
+    first, again, other = (call(*ask, "--seed", s) for s in ("1", "1", "2"))
     assert first == again
     assert first != other
-    kept, read = (tfcli(*ask, "--temperature", "0", flag, cwd=work).stdout for flag in ("--cache", "--no-cache"))
+    kept, read = (call(*ask, "--temperature", "0", flag) for flag in ("--cache", "--no-cache"))
     assert kept == read
     assert kept.startswith("the ")
     assert "sat on the" in kept  # beyond the context of 32 it goes on from the last half
-    found = json.loads(tfcli(*ask, "--count", "2", "--json", cwd=work).stdout)
+    found = json.loads(call(*ask, "--count", "2", "--json"))
     assert [row["prompt"] for row in found] == ["the ", "the "]
 
 
-def test_a_classifier_of_texts_is_trained_and_asked(work):
+def test_a_classifier_of_texts_is_trained_and_asked(work, call):
     assert metrics(work / "fine")["metrics"]["test/accuracy"] == 1.0
     assert "TF-IDF" in str(metrics(work / "fine")["baselines"])
-    found = json.loads(tfcli("predict", "fine", "--text", "good x", "--text", "bad x", "--json", cwd=work).stdout)
+    found = json.loads(call("predict", "fine", "--text", "good x", "--text", "bad x", "--json"))
     assert [row["classes"][0] for row in found] == ["yes", "no"]
 
 
-def test_few_shot_answers_are_scored(work):
+def test_few_shot_answers_are_scored(work, call):
     words = ("data.columns={text: review, label: fine}", "data.root=own.tsv", "data.prompt={question: 'the {text}'}")
-    done = tfcli("fewshot", "speaks", "table", *words, "--shots", "0", "--rows", "8", "--show", "--json", cwd=work)
-    assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)
+    record = json.loads(call("fewshot", "speaks", "table", *words, "--shots", "0", "--rows", "8", "--show", "--json"))
     assert record["baselines"]["chance/fewshot/shots=0/accuracy"] == 0.5
     assert "fewshot/shots=0/accuracy" in record["intervals"]
-    assert (Path(work / record["run"]) / "figures" / "shots.png").is_file()
+    assert (work / record["run"] / "figures" / "shots.png").is_file()
 
 
 @pytest.mark.parametrize(
