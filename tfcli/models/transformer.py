@@ -24,8 +24,8 @@ from tfcli.shapes import Bool, Float, Int
 class Transformer(nn.Module):
     """Two stacks of blocks, each over embedded tokens; those of the decoder are causal and attend to the encoder's.
 
-    Dropout does not follow the MLP's activation, as it does in torch.nn.Transformer. The sines of the positions come before the
-    cosines, as in tensor2tensor and Marian; the paper's order is a permutation of channels.
+    No dropout follows the MLP's activation, as one does in torch.nn.Transformer. The sines of the positions come before
+    the cosines, as in tensor2tensor and Marian; the paper's order is a permutation of channels.
 
     Args:
         width: D.
