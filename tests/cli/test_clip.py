@@ -52,6 +52,7 @@ def test_it_is_evaluated_again_to_the_same_figures(trained: Path):
     assert new["metrics"]["test/zeroshot_accuracy"] != record["metrics"]["test/zeroshot_accuracy"]
 
 
+@pytest.mark.slow
 def test_its_features_beat_pixels_under_every_head(trained: Path):
     few = (
         "data.num_train=1000",
@@ -138,6 +139,7 @@ def test_unseen_pairs_are_named_after_300_steps(tmp_path: Path):
     assert new["test/zeroshot_accuracy"] > 0.4
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_library_is_probed_as_it_lies(trained: Path):
     """Size, transform and tokenizer come from the checkpoint's own files."""
     transformers = pytest.importorskip("transformers")

@@ -1,4 +1,4 @@
-"""Language as a user meets it: a tiny GPT trained on a text of one's own, asked to go on; a classifier asked of texts."""
+"""Language as a user meets it: a tiny GPT on a text of one's own, asked to go on; a classifier asked of texts."""
 
 from __future__ import annotations
 

@@ -46,6 +46,7 @@ def test_pixels_of_digits_twice(work: Path):
     assert "linear, C = " in first.stdout
 
 
+@pytest.mark.slow
 def test_what_is_cached_is_listed_explained_shown_and_removed(work: Path):
     words = ("pixels", "digits", *QUICK, "data.image_size=8")
     go("features", "extract", *words, cwd=work)
@@ -66,6 +67,7 @@ def test_what_is_cached_is_listed_explained_shown_and_removed(work: Path):
     assert "there is no entry" in go("features", "show", "pixels-digits-tran", cwd=work, code=2).stderr
 
 
+@pytest.mark.slow
 def test_one_of_our_runs_at_any_layer(work: Path, tiny_run: Path):
     done = go("probe", str(tiny_run), "digits", *QUICK, "run.dir=run", "--json", cwd=work)
     record = json.loads(done.stdout)
@@ -137,6 +139,7 @@ def test_mistakes_are_answered_in_a_line(work: Path, words: list[str], said: str
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_of_probes_is_one_table_and_a_failure_is_named(work: Path):
     sizes = ("-m", "data.image_size=8,12", "linear.C=1.0", *QUICK)
     done = go("linear", "pixels", "digits", *sizes, cwd=work)

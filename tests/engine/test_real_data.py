@@ -44,6 +44,7 @@ def test_the_homework_runs_from_a_torchvision_state_dict(shared_data: Path, tmp_
     assert "train/accuracy" in rows
 
 
+@pytest.mark.slow
 def test_flowers_has_its_official_splits(shared_data: Path, tmp_path: Path):
     words = ("model=vit", "data=flowers", f"data.root={shared_data}", "data.image_size=32", "data.patch_size=8")
     done = tfcli("train", *words, "data.limit_train=204", "trainer.max_epochs=1", *QUICK, cwd=tmp_path)

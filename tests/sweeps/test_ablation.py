@@ -140,6 +140,7 @@ def test_a_slip_in_the_command(write, name, budget, typed, said):
 
 
 @pytest.mark.parametrize("name", [p.stem for p in sorted((ROOT / "conf" / "ablation").glob("*.yaml"))])
+@pytest.mark.slow
 def test_every_shipped_ablation_composes_every_cell(name, tmp_path, monkeypatch):
     """Of the budget of minutes; of others the cells that differ from the first in one thing."""
     monkeypatch.chdir(tmp_path)
