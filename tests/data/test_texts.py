@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tfcli.data.order import BucketBatches
 from tfcli.data.streams import Windows
 from tfcli.data.textitems import LoadedTexts
-from tfcli.data.texts import TextData, carved
+from tfcli.data.textrows import carved
+from tfcli.data.texts import TextData
 from tfcli.errors import ConfigError, DataError
 from tfcli.text.subwords import make
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tfcli.data.textitems import Columns
-from tfcli.data.texts import padded
+from tfcli.data.textrows import padded
 from tfcli.errors import ConfigError
 from tfcli.text.frames import Frame, Framed
 from tfcli.text.subwords import Subwords

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tfcli.data.hashing import below, hash64, uniform
 from tfcli.data.textitems import Columns
-from tfcli.data.texts import padded
+from tfcli.data.textrows import padded
 from tfcli.errors import ConfigError, DataError
 from tfcli.text.frames import Frame
 from tfcli.text.subwords import Subwords

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tfcli.data.textitems import Columns
-from tfcli.data.texts import padded
+from tfcli.data.textrows import padded
 from tfcli.text.subwords import Subwords
 
 

@@ -9,8 +9,9 @@ import torch
 from torch.nn.functional import one_hot
 
 from tfcli.data.streams import Stream
-from tfcli.data.textitems import Columns
-from tfcli.data.texts import TextData, height, limited
+from tfcli.data.textitems import Columns, height
+from tfcli.data.textrows import limited
+from tfcli.data.texts import TextData
 from tfcli.metrics.bleu import translation_figures
 from tfcli.metrics.entities import entity_figures
 from tfcli.metrics.glue import LabelMetrics, score_figures

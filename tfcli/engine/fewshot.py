@@ -15,7 +15,8 @@ from torch import Tensor
 
 from tfcli.data.hashing import hash64
 from tfcli.data.textitems import height
-from tfcli.data.texts import TextData, padded
+from tfcli.data.textrows import padded
+from tfcli.data.texts import TextData
 from tfcli.engine.build import build, plain
 from tfcli.engine.compose import compose
 from tfcli.engine.outcome import peak_memory, shown
