@@ -23,6 +23,7 @@ VERBS = (
     "features",
     "prompts",
     "runs",
+    "viz",
     "sweep",
     "ls",
     "describe",

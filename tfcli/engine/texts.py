@@ -10,14 +10,9 @@ import torch
 from torch.nn.functional import normalize
 
 from tfcli.data.transforms import normalise
-from tfcli.engine import numerics as num
-from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
-from tfcli.engine.build import build, plain
-from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
-from tfcli.engine.compose import compose
-from tfcli.engine.evaluation import collect, on_these_devices, ranked_rows
-from tfcli.engine.parts import quiet_evaluation, quiet_libraries
-from tfcli.engine.saved import kept_tokenizer
+from tfcli.engine.evaluation import collect, ranked_rows
+from tfcli.engine.parts import quiet_evaluation
+from tfcli.engine.seer import load_seer
 from tfcli.errors import ConfigError
 from tfcli.probes.prompts import check_template, fill
 
@@ -47,35 +42,15 @@ def predict_labels(
         ConfigError: fewer than two labels, a template without `{}`, or a model without a text tower.
         DataError: a file is missing or is no image; a folder holds none.
     """
-    quiet_libraries()
     words = list(dict.fromkeys(label.strip() for label in labels if label.strip()))
     if len(words) < 2:
         raise ConfigError(f"`--labels` wants at least two texts with commas between, but has {len(words)}.")
     check_template(template)
     paths = collect(list(files))
-    tokenizer_path, state = None, None
-    if run is not None:
-        config, _ = on_these_devices(run, overrides)
-        config.model.weights, tokenizer_path = None, kept_tokenizer(run)
-        state = network(read_checkpoint(find_checkpoint(run, "best")))
-    else:
-        config = compose("train", overrides, config_dir).config
-        tokenizer_path, _ = adopt_blueprint(config, {o.partition("=")[0] for o in overrides})
-    tokenizer = tokenizer_for(config, tokenizer_path, lambda: words)
+    seer = load_seer(run, overrides, words=lambda: words, config_dir=config_dir)
+    net, data, tokenizer, device = seer.net, seer.data, seer.tokenizer, seer.device
     if tokenizer is None:
         raise ConfigError("`--labels` needs a text tower, as in `tfcli predict clip FILE --labels 'a cat,a dog'`.")
-    net = build(config.model)
-    if state is not None:
-        net.load_state_dict(state)
-    else:
-        from tfcli.weights.load import load_weights
-
-        load_weights(net, str(config.model.weights))
-    data = build(config.data)
-    devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
-    num.set_threads(devices, None)
-    device = torch.device("cuda" if devices.accelerator in ("gpu", "cuda") else devices.accelerator)
-    net.to(device).eval()
     tokens = torch.from_numpy(tokenizer.encode([fill(template, word) for word in words])).to(device)
     text = normalize(net.encode_text(tokens).float(), dim=-1)
     rows: list[dict[str, Any]] = []

@@ -41,6 +41,7 @@ def matrix(
     title: str | None = None,
     row_name: str = "",
     column_name: str = "",
+    gamma: float = 1.0,
 ) -> None:
     """Draw who looks at whom, in grey levels: black 0, white the largest (as figure 3 of Bahdanau et al. 2015).
 
@@ -50,19 +51,22 @@ def matrix(
         rows, columns: the tokens.
         title: above the picture.
         row_name, column_name: what they are.
+        gamma: grey is the weight to this power; below 1 the small weights of many tokens show.
 
     Raises:
         ValueError: there are not as many names as rows or columns.
     """
     if weights.shape != (len(rows), len(columns)):
         raise ValueError(f"`weights` must be ({len(rows)}, {len(columns)}) as the tokens, but is {weights.shape}.")
+    from matplotlib.colors import PowerNorm
+
     longest = max(weights.shape)
     cell = 0.3 if longest <= 30 else max(0.1, 9 / longest)  # inches
     points = min(10.0, cell * 72 * 0.62)
     tall, wide = (cell * count for count in weights.shape)
     with style.figure(path, width=wide, height=tall, fitted=False) as figure:
         axis = figure.add_axes((0, 0, 1, 1))
-        image = axis.imshow(weights, cmap="gray", vmin=0, interpolation="nearest", aspect="auto")
+        image = axis.imshow(weights, cmap="gray", norm=PowerNorm(gamma, vmin=0), interpolation="nearest", aspect="auto")
         named = longest <= NAMED
         axis.set_xticks(range(len(columns)) if named else [], list(columns) if named else [], fontsize=points)
         axis.set_yticks(range(len(rows)) if named else [], list(rows) if named else [], fontsize=points)
@@ -79,7 +83,9 @@ def matrix(
         bar.ax.tick_params(labelsize=8, length=2)
 
 
-def heads(layers: Sequence[Float[np.ndarray, "H N M"]], path: Path | str, *, title: str | None = None) -> None:
+def heads(
+    layers: Sequence[Float[np.ndarray, "H N M"]], path: Path | str, *, title: str | None = None, gamma: float = 1.0
+) -> None:
     """Draw every head of every layer as a small matrix: layers below each other, heads beside each other.
 
     Each is white at its own largest weight, for what is asked of it is where it looks.
@@ -87,8 +93,10 @@ def heads(layers: Sequence[Float[np.ndarray, "H N M"]], path: Path | str, *, tit
     Args:
         layers: weights of each; layers may have different numbers of heads.
         path: the PNG to write.
-        title: above the picture.
+        title, gamma: as of `matrix`.
     """
+    from matplotlib.colors import PowerNorm
+
     most = max(len(layer) for layer in layers)
     tall, wide = layers[0].shape[1:]
     side = 1.1 if most <= 12 else 0.8  # inches
@@ -100,7 +108,7 @@ def heads(layers: Sequence[Float[np.ndarray, "H N M"]], path: Path | str, *, tit
                 if number > len(layer):
                     axis.set_axis_off()
                     continue
-                axis.imshow(layer[number - 1], cmap="gray", vmin=0, interpolation="nearest")
+                axis.imshow(layer[number - 1], cmap="gray", norm=PowerNorm(gamma, vmin=0), interpolation="nearest")
                 axis.set_xticks([])
                 axis.set_yticks([])
                 if depth == 1:
@@ -118,14 +126,14 @@ def over_image(
 
     Args:
         image: (Y, X, 3) of 0 to 255.
-        maps: by name, one value a patch; each is scaled to its own largest.
+        maps: by name, one value a patch; dark at its own lowest, bright at its own highest.
         path: the PNG to write.
         title: above the picture.
     """
     pictures = {"image": None, **maps}
     across = min(5, len(pictures))
     down = -(-len(pictures) // across)
-    grey = image.astype(float).mean(2)
+    grey = 0.6 * image.astype(float).mean(2)
     extent = (0.0, float(image.shape[1]), float(image.shape[0]), 0.0)
     with style.figure(path, width=1.9 * across, height=2.1 * down + 0.4) as figure:
         axes = figure.subplots(down, across, squeeze=False).ravel()
@@ -137,6 +145,6 @@ def over_image(
                 axis.imshow(image, extent=extent)
                 continue
             axis.imshow(grey, cmap="gray", extent=extent, vmin=0, vmax=255)
-            axis.imshow(values, cmap="inferno", extent=extent, alpha=0.65, interpolation="bilinear", vmin=0)
+            axis.imshow(values, cmap="inferno", extent=extent, alpha=0.65, interpolation="bilinear")
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=11)

@@ -1,0 +1,122 @@
+"""tfcli viz: pictures of what a model attends to and of what runs have measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tfcli.cli.options import ConfigDir, Json, Run
+from tfcli.errors import ConfigError, DataError
+
+viz = typer.Typer(help="Draw attention, curves, confusion, and scores by length.", no_args_is_help=True)
+
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FOLDER", help="Where to write; `figures` in the (first) run.", show_default=False),
+]
+
+
+def mount(app: typer.Typer) -> None:
+    app.add_typer(viz, name="viz")
+
+
+@viz.command()
+def attention(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|MODEL [KEY=VALUE]... [IMAGE]",
+            help="A run (or a model with weights), and an image file for a model of images.",
+            show_default=False,
+        ),
+    ],
+    text: Annotated[
+        str | None, typer.Option("--text", "-t", help="For a model of text: a sentence. A translator translates it.")
+    ] = None,
+    layer: Annotated[int | None, typer.Option("--layer", help="Counted from 1.", show_default="the last")] = None,
+    head: Annotated[int | None, typer.Option("--head", help="Counted from 1.", show_default="their mean")] = None,
+    out: Out = None,
+    json: Json = False,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Who looks at whom: tokens at tokens, a translation at its source, the class token at an image.
+
+    Beside the pictures attention.npz keeps the weights of all layers.
+    """
+    settings = [w for w in words if "=" in w and not Path(w).exists()]
+    rest = [w for w in words if w not in settings]
+    from tfcli.engine.subject import predictor
+
+    run, settings = predictor(rest, settings, config_dir)
+    if len(rest) + (text is not None) != 1:
+        raise ConfigError("give one thing to look at: --text SENTENCE for a model of text, or an image file.")
+    folder = out or (run / "figures" if run else Path())
+    if text is not None:
+        from tfcli.engine.viewing import attention_of_text
+
+        files, looked = attention_of_text(
+            run, settings, text, layer=layer, head=head, folder=folder, config_dir=config_dir
+        )
+    else:
+        if head is not None:
+            raise ConfigError("`--head` is for texts; of an image every head is drawn.")
+        if not Path(rest[0]).is_file():
+            raise DataError(f"there is no file `{rest[0]}`.")
+        from tfcli.engine.viewing import attention_of_image
+
+        files, looked = attention_of_image(
+            run, settings, Path(rest[0]), layer=layer, folder=folder, config_dir=config_dir
+        )
+    said = [looked.facts["translation"]] if "translation" in looked.facts else []
+    _done(files, {**looked.facts, "rows": looked.rows, "columns": looked.columns}, json=json, said=said)
+
+
+@viz.command()
+def curves(run: Run, out: Out = None, json: Json = False) -> None:
+    """Loss and score of a run against epochs."""
+    from tfcli.engine.pictures import curves_of
+    from tfcli.engine.record import find_run
+
+    folder = find_run(run)
+    path = (out or folder / "figures") / "curves.png"
+    _done([path], curves_of(folder, path), json=json)
+
+
+@viz.command()
+def confusion(run: Run, out: Out = None, json: Json = False) -> None:
+    """What a classifier took for what on its test samples."""
+    from tfcli.engine.pictures import confusion_of
+    from tfcli.engine.record import find_run
+
+    folder = find_run(run)
+    path = (out or folder / "figures") / "confusion.png"
+    _done([path], confusion_of(folder, path), json=json)
+
+
+@viz.command()
+def lengths(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs of translators.", show_default=False)],
+    score: Annotated[str | None, typer.Option("--score", help="bleu or exact_match.", show_default=False)] = None,
+    out: Out = None,
+    json: Json = False,
+) -> None:
+    """Test scores of runs against the length of the source: whether long sentences suffer."""
+    from tfcli.engine.pictures import lengths_of
+    from tfcli.engine.record import find_run
+
+    folders = list(dict.fromkeys(find_run(run) for run in runs))
+    path = (out or folders[0] / "figures") / "lengths.png"
+    _done([path], lengths_of(folders, path, score=score), json=json)
+
+
+def _done(files: list[Path], numbers: dict[str, Any], *, json: bool, said: list[str] | None = None) -> None:
+    """Say what was written; with `--json` the numbers too."""
+    from tfcli.cli.console import emit_json, out
+
+    if json:
+        emit_json({"files": files, **numbers})
+        return
+    for line in [*(said or []), *map(str, files)]:
+        out(line)

@@ -1,0 +1,239 @@
+"""What a trained model attends to: its weights on a text, a translation or an image, as numbers and pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tfcli.data.translations import start_of
+from tfcli.decoding.search import beam_search
+from tfcli.engine.sampling import prompt_ids
+from tfcli.engine.seer import Seer, load_seer
+from tfcli.engine.speaker import Speaker, load_speaker
+from tfcli.errors import ConfigError, IncompatibleError
+from tfcli.files import write_atomic
+from tfcli.nn.capture import capture
+from tfcli.nn.places import Places
+from tfcli.viz.attention import heads, matrix, over_image, rollout
+
+SELF = re.compile(r"blocks\.\d+\.attention$")
+"""Names of attention among the tokens of one side."""
+BEAMS, ALPHA = 4, 0.6
+
+
+@dataclass
+class Looked:
+    """Attention weights of one input.
+
+    Attributes:
+        layers: (H, N, M) of each layer, the first first.
+        rows, columns: what looks and what is looked at.
+        facts: what else was found.
+    """
+
+    layers: list[np.ndarray]
+    rows: list[str]
+    columns: list[str]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def pick(self, layer: int | None, head: int | None) -> tuple[np.ndarray, str]:
+        """Weights (N, M) of one layer (the last) and head (the mean of all), counted from 1, and their name.
+
+        Raises:
+            ConfigError: there is no such layer or head.
+        """
+        chosen = self.layers[_counted("layer", layer, len(self.layers)) if layer is not None else -1]
+        place = f"layer {layer or len(self.layers)} of {len(self.layers)}"
+        if head is None:
+            return chosen.mean(0), f"{place}, mean of {len(chosen)} heads"
+        return chosen[_counted("head", head, len(chosen))], f"{place}, head {head}"
+
+    def save(self, path: Path) -> Path:
+        """Write all weights: `layer1`, `layer2`, ..., `rows`, `columns`."""
+        buffer = BytesIO()
+        layers: dict[str, Any] = {f"layer{number}": layer for number, layer in enumerate(self.layers, 1)}
+        np.savez_compressed(buffer, rows=np.array(self.rows), columns=np.array(self.columns), **layers)
+        write_atomic(path, buffer.getvalue())
+        return path
+
+
+def attention_of_text(
+    run: Path | None,
+    settings: list[str],
+    text: str,
+    *,
+    layer: int | None,
+    head: int | None,
+    folder: Path,
+    config_dir: str | None = None,
+) -> tuple[list[Path], Looked]:
+    """Attention between the tokens of a text; of a translator, from its translation to the text.
+
+    Args:
+        run: whose model; None: the model and weights that `settings` name.
+        layer, head: of the large picture, counted from 1; None: the last layer, the mean of its heads.
+        folder: where to write attention.png, heads.png (all of them) and attention.npz.
+
+    Raises:
+        ConfigError: there is no such layer or head, or the model takes no text.
+        IncompatibleError: the model has no attention.
+    """
+    speaker = load_speaker(run, settings, config_dir=config_dir)
+    looked = translating(speaker, text) if speaker.translates else reading(speaker, text)
+    weights, place = looked.pick(layer, head)
+    title = f"{speaker.choices['model']} on {speaker.choices['data']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / "attention.png", folder / "heads.png"]
+    names, gamma = (("translation", "source"), 1.0) if speaker.translates else (("from", "to"), 0.5)
+    matrix(
+        weights, files[0], rows=looked.rows, columns=looked.columns, title=f"{title} · {place}",
+        row_name=names[0], column_name=names[1], gamma=gamma,
+    )  # fmt: skip
+    heads(looked.layers, files[1], title=title, gamma=gamma)
+    return [*files, looked.save(folder / "attention.npz")], looked
+
+
+def attention_of_image(
+    run: Path | None,
+    settings: list[str],
+    file: Path,
+    *,
+    layer: int | None,
+    folder: Path,
+    config_dir: str | None = None,
+) -> tuple[list[Path], Looked]:
+    """Where the class token looks in an image: each head of a layer, and the rollout over all layers.
+
+    In a model without a class token it is the mean over all tokens.
+
+    Args:
+        run, settings, layer, config_dir: as of `attention_of_text`.
+        folder: where to write attention.png and attention.npz.
+
+    Raises:
+        ConfigError: there is no such layer, or the model takes no image.
+        IncompatibleError: the model has no attention over patches.
+        DataError: the file is missing or is no image.
+    """
+    seer = load_seer(run, settings, config_dir=config_dir)
+    shown, layers, places = seeing(seer, file)
+    special = int(places.special.sum())
+    tokens = ["class token", *(f"special {i}" for i in range(1, special))][:special]
+    tokens += [f"patch {y},{x}" for y, x in np.ndindex(*places.extent)]
+    looked = Looked(layers, tokens, tokens, {"grid": list(places.extent)})
+    number = _counted("layer", layer, len(layers)) if layer is not None else len(layers) - 1
+    maps = {f"head {i}": weights for i, weights in enumerate(layers[number], 1)} | {"rollout": rollout(layers)}
+    looker = slice(0, 1) if special else slice(None)
+    patches = {name: weights[looker].mean(0)[special:].reshape(places.extent) for name, weights in maps.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    who = "the class token" if special else "the mean of all patches"
+    title = f"{seer.choices['model']} on {seer.choices['data']} · {who}, layer {number + 1} of {len(layers)}"
+    over_image(shown, patches, folder / "attention.png", title=title)
+    return [folder / "attention.png", looked.save(folder / "attention.npz")], looked
+
+
+def _counted(what: str, number: int, count: int) -> int:
+    """A number counted from 1 as an index.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    if not 1 <= number <= count:
+        raise ConfigError(f"`--{what} {number}`: this model's {what}s are numbered from 1 to {count}.")
+    return number - 1
+
+
+@torch.no_grad()
+def reading(speaker: Speaker, text: str) -> Looked:
+    """Attention inside a text, framed as the model reads texts."""
+    tokenizer = speaker.tokenizer
+    if tokenizer.cls_id is not None and tokenizer.sep_id is not None:
+        ids = [tokenizer.cls_id, *tokenizer.encode([text])[0], tokenizer.sep_id]
+    else:
+        ids = prompt_ids(speaker, text)
+    net: Any = speaker.net
+    with capture(net) as trace:
+        net.features(torch.tensor([ids], device=speaker.device))
+    tokens = _shown(speaker, ids)
+    return Looked(_arrays(trace.attention.values(), speaker), tokens, tokens)
+
+
+@torch.no_grad()
+def translating(speaker: Speaker, text: str) -> Looked:
+    """Attention from each token of the likeliest translation, as it is written, to the source."""
+    net, tokenizer, device = speaker.net, speaker.tokenizer, speaker.device
+    end = tokenizer.eos_id
+    assert end is not None
+    source = [*tokenizer.encode([text])[0], end]
+    read = torch.tensor([source], device=device)
+    start = torch.tensor([start_of(tokenizer)], device=device)
+    state = net.begin(read)
+    limits = torch.tensor([min(2 * len(source) + 10, speaker.context or 10**9)])
+    found = beam_search(
+        net.step(start, state), lambda token: net.step(token, state), state.reorder, beams=BEAMS, limits=limits,
+        stop=[end], alpha=ALPHA,
+    )  # fmt: skip
+    said = [*found[0][0].tokens, end]
+    with capture(net) as trace:
+        net(read, torch.tensor([[int(start), *said[:-1]]], device=device))
+    across = [
+        weights
+        for name, weights in trace.attention.items()
+        if weights.shape[-2:] == (len(said), len(source)) and not SELF.search(name)
+    ]
+    facts = {"source": text, "translation": tokenizer.decode(said)}
+    return Looked(_arrays(across, speaker), _shown(speaker, said), _shown(speaker, source), facts)
+
+
+@torch.no_grad()
+def seeing(seer: Seer, file: Path) -> tuple[np.ndarray, list[np.ndarray], Places]:
+    """The image (Y, X, 3) as the model sees it, weights of each layer, and where the tokens stand."""
+    found = next(
+        ((n, m) for n, m in seer.net.named_modules() if isinstance(p := getattr(m, "places", None), Places)
+         and len(p.extent) == 2), None,
+    )  # fmt: skip
+    if found is None:
+        raise IncompatibleError(f"{seer.choices['model']} has no attention over the patches of an image.")
+    name, encoder = found
+    batch = next(iter(seer.data.files_dataloader([file])))
+    net: Any = seer.net
+    with capture(net) as trace:
+        net.features(batch["image"].to(seer.device))
+    layers = [w for key, w in trace.attention.items() if key.startswith(f"{name}." if name else "")]
+    count = len(encoder.places)
+    if not layers or any(w.shape[-2:] != (count, count) for w in layers):
+        raise IncompatibleError(
+            f"the attention of {seer.choices['model']} has no weights of patches on patches: there is no picture."
+        )
+    pixels = batch["image"][0].permute(1, 2, 0).cpu().numpy() * np.array(seer.data.std) + np.array(seer.data.mean)
+    return (
+        (255 * pixels).round().clip(0, 255).astype(np.uint8),
+        [w[0].float().cpu().numpy() for w in layers],
+        encoder.places,
+    )
+
+
+def _arrays(layers: Sequence[Tensor] | Any, speaker: Speaker) -> list[np.ndarray]:
+    found = [weights[0].float().cpu().numpy() for weights in layers]
+    if not found:
+        raise IncompatibleError(f"{speaker.choices['model']} has no attention to look at.")
+    return found
+
+
+def _shown(speaker: Speaker, ids: Sequence[int]) -> list[str]:
+    """Tokens as they may be told apart in a picture: spaces and line ends visible."""
+    tokens = []
+    for number in ids:
+        text = speaker.tokenizer.decode([number])
+        if not text or "\N{REPLACEMENT CHARACTER}" in text:  # a special token, or part of a character
+            text = speaker.tokenizer.id_to_token(number) or f"<{number}>"
+        tokens.append(text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥"))
+    return tokens
