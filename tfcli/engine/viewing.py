@@ -22,6 +22,7 @@ from tfcli.errors import ConfigError, IncompatibleError
 from tfcli.files import write_atomic
 from tfcli.nn.capture import capture
 from tfcli.nn.places import Places
+from tfcli.text.frames import EXTRACT, START, Frame
 from tfcli.viz.attention import heads, matrix, over_image, rollout
 
 SELF = re.compile(r"blocks\.\d+\.attention$")
@@ -155,8 +156,9 @@ def _counted(what: str, number: int, count: int) -> int:
 def reading(speaker: Speaker, text: str) -> Looked:
     """Attention inside a text, framed as the model reads texts."""
     tokenizer = speaker.tokenizer
-    if tokenizer.cls_id is not None and tokenizer.sep_id is not None:
-        ids = [tokenizer.cls_id, *tokenizer.encode([text])[0], tokenizer.sep_id]
+    model = speaker.config.model
+    if model.get("head") or model.get("layout") == "cls":  # else it has read bare text
+        ids = Frame(tokenizer, model.layout).pair(tokenizer.encode([text])[0], None).ids
     else:
         ids = prompt_ids(speaker, text)
     net: Any = speaker.net
@@ -169,7 +171,8 @@ def reading(speaker: Speaker, text: str) -> Looked:
 @torch.no_grad()
 def translating(speaker: Speaker, text: str) -> Looked:
     """Attention from each token of the likeliest translation, as it is written, to the source."""
-    net, tokenizer, device = speaker.net, speaker.tokenizer, speaker.device
+    net: Any = speaker.net
+    tokenizer, device = speaker.tokenizer, speaker.device
     end = tokenizer.eos_id
     assert end is not None
     source = [*tokenizer.encode([text])[0], end]
@@ -232,6 +235,9 @@ def _shown(speaker: Speaker, ids: Sequence[int]) -> list[str]:
     """Tokens as they may be told apart in a picture: spaces and line ends visible."""
     tokens = []
     for number in ids:
+        if number < 0:
+            tokens.append({START: "<start>", EXTRACT: "<extract>"}[number])
+            continue
         text = speaker.tokenizer.decode([number])
         if not text or "\N{REPLACEMENT CHARACTER}" in text:  # a special token, or part of a character
             text = speaker.tokenizer.id_to_token(number) or f"<{number}>"
