@@ -17,10 +17,11 @@ from tfcli.data.images import ImageData
 from tfcli.data.items import ArrayPixels, Items, Loaded
 from tfcli.data.order import Address
 from tfcli.data.workers import Ranks, choose_workers
+from tfcli.engine import validate
 from tfcli.errors import ConfigError, DataError, PolicyStop
 
 CONF = Path(__file__).parents[2] / "conf"
-SETS = [path.stem for path in sorted((CONF / "data").glob("[!_]*.yaml"))]
+SETS = [name for name, kinds in validate._data_kinds() if "image" in kinds]
 
 
 def composed(name: str, *overrides: str):
