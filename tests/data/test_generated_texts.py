@@ -92,17 +92,20 @@ def test_maps_hold_within_a_text_and_not_beyond() -> None:
     found = rows(symbols.symbol_maps, 200, keys=3, pairs=17)
     maps = []
     for text, source, label, shown in zip(*found.values(), strict=True):
-        pairs = [pair.split("→") for pair in text.split(" ")]
+        letters = text.split()
+        pairs = list(zip(letters[::2], letters[1::2], strict=True))
         assert len(pairs) == 17
         one = dict(pairs)
         assert all(one[x] == y for x, y in pairs)
         assert len(one) <= 3
-        assert pairs[-1] == [source, "ABCDEFGHIJKLMNOP"[label]]
-        assert [[d["source"], "ABCDEFGHIJKLMNOP"[d["label"]]] for d in shown] == pairs[:-1]
+        assert pairs[-1] == (source, "ABCDEFGHIJKLMNOP"[label])
+        assert [(d["source"], "ABCDEFGHIJKLMNOP"[d["label"]]) for d in shown] == pairs[:-1]
         maps.append(one)
     images = Counter(one["a"] for one in maps if "a" in one)
     assert len(images) > 8
-    assert set(rows(symbols.symbol_maps, 5, split="train")) == {"text"}
+    train = rows(symbols.symbol_maps, 200, split="train")
+    assert set(train) == {"text"}
+    assert {len(set(text.split()[::2])) for text in train["text"]} == set(range(1, 9))
 
 
 def test_a_rule_decides_and_classes_are_even() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfcli.errors import ConfigError
-from tfcli.text.vocabularies import WORD_PIECES
+from tfcli.text.vocabularies import count_words, most_frequent, word_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -41,12 +41,6 @@ def train(kind: str, texts: Sequence[str], *, vocab_size: int | None, lower: boo
     return recipe(texts, vocab_size, lower)
 
 
-def most_frequent(counts: Counter[str], room: int | None) -> list[str]:
-    """The `room` most frequent ones, all where it is None, in order of their characters."""
-    ranked = sorted(counts, key=lambda word: (-counts[word], word))
-    return sorted(ranked[:room])
-
-
 def _chars(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Backend:
     counts: Counter[str] = Counter()
     for text in texts:
@@ -65,23 +59,17 @@ def char_level(names: Sequence[str], *, lower: bool) -> Backend:
 
 
 def _words(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Backend:
-    from tokenizers import Regex, pre_tokenizers
-
-    pieces = pre_tokenizers.Split(Regex(WORD_PIECES), behavior="removed", invert=True)
-    counts: Counter[str] = Counter()
-    for text, times in Counter(texts).items():
-        for word, _span in pieces.pre_tokenize_str(text.lower() if lower else text):
-            counts[word] += times
+    counts = count_words(texts, str.lower if lower else str)
     return word_level([*SPECIALS, *most_frequent(counts, _room(vocab_size))], lower=lower)
 
 
 def word_level(names: Sequence[str], *, lower: bool) -> Backend:
     """A word or a sign an id. Decoding puts spaces where English has them."""
-    from tokenizers import Regex, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models
 
     backend = Backend(models.WordLevel(_numbered(names), unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PIECES), behavior="removed", invert=True)
+    backend.pre_tokenizer = word_pieces()
     closed = [decoders.Replace(f" {sign}", sign) for sign in ".,;:!?)%"] + [decoders.Replace("( ", "(")]
     backend.decoder = decoders.Sequence([decoders.WordPiece(prefix="\0", cleanup=False), decoders.Fuse(), *closed])
     return _finished(backend, lower)

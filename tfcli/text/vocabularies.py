@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfcli.errors import ConfigError, DataError
 from tfcli.text.clean import clean
@@ -62,25 +62,39 @@ def _clip_pairs(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Ba
 
 def words(texts: Sequence[str], vocab_size: int | None) -> Backend:
     """A word an id, in alphabetical order between the marks; the most frequent ones where `vocab_size` is a limit."""
-    from tokenizers import Regex, models, pre_tokenizers
     from tokenizers import Tokenizer as Backend
+    from tokenizers import models
 
-    pieces = pre_tokenizers.Split(Regex(WORD_PIECES), behavior="removed", invert=True)
+    if vocab_size is not None and vocab_size < 5:
+        raise ConfigError(f"`model.tokenizer.vocab_size` must be at least 5 (four marks, one word), not {vocab_size}.")
+    ranked = most_frequent(count_words(texts, clean), None if vocab_size is None else vocab_size - 4)
+    names = ["<pad>", "<unk>", *ranked, *MARKS[2]]
+    backend = Backend(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>"))
+    backend.pre_tokenizer = word_pieces()
+    return backend
+
+
+def word_pieces() -> Any:
+    """What cuts a text into words and signs, and drops the spaces."""
+    from tokenizers import Regex, pre_tokenizers
+
+    return pre_tokenizers.Split(Regex(WORD_PIECES), behavior="removed", invert=True)
+
+
+def count_words(texts: Sequence[str], prepare: Callable[[str], str]) -> Counter[str]:
+    """How often each word and sign occurs in texts, once they are prepared."""
+    pieces = word_pieces()
     counts: Counter[str] = Counter()
     for text, times in Counter(texts).items():
-        for word, _span in pieces.pre_tokenize_str(clean(text)):
+        for word, _span in pieces.pre_tokenize_str(prepare(text)):
             counts[word] += times
+    return counts
+
+
+def most_frequent(counts: Counter[str], room: int | None) -> list[str]:
+    """The `room` most frequent ones, all where it is None, in order of their characters."""
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
-    if vocab_size is not None:
-        if vocab_size < 5:
-            raise ConfigError(
-                f"`model.tokenizer.vocab_size` must be at least 5 (four marks, one word), not {vocab_size}."
-            )
-        ranked = ranked[: vocab_size - 4]
-    names = ["<pad>", "<unk>", *sorted(ranked), *MARKS[2]]
-    backend = Backend(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pieces
-    return backend
+    return sorted(ranked[:room])
 
 
 def byte_pairs(texts: Sequence[str], vocab_size: int) -> Backend:

@@ -94,35 +94,41 @@ def spelled(number: int) -> str:
     return ONES[number]
 
 
-def symbol_maps(seed: int, split: str, indices: np.ndarray, *, keys: int = 3, pairs: int = 17) -> Columns:
-    """Sequences of `x→Y` in which each small letter always has the same large one; in another sequence another.
+def symbol_maps(
+    seed: int, split: str, indices: np.ndarray, *, keys: int = 3, most_keys: int = 8, pairs: int = 24
+) -> Columns:
+    """Texts of pairs, `c K a B c K`, in which each small letter always has the same large one; in another text another.
 
-    Nothing of a map can be learned beforehand: what a model says right it has read in the sequence. A sequence takes
-    `keys` of the letters, so of K demonstrations one shows the letter asked for with 1 - (1 - 1/keys)^K, and no model
-    can do better than that and a guess.
+    Nothing of a map can be learned beforehand: what a model says right it has read in the text. Of K demonstrations
+    one shows the letter asked for with 1 - (1 - 1/keys)^K, and no model can do better than that and a guess.
+
+    Training texts have from one small letter to `most_keys`: with one a text only repeats itself, and from there models
+    find the way to look a letter up (with the same number in all they mostly stay with guesses among what was said).
 
     Args:
         seed, split, indices: of the rows.
-        keys: different small letters in a sequence.
-        pairs: length of a sequence.
+        keys: different small letters in a text that is not trained on.
+        most_keys: different small letters in a training text, at most.
+        pairs: in a text.
 
     Returns:
-        text; of validation and test also the last pair as a question (source, label) and the others as its
-        demonstrations.
+        text; of other splits also the last pair as a question (source, label) and the others as its demonstrations.
 
     Raises:
         ConfigError: there are not so many.
     """
-    if not 2 <= keys <= LETTERS or pairs < 2:
+    if not 2 <= keys <= LETTERS or not 1 <= most_keys <= LETTERS or pairs < 2:
         raise ConfigError(
-            f"`data.keys` must be in 2..{LETTERS} and `data.pairs` at least 2, but they are {keys} and {pairs}."
+            f"`data.keys` must be in 2..{LETTERS}, `data.most_keys` in 1..{LETTERS} and `data.pairs` at least 2, but "
+            f"they are {keys}, {most_keys} and {pairs}."
         )
     images = below(fields(seed, f"maps {split}", indices, LETTERS), LETTERS)
-    chosen = np.argsort(fields(seed, f"keys {split}", indices, LETTERS), axis=1)[:, :keys]
-    asked = np.take_along_axis(chosen, below(fields(seed, f"pairs {split}", indices, pairs), keys), axis=1)
+    order = np.argsort(fields(seed, f"keys {split}", indices, LETTERS), axis=1)
+    count = keys if split != "train" else 1 + below(fields(seed, "count", indices, 1), most_keys)
+    asked = np.take_along_axis(order, below(fields(seed, f"pairs {split}", indices, pairs), count), axis=1)
     told = np.take_along_axis(images, asked, axis=1)
     sequences = [list(zip(*row, strict=True)) for row in zip(asked.tolist(), told.tolist(), strict=True)]
-    text = [" ".join(f"{ascii_lowercase[x]}→{ascii_uppercase[y]}" for x, y in pairs) for pairs in sequences]
+    text = [" ".join(f"{ascii_lowercase[x]} {ascii_uppercase[y]}" for x, y in pairs) for pairs in sequences]
     if split == "train":
         return {"text": text}
     shown = [[{"source": ascii_lowercase[x], "label": y} for x, y in pairs] for pairs in sequences]
