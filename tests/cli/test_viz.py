@@ -16,10 +16,12 @@ from torch.testing import assert_close
 from tfcli.engine.pictures import confusion_of, curves_of, lengths_of
 from tfcli.engine.record import Record, read_record
 from tfcli.engine.speaker import Speaker
-from tfcli.engine.viewing import Looked, attention_of_image, attention_of_text, reading
-from tfcli.errors import ConfigError, DataError, RunError
+from tfcli.engine.viewing import Looked, attention_of_image, attention_of_text, reading, translating
+from tfcli.errors import ConfigError, DataError, IncompatibleError, RunError
 from tfcli.models.bert import BERT
 from tfcli.models.gpt import GPT
+from tfcli.models.rnn import RNN
+from tfcli.models.transformer import Transformer
 from tfcli.nn.attention import Attention
 from tfcli.nn.positions import Learned
 from tfcli.text.subwords import make
@@ -28,10 +30,11 @@ CORPUS = ["the cat saw the dog", "a dog sat\non the mat"]
 SIZES = {"width": 16, "depth": 2, "heads": 4, "context": 32, "attn": Attention, "pos": Learned}
 
 
-def speaker(family, kind: str, **facts) -> Speaker:
+def speaker(family, kind: str, sizes=SIZES, **facts) -> Speaker:
     torch.manual_seed(0)
-    tokenizer = make(kind, texts=CORPUS, vocab_size=60)
-    net = family(vocab_size=tokenizer.vocab_size, **SIZES, head=facts.get("head"), num_classes=2).eval()
+    tokenizer = make(kind, texts=CORPUS, vocab_size=262 if kind == "byte_bpe" else 60)
+    sizes = sizes | ({"head": facts["head"], "num_classes": 2} if "head" in facts else {})
+    net = family(vocab_size=tokenizer.vocab_size, **sizes).eval()
     config = OmegaConf.create({"model": {"context": 32, **facts}})
     return Speaker(net, tokenizer, config, {"model": "tiny", "data": "corpus"}, torch.device("cpu"), [])
 
@@ -45,10 +48,37 @@ def test_a_text_is_read_with_its_marks_and_nothing_ahead_is_seen():
         assert layer.sum(-1) == pytest.approx(np.ones((4, 10)), abs=1e-5)
     looked = reading(speaker(BERT, "wordpiece", layout="cls"), "the cat")
     assert (looked.rows[0], looked.rows[-1]) == ("[CLS]", "[SEP]")
+    assert "".join(looked.rows[1:-1]).replace("##", "") == "thecat"
+    assert "".join(reading(speaker(GPT, "byte_bpe"), "the cat").rows[1:]) == "the␣cat"
     assert np.triu(looked.layers[0], 1).max() > 0
     assert reading(speaker(GPT, "words", layout="start", head="classes"), "the cat").rows == [
         "<start>", "the", "cat", "<extract>",
     ]  # fmt: skip
+
+
+RECURRENT = {"width": 16, "embed_width": 8}
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes", "heads"),
+    [(Transformer, SIZES, [4, 4]), (RNN, {**RECURRENT, "attention": "additive"}, [1])],
+)
+def test_a_translation_looks_at_its_source(family, sizes, heads):
+    of = speaker(family, "words", sizes)
+    source = "the cat saw the dog"
+    looked = translating(of, source)
+    assert looked.columns == [*source.split(), "<eos>"]
+    said = [row for row in looked.rows if row != "<eos>"]
+    assert looked.facts["translation"].split() == [word for word in said if word not in ("<pad>", "<bos>")]
+    shape = (len(looked.rows), len(looked.columns))
+    assert [layer.shape for layer in looked.layers] == [(count, *shape) for count in heads]
+    assert all(layer.sum(-1) == pytest.approx(np.ones(layer.shape[:2]), abs=1e-5) for layer in looked.layers)
+    assert not np.allclose(translating(of, "a mat").layers[-1][:, 0, 0], looked.layers[-1][:, 0, 0])
+
+
+def test_without_attention_there_is_nothing_to_look_at():
+    with pytest.raises(IncompatibleError, match="no attention to look at"):
+        translating(speaker(RNN, "words", RECURRENT), "the cat")
 
 
 def test_layers_and_heads_are_counted_from_one(tmp_path):

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tfcli.data.translations import start_of
-from tfcli.decoding.search import beam_search
+from tfcli.data.translations import Translations, start_of
 from tfcli.engine.sampling import prompt_ids
 from tfcli.engine.seer import Seer, load_seer
 from tfcli.engine.speaker import Speaker, load_speaker
@@ -22,12 +21,13 @@ from tfcli.errors import ConfigError, IncompatibleError
 from tfcli.files import write_atomic
 from tfcli.nn.capture import capture
 from tfcli.nn.places import Places
+from tfcli.tasks.translate import translate
 from tfcli.text.frames import EXTRACT, START, Frame
 from tfcli.viz.attention import heads, matrix, over_image, rollout
 
 SELF = re.compile(r"blocks\.\d+\.attention$")
 """Names of attention among the tokens of one side."""
-BEAMS, ALPHA = 4, 0.6
+BEAMS = 4
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Looked:
         chosen = self.layers[_counted("layer", layer, len(self.layers)) if layer is not None else -1]
         place = f"layer {layer or len(self.layers)} of {len(self.layers)}"
         if head is None:
-            return chosen.mean(0), f"{place}, mean of {len(chosen)} heads"
+            return chosen.mean(0), f"{place}, mean of {len(chosen)} heads" if len(chosen) > 1 else place
         return chosen[_counted("head", head, len(chosen))], f"{place}, head {head}"
 
     def save(self, path: Path) -> Path:
@@ -113,7 +113,7 @@ def attention_of_image(
 ) -> tuple[list[Path], Looked]:
     """Where the class token looks in an image: each head of a layer, and the rollout over all layers.
 
-    In a model without a class token it is the mean over all tokens.
+    In a model without a class token, where all patches look on average.
 
     Args:
         run, settings, layer, config_dir: as of `attention_of_text`.
@@ -135,7 +135,7 @@ def attention_of_image(
     looker = slice(0, 1) if special else slice(None)
     patches = {name: weights[looker].mean(0)[special:].reshape(places.extent) for name, weights in maps.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    who = "the class token" if special else "the mean of all patches"
+    who = "the class token" if special else "all patches on average"
     title = f"{seer.choices['model']} on {seer.choices['data']} · {who}, layer {number + 1} of {len(layers)}"
     over_image(shown, patches, folder / "attention.png", title=title)
     return [folder / "attention.png", looked.save(folder / "attention.npz")], looked
@@ -172,28 +172,25 @@ def reading(speaker: Speaker, text: str) -> Looked:
 def translating(speaker: Speaker, text: str) -> Looked:
     """Attention from each token of the likeliest translation, as it is written, to the source."""
     net: Any = speaker.net
-    tokenizer, device = speaker.tokenizer, speaker.device
-    end = tokenizer.eos_id
-    assert end is not None
-    source = [*tokenizer.encode([text])[0], end]
-    read = torch.tensor([source], device=device)
-    start = torch.tensor([start_of(tokenizer)], device=device)
-    state = net.begin(read)
-    limits = torch.tensor([min(2 * len(source) + 10, speaker.context or 10**9)])
-    found = beam_search(
-        net.step(start, state), lambda token: net.step(token, state), state.reorder, beams=BEAMS, limits=limits,
-        stop=[end], alpha=ALPHA,
-    )  # fmt: skip
-    said = [*found[0][0].tokens, end]
+    tokenizer, start, end = speaker.tokenizer, start_of(speaker.tokenizer), cast(int, speaker.tokenizer.eos_id)
+    rows = {"source": [text], "target": [""]}
+    batch = (
+        Translations()
+        .encode(rows, tokenizer, length=speaker.context, train=False)
+        .batch(np.array([0]), seed=0, epoch=0)
+    )
+    source, valid = batch["source"].to(speaker.device), batch["valid"].to(speaker.device)
+    ((best, *_),) = translate(net, source, valid, start=start, stop=end, beams=BEAMS, longest=speaker.context)
+    said = [*best.tokens, end] if best.ended else best.tokens
     with capture(net) as trace:
-        net(read, torch.tensor([[int(start), *said[:-1]]], device=device))
+        net(source, torch.tensor([[start, *said[:-1]]], device=speaker.device), valid=valid)
     across = [
         weights
         for name, weights in trace.attention.items()
-        if weights.shape[-2:] == (len(said), len(source)) and not SELF.search(name)
+        if weights.shape[-2:] == (len(said), source.shape[1]) and not SELF.search(name)
     ]
     facts = {"source": text, "translation": tokenizer.decode(said)}
-    return Looked(_arrays(across, speaker), _shown(speaker, said), _shown(speaker, source), facts)
+    return Looked(_arrays(across, speaker), _shown(speaker, said), _shown(speaker, source[0].tolist()), facts)
 
 
 @torch.no_grad()
@@ -232,14 +229,12 @@ def _arrays(layers: Sequence[Tensor] | Any, speaker: Speaker) -> list[np.ndarray
 
 
 def _shown(speaker: Speaker, ids: Sequence[int]) -> list[str]:
-    """Tokens as they may be told apart in a picture: spaces and line ends visible."""
-    tokens = []
+    """Tokens as they may be told apart in a picture: spaces and line ends visible, words' beginnings marked."""
+    tokenizer, tokens = speaker.tokenizer, []
     for number in ids:
-        if number < 0:
-            tokens.append({START: "<start>", EXTRACT: "<extract>"}[number])
-            continue
-        text = speaker.tokenizer.decode([number])
-        if not text or "\N{REPLACEMENT CHARACTER}" in text:  # a special token, or part of a character
-            text = speaker.tokenizer.id_to_token(number) or f"<{number}>"
-        tokens.append(text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥"))
+        name = {START: "<start>", EXTRACT: "<extract>"}.get(number) or tokenizer.id_to_token(number) or f"<{number}>"
+        if tokenizer.kind == "byte_bpe":  # names are of bytes; a part of a character keeps its name
+            text = tokenizer.decode([number])
+            name = text if text and "\N{REPLACEMENT CHARACTER}" not in text else name
+        tokens.append(name.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥"))
     return tokens

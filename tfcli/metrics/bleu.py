@@ -86,7 +86,7 @@ def translation_figures(
 def by_length(
     guesses: Sequence[str], references: Sequence[str], lengths: Sequence[int], *, buckets: int = BUCKETS, **options: Any
 ) -> Figures:
-    """BLEU and exact match of sources of like length, with their intervals, as `bleu/length=12`.
+    """BLEU and exact match of sources of like length, with their intervals, as `bleu/length=12`; no BLEU of short ones.
 
     Args:
         lengths: of the sources.
@@ -99,7 +99,8 @@ def by_length(
     for edge in edges(lengths, buckets):
         rows = [row for row, length in enumerate(lengths) if below < length <= edge]
         said, right = ([texts[row] for row in rows] for texts in (guesses, references))
-        figures[f"bleu/length={edge}"] = _corpus(bleu, said, right, True)
+        if any(len(text.split()) > 3 for text in right):  # BLEU counts runs of four words, and is 0 without any
+            figures[f"bleu/length={edge}"] = _corpus(bleu, said, right, True)
         figures[f"exact_match/length={edge}"] = _exact(said, right)
         below = edge
     return figures
