@@ -193,9 +193,9 @@ def test_glue_layouts(tmp_path: Path) -> None:
     loaded = source("mnli").load(ask(tmp_path, "mnli"))
     assert {split: rows["label"] for split, rows in loaded.splits.items()} == {
         "train": [1],
-        "test": [0],
-        "test_mismatched": [2],
+        "test": [0, 2],
     }
+    assert (loaded.groups, loaded.splits["test"]["group"]) == (["matched", "mismatched"], [0, 1])
     assert loaded.splits["train"]["text"] == ['A "quote.']
     for file in ("train", "dev"):
         write(tmp_path / "QQP" / f"{file}.tsv", "id\tquestion1\tquestion2\tis_duplicate\n1\ta?\tb?\t1\n2\ta?\n")

@@ -15,6 +15,7 @@ Columns = dict[str, list[Any]]
     text pair                     two sentences
     label                         class of a row, an index into `classes`
     score                         a number instead of a class
+    group                         the part of its split that a row is of, an index into `groups`
     source target                 a sentence and its translation
     words tags                    the words of a sentence (a list) and the index of each one's tag in `classes` (a list)
     id question context answers   answers: a list of {"text", "start"}, start counts characters; empty: no answer
@@ -37,12 +38,14 @@ class LoadedTexts:
         classes: names of the labels or tags, in the order of their indices; empty where there are none.
         notes: what the user should be told, a line each.
         where: the folder or file it lies in; None where it is made.
+        groups: names of the parts of a split that are measured apart too; mostly empty.
     """
 
     splits: dict[str, Columns]
     classes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     where: Path | None = None
+    groups: list[str] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[str, int]:

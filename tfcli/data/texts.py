@@ -151,6 +151,7 @@ class TextData(pl.LightningDataModule):
         self.start_epoch, self.start_batch = 0, 0
         self.ranks = Ranks.from_environment()
         self.classes: list[str] = []
+        self.groups: list[str] = []
         self.counts: dict[str, int] = {}
         self.fingerprint, self.fingerprints = "", dict[str, str]()
         self.notes: list[str] = []
@@ -189,6 +190,7 @@ class TextData(pl.LightningDataModule):
             return
         loaded = self.source.load(self.request)
         self.classes, self.notes = list(loaded.classes), [*loaded.notes, *self.notes]
+        self.groups = list(loaded.groups)
         if self.given_classes and self.classes and len(self.classes) != self.given_classes:
             raise DataError(
                 f"{self.name} has {len(self.classes)} classes, but `data.num_classes` is {self.num_classes}."

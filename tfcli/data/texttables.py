@@ -12,7 +12,7 @@ from tfcli.data.hub import local_or_hub
 from tfcli.data.items import Request
 from tfcli.data.tables import SUFFIXES, Table, read_table, split_called, split_of_file
 from tfcli.data.textcolumns import Named, check_columns, drops, gathered, has_labels
-from tfcli.data.textitems import LoadedTexts
+from tfcli.data.textitems import Columns, LoadedTexts
 from tfcli.errors import DataError
 
 
@@ -27,6 +27,7 @@ class Tables:
         columns: which of the table's columns is which of ours; choices are several.
         classes: names of the labels, in order; a cell holds a name or an index. None: as found, in order.
         header: names of the columns of files that do not name them.
+        parts: of the test split, by name: splits that are tested together and measured apart too.
         hub: where the hub has it (`tfcli.data.hub`), with `columns` where they are called otherwise there.
     """
 
@@ -37,10 +38,11 @@ class Tables:
         columns: Named,
         classes: Sequence[str] | None = None,
         header: Sequence[str] | None = None,
+        parts: Mapping[str, str] | None = None,
         hub: Mapping[str, Any] | None = None,
     ):
         self.files, self.columns, self.classes = dict(files), dict(columns), list(classes or [])
-        self.header, self.hub = header, hub
+        self.header, self.parts, self.hub = header, dict(parts or {}), hub
         check_columns(self.columns)
 
     @property
@@ -70,7 +72,17 @@ class Tables:
                 f"{request.name}: its test labels are not published; `test` is the dev split, and validation is carved "
                 "from training"
             )
-        return gathered(labelled, columns, self.classes, request, notes, where)
+        loaded = gathered(labelled, columns, self.classes, request, notes, where)
+        if self.parts and set(self.parts.values()) <= set(loaded.splits):
+            loaded.splits["test"] = joined([loaded.splits.pop(split) for split in self.parts.values()])
+            loaded.groups = list(self.parts)
+        return loaded
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """Rows of several tables one after the other; `group` says which each is of."""
+    found = {name: [cell for part in parts for cell in part[name]] for name in parts[0]}
+    return {**found, "group": [number for number, part in enumerate(parts) for _ in next(iter(part.values()))]}
 
 
 class OwnTable:

@@ -35,6 +35,9 @@ def of_texts(task: str, data: TextData) -> dict[str, float]:
     return {f"{what}{cut}/{name}": value for what, figures in found.items() for name, value in figures.items()}
 
 
+OF_CHANCES = ("loss", "accuracy_top5", "calibration_error")
+"""Figures that a guess alone does not give."""
+
 Named = dict[str, dict[str, float]]
 """Figures of each simple model."""
 
@@ -75,16 +78,14 @@ def _text_classify(data: TextData, train: Columns, test: Columns) -> Named:
     )
     guesses = {"TF-IDF regression": guess, "most frequent class": majority(labels[0], len(guess))}
     found = {}
+    label, group = torch.tensor(test["label"]), torch.tensor(test["group"]) if data.groups else None
     for what, guess in guesses.items():
-        metric = LabelMetrics(data.num_classes)
+        metric = LabelMetrics(data.num_classes, groups=tuple(data.groups))
         metric.update(
-            one_hot(torch.from_numpy(guess), data.num_classes).float(),
-            torch.tensor(test["label"]),
-            torch.zeros(len(guess)),
+            one_hot(torch.from_numpy(guess), data.num_classes).float(), label, torch.zeros(len(guess)), group
         )
-        found[what] = {
-            k: v for k, v in metric.compute().items() if k in ("accuracy", "accuracy_per_class", "matthews", "f1")
-        }
+        figures = metric.compute()
+        found[what] = {name: value for name, value in figures.items() if name not in OF_CHANCES}
     return found
 
 

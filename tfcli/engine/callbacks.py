@@ -28,7 +28,11 @@ class AddressedRandomness(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        torch.manual_seed(seed_for(self.seed, "model", trainer.global_rank, trainer.current_epoch, batch_idx))
+        seed = seed_for(self.seed, "model", trainer.global_rank, trainer.current_epoch, batch_idx)
+        if trainer.strategy.root_device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # torch's own would walk the stack for GPUs that nobody uses
+        else:
+            torch.manual_seed(seed)
 
 
 class FiniteLoss(Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import pytorch_lightning as pl
 import torch
@@ -52,9 +53,12 @@ class Objective(pl.LightningModule):
         optimizer = self.optim(self.net)
         horizon = self.horizon
         assert horizon is not None
-        rate = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self.schedule(step, total=horizon.total, epoch=horizon.epoch)
-        )
+
+        @lru_cache(1)  # all groups ask for the same step, and Hydra's partials are slow to answer
+        def factor(step: int) -> float:
+            return self.schedule(step, total=horizon.total, epoch=horizon.epoch)
+
+        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:

@@ -26,6 +26,9 @@ def span_loss(
 class Span(TextObjective):
     """Trains and measures extractive question answering; see `SquadMetrics` and `tfcli.data.framed.Spans`.
 
+    How sure it must be to say nothing is chosen on the validation split, with the weights that are kept (Devlin et al.
+    2019, section 4.3).
+
     Args:
         net: `net.classify(tokens, valid=..., segments=...)` gives scores (B, N, 2) of start and end.
         optim: makes an optimizer, called as `optim(net)`.
@@ -34,6 +37,7 @@ class Span(TextObjective):
     """
 
     monitored = "f1"
+    threshold: Tensor
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Span(TextObjective):
     ):
         super().__init__(net, optim=optim, schedule=schedule)
         self.longest = longest
+        self.register_buffer("threshold", torch.zeros(()))
         self.measured = nn.ModuleDict()
 
     def meet(self, data: TextData) -> None:
@@ -64,6 +69,16 @@ class Span(TextObjective):
         loss = span_loss(scored(self.net, batch), batch["start"], batch["end"], batch["valid"])
         self.average(loss, batch["start"])
         return loss
+
+    def on_validation_epoch_end(self) -> None:
+        if "val" in self.evaluated:
+            found = self.metric("val").compute().get("best_threshold", 0.0)
+            self.threshold.fill_(found)
+        super().on_validation_epoch_end()
+
+    def on_test_epoch_start(self) -> None:
+        super().on_test_epoch_start()
+        self.metric("test").threshold = float(self.threshold)
 
     def measure(self, split: str, batch: dict[str, Tensor]) -> None:
         start, end = scored(self.net, batch).float().unbind(-1)

@@ -60,7 +60,8 @@ class TextClassify(TextObjective):
     def meet(self, data: TextData) -> None:
         """Take the number of classes, or of choices."""
         self.num_classes = self.num_classes or len(data.rows["train"]["choices"][0])
-        self.measured.update({split: LabelMetrics(self.num_classes) for split in ("val_", "test_")})
+        groups = {"val_": (), "test_": tuple(data.groups)}
+        self.measured.update({split: LabelMetrics(self.num_classes, groups=parts) for split, parts in groups.items()})
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         label = batch["label"]
@@ -81,7 +82,7 @@ class TextClassify(TextObjective):
     def measure(self, split: str, batch: dict[str, Tensor]) -> None:
         logits, label = self.scores(batch).float(), batch["label"]
         loss = cross_entropy(logits, label, reduction="none")
-        self.metric(split).update(logits, label, loss)
+        self.metric(split).update(logits, label, loss, batch.get("group") if split == "test" else None)
         if split == "test":
             self._answers.append(torch.stack([batch["index"], label, logits.argmax(1)], 1))
 
