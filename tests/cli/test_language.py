@@ -14,6 +14,7 @@ from tfcli.errors import UserError
 
 DRAWS = Random(0)
 TEXT = "".join(f"the {DRAWS.choice(['cat', 'dog'])} sat on the {DRAWS.choice(['mat', 'log'])}.\n" for _ in range(800))
+LABELS = {"sun": "neutral", "rain": "entailment"}
 SMALL = ("model.width=32", "model.depth=2", "model.heads=2", "logger=csv", "trainer.precision=32", "trainer.threads=1")
 
 
@@ -26,7 +27,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"{word} {thing}\t{label}" for word, label in (("good", "yes"), ("bad", "no")) for thing in "abcdefghij"
     ] * 6
     (folder / "own.tsv").write_text("review\tfine\n" + "\n".join(rows) + "\n")
+    for part, word in (("train", "sun"), ("dev_matched", "sun"), ("dev_mismatched", "rain")):
+        words = [word, "rain"] * 60 if part == "train" else [word] * 10
+        lines = [f"{i}\tthe {w}\ta {w}\t{LABELS[w]}" for i, w in enumerate(words)]
+        (folder / "MNLI").mkdir(exist_ok=True)
+        (folder / "MNLI" / f"{part}.tsv").write_text("\n".join(["index\tsentence1\tsentence2\tgold_label", *lines]))
     runs = {
+        "follows": ["model=bert", "task=text_classify", "data=mnli", "data.root=.", "trainer.max_epochs=6",
+                    "model.tokenizer.vocab_size=40", "data.batch_size=8", "data.val_fraction=0.2"],
         "speaks": ["model=gpt", "data=text", "data.root=own.txt", "model.context=32", "trainer.max_epochs=5",
                    "schedule.warmup_steps=10"],
         "fine": ["model=bert", "task=text_classify", "data=table", "data.root=own.tsv", "trainer.max_epochs=6",
@@ -82,6 +90,14 @@ def test_a_classifier_of_texts_is_trained_and_asked(work, call):
     assert "TF-IDF" in str(metrics(work / "fine")["baselines"])
     found = json.loads(call("predict", "fine", "--text", "good x", "--text", "bad x", "--json"))
     assert [row["classes"][0] for row in found] == ["yes", "no"]
+
+
+def test_both_test_sets_of_mnli_are_measured(work):
+    record = metrics(work / "follows")
+    assert record["metrics"]["test/accuracy_matched"] == record["metrics"]["test/accuracy_mismatched"] == 1.0
+    usual = {name: v for name, v in record["baselines"].items() if name.startswith("most frequent class/accuracy_m")}
+    assert sorted(usual.values()) == [0.0, 1.0]
+    assert record["counts"]["test"] == 20
 
 
 def test_few_shot_answers_are_scored(work, call):

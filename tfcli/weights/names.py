@@ -19,6 +19,8 @@ ACTIVATIONS = {
     "gelu": "gelu",
     "relu": "relu",
     "quick_gelu": "quick_gelu",
+    "silu": "silu",
+    "swish": "silu",
 }
 """What transformers calls activations -> what we call them (`tfcli.nn.blocks`)."""
 

@@ -14,7 +14,7 @@ import torch
 from tfcli.errors import WeightsError
 from tfcli.models.transformer import Transformer
 from tfcli.weights.files import Checkpoint
-from tfcli.weights.names import Renames, State, count, fuse, rename
+from tfcli.weights.names import ACTIVATIONS, Renames, State, count, fuse, rename
 from tfcli.weights.positions import fit_line
 
 LAYER = r"(encoder|decoder)\.layers\.(\d+)\."
@@ -46,7 +46,6 @@ TORCH: Renames = [
 ]
 TABLES = ("words.embed.weight", "words.target_embed.weight", "words.output_weight")
 BIAS = "words.output_bias"
-ACTIVATIONS = {"swish": "silu", "silu": "silu", "relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh"}
 
 
 def detect(state: State) -> str | None:
