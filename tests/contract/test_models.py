@@ -35,7 +35,8 @@ def attends(model: str) -> bool:
     return "${attn}" in str(raw)
 
 
-ATTENDING = [model for model in MODELS if attends(model)]
+ATTENDING = [model for model in MODELS if model.startswith(("vit", "deit", "clip"))]
+"""By name, since composing every file takes its time wherever tests are collected."""
 
 
 def small(model: str, *, pos: str | None = None, attn: str | None = None) -> dict:
@@ -93,6 +94,7 @@ def trains(net: torch.nn.Module) -> None:
 @pytest.mark.parametrize("model", ATTENDING)
 def test_every_position_and_attention_trains_or_is_refused_by_name(model):
     """Every pair on the first file of a family; on the others every position and every attention with its own rest."""
+    assert attends(model)
     trains(build(small(model)))
     for attn in ATTENTIONS:
         for pos in POSITIONS if model in ("vit", "clip") else [None]:

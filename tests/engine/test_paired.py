@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfcli.engine.paired import NAME, paired_runs, read_outcomes, write_outcomes
+from tfcli.engine.paired import (
+    NAME,
+    paired_runs,
+    paired_translations,
+    read_outcomes,
+    write_outcomes,
+    write_translations,
+)
 from tfcli.engine.record import read_record
 from tfcli.errors import RunError
 
@@ -44,3 +51,19 @@ def test_a_torn_file_is_named(tmp_path):
     (run / NAME).write_bytes((run / NAME).read_bytes()[:40])
     with pytest.raises(RunError, match=r"outcomes\.safetensors.*cannot be read"):
         read_outcomes(run)
+
+
+def test_translators_are_compared_on_the_same_sentences_only(tmp_path):
+    rng = np.random.default_rng(0)
+    said = [" ".join(rng.choice(list("abcdefgh"), 8)) + ' "' for _ in range(60)]
+    spoiled = [f"x {text}" if i % 2 else "nothing at all" for i, text in enumerate(said)]
+    for name, ours, sources in (("a", spoiled, said), ("b", said, said), ("c", spoiled, said), ("d", said, said[:59])):
+        (tmp_path / name).mkdir()
+        write_translations(tmp_path / name, sources=sources, references=said[: len(sources)], ours=ours[: len(sources)])
+    (tmp_path / "e").mkdir()
+    better, same, fewer, nothing = paired_translations([tmp_path / name for name in "abcde"])
+    assert better is not None
+    assert same is not None
+    assert (better["sentences"], better["p"] < 0.01, better["difference"] > 10) == (60, True, True)
+    assert (same["difference"], same["p"]) == (0.0, 1.0)
+    assert fewer is nothing is None

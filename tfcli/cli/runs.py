@@ -94,8 +94,8 @@ def compare(
     """Show which settings differ between runs, and by how much their metrics do."""
     from tfcli.cli import console
     from tfcli.engine import summary
-    from tfcli.engine.paired import paired_runs
-    from tfcli.engine.record import find_run, run_name
+    from tfcli.engine.paired import paired_runs, paired_translations
+    from tfcli.engine.record import find_run, read_record, run_name
 
     if len(runs) < 2:
         raise RunError("`runs compare` takes two or more runs; `runs show` takes one.")
@@ -105,9 +105,10 @@ def compare(
     names = [run_name(folder) for folder in folders]
     config = summary.config_differences(folders)
     metrics = summary.metric_differences(folders)
-    paired = paired_runs(folders)
+    paired, translated = paired_runs(folders), paired_translations(folders)
     if json:
-        console.emit_json({"runs": [str(f) for f in folders], "config": config, "metrics": metrics, "paired": paired})
+        tests = {"paired": paired, "translations": translated}
+        console.emit_json({"runs": [str(f) for f in folders], "config": config, "metrics": metrics, **tests})
         return
     short = {f"run{i + 1}": f"run {i + 1}" for i in range(len(names))}
     for head, name in zip(short.values(), names, strict=True):
@@ -122,12 +123,19 @@ def compare(
     for i in range(2, len(names) + 1):
         columns |= {f"diff{i}": f"{i} - 1", f"overlap{i}": "intervals overlap"}
     console.table(None, columns, rows, empty="no metric in common")
+    unit = read_record(folders[0]).units.get("counts", "images")
     for i, test in enumerate(paired, 2):
         if test is not None:
             console.out(
-                f"on the same {test['images']:,} test images: {i} - 1 = {test['difference']:+.3f} "
+                f"on the same {test['images']:,} test {unit}: {i} - 1 = {test['difference']:+.3f} "
                 f"[{test['low']:+.3f}, {test['high']:+.3f}], p = {test['p']:.2g} (exact McNemar; only {i} is right on "
                 f"{test['better']}, only 1 on {test['worse']})"
+            )
+    for i, test in enumerate(translated, 2):
+        if test is not None:
+            console.out(
+                f"on the same {test['sentences']:,} test sentences: {i} - 1 = {test['difference']:+.2f} BLEU, "
+                f"p = {test['p']:.2g} (paired bootstrap)"
             )
 
 

@@ -81,9 +81,7 @@ def _text_classify(data: TextData, train: Columns, test: Columns) -> Named:
     label, group = torch.tensor(test["label"]), torch.tensor(test["group"]) if data.groups else None
     for what, guess in guesses.items():
         metric = LabelMetrics(data.num_classes, groups=tuple(data.groups))
-        metric.update(
-            one_hot(torch.from_numpy(guess), data.num_classes).float(), label, torch.zeros(len(guess)), group
-        )
+        metric.update(one_hot(torch.from_numpy(guess), data.num_classes).float(), label, torch.zeros(len(guess)), group)
         figures = metric.compute()
         found[what] = {name: value for name, value in figures.items() if name not in OF_CHANCES}
     return found

@@ -11,14 +11,13 @@ import torch
 
 from tfcli.data.texts import TextData
 from tfcli.engine.baselines import of_texts
-from tfcli.engine.paired import write_outcomes
+from tfcli.engine.paired import write_outcomes, write_translations
 from tfcli.engine.parts import Parts
 from tfcli.engine.published import published_for
 from tfcli.engine.record import Record, read_metrics
 from tfcli.engine.session import say
 from tfcli.engine.summary import main_metric
 from tfcli.errors import TfcliError
-from tfcli.files import write_atomic
 from tfcli.probes.pixels import logistic_regression
 
 
@@ -109,10 +108,7 @@ def keep_outcomes(parts: Parts, folder: Path) -> None:
     written = getattr(parts.task, "written", None)
     if written and isinstance(parts.data, TextData):
         rows = parts.data.rows["test"]
-        lines = [["source", "reference", "ours"]]
-        lines += [list(line) for line in zip(rows["source"], rows["target"], written, strict=True)]
-        text = "\n".join("\t".join(" ".join(cell.split()) for cell in line) for line in lines)
-        write_atomic(folder / "translations.tsv", text + "\n")
+        write_translations(folder, sources=rows["source"], references=rows["target"], ours=written)
     if parts.task.outcomes is not None:
         index, label, guess = parts.task.outcomes.unbind(1)
         write_outcomes(

@@ -1,7 +1,11 @@
-"""Which test images each run got right (`outcomes.safetensors`), and runs compared on the same images. No torch."""
+"""What each run said of each test sample, and runs compared on the same samples. No torch.
+
+Of classifiers `outcomes.safetensors` says which samples were right, of translators `translations.tsv` what was said.
+"""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 NAME = "outcomes.safetensors"
+TRANSLATIONS = "translations.tsv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,3 +105,44 @@ def paired_runs(folders: Sequence[Path]) -> list[dict[str, Any] | None]:
             }
         )
     return rows
+
+
+def write_translations(folder: Path, *, sources: Sequence[str], references: Sequence[str], ours: Sequence[str]) -> None:
+    """Write `folder/translations.tsv`, a line a sentence."""
+    lines = [("source", "reference", "ours"), *zip(sources, references, ours, strict=True)]
+    text = "\n".join("\t".join(" ".join(cell.split()) for cell in line) for line in lines)
+    write_atomic(folder / TRANSLATIONS, text + "\n")
+
+
+def paired_translations(folders: Sequence[Path]) -> list[dict[str, Any] | None]:
+    """Each run after the first against it on the same sentences; None where they have none in common.
+
+    Returns:
+        `difference` in BLEU, `p` of sacrebleu's paired bootstrap over sentences (Koehn 2004), and `sentences`.
+    """
+    first, *others = [_read_translations(folder) for folder in folders]
+    found: list[dict[str, Any] | None] = []
+    for other in others:
+        if not first or not other or first[:2] != other[:2]:
+            found.append(None)
+            continue
+        from sacrebleu.metrics import BLEU
+        from sacrebleu.significance import PairedTest
+
+        systems = [("1", first[2]), ("2", other[2])]
+        test = PairedTest(systems, {"BLEU": BLEU(references=[first[1]], force=True)}, None, test_type="bs")
+        _, scores = test()
+        one, two = scores["BLEU"]
+        p = two.p_value if first[2] != other[2] else 1.0  # of equal texts the library would say that they differ
+        found.append({"difference": two.score - one.score, "p": p, "sentences": len(first[0])})
+    return found
+
+
+def _read_translations(folder: Path) -> list[list[str]]:
+    """Sources, references and what was said; empty for a run that has translated nothing."""
+    path = Path(folder) / TRANSLATIONS
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
+    return [list(column) for column in zip(*rows, strict=True)]
