@@ -121,7 +121,7 @@ def test_few_shot_answers_are_scored(work, call):
         (["train", "model=gpt", "task=text_classify", "data=table", "data.root=own.tsv",
           "data.columns={text: reviw, label: fine}"], "Did you mean `review`"),
         (["train", "model=bert", "data=text", "data.root=own.txt", "model.tokenizer.kind=chars"], "wordpiece"),
-        (["train", "model=gpt", "data=text", "data.root=own.txt", "data.max_length=999"], "for 256 tokens"),
+        (["train", "model=gpt", "data=text", "data.root=own.txt", "data.max_length=999"], "for 128 tokens"),
         (["train", "model=vit", "data=text", "data.root=own.txt"], "needs image, label"),
     ],
 )  # fmt: skip

@@ -41,7 +41,7 @@ NAMES = {
 NEXT = {
     "lm": 'tfcli sample latest --text "Once"',
     "translate": 'tfcli sample latest --text "..."',
-    "mlm": "tfcli train model=bert data=sst2 task=text_classify model.weights=latest",
+    "mlm": "tfcli train experiment=sst2_bert model.weights=latest",
     **dict.fromkeys(("text_classify", "text_regress", "tag"), 'tfcli predict latest --text "..."'),
     "span": 'tfcli predict latest --text "..." --pair "..."',
 }
@@ -61,16 +61,15 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
     pixels = record.baselines.get("logistic_pixels")
     rows = []
     measured = [name.removeprefix("test/") for name in record.metrics if name.startswith("test/")]
-    for name, title in (NAMES | {name: name.replace("_", " ") for name in measured if name not in NAMES}).items():
-        value = record.metrics.get(f"test/{name}")
-        if value is None:
-            continue
+    further = sorted((name for name in measured if name not in NAMES), key=lambda name: name.partition("/length=")[0])
+    for name in [*(name for name in NAMES if name in measured), *further]:
+        value = record.metrics[f"test/{name}"]
         low, high = record.intervals.get(f"test/{name}", (None, None))
-        interval = f"[{low:,.3f}, {high:,.3f}]" if low is not None else ""
+        interval = f"[{_shown(name, low)}, {_shown(name, high)}]" if low is not None and high is not None else ""
         beside = [*(published if name == main else ()), *_beside(record, name)]
         if pixels is not None and name == "accuracy":
             beside.append(f"{pixels:.3f} logistic regression on pixels")
-        rows.append({"test": title, "ours": f"{value:,.3f}  {interval}", "beside": ", ".join(beside)})
+        rows.append({"test": _title(name), "ours": f"{_shown(name, value)}  {interval}", "beside": ", ".join(beside)})
     cost = record.cost
     if cost:
         memory, rate = cost.get("peak_memory_bytes", 0) / 2**20, cost.get("examples_per_second", 0)
@@ -87,10 +86,22 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
     say(f"run  {folder}      next  tfcli runs show latest · {NEXT.get(record.task, 'tfcli predict latest FILE')}")
 
 
+def _title(name: str) -> str:
+    """What a figure is called; one of sources of like length says of how many words they are at most."""
+    head, _, length = name.partition("/length=")
+    title = NAMES.get(head, head.replace("_", " "))
+    return f"{title}, up to {length} words" if length else title
+
+
+def _shown(name: str, value: float) -> str:
+    """BLEU and chrF go from 0 to 100 and have one decimal."""
+    return f"{value:.1f}" if name.startswith(("bleu", "chrf")) else f"{value:,.3f}"
+
+
 def _beside(record: Record, name: str) -> list[str]:
     """What chance and simple models came to in the same figure."""
     found = {key.rpartition("/")[0]: value for key, value in record.baselines.items() if key.endswith(f"/{name}")}
-    return [f"{value:,.3f} {what}" for what, value in found.items()]
+    return [f"{_shown(name, value)} {what}" for what, value in found.items()]
 
 
 def probed(folder: Path, record: Record, rows: list[dict[str, Any]], *, json: bool = False) -> None:

@@ -88,6 +88,7 @@ class Stretches:
         self.mask, self.vocab_size = tokenizer.mask_id, tokenizer.vocab_size
         specials = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
         self.plain = np.setdiff1d(np.arange(self.vocab_size), [i for i in specials if i is not None])
+        self.is_plain = np.isin(np.arange(self.vocab_size), self.plain)
         self.room = length - (3 if view.next_sentence else 2)
         self.stretches: list[list[list[int]]] = []
         for text in texts:
@@ -132,7 +133,7 @@ class Stretches:
 
     def _masked(self, ids: np.ndarray, row: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The ids with some hidden, and what is to be guessed."""
-        free = np.flatnonzero(np.isin(ids, self.plain))
+        free = np.flatnonzero(self.is_plain[ids])
         count = max(1, round(self.hides.mask_fraction * len(free)))
         order, how, drawn = (hash64(seed, name, epoch, row, free) for name in ("mask", "how", "token"))
         chosen = np.argsort(order, kind="stable")[:count]
