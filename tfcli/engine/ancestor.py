@@ -122,7 +122,8 @@ def _same_vocabulary(config: DictConfig, saved: dict[str, Any], tokenizer: Path,
                 "weights know no other. Leave it out."
             )
     if "model.tokenizer.path" in typed and asked.get("path"):
-        subwords.check_matches(subwords.load(Path(asked["path"])), digest=subwords.load(tokenizer).digest)
+        own = subwords.load(tokenizer)
+        subwords.check_matches(subwords.load(Path(asked["path"])), vocab_size=own.vocab_size, digest=own.digest)
 
 
 def _merged(ours: Any, theirs: dict[str, Any], path: str, typed: Collection[str]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def _said(speaker: Speaker, rows: Columns) -> tuple[Tensor, dict[str, Tensor]]:
     """What the head says of rows, and their batch."""
     view = build(speaker.config.task.view)
     encoded = view.encode(rows, speaker.tokenizer, length=speaker.context, train=False)
+    speaker.tell_cut(encoded.cut)
     batch = encoded.batch(np.arange(len(encoded.lengths)), seed=0, epoch=0)
     batch = {name: tensor.to(speaker.device) for name, tensor in batch.items()}
     return scored(speaker.net, batch).float(), batch
@@ -100,10 +101,16 @@ def _spans(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], to
     logits, batch = _said(speaker, columns)
     start, end = logits.unbind(-1)
     score, first, last = best_spans(start, end, batch["inside"])
+    silent = (start[:, 0] + end[:, 0]).cpu()
+    threshold = float(read_checkpoint(find_checkpoint(run, "best"))["state_dict"]["threshold"])
+    may_be_silent = speaker.config.data.source.get("version") == "2.0"
     rows = []
     for number, (text, context) in enumerate(zip(texts, contexts, strict=True)):
         windows = (batch["question"] == number).nonzero()[:, 0]
         best = int(windows[score[windows].argmax()])
+        if may_be_silent and float(silent[windows].min() - score[best]) > threshold:
+            rows.append({"text": text, "answer": ""})
+            continue
         begin, stop = (int(batch["offsets"][best, at, side]) for at, side in ((first[best], 0), (last[best], 1)))
         rows.append({"text": text, "answer": context[begin:stop]})
     return rows

@@ -17,6 +17,7 @@ from tfcli.engine.compose import compose
 from tfcli.engine.evaluation import on_these_devices
 from tfcli.engine.parts import quiet_libraries
 from tfcli.engine.saved import kept_tokenizer
+from tfcli.engine.terminal import say
 from tfcli.errors import ConfigError
 from tfcli.models.protocols import Translator
 from tfcli.text.subwords import Subwords
@@ -46,6 +47,12 @@ class Speaker:
     def translates(self) -> bool:
         """Whether it reads one text and writes another."""
         return isinstance(self.net, Translator)
+
+    def tell_cut(self, cut: int) -> None:
+        """Say that so many texts were longer than what it takes."""
+        if cut:
+            texts = "a text is" if cut == 1 else f"{cut:,} texts are"
+            say(f"{texts} longer than the {self.context:,} tokens that the model takes: what comes after is not read")
 
     def ids(self, text: str) -> Tensor:
         """A text as a batch (1, N) of one row of ids, without marks."""

@@ -92,7 +92,11 @@ def predictor(rest: list[str], settings: list[str], config_dir: str | None) -> t
     config = compose("train", [*settings], config_dir).config
     public = config.model.get("public")
     if not public:
-        raise ConfigError("a run, or `model.weights=NAME or PATH`, is needed: untrained weights have nothing to say.")
+        name = settings[0].partition("=")[2]
+        hint = f" The run in the folder `{name}` is `./{name}`." if (Path(name) / "config.yaml").is_file() else ""
+        raise ConfigError(
+            f"a run, or `model.weights=NAME or PATH`, is needed: untrained weights have nothing to say.{hint}"
+        )
     own = [s for s in settings if not s.startswith("model=")]
     return None, [f"model={public.model}", f"model.weights={public.weights}", *own]
 

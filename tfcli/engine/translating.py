@@ -30,6 +30,7 @@ def translations(
     encoded = Translations().encode(
         {"source": list(texts), "target": [""] * len(texts)}, tokenizer, length=speaker.context, train=False
     )
+    speaker.tell_cut(encoded.cut)
     order = np.argsort(encoded.lengths, kind="stable")
     found: list[dict[str, Any]] = [{} for _ in texts]
     with progress("translating", len(texts), "sentences") as advance:
