@@ -9,7 +9,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tfcli.errors import RunError
 from tfcli.files import write_atomic
@@ -127,12 +127,12 @@ def paired_translations(folders: Sequence[Path]) -> list[dict[str, Any] | None]:
             found.append(None)
             continue
         from sacrebleu.metrics import BLEU
-        from sacrebleu.significance import PairedTest
+        from sacrebleu.significance import PairedTest, Result
 
-        systems = [("1", first[2]), ("2", other[2])]
+        systems: list[tuple[str, Sequence[str]]] = [("1", first[2]), ("2", other[2])]
         test = PairedTest(systems, {"BLEU": BLEU(references=[first[1]], force=True)}, None, test_type="bs")
         _, scores = test()
-        one, two = scores["BLEU"]
+        one, two = cast(list[Result], scores["BLEU"])
         p = two.p_value if first[2] != other[2] else 1.0  # of equal texts the library would say that they differ
         found.append({"difference": two.score - one.score, "p": p, "sentences": len(first[0])})
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.nn.functional import normalize
@@ -48,7 +48,7 @@ def predict_labels(
     check_template(template)
     paths = collect(list(files))
     seer = load_seer(run, overrides, words=lambda: words, config_dir=config_dir)
-    net, data, tokenizer, device = seer.net, seer.data, seer.tokenizer, seer.device
+    net, data, tokenizer, device = cast(Any, seer.net), seer.data, seer.tokenizer, seer.device
     if tokenizer is None:
         raise ConfigError("`--labels` needs a text tower, as in `tfcli predict clip FILE --labels 'a cat,a dog'`.")
     tokens = torch.from_numpy(tokenizer.encode([fill(template, word) for word in words])).to(device)
