@@ -43,6 +43,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, words in runs.items():
         done = tfcli("train", *words, *SMALL, f"run.dir={name}", "optim.lr=0.005", cwd=folder)
         assert done.returncode == 0, done.stderr
+    (folder / "gpt").symlink_to("speaks")  # called as a model is
     return folder
 
 
@@ -113,6 +114,8 @@ def test_few_shot_answers_are_scored(work, call):
     [
         (["sample", "speaks", "--top-p", "1.5"], "`--top-p` must lie above 0"),
         (["sample", "speaks", "stray"], "`stray`"),
+        (["sample", "gpt"], "untrained weights have nothing to say. The run in the folder `gpt` is `./gpt`."),
+        (["sample", "optim.lr=1", "--text", "a"], "untrained weights have nothing to say."),
         (["sample", "speeks"], "neither a model nor a run"),
         (["sample", "speaks", "--file", "none.txt"], "`none.txt` cannot be read"),
         (["predict", "speaks", "--text", "a"], "task `lm` does not answer texts"),

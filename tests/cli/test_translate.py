@@ -10,6 +10,8 @@ import pytest
 from conftest import tfcli
 
 from tfcli.cli.app import app
+from tfcli.cli.closing import closing
+from tfcli.engine.record import read_record
 
 WORDS = (
     "train", "model=rnn_attention", "data=reversal", "data.symbols=6", "data.shortest=2", "data.longest=5",
@@ -40,6 +42,16 @@ def test_a_run_is_scored_beside_copying_and_keeps_what_it_said(run):
         rows = list(csv.DictReader(file, delimiter="\t"))
     right = sum(row["ours"] == row["reference"] == row["source"][::-1] for row in rows)
     assert right / len(rows) == pytest.approx(record["metrics"]["test/exact_match"])
+
+
+def test_the_closing_table_says_bleu_to_one_decimal_and_lengths_in_words(run, capsys):
+    record = read_record(run)
+    closing(run, record)
+    lines = capsys.readouterr().out.splitlines()
+    bleu = next(line.split() for line in lines if line.startswith("BLEU "))
+    assert bleu[1] == f"{record.metrics['test/bleu']:.1f}"
+    right = [line for line in lines if line.startswith("exact match, up to ")]
+    assert [line.split()[4:6] for line in right] == [[str(n), "words"] for n in (2, 3, 4, 5)]
 
 
 def test_a_run_is_asked_for_the_best_translations(run, monkeypatch, capsys):

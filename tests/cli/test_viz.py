@@ -16,6 +16,7 @@ from torch.testing import assert_close
 from tfcli.engine.pictures import confusion_of, curves_of, lengths_of
 from tfcli.engine.record import Record, read_record
 from tfcli.engine.speaker import Speaker
+from tfcli.engine.translating import translations
 from tfcli.engine.viewing import Looked, attention_of_image, attention_of_text, reading, translating
 from tfcli.errors import ConfigError, DataError, IncompatibleError, RunError
 from tfcli.models.bert import BERT
@@ -74,6 +75,14 @@ def test_a_translation_looks_at_its_source(family, sizes, heads):
     assert [layer.shape for layer in looked.layers] == [(count, *shape) for count in heads]
     assert all(layer.sum(-1) == pytest.approx(np.ones(layer.shape[:2]), abs=1e-5) for layer in looked.layers)
     assert not np.allclose(translating(of, "a mat").layers[-1][:, 0, 0], looked.layers[-1][:, 0, 0])
+
+
+def test_what_a_translator_does_not_read_is_said(capsys):
+    of = speaker(Transformer, "words")
+    translations(of, ["the cat", "the cat saw the dog " * 8], beam=1, alpha=0.6)
+    assert "a text is longer than the 32 tokens that the model takes" in capsys.readouterr().err
+    translations(of, ["the cat"], beam=1, alpha=0.6)
+    assert "longer" not in capsys.readouterr().err
 
 
 def test_without_attention_there_is_nothing_to_look_at():

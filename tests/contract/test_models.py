@@ -91,10 +91,13 @@ def trains(net: torch.nn.Module) -> None:
     assert not idle
 
 
+def test_all_that_attends_is_tried():
+    assert [model for model in MODELS if attends(model)] == ATTENDING
+
+
 @pytest.mark.parametrize("model", ATTENDING)
 def test_every_position_and_attention_trains_or_is_refused_by_name(model):
     """Every pair on the first file of a family; on the others every position and every attention with its own rest."""
-    assert attends(model)
     trains(build(small(model)))
     for attn in ATTENTIONS:
         for pos in POSITIONS if model in ("vit", "clip") else [None]:

@@ -85,7 +85,8 @@ def _texts(subject: Path | None, settings: list[str], text: list[str], pair: lis
     if json:
         emit_json(found)
         return
-    table(None, {"text": "text", "answer": "answer"}, found)
+    shown = [{"text": row["text"], "answer": row["answer"] if row["answer"] != "" else "(no answer)"} for row in found]
+    table(None, {"text": "text", "answer": "answer"}, shown)
 
 
 def _show(found: list[dict[str, Any]], what: str, *, out: Path | None, json: bool) -> None:

@@ -95,7 +95,7 @@ def compare(
     from tfcli.cli import console
     from tfcli.engine import summary
     from tfcli.engine.paired import paired_runs, paired_translations
-    from tfcli.engine.record import find_run, read_record, run_name
+    from tfcli.engine.record import find_run, read_config, read_record, run_name
 
     if len(runs) < 2:
         raise RunError("`runs compare` takes two or more runs; `runs show` takes one.")
@@ -105,7 +105,8 @@ def compare(
     names = [run_name(folder) for folder in folders]
     config = summary.config_differences(folders)
     metrics = summary.metric_differences(folders)
-    paired, translated = paired_runs(folders), paired_translations(folders)
+    tokenize = (read_config(folders[0]).get("task") or {}).get("tokenize", "13a")
+    paired, translated = paired_runs(folders), paired_translations(folders, tokenize=tokenize)
     if json:
         tests = {"paired": paired, "translations": translated}
         console.emit_json({"runs": [str(f) for f in folders], "config": config, "metrics": metrics, **tests})

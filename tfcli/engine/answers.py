@@ -101,14 +101,14 @@ def _spans(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], to
     logits, batch = _said(speaker, columns)
     start, end = logits.unbind(-1)
     score, first, last = best_spans(start, end, batch["inside"])
-    silent = (start[:, 0] + end[:, 0]).cpu()
-    threshold = float(read_checkpoint(find_checkpoint(run, "best"))["state_dict"]["threshold"])
-    may_be_silent = speaker.config.data.source.get("version") == "2.0"
+    none, most = start[:, 0] + end[:, 0], torch.inf
+    if speaker.config.data.source.get("version") == "2.0":  # there may be no answer
+        most = float(read_checkpoint(find_checkpoint(run, "best"))["state_dict"]["threshold"])
     rows = []
     for number, (text, context) in enumerate(zip(texts, contexts, strict=True)):
         windows = (batch["question"] == number).nonzero()[:, 0]
         best = int(windows[score[windows].argmax()])
-        if may_be_silent and float(silent[windows].min() - score[best]) > threshold:
+        if none[windows].min() - score[best] > most:
             rows.append({"text": text, "answer": ""})
             continue
         begin, stop = (int(batch["offsets"][best, at, side]) for at, side in ((first[best], 0), (last[best], 1)))

@@ -114,8 +114,11 @@ def write_translations(folder: Path, *, sources: Sequence[str], references: Sequ
     write_atomic(folder / TRANSLATIONS, text + "\n")
 
 
-def paired_translations(folders: Sequence[Path]) -> list[dict[str, Any] | None]:
+def paired_translations(folders: Sequence[Path], *, tokenize: str = "13a") -> list[dict[str, Any] | None]:
     """Each run after the first against it on the same sentences; None where they have none in common.
+
+    Args:
+        tokenize: sacrebleu's tokenizer.
 
     Returns:
         `difference` in BLEU, `p` of sacrebleu's paired bootstrap over sentences (Koehn 2004), and `sentences`.
@@ -130,8 +133,8 @@ def paired_translations(folders: Sequence[Path]) -> list[dict[str, Any] | None]:
         from sacrebleu.significance import PairedTest, Result
 
         systems: list[tuple[str, Sequence[str]]] = [("1", first[2]), ("2", other[2])]
-        test = PairedTest(systems, {"BLEU": BLEU(references=[first[1]], force=True)}, None, test_type="bs")
-        _, scores = test()
+        bleu = BLEU(references=[first[1]], tokenize=tokenize, force=True)
+        _, scores = PairedTest(systems, {"BLEU": bleu}, None, test_type="bs")()
         one, two = cast(list[Result], scores["BLEU"])
         p = two.p_value if first[2] != other[2] else 1.0  # of equal texts the library would say that they differ
         found.append({"difference": two.score - one.score, "p": p, "sentences": len(first[0])})

@@ -81,9 +81,12 @@ def predictor(rest: list[str], settings: list[str], config_dir: str | None) -> t
     Returns:
         the run, or None; and the settings, with the model's.
     """
+    hint = ""
     if not any(s.startswith("model=") for s in settings) and rest:
         run = _run(rest[0], config_dir)
         word = rest.pop(0)
+        if (Path(word) / "config.yaml").is_file():  # a run that is called as a model is
+            hint = f" The run in the folder `{word}` is `./{word}`."
         if run is not None:
             return run, settings
         settings = [f"model={word}", *settings]
@@ -92,8 +95,6 @@ def predictor(rest: list[str], settings: list[str], config_dir: str | None) -> t
     config = compose("train", [*settings], config_dir).config
     public = config.model.get("public")
     if not public:
-        name = settings[0].partition("=")[2]
-        hint = f" The run in the folder `{name}` is `./{name}`." if (Path(name) / "config.yaml").is_file() else ""
         raise ConfigError(
             f"a run, or `model.weights=NAME or PATH`, is needed: untrained weights have nothing to say.{hint}"
         )

@@ -51,17 +51,17 @@ def weights(
     """The attention weights themselves; each row sums to one."""
     scale = q.shape[-1] ** -0.5
     mask = None if view is None else view.mask
-    if view is not None and view.bias is None and mask is not None and mask.ndim == 2:
+    bias = None if view is None else view.bias
+    if bias is None and mask is not None and mask.ndim == 2:
         # One operation in place of three, whose backward pass has nothing to do for what is hidden.
         hidden = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
-        queries, keys = q.flatten(0, 1), k.flatten(0, 1)
-        scores = torch.baddbmm(hidden, queries, keys.mT, alpha=scale).unflatten(0, q.shape[:2])
-        return scores.softmax(-1).to(q.dtype)
-    scores = (q * scale) @ k.mT
-    if view is not None and view.bias is not None:
-        scores = scores + view.bias.to(scores)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
+        scores = torch.baddbmm(hidden, q.flatten(0, 1), k.flatten(0, 1).mT, alpha=scale).unflatten(0, q.shape[:2])
+    else:
+        scores = (q * scale) @ k.mT
+        if bias is not None:
+            scores = scores + bias.to(scores)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
     return scores.softmax(-1).to(q.dtype)
 
 

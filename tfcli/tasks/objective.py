@@ -58,6 +58,7 @@ class Objective(pl.LightningModule):
         def factor(step: int) -> float:
             return self.schedule(step, total=horizon.total, epoch=horizon.epoch)
 
+        # A plain function: of other callables the scheduler would put the attributes into the checkpoint.
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
