@@ -118,6 +118,8 @@ def test_few_shot_answers_are_scored(work, call):
         (["sample", "optim.lr=1", "--text", "a"], "untrained weights have nothing to say."),
         (["sample", "speeks"], "neither a model nor a run"),
         (["sample", "speaks", "--file", "none.txt"], "`none.txt` cannot be read"),
+        (["sample", "fine", "--text", "a"], "does not say what follows a text"),
+        (["fewshot", "fine", "table"], "does not say what follows a text"),
         (["predict", "speaks", "--text", "a"], "task `lm` does not answer texts"),
         (["predict", "fine", "--text", "a", "--pair", "b", "--pair", "c"], "1 texts and 2 second ones"),
         (["fewshot", "speaks", "table", "--shots", "one"], "`--shots` wants whole numbers"),

@@ -26,9 +26,10 @@ def tokens() -> torch.Tensor:
 SHAPES = {"classes": (3, 5), "score": (3,), "span": (3, 10, 2), "tags": (3, 10, 5), None: (3, 10, 24)}
 
 
+@pytest.mark.parametrize("pool", ["class", "mean"])
 @pytest.mark.parametrize("head", [*SHAPES, "pretrain"])
-def test_padding_and_what_stands_in_it_change_nothing(tokens, head):
-    net = bert(head=head, num_classes=5)
+def test_padding_and_what_stands_in_it_change_nothing(tokens, head, pool):
+    net = bert(head=head, num_classes=5, pool=pool)
     lengths = torch.tensor([10, 4, 7])[:, None]
     valid = torch.arange(10) < lengths
     segments = (torch.arange(10) >= 3).long().expand(3, 10)
@@ -39,6 +40,15 @@ def test_padding_and_what_stands_in_it_change_nothing(tokens, head):
         alone = net(tokens[row : row + 1, :length], segments[row : row + 1, :length])[0]
         for found in (out, net(other, segments, valid)):
             assert_close(found[row][: len(alone)] if alone.ndim > 1 else found[row], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_the_pooler_reads_the_first_token_or_the_mean(tokens):
+    for pool, read in (("class", lambda hidden: hidden[:, 0]), ("mean", lambda hidden: hidden.mean(1))):
+        net = bert(pool=pool)
+        features = net.features(tokens)
+        assert_close(features.pooled, net.pooler(read(features.tokens)).tanh())
+    with pytest.raises(ValueError, match="class, mean"):
+        bert(pool="first")
 
 
 def test_segments_are_told_apart_and_tokens_see_what_follows(tokens):

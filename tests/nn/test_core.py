@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nn.parts import APPROXIMATIONS, PATTERNS, WIDTH, stack
+from torch.testing import assert_close
 
 from tfcli.errors import IncompatibleError
 from tfcli.nn.approximations import Linear, Linformer, Performer
 from tfcli.nn.attention import Attention, Plan, set_kernel
-from tfcli.nn.blocks import Block, DropPath, Mlp, make_mlp
+from tfcli.nn.blocks import Block, DropPath, Mlp, make_dropout, make_mlp
 from tfcli.nn.capture import capture
 from tfcli.nn.hashing import Reformer
 from tfcli.nn.kernels import exact, explicit
@@ -123,6 +124,23 @@ def test_pre_and_post_norm_follow_their_formulas():
             h = x + block.attention(block.norm1(x), plan)
             want = h + block.mlp(block.norm2(h))
         torch.testing.assert_close(block(x, plan), want)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 1.0])
+def test_dropout_drops_each_with_its_probability_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    drop, x = make_dropout(p), torch.full((301, 333), 3.0, requires_grad=True)
+    out = drop(x)
+    dropped = out == 0
+    spread = 5 * (p * (1 - p) / x.numel()) ** 0.5
+    assert dropped.float().mean().item() == pytest.approx(p, abs=spread)
+    assert dropped.float().mean(0).std().item() == pytest.approx((p * (1 - p) / len(x)) ** 0.5, rel=0.2)  # independent
+    assert (dropped[:, 1:] & dropped[:, :-1]).float().mean().item() == pytest.approx(p * p, abs=2 * spread)
+    assert_close(out[~dropped], torch.full_like(out[~dropped], 3 / (1 - p) if p < 1 else 0))
+    out.sum().backward()
+    assert_close(x.grad, out.detach() / 3)
+    assert drop.eval()(x) is x
+    assert not torch.equal(drop.train()(x) == 0, dropped) or p == 1
 
 
 def test_drop_path_keeps_the_mean_and_drops_whole_samples():

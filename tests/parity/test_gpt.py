@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from tfcli.errors import WeightsError
 from tfcli.models.gpt import GPT
+from tfcli.nn.blocks import through
 from tfcli.nn.cache import Cache
 from tfcli.nn.relative import Rope
 from tfcli.weights.gpt import convert
@@ -40,7 +41,7 @@ def test_logits_and_every_hidden_state(pair):
     with torch.no_grad():
         expected = theirs(TEXT, output_hidden_states=True)
         assert_close(net(TEXT), expected.logits, **ATOL)
-        hidden[-1] = net.stack.norm(hidden[-1])
+        hidden[-1] = through(net.stack.norm, hidden[-1])
     for mine, other in zip(hidden, expected.hidden_states[1:], strict=True):
         assert_close(mine, other, **ATOL)
     assert report.notes == []

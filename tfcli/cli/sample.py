@@ -74,6 +74,7 @@ def sample(
                 for hypothesis in row["translations"]:
                     out(hypothesis["text"])
         return
+    speaker.check_writes()
     sampler = Sampler(temperature, top_k, 1.0 if top_p is None else top_p, penalty)
     rows = []
     for number, prompt in enumerate(texts or [""]):

@@ -93,8 +93,7 @@ def fewshot(
     """
     own = [w for w in words if not w.startswith("data")]
     speaker = load_speaker(run, own if run is None else [], config_dir=config_dir)
-    if speaker.translates or not hasattr(speaker.net, "logits"):
-        raise ConfigError(f"`{speaker.choices['model']}` does not go on from a text; few-shot evaluation wants a GPT.")
+    speaker.check_writes()
     texts = _data(data, words, config_dir)
     columns = [name for name in texts.rows["test"] if name != "demonstrations"]
     prompt = make_prompt(columns, texts.classes, texts.facts.get("prompt") or {})

@@ -29,13 +29,13 @@ class Reader:
         self.cache: Cache | None = None
         self.tokens = torch.empty(0)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def begin(self, tokens: Tensor) -> Tensor:
         """Read a prompt (B, N), of at most the context; logits (B, V) of what follows it."""
         self.tokens, self.cache = tokens, Cache() if self.cached else None
         return self.net(tokens, self.cache)[:, -1]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self, token: Tensor) -> Tensor:
         """Read one token (B) more; logits (B, V) of the next."""
         tokens = torch.cat([self.tokens, token[:, None]], 1)

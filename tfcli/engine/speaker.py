@@ -19,7 +19,7 @@ from tfcli.engine.parts import quiet_libraries
 from tfcli.engine.saved import kept_tokenizer
 from tfcli.engine.terminal import say
 from tfcli.errors import ConfigError
-from tfcli.models.protocols import Translator
+from tfcli.models.protocols import LanguageModel, Translator
 from tfcli.text.subwords import Subwords
 
 
@@ -47,6 +47,18 @@ class Speaker:
     def translates(self) -> bool:
         """Whether it reads one text and writes another."""
         return isinstance(self.net, Translator)
+
+    def check_writes(self) -> None:
+        """Refuse a model that is no language model.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        if self.translates or not isinstance(self.net, LanguageModel):
+            raise ConfigError(
+                f"{self.choices['model']} does not say what follows a text, and so writes none; the models of "
+                "`tfcli train model=gpt` do."
+            )
 
     def tell_cut(self, cut: int) -> None:
         """Say that so many texts were longer than what it takes."""

@@ -25,6 +25,7 @@ from tfcli.shapes import Bool, Float, Int
 
 HEADS = ("classes", "score", "span", "tags", "choice")
 WITHOUT_POOLER = ("span", "tags")
+POOLS = ("class", "mean")
 
 
 class MaskedHead(nn.Module):
@@ -49,7 +50,7 @@ class MaskedHead(nn.Module):
 
 
 class BERT(nn.Module):
-    """Embeddings of tokens, segments and positions, summed and normed; post-norm blocks; a pooler on [CLS]; a head.
+    """Embeddings of tokens, segments and positions, summed and normed; post-norm blocks; a pooler; a head.
 
     `post_norm=false` and `attn=causal` make the ablations of both ways and
     of the norms' place.
@@ -67,6 +68,8 @@ class BERT(nn.Module):
         activation: gelu, the exact form.
         post_norm: normalise after the residual sum; else there is a last norm.
         norm_eps: epsilon of all norms.
+        pool: class (the pooler reads [CLS]) or mean (of all tokens but padding, as sentence encoders do; Reimers and
+            Gurevych 2019, section 3).
         dropout: on the embedded tokens, in the blocks and before the head.
         head: pretrain (masked tokens and next sentence), classes (a score for each of K), score (a number), span (where
             it starts and ends), tags (K scores a token), choice (a score for each of the sequences of a sample); None:
@@ -75,7 +78,7 @@ class BERT(nn.Module):
         blocks: what else a `Stack` takes: norm, layer_scale, attention_dropout, drop_path.
 
     Raises:
-        ValueError: `heads` does not divide `width`, `vocab_size` is not known, or there is no such head.
+        ValueError: `heads` does not divide `width`, `vocab_size` is not known, or there is no such head or pool.
         IncompatibleError: attention and positions do not fit together.
     """
 
@@ -94,6 +97,7 @@ class BERT(nn.Module):
         activation: str = "gelu",
         post_norm: bool = True,
         norm_eps: float = 1e-12,
+        pool: str = "class",
         dropout: float = 0.0,
         head: str | None = "pretrain",
         num_classes: int | None = None,
@@ -101,7 +105,9 @@ class BERT(nn.Module):
     ):
         super().__init__()
         vocab_size = check_vocabulary(vocab_size)
-        self.context, self.kind = context, head
+        if pool not in POOLS:
+            raise ValueError(f"`model.pool` must be one of {', '.join(POOLS)}, but is {pool!r}.")
+        self.context, self.kind, self.pool = context, head, pool
         self.embed = nn.Embedding(vocab_size, width)
         self.segment_embed = nn.Embedding(segments, width)
         self.stack = Stack(
@@ -137,7 +143,7 @@ class BERT(nn.Module):
         segments: Int[Tensor, "B N"] | None = None,
         valid: Bool[Tensor, "B N"] | None = None,
     ) -> Features:
-        """The tokens of the last layer, and the pooler's tanh of the first of them, [CLS].
+        """The tokens of the last layer, and the pooler's tanh of the first of them, [CLS], or of their mean.
 
         Args:
             tokens: ids.
@@ -152,8 +158,11 @@ class BERT(nn.Module):
             raise DataError(f"a sequence of {length} tokens is longer than the model's context of {self.context}.")
         x = self.embed(tokens) + self.segment_embed(torch.zeros_like(tokens) if segments is None else segments)
         hidden = self.stack(x, Places.line(length, extent=self.context), valid=valid)
-        first = hidden[:, 0]
-        return Features(hidden, first if self.pooler is None else self.pooler(first).tanh())
+        pooled = hidden[:, 0]
+        if self.pool == "mean":
+            kept = hidden.new_ones(tokens.shape) if valid is None else valid.to(hidden)
+            pooled = (kept[:, None] @ hidden)[:, 0] / kept.sum(1, keepdim=True)
+        return Features(hidden, pooled if self.pooler is None else self.pooler(pooled).tanh())
 
     def masked_logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """Of the token that stands where `hidden` is: for speed, of the masked ones alone."""

@@ -65,6 +65,15 @@ class TextClassifier(Protocol):
 
 
 @runtime_checkable
+class LanguageModel(Protocol):
+    """Tokens in, logits of what follows each out; with a cache, of the tokens after those it holds."""
+
+    def __call__(self, tokens: Int[Tensor, "B N"], cache: Any = None) -> Float[Tensor, "B N V"]: ...
+
+    def logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]: ...
+
+
+@runtime_checkable
 class Translator(Protocol):
     """A sentence in one language in, logits of its translation out.
 

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from tfcli.nn.blocks import Dropout
 from tfcli.nn.cache import Owners
 from tfcli.nn.capture import Watched
 from tfcli.nn.init import init_xavier
@@ -117,7 +118,7 @@ class RNN(nn.Module):
             output_bias=True,
         )
         read = width * (1 + bidirectional)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.encoder = Recurrent(embed_width, width, cell=cell, bidirectional=bidirectional)
         self.decoder = Recurrent(embed_width + read, width, cell=cell)
         self.attention = Additive(width, read, hidden=align_width or width) if attention == "additive" else None

@@ -171,7 +171,7 @@ class Attention(nn.Module):
 
     def _heads(self, t: Tensor, parts: int) -> tuple[Tensor, ...]:
         """Cut into `parts` of (B, H, N, E) each; their gradients meet in one copy."""
-        return tuple(part.transpose(1, 2) for part in t.unflatten(-1, (parts, self.heads, -1)).unbind(2))
+        return tuple(part.transpose(1, 2) for part in t.view(*t.shape[:2], parts, self.heads, -1).unbind(2))
 
 
 def find_kernel(kernel: str) -> Kernel:

@@ -56,6 +56,30 @@ def make_mlp(
     return Mlp(width, hidden=hidden, activation=activation, dropout=dropout, inner_dropout=inner_dropout)
 
 
+class Dropout(nn.Dropout):
+    """PyTorch's, and on a CPU four decisions to a random number, which takes less than half as long.
+
+    There `p` is rounded to a multiple of 2^-16.
+    """
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        if not self.training or self.p == 1 or x.device.type != "cpu":
+            return super().forward(x)
+        numbers = torch.empty(-(-x.numel() // 4), dtype=torch.long).random_(-(2**63), None)
+        kept = numbers.view(torch.int16)[: x.numel()].view(x.shape) >= round(self.p * 2**16) - 2**15
+        return x * kept.to(x.dtype).div_(1 - self.p)
+
+
+def make_dropout(p: float) -> Dropout | None:
+    """Dropout with probability `p`; None where nothing is dropped."""
+    return Dropout(p) if p else None
+
+
+def through(module: nn.Module | None, x: Tensor) -> Tensor:
+    """What a part that may be missing makes of `x`: in small models to call one that does nothing takes its time."""
+    return x if module is None else module(x)
+
+
 class Mlp(nn.Module):
     """Two linear maps with an activation between them, applied to each token alone.
 
@@ -82,11 +106,11 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(width, hidden)
         self.act = ACTIVATIONS[activation]()
         self.fc2 = nn.Linear(hidden, width)
-        self.drop = nn.Dropout(dropout)
-        self.inner_drop = nn.Dropout(dropout if inner_dropout is None else inner_dropout)
+        self.drop = make_dropout(dropout)
+        self.inner_drop = make_dropout(dropout if inner_dropout is None else inner_dropout)
 
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        return self.drop(self.fc2(self.inner_drop(self.act(self.fc1(x)))))
+        return through(self.drop, self.fc2(through(self.inner_drop, self.act(self.fc1(x)))))
 
 
 class GatedMlp(nn.Module):
@@ -103,12 +127,12 @@ class GatedMlp(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(width, 2 * hidden, bias=False)  # the gate's rows, then the values'
         self.fc2 = nn.Linear(hidden, width, bias=False)
-        self.drop = nn.Dropout(dropout)
-        self.inner_drop = nn.Dropout(dropout if inner_dropout is None else inner_dropout)
+        self.drop = make_dropout(dropout)
+        self.inner_drop = make_dropout(dropout if inner_dropout is None else inner_dropout)
 
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         gate, value = self.fc1(x).chunk(2, -1)
-        return self.drop(self.fc2(self.inner_drop(silu(gate) * value)))
+        return through(self.drop, self.fc2(through(self.inner_drop, silu(gate) * value)))
 
 
 class LayerScale(nn.Module):
@@ -184,25 +208,28 @@ class Block(nn.Module):
         self.post_norm = post_norm
         self.norm1 = make_norm(norm, width, eps=norm_eps)
         self.attention = attention
-        self.drop = nn.Dropout(dropout)
+        self.drop = make_dropout(dropout)
         self.norm2 = make_norm(norm, width, eps=norm_eps)
         self.mlp = mlp
-        self.path = DropPath(drop_path)
+        self.path = DropPath(drop_path) if drop_path else None
         self.scale1, self.scale2, cross_scale = (
-            nn.Identity() if layer_scale is None else LayerScale(width, start=layer_scale) for _ in range(3)
+            None if layer_scale is None else LayerScale(width, start=layer_scale) for _ in range(3)
         )
         self.cross = cross
-        self.cross_norm = nn.Identity() if cross is None else make_norm(norm, width, eps=norm_eps)
-        self.cross_scale = nn.Identity() if cross is None else cross_scale
+        self.cross_norm = None if cross is None else make_norm(norm, width, eps=norm_eps)
+        self.cross_scale = None if cross is None else cross_scale
 
     def forward(self, x: Float[Tensor, "B N D"], plan: Plan) -> Float[Tensor, "B N D"]:
-        x = self._branch(x, self.norm1, self.scale1, lambda h: self.drop(self.attention(h, plan)))
+        x = self._branch(x, self.norm1, self.scale1, lambda h: through(self.drop, self.attention(h, plan)))
         if self.cross is not None:
             cross = partial(self.cross, plan=plan, across=True)
-            x = self._branch(x, self.cross_norm, self.cross_scale, lambda h: self.drop(cross(h)))
+            x = self._branch(x, self.cross_norm, self.cross_scale, lambda h: through(self.drop, cross(h)))
         return self._branch(x, self.norm2, self.scale2, self.mlp)
 
-    def _branch(self, x: Tensor, norm: nn.Module, scale: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
+    def _branch(
+        self, x: Tensor, norm: nn.Module | None, scale: LayerScale | None, part: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        assert norm is not None
         if self.post_norm:
-            return norm(x + self.path(scale(part(x))))
-        return x + self.path(scale(part(norm(x))))
+            return norm(x + through(self.path, through(scale, part(x))))
+        return x + through(self.path, through(scale, part(norm(x))))

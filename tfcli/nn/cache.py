@@ -63,7 +63,7 @@ class Cache:
         self.places: Places | None = None
         self.valid: Tensor | None = None
         self.memory = memory
-        self._layers: dict[nn.Module, tuple[Tensor, int]] = {}  # keys and values (2, B, H, capacity, E), tokens in it
+        self._layers: dict[nn.Module, tuple[Tensor, Tensor, int]] = {}  # keys, values (B, H, capacity, E), tokens
         self._kept: dict[nn.Module, tuple[Tensor, ...]] = {}  # keys and values of the memory
         self._owners = Owners()
 
@@ -100,17 +100,17 @@ class Cache:
         self, layer: nn.Module, k: Float[Tensor, "B H N E"], v: Float[Tensor, "B H N E"]
     ) -> tuple[Float[Tensor, "B H M E"], Float[Tensor, "B H M E"]]:
         """Keep a layer's new keys and values; returns all of them."""
-        held, length = self._layers.get(layer, (None, 0))
+        if layer not in self._layers:
+            self._layers[layer] = k, v, k.shape[2]
+            return k, v
+        keys, values, length = self._layers[layer]
         total = length + k.shape[2]
-        if held is None or total > held.shape[3]:  # twice the room, so that the copies stay few
-            room = k.new_empty(2, *k.shape[:2], total if held is None else max(total, 2 * held.shape[3]), k.shape[3])
-            if held is not None:
-                room[:, :, :, :length] = held[:, :, :, :length]
-            held = room
-        held[0, :, :, length:total] = k
-        held[1, :, :, length:total] = v
-        self._layers[layer] = held, total
-        return held[0, :, :, :total], held[1, :, :, :total]
+        if total > keys.shape[2]:  # twice the room, so that the copies stay few
+            keys, values = (_roomier(held, length, max(total, 2 * length)) for held in (keys, values))
+        keys.narrow(2, length, total - length).copy_(k)
+        values.narrow(2, length, total - length).copy_(v)
+        self._layers[layer] = keys, values, total
+        return keys.narrow(2, 0, total), values.narrow(2, 0, total)
 
     def keep(self, layer: nn.Module, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """A layer's keys and values of the memory, made the first time."""
@@ -123,7 +123,7 @@ class Cache:
 
         The memory moves along only if a sample takes the place of one with another memory.
         """
-        self._layers = {layer: (held[:, rows], length) for layer, (held, length) in self._layers.items()}
+        self._layers = {layer: (k[rows], v[rows], length) for layer, (k, v, length) in self._layers.items()}
         if self.valid is not None:
             self.valid = self.valid[rows]
         if self.memory is None:
@@ -136,3 +136,10 @@ class Cache:
     def _all(self, like: Tensor | None, length: int) -> Tensor:
         assert like is not None
         return like.new_ones(len(like), length)
+
+
+def _roomier(held: Tensor, length: int, capacity: int) -> Tensor:
+    """The same in a larger tensor, of which the rest is empty."""
+    room = held.new_empty(*held.shape[:2], capacity, held.shape[3])
+    room.narrow(2, 0, length).copy_(held.narrow(2, 0, length))
+    return room

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tfcli.shapes import Bool, Int
+from tfcli.shapes import Bool, Float, Int
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +88,12 @@ class Places:
     def rows(self, special: int) -> Int[Tensor, "N"]:
         """The row of each token in a table of `special` special tokens and then the grid."""
         return torch.where(self.special, self.flat, self.flat + special)
+
+    def of_table(self, table: Float[Tensor, "R D"], special: int) -> Float[Tensor, "N D"]:
+        """Their rows of it, as `rows` numbers them: of tokens in line, without a gap, a slice."""
+        if self.span is not None and self.span[1] - self.span[0] == len(self) - 1:
+            return table.narrow(0, special + self.span[0], len(self))
+        return table[self.rows(special)]
 
     @property
     def in_line(self) -> bool:

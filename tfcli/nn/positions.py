@@ -97,7 +97,7 @@ class Learned(Added):
         nn.init.normal_(self.table, std=self.std)
 
     def vectors(self, places: Places) -> Float[Tensor, "N D"]:
-        return self.table[places.rows(self.special)]
+        return places.of_table(self.table, self.special)
 
 
 class Learned2d(Added):
@@ -162,7 +162,7 @@ class Random(Added):
         self.register_buffer("table", std * drawn.to(torch.get_default_device()))
 
     def vectors(self, places: Places) -> Float[Tensor, "N D"]:
-        return self.table[places.rows(self.special)]
+        return places.of_table(self.table, self.special)
 
 
 class Sinusoidal(Added):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tfcli.errors import IncompatibleError
 from tfcli.nn.attention import Attention, Plan
-from tfcli.nn.blocks import Block, make_mlp, make_norm
+from tfcli.nn.blocks import Block, make_dropout, make_mlp, make_norm, through
 from tfcli.nn.cache import Cache, Memory
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
@@ -78,8 +78,8 @@ class Stack(nn.Module):
         self.positions = nn.ModuleList(
             [first, *(pos(width, heads=heads, extent=extent, special=special) for _ in range(others))]
         )
-        self.stem_norm = make_norm(norm, width, eps=norm_eps) if stem_norm else nn.Identity()
-        self.drop = nn.Dropout(dropout)
+        self.stem_norm = make_norm(norm, width, eps=norm_eps) if stem_norm else None
+        self.drop = make_dropout(dropout)
         if causal:
             attn = partial(attn, causal=True)
 
@@ -100,7 +100,7 @@ class Stack(nn.Module):
             )
 
         self.blocks = nn.ModuleList(block(layer) for layer in range(depth))
-        self.norm = make_norm(norm, width, eps=norm_eps) if final_norm else nn.Identity()
+        self.norm = make_norm(norm, width, eps=norm_eps) if final_norm else None
         for block in cast(list[Block], self.blocks):
             approximation = block.attention.approximation
             if approximation is not None and first.acts in approximation.refuses:
@@ -138,10 +138,10 @@ class Stack(nn.Module):
         at_every_layer = positions[0].at != "stem"
         if not at_every_layer:
             x = positions[0].add(x, places)
-        x = self.drop(self.stem_norm(x))
+        x = through(self.drop, through(self.stem_norm, x))
         for layer, block in enumerate(self.blocks):
             if at_every_layer:
                 pos = positions[layer % len(positions)]
                 x, plan = pos.add(x, places), plan.at(pos)
             x = block(x, plan)
-        return self.norm(x)
+        return through(self.norm, x)
