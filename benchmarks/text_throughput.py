@@ -7,7 +7,7 @@ is what a careful person writes: transformers' GPT-2 of the same size in train m
 cross-entropy of the flattened logits, gradients clipped to a norm of 1, AdamW (the faster of PyTorch's default and
 fused), windows of tokens already in memory. Both run in one process in turns; `turns.py` says how they are timed.
 
-Then 256 tokens are sampled with keys and values kept, and without.
+Then 256 tokens are sampled with keys and values kept and without, and a few more after them.
 """
 
 from __future__ import annotations
@@ -107,38 +107,37 @@ def vocabulary(size: Size, common: list[str]) -> int:
     return subwords_for(config, None, lambda: data.texts("train")).vocab_size
 
 
-def sampling(*, length: int = 256, times: int = 5) -> dict:
-    """Seconds of sampling `length` tokens from the small model, cached and not, in turns."""
+def sampling(*, times: int = 5) -> list[dict]:
+    """Tokens per second of the small model, keys and values kept or not, in turns: of 256 tokens, and of some more."""
     overrides = [o for o in SMALL.overrides if not o.startswith("model.context")]
-    config = compose("train", [*overrides, f"model.context={length + 16}", "model.vocab_size=67"]).config
+    config = compose("train", [*overrides, "model.context=288", "model.vocab_size=67"]).config
     torch.manual_seed(0)
     net = build(config.model).eval()
-    prompt = torch.zeros(1, 16, dtype=torch.long)
 
-    def write(cached: bool) -> None:
-        reader = Reader(net, context=length + 16, cached=cached)
-        draws = torch.Generator().manual_seed(0)
-        list(
-            generate(
-                reader.begin(prompt),
-                reader.step,
-                limit=length,
-                stop=[],
-                sampler=Sampler(),
-                prompt=prompt,
-                generator=draws,
-            )
+    def took(prompt: int, count: int, cached: bool) -> float:
+        reader = Reader(net, context=288, cached=cached)
+        tokens, draws = torch.zeros(1, prompt, dtype=torch.long), torch.Generator().manual_seed(0)
+        chosen = generate(
+            reader.begin(tokens), reader.step, limit=count + 1, sampler=Sampler(), prompt=tokens, generator=draws
         )
+        next(chosen)
+        return seconds(lambda: list(chosen))
 
-    pairs = [(seconds(partial(write, True)), seconds(partial(write, False))) for _ in range(times)]
-    cached, uncached = (median(pair[side] for pair in pairs) for side in (0, 1))
-    return {
-        "tokens": length,
-        "cached_tokens_per_s": length / cached,
-        "uncached_tokens_per_s": length / uncached,
-        "ratio": uncached / cached,
-        "aim": AIMS["sampling"],
-    }
+    rows = []
+    for prompt, count in ((1, 256), (256, 31)):
+        pairs = [(took(prompt, count, True), took(prompt, count, False)) for _ in range(times)]
+        cached, uncached = (median(pair[side] for pair in pairs) for side in (0, 1))
+        rows.append(
+            {
+                "after": prompt,
+                "tokens": count,
+                "cached_tokens_per_s": count / cached,
+                "uncached_tokens_per_s": count / uncached,
+                "ratio": median(b / a for a, b in pairs),
+                "aim": AIMS["sampling"],
+            }
+        )
+    return rows
 
 
 def main() -> None:
@@ -169,13 +168,13 @@ def main() -> None:
                 rows.append({"size": size.name, "precision": precision, **row, "aim": AIMS.get((size.name, precision))})
                 if not args.json:
                     show(rows[-1])
-        sampled = sampling(times=2 if args.quick else 5) if args.only in (None, "sampling") else None
+        sampled = sampling(times=2 if args.quick else 5) if args.only in (None, "sampling") else []
     if args.json:
         print(json.dumps({"threads": args.threads, "clock": args.clock, "rows": rows, "sampling": sampled}, indent=1))
-    elif sampled:
+    for row in sampled if not args.json else []:
         print(
-            f"sampling {sampled['tokens']} tokens: cached {sampled['cached_tokens_per_s']:.0f} tokens/s, "
-            f"uncached {sampled['uncached_tokens_per_s']:.0f}; ratio {sampled['ratio']:.1f} (aim {sampled['aim']:g})"
+            f"sampling {row['tokens']} tokens after {row['after']}: cached {row['cached_tokens_per_s']:.0f} tokens/s, "
+            f"uncached {row['uncached_tokens_per_s']:.0f}; ratio {row['ratio']:.1f} (aim {row['aim']:g})"
         )
 
 

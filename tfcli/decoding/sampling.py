@@ -67,9 +67,10 @@ class Sampler:
         cumulative = probability.cumsum(-1)
         drawn = torch.rand(len(logits), 1, generator=generator).to(logits.device) * cumulative[:, -1:]
         place = torch.searchsorted(cumulative, drawn, right=True)
-        last = (probability > 0).sum(-1, keepdim=True) - 1 if ids is not None else probability.shape[-1] - 1
-        place = torch.minimum(place, torch.as_tensor(last, device=place.device))
-        return (place if ids is None else ids.gather(-1, place))[:, 0]
+        if ids is None:
+            return place.clamp_(max=probability.shape[-1] - 1)[:, 0]
+        last = (probability > 0).sum(-1, keepdim=True) - 1
+        return ids.gather(-1, torch.minimum(place, last))[:, 0]
 
     def penalised(self, logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None) -> Float[Tensor, "B V"]:
         if seen is None or self.repetition_penalty == 1:
