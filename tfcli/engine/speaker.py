@@ -56,8 +56,7 @@ class Speaker:
         """
         if self.translates or not isinstance(self.net, LanguageModel):
             raise ConfigError(
-                f"{self.choices['model']} does not say what follows a text, and so writes none; the models of "
-                "`tfcli train model=gpt` do."
+                f"`{self.choices['model']}` does not go on from a text; the models of `tfcli train model=gpt` do."
             )
 
     def tell_cut(self, cut: int) -> None:

@@ -221,15 +221,12 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "B N D"], plan: Plan) -> Float[Tensor, "B N D"]:
         x = self._branch(x, self.norm1, self.scale1, lambda h: through(self.drop, self.attention(h, plan)))
-        if self.cross is not None:
+        if self.cross is not None and self.cross_norm is not None:
             cross = partial(self.cross, plan=plan, across=True)
             x = self._branch(x, self.cross_norm, self.cross_scale, lambda h: through(self.drop, cross(h)))
         return self._branch(x, self.norm2, self.scale2, self.mlp)
 
-    def _branch(
-        self, x: Tensor, norm: nn.Module | None, scale: LayerScale | None, part: Callable[[Tensor], Tensor]
-    ) -> Tensor:
-        assert norm is not None
+    def _branch(self, x: Tensor, norm: nn.Module, scale: LayerScale | None, part: Callable[[Tensor], Tensor]) -> Tensor:
         if self.post_norm:
             return norm(x + through(self.path, through(scale, part(x))))
         return x + through(self.path, through(scale, part(norm(x))))
