@@ -19,7 +19,7 @@ Step = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Sampler:
-    """How the next token is chosen. What the options do, they do in this order.
+    """How the next token is chosen. The options act in this order.
 
     Args:
         repetition_penalty: logits of tokens that occurred are divided by it where positive, multiplied where negative

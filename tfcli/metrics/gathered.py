@@ -1,4 +1,4 @@
-"""What is measured of samples that are kept whole until the end, for figures that no sums can give."""
+"""Base of metrics that keep every sample until the end, for figures that sums cannot give."""
 
 from __future__ import annotations
 

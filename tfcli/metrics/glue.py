@@ -1,4 +1,4 @@
-"""What GLUE publishes of its tasks (Wang et al. 2019, table 1): accuracy, F1, Matthews' and other correlations."""
+"""GLUE's own metrics (Wang et al. 2019, table 1): accuracy, F1, Matthews, Pearson and Spearman correlation."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Paired:
 
     @property
     def tested(self) -> str:
-        """What was done, in words."""
+        """Describe the test in words."""
         return "exact McNemar test" if self.seeds == 1 else "paired test over images and seeds"
 
 
@@ -77,7 +77,7 @@ def compare_all(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Paired]:
 
 @dataclass(frozen=True)
 class _Table:
-    """What the mean squares of d (S, N) say."""
+    """Variance components from the mean squares of d (S, N)."""
 
     d: np.ndarray
     image_ms: float

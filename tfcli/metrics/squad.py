@@ -32,7 +32,7 @@ LONGEST = 30  # tokens of an answer
 
 @dataclass(frozen=True)
 class Question:
-    """What a question is answered from and its right answers; none where the text does not answer it."""
+    """A question's context and its right answers; no answers where the text does not answer it."""
 
     context: str
     answers: tuple[str, ...]

@@ -15,7 +15,7 @@ from tfcli.shapes import Float, Int
 
 
 class TranslatedMetrics(TranslationMetrics):
-    """What `TranslationMetrics` has, and loss (nats a token of the right translation) and its exponential."""
+    """`TranslationMetrics` with the loss (nats per token of the reference translation) and the perplexity."""
 
     @property
     def names(self) -> tuple[str, ...]:

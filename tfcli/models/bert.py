@@ -180,7 +180,7 @@ class BERT(nn.Module):
         segments: Int[Tensor, "B *C N"] | None = None,
         valid: Bool[Tensor, "B *C N"] | None = None,
     ) -> Tensor:
-        """What the head says: classes (B, K), score (B), span (B, N, 2), tags (B, N, K); choice (B, C) of (B, C, N)."""
+        """Return classes (B, K), score (B), span (B, N, 2), tags (B, N, K); choice (B, C) of (B, C, N)."""
         assert self.head is not None, "this model was built without a head"
         rows, length = tokens.shape[:-1], tokens.shape[-1]
         more = (None if t is None else t.reshape(-1, length) for t in (segments, valid))
@@ -196,7 +196,7 @@ class BERT(nn.Module):
         segments: Int[Tensor, "B *C N"] | None = None,
         valid: Bool[Tensor, "B *C N"] | None = None,
     ) -> Tensor:
-        """What the head says: in pre-training logits (B, N, V) of every token; without a head, tokens (B, N, D)."""
+        """Return in pre-training logits (B, N, V) of every token; without a head, tokens (B, N, D)."""
         if self.head is not None:
             return self.classify(tokens, segments, valid)
         hidden = self.features(tokens, segments, valid).tokens

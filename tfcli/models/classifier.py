@@ -71,7 +71,7 @@ class TorchvisionClassifier(nn.Module):
         return self.body(image)
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
-        """What enters the head, as one vector, and the last map or the last tokens before pooling."""
+        """Return the head's input as one vector, and the last map or the last tokens before pooling."""
         seen: dict[str, Tensor] = {}
         last, before = _last_map(self.body)
         handles = [self.head.register_forward_pre_hook(lambda _module, inputs: seen.update(pooled=inputs[0]))]

@@ -110,7 +110,7 @@ class CLIP(nn.Module):
 
     @property
     def scale(self) -> Float[Tensor, ""]:
-        """What cosines are multiplied by: the temperature's inverse."""
+        """Logit scale: the factor on the cosines, the inverse of the temperature."""
         return self.logit_scale.exp()
 
     @torch.no_grad()
@@ -337,7 +337,7 @@ class ModifiedResNet(nn.Module):
         return Features(tokens, self.attention_pool(tokens))
 
     def project(self, pooled: Float[Tensor, "B E"]) -> Float[Tensor, "B E"]:
-        """The same: the attention pool has projected already."""
+        """Return `pooled` unchanged: the attention pool has already projected it."""
         return pooled
 
     def layer_of(self, name: str) -> int:

@@ -132,7 +132,7 @@ class GPT(nn.Module):
         return Features(hidden, hidden[torch.arange(len(hidden), device=hidden.device), last])
 
     def classify(self, tokens: Int[Tensor, "B *C N"], valid: Bool[Tensor, "B *C N"] | None = None) -> Tensor:
-        """What the head says: classes (B, K), score (B), choice (B, C).
+        """Return the head's output: classes (B, K), score (B) or choice (B, C).
 
         Several sequences (B, C, N) are one sample: choice gives each its score, the other heads read the sum of their
         extract tokens, as GPT-1 reads a pair in both orders to compare it.

@@ -1,4 +1,4 @@
-"""What language models put on their last layer to be fine-tuned."""
+"""Heads that language models put on their last layer for fine-tuning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tasks and probes may ask of a model. They are typed by these, never by a family."""
+"""Protocols of models: tasks and probes are typed by these, never by a family."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfcli.shapes import Bool, Float, Int
 
 @dataclass
 class Features:
-    """What an encoder makes of its input.
+    """An encoder's output.
 
     Attributes:
         tokens: the last layer's tokens; a convolutional net's are the cells of its last map, row by row.

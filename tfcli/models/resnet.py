@@ -84,7 +84,7 @@ class Bottleneck(nn.Module):
 
 
 class Residual(nn.Module):
-    """What both forms share: a stem, stages of blocks that halve the map and double the width, a mean, a linear head.
+    """Base of both forms: stem, stages of blocks that halve the map and double the width, mean pooling, linear head.
 
     Args:
         stem: width of the first convolution's output.

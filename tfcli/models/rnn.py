@@ -21,7 +21,7 @@ ATTENTIONS = ("none", "additive")
 
 @dataclass
 class Reading:
-    """What was read of the source.
+    """Encoded source sentence.
 
     Attributes:
         annotations: the encoder's state at each word.
@@ -151,7 +151,7 @@ class RNN(nn.Module):
         return self._write(tokens, self.begin(source, valid))
 
     def begin(self, source: Int[Tensor, "B M"], valid: Bool[Tensor, "B M"] | None = None) -> Decoding:
-        """What `step` goes on from.
+        """Return the state from which `step` decodes.
 
         Args:
             valid: False for padding, which stands behind; None where there is none.

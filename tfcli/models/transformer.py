@@ -131,7 +131,7 @@ class Transformer(nn.Module):
         return Memory(x, valid)
 
     def begin(self, source: Int[Tensor, "B M"], valid: Bool[Tensor, "B M"] | None = None) -> Cache:
-        """What `step` goes on from."""
+        """Return the cache from which `step` decodes."""
         return Cache(self.encode(source, valid))
 
     def step(self, token: Int[Tensor, "B"], state: Cache) -> Float[Tensor, "B V"]:

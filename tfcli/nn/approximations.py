@@ -21,7 +21,7 @@ CHUNK = 128
 
 
 class Approximation(nn.Module):
-    """What stands in for a softmax; built by an attention with its sizes.
+    """Base class of what replaces softmax attention; an `Attention` builds it with its own sizes.
 
     Args:
         heads: H.

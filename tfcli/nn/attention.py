@@ -22,7 +22,7 @@ from tfcli.shapes import Bool, Float
 
 @dataclass(eq=False)
 class Plan:
-    """What one forward pass works out once and all its layers share.
+    """Places, padding, masks and biases that a forward pass computes once and all its layers share.
 
     Attributes:
         query: where the tokens stand.
@@ -46,14 +46,14 @@ class Plan:
         self.key = self.cache.places if self.cache is not None and self.cache.places is not None else self.query
 
     def at(self, pos: Position) -> Plan:
-        """The same with another position at work."""
+        """Return a copy of this plan that uses another position."""
         return replace(self, pos=pos)
 
     def rotate(self, t: Float[Tensor, "B H N E"]) -> Float[Tensor, "B H N E"]:
         return t if self.pos is None else self.pos.rotate(t, self.query)
 
     def view(self, pattern: Pattern, q: Float[Tensor, "B H N E"]) -> View:
-        """What a kernel is told: who sees whom, and the position's scores."""
+        """Return the view that a kernel needs: which keys each query sees, and the position's bias."""
         bias = None
         if self.pos is not None:
             if self.pos not in self._biases:
@@ -64,7 +64,7 @@ class Plan:
         return View(pattern, self.query, self.key, bias=bias, valid=self.valid, memo=self._memo)
 
     def across(self) -> View:
-        """The same of cross-attention: every token sees the whole memory but its padding."""
+        """Return the view of cross-attention: every token sees the whole memory except its padding."""
         assert self.memory is not None, "cross-attention needs a memory"
         if "across" not in self._memo:
             key = Places.line(self.memory.tokens.shape[1])[:]  # no tokens of ours, should they stand alike
@@ -142,7 +142,7 @@ class Attention(nn.Module):
         return not isinstance(self.pattern, Full | Causal)
 
     def forward(self, x: Float[Tensor, "B N D"], plan: Plan, *, across: bool = False) -> Float[Tensor, "B N D"]:
-        """What each token gathers, of the tokens or (`across`) of the plan's memory."""
+        """Return the attention's output for each token, over the tokens or (`across`) over the plan's memory."""
         q, k, v = self._to_memory(x, plan) if across else self._to_tokens(x, plan)
         view = plan.across() if across else plan.view(self.pattern, q)
         kernel = self.kernel or self.approximation

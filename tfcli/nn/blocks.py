@@ -76,7 +76,7 @@ def make_dropout(p: float) -> Dropout | None:
 
 
 def through(module: nn.Module | None, x: Tensor) -> Tensor:
-    """What a part that may be missing makes of `x`: in small models to call one that does nothing takes its time."""
+    """Apply an optional part; return `x` where it is None (calling an idle module costs time in small models)."""
     return x if module is None else module(x)
 
 

@@ -16,7 +16,7 @@ from tfcli.shapes import Bool, Float, Int
 
 @dataclass
 class Memory:
-    """What cross-attention looks at: tokens of another sequence, as an encoder left them.
+    """Tokens of another sequence that cross-attention reads, as an encoder left them.
 
     Attributes:
         tokens: of the stack's width.
@@ -29,7 +29,7 @@ class Memory:
 
 
 class Owners:
-    """Whose memory each row has: it moves along only where a row takes the place of one with another."""
+    """Index of the source sentence of each row; memories move only where a row replaces one of another source."""
 
     def __init__(self) -> None:
         self._of: Tensor | None = None
@@ -139,7 +139,7 @@ class Cache:
 
 
 def _roomier(held: Tensor, length: int, capacity: int) -> Tensor:
-    """The same in a larger tensor, of which the rest is empty."""
+    """Return the same values in a larger tensor whose rest is unused."""
     room = held.new_empty(*held.shape[:2], capacity, held.shape[3])
     room.narrow(2, 0, length).copy_(held.narrow(2, 0, length))
     return room

@@ -27,7 +27,7 @@ class Watched(nn.Module):
 
 @dataclass
 class Trace:
-    """What was seen, by module name: `outputs` of every module that gave a tensor, weights of every attention."""
+    """Captured values by module name: `outputs` of every module that returned a tensor, weights of every attention."""
 
     outputs: dict[str, Tensor] = field(default_factory=dict)
     attention: dict[str, Tensor] = field(default_factory=dict)

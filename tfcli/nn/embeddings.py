@@ -57,7 +57,7 @@ class PatchEmbed(Stem):
 
 
 class ConvEmbed(Stem):
-    """The same grid of tokens by a pile of small convolutions (Xiao et al. 2021, "Early Convolutions").
+    """A stem of small strided convolutions that gives the same grid of tokens (Xiao et al. 2021, "Early Convolutions").
 
     3x3 convolutions of stride 2 halve the image until one cell is left for each patch, each followed by batch norm and
     ReLU; the width doubles from layer to layer and ends at D. The paper adds a 1x1 convolution, which a norm and the

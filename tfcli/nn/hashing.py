@@ -111,7 +111,7 @@ class Reformer(Approximation):
     def _meetings(
         self, bucket: Tensor, chunk: Tensor, at: Tensor, seen: Tensor, r: int
     ) -> tuple[Bool[Tensor, "B H C S K"], Float[Tensor, "B H C S K"]]:
-        """Which pairs of a round meet in it, and in how many rounds they do in all."""
+        """Return which pairs of a round share a bucket, and in how many rounds each pair does."""
         times = None
         fits = None
         for other in range(self.rounds):

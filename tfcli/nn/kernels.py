@@ -72,7 +72,7 @@ def explicit(
     view: View | None = None,
     drop: float = 0.0,
 ) -> Float[Tensor, "B H N E"]:
-    """The same by two matrix products and a softmax. Arguments as for `exact`."""
+    """Compute attention by two matrix products and a softmax. Arguments as for `exact`."""
     return dropout(weights(q, k, view), drop) @ v
 
 
@@ -83,7 +83,7 @@ def flex(
     view: View | None = None,
     drop: float = 0.0,
 ) -> Float[Tensor, "B H N E"]:
-    """The same by the blocks of the mask that are not empty, or by a dense kernel where they are most of it."""
+    """Compute only the blocks of the mask that are not empty, or all of it where most blocks are not empty."""
     blocks = view.blocks if view is not None else None
     if view is None or blocks is None:
         dense = explicit if q.dtype == torch.bfloat16 and q.device.type == "cpu" else exact
@@ -131,7 +131,7 @@ def fused_blocks(
     *,
     attend: Callable[..., Tensor],
 ) -> Float[Tensor, "B H N E"]:
-    """The same by PyTorch's FlexAttention (Dong et al. 2024), with the mask asked pointwise inside its blocks."""
+    """Compute attention by PyTorch's FlexAttention (Dong et al. 2024), the mask evaluated pointwise in blocks."""
     from torch.nn.attention.flex_attention import BlockMask
 
     bias, n, m = view.bias, q.shape[2], k.shape[2]
@@ -184,7 +184,7 @@ def _pick(bias: Float[Tensor, "*b H N M"], group: BlockRows, size: int) -> Float
 
 
 def _itself(group: BlockRows, size: int) -> Tensor:
-    """Where a query of a group meets itself among its keys, as the group's mask is laid out."""
+    """Return where each query of a group stands among the group's own keys, in the layout of the group's mask."""
     inside = torch.arange(size, device=group.rows.device)
     query = group.rows[:, None] * size + inside
     key = (group.columns[:, :, None] * size + inside).flatten(1)

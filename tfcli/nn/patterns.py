@@ -21,7 +21,7 @@ from tfcli.shapes import Bool, Int
 
 @dataclass(frozen=True)
 class Pattern:
-    """Who may see whom. The base of all kinds."""
+    """Base class of all patterns: which query may attend to which key."""
 
     def __post_init__(self) -> None:
         for part in fields(self):
@@ -66,7 +66,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Pair(Pattern):
-    """What two patterns both let see (`&`), or one of them (`|`)."""
+    """Two patterns joined: a key is visible where both allow it (`&`) or where one of them does (`|`)."""
 
     one: Pattern
     other: Pattern

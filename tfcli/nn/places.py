@@ -1,4 +1,4 @@
-"""Where tokens stand: the coordinates that positions and patterns are functions of."""
+"""Coordinates of tokens, of which positions and patterns are functions."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Places:
         return Places(self.coords.to(device), self.special.to(device), self.extent, known)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made the first time that `key` is asked for: places do not change, nor what follows."""
+        """Return the cached value for `key`, computing it by `make` on first use (places never change)."""
         if key not in self._memo:
             with torch.inference_mode(False):  # what is first asked for in validation serves training, too
                 self._memo[key] = make()

@@ -66,7 +66,7 @@ class Position(nn.Module):
 
 
 class Added(Position):
-    """What is added to the tokens: a vector for each place, at the stem or before every layer."""
+    """Base class of positions that add a vector to each token, at the stem or before every layer."""
 
     acts = "tokens"
     placements = PLACEMENTS

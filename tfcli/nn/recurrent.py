@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from tfcli.shapes import Bool, Float
 
 State = tuple[Tensor, ...]
-"""What a cell remembers, (B, H) each: its output first; an LSTM its memory besides."""
+"""State of a cell, (B, H) each: its output, and for an LSTM its memory cell."""
 
 
 class PaperGRU(nn.Module):
@@ -149,7 +149,7 @@ class Recurrent(nn.Module):
         return y, tuple(end.transpose(0, 1).flatten(1) for end in (ends if self.parts == 2 else (ends,)))
 
     def project(self, x: Float[Tensor, "*rows D"], *, start: int = 0, bias: bool = False) -> Float[Tensor, "*rows G"]:
-        """What a part of the input, from channel `start` on, gives to the gates of one direction."""
+        """Return the share that input channels from `start` on have in the gates of one direction."""
         weight = cast(Tensor, self.layer.weight_ih_l0)[:, start : start + x.shape[-1]]
         return linear(x, weight, cast(Tensor, self.layer.bias_ih_l0) if bias else None)
 
@@ -159,7 +159,7 @@ class Recurrent(nn.Module):
 
 
 class Additive(nn.Module):
-    """How well a state fits each annotation: softmax_j of v . tanh(W s + U h_j) (Bahdanau et al. 2015, A.1.2).
+    """Additive attention of a state over annotations: softmax_j of v . tanh(W s + U h_j) (Bahdanau et al. 2015, A.1.2).
 
     Args:
         width: of the state.

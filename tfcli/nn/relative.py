@@ -217,7 +217,7 @@ class RelativeBuckets(Position):
 
 
 def _offsets(query: Places, key: Places, axis: int | None) -> Int[Tensor, "N M"]:
-    """How far the query stands after the key, on one axis or on the flattened grid."""
+    """Return how far each query stands after each key, on one axis or on the flattened grid."""
     one, other = ((p.flat if axis is None else p.coords[:, axis]) for p in (query, key))
     return one[:, None] - other[None]
 

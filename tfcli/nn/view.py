@@ -1,4 +1,4 @@
-"""What a kernel is told about its queries and keys: who sees whom, and what is added to the scores."""
+"""The view of queries and keys that a kernel is given: which keys each query sees, and the bias added to the scores."""
 
 from __future__ import annotations
 

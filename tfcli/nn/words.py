@@ -10,7 +10,7 @@ from tfcli.shapes import Float, Int
 
 
 class Words(nn.Module):
-    """What embeds both sides and gives the logits: one matrix for all, or three (Vaswani et al. 2017, section 3.4).
+    """Embeddings of both sides and the output layer: one shared matrix or three (Vaswani et al. 2017, section 3.4).
 
     Args:
         width: D of the embeddings.

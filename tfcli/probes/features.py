@@ -1,4 +1,4 @@
-"""What a frozen encoder makes of images: one pass, any layer, any pooling, on one device or several."""
+"""Extract features of images with a frozen encoder: one pass, any layer, any pooling, one device or several."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def encoder(net: Any, *, layer: str | None, pool: str) -> Encode:
 
 
 def _special(net: Any) -> int:
-    """How many special tokens stand before the image's."""
+    """Return the number of special tokens before the image's tokens."""
     places = next((m.places for m in net.modules() if hasattr(m, "places")), None)
     return int(places.special.sum()) if places is not None else 0
 

@@ -21,7 +21,7 @@ GRID = (1e-2, 1e-1, 0.316, 1.0, 1e1, 1e2, 1e3)
 
 @dataclass(frozen=True)
 class Shot:
-    """What n images of each class give.
+    """Result of a probe on n images of each class.
 
     Args:
         n: images of each class.

@@ -20,7 +20,7 @@ TEMPERATURE = 0.07  # of the weighted vote (Wu et al. 2018, section 3.4)
 
 @dataclass(frozen=True)
 class KnnResult:
-    """What the nearest neighbours found.
+    """Result of the k nearest neighbours.
 
     Args:
         k: the best K, by what `select` says.

@@ -46,7 +46,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class LinearResult:
-    """What the linear probe found.
+    """Result of the linear probe.
 
     Args:
         C: the one chosen, or given.

@@ -208,7 +208,7 @@ def _minimise(
 
 
 def _left(past: list[float]) -> float:
-    """What is still to be gained, as a share of the objective, if the last 16 steps go on as they went (Aitken)."""
+    """Estimate the gain still possible, as a share of the objective, by Aitken's extrapolation of the last 16 steps."""
     if len(past) < 17:
         return math.inf
     before, last = past[-17] - past[-9], past[-9] - past[-1]
@@ -330,7 +330,7 @@ def _gradient(theta: Tensor, error: Tensor, x: Tensor, C: float) -> Tensor:
 
 
 def _gap(gradient: Tensor, diagonal: Tensor) -> float:
-    """How far the objective can lie above its minimum; what the intercepts add is estimated from the curvature."""
+    """Bound the objective's distance to its minimum; the intercepts' share is estimated from the curvature."""
     return _penalty(gradient, gradient) / 2 + float((gradient[:, -1].square() / diagonal[:, -1]).sum()) / 2
 
 

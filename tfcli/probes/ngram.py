@@ -40,7 +40,7 @@ def ngram(
 def unigram(
     train: Int[np.ndarray, "N"], target: Int[np.ndarray, "M"], *, vocab_size: int
 ) -> tuple[float, Float[np.ndarray, "M"]]:
-    """How often the most frequent token of training is right, and the nats of each target by counts alone.
+    """Return how often the most frequent training token is right, and the nats of each target under unigram counts.
 
     A model of masked tokens that sees nothing around them can do no better.
     """

@@ -1,4 +1,4 @@
-"""Which precision a head's matrix products have."""
+"""The precision of a head's matrix products."""
 
 from __future__ import annotations
 

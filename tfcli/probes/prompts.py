@@ -27,7 +27,7 @@ SETS = {"simple": [GENERIC], "bare": ["{}"]}
 
 @dataclass
 class Prompts:
-    """What is said of each class of a data set (Radford et al. 2021, section 3.1.4).
+    """Templates and class names of a data set (Radford et al. 2021, section 3.1.4).
 
     Args:
         data: the set's name.

@@ -1,4 +1,4 @@
-"""What every head reports: top-1, top-5 and mean per class with 95 % intervals, from ranked classes."""
+"""Scores that every head reports: top-1, top-5 and mean per class with 95 % intervals, from ranked classes."""
 
 from __future__ import annotations
 

@@ -59,14 +59,14 @@ class Entry:
 
     @property
     def kept(self) -> int:
-        """How many of the shards are on disk, by the manifest."""
+        """Number of shards on disk, by the manifest."""
         return len(self.manifest().get("shards", {}))
 
     def file(self, number: int) -> Path:
         return self.folder / f"features-{number:05d}.safetensors"
 
     def manifest(self) -> dict[str, Any]:
-        """What is known of the shards on disk; empty for a new entry or an unreadable manifest."""
+        """Read the manifest of the shards on disk; empty for a new entry or an unreadable manifest."""
         try:
             values = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What can be said of texts by counting their words: the baselines beside which a language model's results stand."""
+"""Baselines from word counts, beside which a language model's results stand."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def tfidf_logistic(
 
 
 def tfidf_cosine(train: Texts, test: Texts) -> Float[np.ndarray, "M"]:
-    """How alike the two texts of each pair are: the cosine of their TF-IDF. Nothing is learnt but the frequencies."""
+    """Return the cosine of the TF-IDF vectors of the two texts of each pair. Only the frequencies are learnt."""
     vectors = _vectorizer(train)
     a, b = (vectors.transform(column) for column in test)
     return np.asarray(a.multiply(b).sum(1)).ravel()

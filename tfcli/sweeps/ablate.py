@@ -42,7 +42,7 @@ class Planned:
 
     @property
     def state(self) -> State:
-        """How its sweep stands; without jobs where there is none yet."""
+        """State of its sweep; without jobs where there is none yet."""
         if (self.folder / "sweep.json").exists():
             return read_state(self.folder)
         return State(self.ablation.verb, self.typed, {}, [])
@@ -124,7 +124,7 @@ def swept(jobs: Sequence[Sequence[str]]) -> dict[str, list[str]]:
 
 
 def estimate(planned: Planned, processes: int) -> dict[str, Any]:
-    """How many jobs there are, how many are done, and about how long the rest takes.
+    """Return the number of jobs, how many are done, and about how long the rest takes.
 
     The time of a job is the mean of its cell's finished jobs, else of its question's, else what the file states.
 

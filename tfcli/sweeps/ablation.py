@@ -38,14 +38,14 @@ KEYS = {"base", "axes", "rows", "columns", "na", "default", "metric", "also", "v
 KEYS |= {"published", "curve"}
 PRIMARY = {"train": "train", **dict.fromkeys(("probe", "zeroshot", "linear", "knn"), "probe")}
 PRIMARY |= {"bench attention": "bench"}
-"""What an ablation's jobs may do, and the config that it starts from."""
+"""Verbs that an ablation's jobs may run, with the primary config of each."""
 ONLY = ""
 """The label of the one question, or the one column, where none are given."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the cells are asked: mostly, on which data."""
+    """A question that every cell answers, mostly a data set."""
 
     name: str
     overrides: list[str]
@@ -55,7 +55,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is run: which rows and columns, and by the question's name seeds, stated seconds a job, overrides."""
+    """How much is run: rows and columns, and for each question its seeds, stated seconds per job and overrides."""
 
     name: str
     rows: list[str]

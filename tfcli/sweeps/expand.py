@@ -30,7 +30,7 @@ class Grid:
 
 
 def job_id(overrides: list[str]) -> str:
-    """What a job is called wherever and whenever it runs: 8 digits of the SHA-256 of its sorted overrides."""
+    """Return a job's id, the same wherever and whenever it runs: 8 digits of the SHA-256 of its sorted overrides."""
     return hashlib.sha256("\n".join(sorted(overrides)).encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 

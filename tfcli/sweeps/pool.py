@@ -33,7 +33,7 @@ class Started(Protocol):
 
 
 class Launcher(Protocol):
-    """Where jobs run. `slots` is how many at a time."""
+    """Protocol of launchers: places where jobs run, `slots` at a time."""
 
     slots: int
 
@@ -42,7 +42,7 @@ class Launcher(Protocol):
 
 
 class Source(Protocol):
-    """Where jobs come from: a list, or a search that makes them up and says how many in `total`."""
+    """Protocol of sources of jobs: a list, or a search that proposes them and states how many in `total`."""
 
     total: int | None
 

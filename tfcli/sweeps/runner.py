@@ -29,7 +29,7 @@ LOCAL = {"_target_": "tfcli.sweeps.local.Local"}
 
 @dataclass(frozen=True)
 class Launch:
-    """How the jobs of a sweep are run.
+    """Settings by which the jobs of a sweep are run.
 
     Attributes:
         jobs: how many at a time; None: as the launcher says.
@@ -110,7 +110,7 @@ def run_in(
 
 
 def parts_of(launch: Launch, state: State) -> tuple[Any, Any]:
-    """What starts the jobs, and what makes them up in a search (None: they are a list)."""
+    """Return the launcher of the jobs, and the search that proposes them (None where they are a list)."""
     state.launcher = dict(launch.launcher or state.launcher or LOCAL)
     if launch.jobs:
         state.launcher["jobs"] = launch.jobs

@@ -29,7 +29,7 @@ PATIENCE_S = 60.0  # for a job whose worker was killed to save and end
 
 
 class Search:
-    """Where the jobs of a search come from. The settings are those of `conf/search/optuna.yaml`.
+    """Source of the jobs of a search. The settings are those of `conf/search/optuna.yaml`.
 
     Raises:
         ConfigError: Optuna is not installed.
@@ -181,7 +181,7 @@ class Search:
         return {"job": job, "varied": varied, "metric": name, "value": self._sign(name) * float(trial.value or 0)}
 
     def _bury(self) -> None:
-        """Trials of workers on this machine that are gone: told how their job ended, or asked again."""
+        """Report finished trials of dead workers on this machine to the study; requeue the others."""
         here = socket.gethostname()
         for trial in self.study.get_trials(deepcopy=False):
             pid, _, host = str(trial.user_attrs.get("worker", "")).partition(" ")
@@ -198,7 +198,7 @@ class Search:
 
 
 def chosen(metrics: Mapping[str, float], main: str | None) -> str | None:
-    """What a search looks at by default: the main figure, on validation if it can be. The test set chooses none."""
+    """Return the metric that a search optimises by default: the main figure on validation, never on test."""
     if main is None:
         return None
     held_out = f"val/{main.rpartition('/')[2]}"

@@ -93,7 +93,7 @@ class Slurm:
 
 
 def work(folder: str, name: str, command: Sequence[str]) -> str:
-    """What runs on a node: one job, as a process of its own. Returns how it ended.
+    """Run one job on a node, as a process of its own, and return its status.
 
     SLURM's variables are kept from it, so that it is one run on one machine, whatever devices it was given. When its
     time is nearly up (SIGUSR2) or it is cancelled, it saves and ends.

@@ -1,4 +1,4 @@
-"""What SLURM still has of ours. Imports nothing of SLURM's: `squeue` answers."""
+"""Ask SLURM's `squeue` which of our jobs it still has."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class State:
         write_atomic(folder / "sweep.json", json.dumps(finite(values), indent=1, ensure_ascii=False) + "\n")
 
     def count(self, *statuses: str) -> int:
-        """How many jobs stand so."""
+        """Count the jobs of these statuses."""
         return sum(job.status in statuses for job in self.jobs)
 
     def refresh(self, folder: Path) -> None:
@@ -150,7 +150,7 @@ def read_state(folder: Path) -> State:
 
 
 def read_job(file: Path) -> Job:
-    """How one job stood when `file` was written."""
+    """Read the state of one job."""
     return _job(_read(file, f"there is no `{file}`."))
 
 

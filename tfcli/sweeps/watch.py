@@ -1,4 +1,4 @@
-"""What is seen of a sweep while it runs: a live table on a terminal, else a line a job when it ends."""
+"""Display of a running sweep: a live table on a terminal, otherwise a line for each job when it ends."""
 
 from __future__ import annotations
 

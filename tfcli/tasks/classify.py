@@ -86,7 +86,7 @@ class Classify(Objective):
 
     @property
     def monitors(self) -> tuple[str, ...]:
-        """What a checkpoint or early stopping may look at."""
+        """Metrics that checkpoints and early stopping may monitor."""
         names = self._metric("val").names if "val" in self.evaluated else ()
         return (*(f"val/{name}" for name in names), "train/loss", "train/accuracy")
 

@@ -1,4 +1,4 @@
-"""Which caption belongs to which image: the symmetric contrastive loss, retrieval and zero-shot classification.
+"""Match captions with images: the symmetric contrastive loss, retrieval and zero-shot classification.
 
 Radford et al. 2021 (CLIP), section 2.3 and figure 3; the loss is Sohn's multi-class N-pair loss (2016) in both
 directions.
@@ -128,7 +128,7 @@ class Contrastive(Objective):
 
     @property
     def monitors(self) -> tuple[str, ...]:
-        """What a checkpoint or early stopping may look at."""
+        """Metrics that checkpoints and early stopping may monitor."""
         if "val" not in self.evaluated:
             return ("train/loss",)
         zeroshot = self._metric("val").names if self.measured else ()

@@ -24,7 +24,7 @@ def distillation_loss(
     tau: float = 1.0,
     kl_reduction: str = "batch",
 ) -> Float[Tensor, ""]:
-    """How far a student is from its teacher.
+    """Return the distillation loss between a student and its teacher.
 
     Args:
         logits: the student's.

@@ -1,4 +1,4 @@
-"""What every objective shares: an optimizer and its schedule, sums over an epoch that survive a kill, test figures."""
+"""Base of every objective: an optimizer and its schedule, sums over an epoch that survive a kill, test figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine asks of a task and of a data module; it knows them by these alone."""
+"""Protocols of tasks and data modules: all that the engine knows of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfcli.data.workers import Ranks
 
 @dataclass(frozen=True)
 class Horizon:
-    """How long a run is, in optimizer steps: what a schedule needs to know."""
+    """Length of a run in optimizer steps, for its schedule."""
 
     total: int
     epoch: int

@@ -1,4 +1,4 @@
-"""What objectives on text share: an epoch's mean loss per token, and figures of each split with their intervals."""
+"""Base of the objectives on text: an epoch's mean loss per token, and each split's figures with their intervals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TextObjective(Objective):
 
     @property
     def monitors(self) -> tuple[str, ...]:
-        """What a checkpoint or early stopping may look at, the usual one first."""
+        """Metrics that checkpoints and early stopping may monitor, the default first."""
         names = self.metric("val").names if "val" in self.evaluated else ()
         names = sorted(names, key=lambda name: name != self.monitored)
         return (*(f"val/{name}" for name in names), "train/loss")

@@ -18,7 +18,7 @@ from tfcli.tasks.text import TextObjective
 
 
 def scored(net: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """What a model's head says of a batch: of tokens, of what is no padding, and of segments where there are some."""
+    """Return the head's output for a batch, from its tokens, padding mask and, where present, segments."""
     read = {name: batch[name] for name in ("tokens", "segments", "valid") if name in batch}
     return cast(TextClassifier, net).classify(**read)
 

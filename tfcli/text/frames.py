@@ -1,4 +1,4 @@
-"""How labelled texts are framed for a model to read. Imports no torch.
+"""Frames around labelled texts: the special tokens between their parts. Imports no torch.
 
 start   <start> text <extract>, <start> text <delimiter> pair <extract>  (Radford et al. 2018, section 3.3)
 cls     [CLS] text [SEP], [CLS] text [SEP] pair [SEP]                    (Devlin et al. 2019, section 3)

@@ -16,12 +16,12 @@ QUESTIONS = (
     ({"text", "pair"}, "{text}\n{pair}\nLabel:"),
     ({"text"}, "{text}\nLabel:"),
 )
-"""How a row is asked where nothing else is said: the first whose columns are all there."""
+"""Default prompts: the first whose columns the row has is used."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """How rows are put into words.
+    """A template that turns a row into a prompt and its answer.
 
     Attributes:
         instruction: what comes before everything; may be empty.
@@ -42,7 +42,7 @@ class Prompt:
         return self.question.format(**row)
 
     def tell(self, answer: str) -> str:
-        """What an answer looks like."""
+        """Return an answer as it stands in the prompt."""
         return self.answer.format(answer=answer)
 
     def whole(self, demonstrations: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> str:
@@ -61,7 +61,7 @@ class Prompt:
         return str(row["target"] if "target" in row else row["score"])
 
     def candidates(self, row: Mapping[str, Any]) -> Sequence[str] | None:
-        """What there is to choose from; None: anything may be said."""
+        """Return the answers to choose from; None where any text is an answer."""
         return row.get("choices") or (self.labels if "label" in row else None)
 
 

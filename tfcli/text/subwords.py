@@ -107,7 +107,7 @@ class Subwords:
         return self._backend.decode(said, skip_special_tokens=False)
 
     def id_to_token(self, number: int) -> str | None:
-        """What an id is called; None beyond the vocabulary."""
+        """Return the token of an id; None beyond the vocabulary."""
         return self._backend.id_to_token(int(number))
 
     def save(self, folder: Path) -> Path:

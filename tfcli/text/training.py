@@ -22,7 +22,7 @@ SPACED_PIECES = rf"{SPACE}?[\p{{L}}\p{{M}}]+|{SPACE}?\p{{N}}+|{SPACE}?[^\s{SPACE
 """Words, numbers and runs of signs, each with the space before it: no sub-word reaches over two of them."""
 VOCABULARY = 4096
 LEAST = 2
-"""How often a pair must be seen to become a sub-word."""
+"""Smallest count at which a pair becomes a sub-word."""
 
 
 def train(kind: str, texts: Sequence[str], *, vocab_size: int | None, lower: bool) -> Backend:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
 MARKS = [("<|startoftext|>", "<|endoftext|>"), ("<start_of_text>", "<end_of_text>"), ("<sos>", "<eos>")]
-"""What starts and ends a text: OpenAI's names, open_clip's, ours."""
+"""Start and end tokens: OpenAI's names, open_clip's, ours."""
 CLIP_MERGES, CLIP_VOCABULARY = 48_894, 49_408
 CLIP_PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 WORD_PIECES = r"[\p{L}\p{M}\p{N}_]+|[^\s\p{L}\p{M}\p{N}_]"
@@ -75,14 +75,14 @@ def words(texts: Sequence[str], vocab_size: int | None) -> Backend:
 
 
 def word_pieces() -> Any:
-    """What cuts a text into words and signs, and drops the spaces."""
+    """Return the pre-tokenizer that splits a text into words and punctuation and drops the spaces."""
     from tokenizers import Regex, pre_tokenizers
 
     return pre_tokenizers.Split(Regex(WORD_PIECES), behavior="removed", invert=True)
 
 
 def count_words(texts: Sequence[str], prepare: Callable[[str], str]) -> Counter[str]:
-    """How often each word and sign occurs in texts, once they are prepared."""
+    """Count each word and punctuation mark in the prepared texts."""
     pieces = word_pieces()
     counts: Counter[str] = Counter()
     for text, times in Counter(texts).items():

@@ -15,7 +15,7 @@ NAMED = 120
 
 
 def rollout(layers: Sequence[Float[np.ndarray, "H N N"]]) -> Float[np.ndarray, "N N"]:
-    """How much of each token of the input is in each of the output, as far as attention alone says.
+    """Return how much of each input token is in each output token, by attention alone.
 
     Abnar and Zuidema 2020, section 3: heads are averaged, a layer passes on half of a token as it is, layers multiply.
 

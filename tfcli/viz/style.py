@@ -1,4 +1,4 @@
-"""How our figures look: a palette that colour-blind readers can tell apart, legible sizes, no display needed."""
+"""Style of all figures: a palette that colour-blind readers can tell apart, legible sizes, no display needed."""
 
 from __future__ import annotations
 
