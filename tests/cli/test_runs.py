@@ -92,14 +92,15 @@ def test_show_tells_why_a_run_failed(call):
     assert "log.txt" in text
 
 
-def test_compare_shows_settings_and_overlap(call):
+def test_compare_shows_settings_and_differences(call):
     document = json.loads(call("compare", "7f30", "7f31", "7f32", "--json"))
     assert [row["key"] for row in document["config"]] == ["seed", "optim.lr", "data.seed"]
     accuracy = document["metrics"][0]
-    assert accuracy["overlap"] == [True, False]
+    assert "overlap" not in accuracy  # two intervals are no test of a difference; the paired test is
     assert accuracy["differences"][0] == pytest.approx(-0.006)
     text = call("compare", "7f30", "7f32")
-    assert "-0.064  no" in text
+    assert "-0.064" in text
+    assert "overlap" not in text
     with pytest.raises(RunError, match="two or more"):
         call("compare", "7f30")
 
@@ -115,6 +116,66 @@ def test_table_groups_over_seeds(call):
     assert call("table", "--format", "markdown").startswith("| model")
     lines = list(csv.DictReader(io.StringIO(call("table", "--format", "csv"))))
     assert float(lines[0]["test/accuracy std"]) == pytest.approx(0.00424, abs=1e-5)
+
+
+def leave(root, name: str, *, overrides: list[str], config: str, metrics: dict[str, float], **facts) -> None:
+    """Write a finished run's folder."""
+    folder = root / "train" / "x" / f"20261121-00000{name}"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(config)
+    record = Record("train", "finished", "vit", "digits", overrides=overrides, metrics=metrics)
+    for key, value in facts.items():
+        setattr(record, key, value)
+    record.write(folder)
+
+
+def test_table_keeps_the_figures_of_every_kind_of_run(call, tmp_path):
+    leave(tmp_path, "1", overrides=["model=bert"], config="seed: 0\na: 1\n", metrics={"test/bleu": 30.0, "val/x": 1.0})
+    leave(tmp_path, "2", overrides=["model=gpt"], config="seed: 0\na: 2\n", metrics={"test/bits_per_char": 2.4})
+    head = call("table").splitlines()[0]
+    assert all(name in head for name in ("test/accuracy", "test/bleu", "test/bits_per_char"))
+    rows = json.loads(call("table", "--json"))
+    assert {name for row in rows for name in row["metrics"]} >= {"test/accuracy", "test/bleu", "test/bits_per_char"}
+    assert all(row["metrics"] for row in rows)
+
+
+def test_a_typed_default_is_the_default(call, tmp_path):
+    metrics, config = (
+        {"test/accuracy": 0.5},
+        "choices: {{optim: adamw}}\noptim: {{lr: {lr}}}\nmodel: {{depth: {depth}}}\n",
+    )
+    leave(
+        tmp_path,
+        "1",
+        overrides=["optim.lr=1e-3", "optim=adamw"],
+        config=config.format(lr=0.001, depth=6),
+        metrics=metrics,
+    )
+    leave(tmp_path, "2", overrides=["model.depth=3"], config=config.format(lr=0.001, depth=3), metrics=metrics)
+    text = call("table", "--last", "2")
+    assert "optim" not in text.splitlines()[0]
+    rows = json.loads(call("table", "--last", "2", "--json"))
+    assert {row["settings"]["model.depth"] for row in rows} == {3, 6}
+    assert {row["settings"]["optim.lr"] for row in rows} == {0.001}
+
+
+def test_missing_numbers_are_shown(call, tmp_path):
+    bad = {"test/loss": float("nan"), "test/accuracy": 0.1}
+    lost = {"test/loss": [0.0, float("inf")], "test/accuracy": [0.0, 0.2]}
+    leave(
+        tmp_path,
+        "1",
+        overrides=[],
+        config="seed: 0\n",
+        metrics=bad,
+        intervals=lost,
+        baselines={"chance/accuracy": float("nan")},
+        cost={"seconds": float("nan"), "examples_per_second": 5.0},
+    )
+    assert "nan" in call("show", "20261121-000001")
+    assert "20261121-000001" in call("ls")
+    assert "nan" in call("compare", "20261121-000001", "7f30")
+    call("table")
 
 
 def test_table_filters_by_setting(call):

@@ -42,11 +42,10 @@ def ls(
     """List runs, the newest first."""
     from tfcli.cli.console import table
     from tfcli.engine import summary
-    from tfcli.engine.tables import lower_is_better
 
     found = summary.select(root, model=model, data=data, status=status, verb=verb)
     if sort:
-        found = summary.sort_by(found, sort, reverse=not lower_is_better(sort))
+        found = summary.sort_by(found, sort)
     rows = [summary.brief(run, record, metric=sort) for run, record in found[:last]]
     columns = {"run": "run", "verb": "verb", "model": "model", "data": "data", "seed": "seed", "status": "status"}
     metrics = {row["metric"] for row in rows if row["metric"]}
@@ -122,7 +121,7 @@ def compare(
     rows = [summary.difference_row(r, list(short)) for r in metrics]
     columns = {"metric": "metric", **short}
     for i in range(2, len(names) + 1):
-        columns |= {f"diff{i}": f"{i} - 1", f"overlap{i}": "intervals overlap"}
+        columns |= {f"diff{i}": f"{i} - 1"}
     console.table(None, columns, rows, empty="no metric in common")
     unit = read_record(folders[0]).units.get("counts", "images")
     for i, test in enumerate(paired, 2):

@@ -57,6 +57,7 @@ def attention(config: DictConfig, choices: dict[str, str], overrides: list[str])
         write_start(folder, config=plain(config), overrides=overrides, devices="cpu")
         try:
             record.metrics, record.params = _measure(config, settings)
+            record.lower_is_better = [name for name in record.metrics if name != "longest"]
             record.status = "finished"
         except ConfigError as error:
             record.error = str(error)

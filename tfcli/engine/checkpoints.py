@@ -162,7 +162,8 @@ class Checkpoints(Checkpoint):
     Args:
         folder: where the two files go.
         stop: the wish to stop that signals leave.
-        monitor: the validation metric that `best` looks at; larger is better unless it is a loss or an error.
+        monitor: the validation metric that `best` looks at.
+        lower_is_better: whether less of it is better.
         every_minutes: also save so often.
         every_steps: also save every so many optimizer steps.
         facts: plain values stored with each checkpoint.
@@ -174,13 +175,14 @@ class Checkpoints(Checkpoint):
         *,
         stop: Stop,
         monitor: str,
+        lower_is_better: bool,
         every_minutes: float,
         every_steps: int | None,
         facts: dict[str, Any],
     ):
         self.folder, self.stop, self.monitor = folder, stop, monitor
         self.every_s, self.every_steps, self.facts = every_minutes * 60, every_steps, facts
-        self.sign = lower_is_better(monitor)
+        self.sign = -1 if lower_is_better else 1
         self.best: float | None = None
         self.improved = False
         self.saved_at = time.monotonic()
@@ -269,11 +271,6 @@ class Checkpoints(Checkpoint):
         raise Interrupted(
             signum, f"{word} in epoch {trainer.current_epoch + 1} after step {trainer.global_step}. {where}"
         )
-
-
-def lower_is_better(monitor: str) -> int:
-    """-1 for losses and errors, +1 for everything else."""
-    return -1 if monitor.endswith(("loss", "error", "perplexity", "bits_per_byte", "bits_per_char")) else 1
 
 
 def copy_atomic(source: Path, target: Path) -> None:

@@ -230,6 +230,7 @@ def _write(folder: Path, record: Record, found: list[Shots], data: TextData, beg
         record.metrics[key], record.intervals[key] = result.accuracy, list(result.interval)
         if result.chance:
             record.baselines[f"chance/{key}"] = result.chance
+    record.lower_is_better = []
     best = max(found, key=lambda result: result.accuracy)
     record.metrics |= {"fewshot/accuracy": best.accuracy, "fewshot/best_shots": best.shots}
     record.intervals["fewshot/accuracy"] = list(best.interval)

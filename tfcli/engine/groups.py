@@ -7,27 +7,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine.record import Record, flatten, read_config, run_name
-from tfcli.engine.summary import PREFERRED, Found
-from tfcli.engine.tables import lower_is_better, number, spread
+from tfcli.engine.record import Record, flatten, lower_is_better, read_config, run_name
+from tfcli.engine.summary import Found, main_metric
+from tfcli.engine.tables import number, spread
 from tfcli.errors import RunError, nearest
 
 LOCAL = ("run.", "logger", "wandb.", "data.root", "data.workers", "trainer.threads")
 """Settings that say where and how a run was made, not what it is."""
 
 
-def settings(record: Record) -> dict[str, str]:
-    """What was typed for a run, but its seed and what only says where it ran: the name of its configuration."""
-    typed = dict(text.lstrip("+").partition("=")[::2] for text in record.overrides if "=" in text)
-    return {k: v for k, v in typed.items() if k not in ("seed", "model", "data") and not k.startswith(LOCAL)}
+def typed(record: Record) -> dict[str, Any]:
+    """Return what was typed for a run, but its seed and what only says where it ran."""
+    words = dict(text.lstrip("+").partition("=")[::2] for text in record.overrides if "=" in text)
+    return {k: v for k, v in words.items() if k not in ("seed", "model", "data") and not k.startswith(LOCAL)}
+
+
+def settings(folder: Path, record: Record, keys: Sequence[str]) -> dict[str, Any]:
+    """Return the value of each key in a run, typed or not: a default that was typed is still the default."""
+    flat, words = flatten(read_config(folder)), typed(record)
+    known = flat | {name.removeprefix("choices."): value for name, value in flat.items() if name.startswith("choices.")}
+    return {key: known.get(key, words.get(key)) for key in keys}
 
 
 def group(found: Found, *, metrics: Sequence[str] = ()) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Runs of one configuration put together: everything equal but the seed.
 
     Returns:
-        headings (key -> heading), and a row a configuration, the best first: its model, data, settings, n, seeds, runs
-        and `metrics`, for each name its mean, std, n, best and best_run.
+        headings (key -> heading), and a row a configuration: its model, data, settings, n, seeds, runs and `metrics`,
+        for each name its mean, std, n, best and best_run. Where no metrics are asked for, each kind of run brings its
+        main one; rows that have the same one stand together, the best first.
 
     Raises RunError, with the nearest name, for a metric that no run has.
     """
@@ -35,37 +43,44 @@ def group(found: Found, *, metrics: Sequence[str] = ()) -> tuple[dict[str, str],
     for metric in metrics:
         if found and metric not in names:
             raise RunError(f"no run has a metric `{metric}`.{nearest(metric, sorted(names))}")
+    records = [record for _, record in found]
     if not metrics:
-        first = next((m for m in PREFERRED if m in names), None)
-        metrics = [m for m in (first, "test/loss") if m in names and m is not None]
+        main = [main_metric(record) for record in records]
+        metrics = [m for m in dict.fromkeys([*main, "test/loss"]) if m in names and m is not None]
     groups: dict[str, Found] = {}
     for folder, record in found:
         groups.setdefault(_identity(folder, record), []).append((folder, record))
-    rows = [_group_row(members, metrics) for members in groups.values()]
-    if rows and metrics:
-        sign = 1 if lower_is_better(metrics[0]) else -1
-        rows.sort(key=lambda row: sign * row["metrics"].get(metrics[0], {"mean": sign * math.inf})["mean"])
-    typed = list(dict.fromkeys(key for row in rows for key in row["settings"]))
-    varying = [k for k in typed if len({row["settings"].get(k) for row in rows}) > 1]
+    keys = list(dict.fromkeys(key for record in records for key in typed(record)))
+    lower = {metric: lower_is_better(metric, records) for metric in metrics}
+    rows = [_group_row(members, keys, lower) for members in groups.values()]
+    rows.sort(key=lambda row: _place(row, lower))
+    varying = [k for k in keys if len({str(row["settings"][k]) for row in rows}) > 1]
     columns = {"model": "model", "data": "data", **{k: k for k in varying}, "n": "n"}
     columns |= {metric: metric for metric in metrics}
     columns |= {f"best {metric}": "best" for metric in metrics[:1]}
     return columns, rows
 
 
+def _place(row: dict[str, Any], lower: dict[str, bool]) -> tuple[int, float]:
+    """Return where a row stands: by the first metric that it has, then by its mean."""
+    for place, (metric, less) in enumerate(lower.items()):
+        if metric in row["metrics"]:
+            return place, row["metrics"][metric]["mean"] * (1 if less else -1)
+    return len(lower), 0.0
+
+
 def _identity(folder: Path, record: Record) -> str:
-    flat = flatten(read_config(folder)) or settings(record)
+    flat = flatten(read_config(folder)) or typed(record)
     kept = {k: v for k, v in flat.items() if k != "seed" and not k.endswith(".seed") and not k.startswith(LOCAL)}
     return repr((record.verb, record.model, record.data, sorted(kept.items(), key=lambda item: item[0])))
 
 
-def _group_row(members: Found, metrics: Sequence[str]) -> dict[str, Any]:
-    first = members[0][1]
+def _group_row(members: Found, keys: Sequence[str], lower: dict[str, bool]) -> dict[str, Any]:
+    folder, first = members[0]
     summary: dict[str, Any] = {}
-    for metric in metrics:
+    for metric, less in lower.items():
         values = [record.metrics.get(metric, math.nan) for _, record in members]
-        lower = lower_is_better(metric)
-        if (found := spread(values, lower_is_better=lower)) is not None:
+        if (found := spread(values, lower_is_better=less)) is not None:
             best = next(folder for (folder, _), v in zip(members, values, strict=True) if v == found.best)
             summary[metric] = {"mean": found.mean, "std": found.std, "n": found.n, "best": found.best}
             summary[metric]["best_run"] = run_name(best)
@@ -73,7 +88,7 @@ def _group_row(members: Found, metrics: Sequence[str]) -> dict[str, Any]:
         "verb": first.verb,
         "model": first.model,
         "data": first.data,
-        "settings": settings(first),
+        "settings": settings(folder, first, keys),
         "n": len(members),
         "seeds": sorted({record.seed for _, record in members}),
         "metrics": summary,

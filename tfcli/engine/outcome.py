@@ -77,6 +77,7 @@ def new_record(parts: Parts, verb: str) -> Record:
         overrides=list(parts.overrides),
         counts=dict(parts.data.counts),
         params=parts.params,
+        lower_is_better=sorted(parts.task.lower_is_better),
         units={} if parts.data.unit == "images" else {"counts": parts.data.unit, "rate": parts.data.counted},
     )
 
@@ -142,7 +143,9 @@ def figures(parts: Parts, folder: Path) -> list[Path]:
 
     (folder / "figures").mkdir(exist_ok=True)
     made = [folder / "figures" / "curves.png"]
-    curves(read_metrics(folder / "metrics.csv"), made[0], monitor=parts.config.trainer.monitor, title=parts.name)
+    monitor = parts.config.trainer.monitor
+    lower = monitor.partition("/")[2] in parts.task.lower_is_better
+    curves(read_metrics(folder / "metrics.csv"), made[0], monitor=monitor, lower_is_better=lower, title=parts.name)
     if parts.task.confusion is not None:
         counts = parts.task.confusion.numpy()
         made.append(folder / "figures" / "confusion.png")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.engine.paired import NAME, read_outcomes
-from tfcli.engine.record import Record, read_config, read_metrics, read_record, run_name
+from tfcli.engine.record import Record, lower_is_better, read_config, read_metrics, read_record, run_name
 from tfcli.errors import RunError, nearest
 
 SCORES = {"bleu": "BLEU", "exact_match": "exact match"}
@@ -27,7 +27,8 @@ def curves_of(run: Path, path: Path) -> dict[str, Any]:
     if not rows:
         raise RunError(f"`{run}` has no curves: there is nothing in its metrics.csv.")
     trainer = read_config(run).get("trainer") or {}
-    return curves(rows, path, monitor=str(trainer.get("monitor") or "val/accuracy"), title=_title(read_record(run)))
+    record, monitor = read_record(run), str(trainer.get("monitor") or "val/accuracy")
+    return curves(rows, path, monitor=monitor, lower_is_better=lower_is_better(monitor, [record]), title=_title(record))
 
 
 def confusion_of(run: Path, path: Path) -> dict[str, Any]:

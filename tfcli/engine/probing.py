@@ -52,6 +52,7 @@ def probe(job: Composition, run: Path | None, *, verb: str = "probe") -> tuple[P
         counts=dict(frozen.data.counts),
         params={"total": sum(p.numel() for p in frozen.net.parameters()), "trainable": 0},
         checkpoint=frozen.weights,
+        lower_is_better=[],
     )
     with locked(folder), logged(folder):
         try:

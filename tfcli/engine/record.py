@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +32,8 @@ class Record:
     `intervals` hold 95 % bounds; `published` entries come from `tfcli.engine.published`; `baselines` are figures
     measured beside the run (`logistic_pixels`, `interpolated trigram/bits_per_char`); `cost` is in seconds, examples
     per second and bytes. `units` say what `counts` and `examples_per_second` are of where it is not images;
-    `signatures` how a figure was computed, where several ways go by its name (BLEU).
+    `signatures` how a figure was computed, where several ways go by its name (BLEU). `lower_is_better`: the figures
+    of which less is better, with their split or without it, as the task declares them; None in records of before.
     `status` is finished, failed or interrupted; a folder without a record is read as `unfinished`.
     """
 
@@ -55,6 +56,7 @@ class Record:
     title: str | None = None
     units: dict[str, str] = field(default_factory=dict)
     signatures: dict[str, str] = field(default_factory=dict)
+    lower_is_better: list[str] | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
@@ -70,6 +72,15 @@ class Record:
         path = Path(folder) / "results.json"
         write_atomic(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
         return path
+
+
+def lower_is_better(metric: str, records: Iterable[Record]) -> bool:
+    """Return whether less of `metric` is better: as a record that has it declares, else (older runs) by its name."""
+    for record in records:
+        if metric in record.metrics and record.lower_is_better is not None:
+            return metric in record.lower_is_better or metric.partition("/")[2] in record.lower_is_better
+    words = ("loss", "error", "perplexity", "bits_per", "seconds", "bytes", "rank", "exponent")
+    return any(word in metric for word in words)
 
 
 def finite(value: Any) -> Any:
@@ -111,7 +122,10 @@ def read_record(folder: Path) -> Record:
     if missing:
         raise RunError(f"`{path}` lacks {', '.join(f'`{m}`' for m in missing)}.")
     record = Record(**{k: v for k, v in values.items() if k in known and v is not None})
-    record.metrics = {k: math.nan if v is None else v for k, v in record.metrics.items()}
+    for name in ("metrics", "baselines"):
+        setattr(record, name, {k: math.nan if v is None else v for k, v in getattr(record, name).items()})
+    record.intervals = {k: [math.nan if v is None else v for v in bounds] for k, bounds in record.intervals.items()}
+    record.cost = {k: v for k, v in record.cost.items() if v is not None}
     return record
 
 

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAverag
 from tfcli.engine import loggers as logs
 from tfcli.engine.build import plain
 from tfcli.engine.callbacks import AddressedRandomness, FiniteLoss, Progress, TrainLog
-from tfcli.engine.checkpoints import Checkpoints, EpochWeights, clean, lower_is_better, newest, read_checkpoint
+from tfcli.engine.checkpoints import Checkpoints, EpochWeights, clean, newest, read_checkpoint
 from tfcli.engine.outcome import (
     announce,
     baselines,
@@ -184,11 +184,13 @@ def _fit(parts: Parts, folder: Path, loggers: list[Any], progress: Progress, sta
     """Train; returns the checkpoint to test."""
     trainer_config = parts.config.trainer
     monitor = trainer_config.monitor if "val" in parts.task.evaluated else "train/loss"
+    lower = monitor.partition("/")[2] in parts.task.lower_is_better
     stop = Stop()
     saver = Checkpoints(
         folder / "checkpoints",
         stop=stop,
         monitor=monitor,
+        lower_is_better=lower,
         every_minutes=trainer_config.save_every_minutes,
         every_steps=trainer_config.save_every_steps,
         facts={"fingerprint": parts.data.fingerprint, "classes": parts.data.classes},
@@ -206,11 +208,10 @@ def _fit(parts: Parts, folder: Path, loggers: list[Any], progress: Progress, sta
     if trainer_config.ema_decay:
         callbacks.append(EMAWeightAveraging(decay=trainer_config.ema_decay))
     if trainer_config.patience is not None:
-        mode = "min" if lower_is_better(monitor) < 0 else "max"
         callbacks.append(
             EarlyStopping(
                 monitor,
-                mode=mode,
+                mode="min" if lower else "max",
                 patience=trainer_config.patience,
                 check_on_train_epoch_end=monitor.startswith("train/"),
             )

@@ -82,13 +82,14 @@ def _text(value: Any) -> str:
     return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 
-def sort_by(found: Found, metric: str, *, reverse: bool) -> Found:
-    """The runs that have `metric`, in its order. Raises RunError, with the nearest name, when none has."""
+def sort_by(found: Found, metric: str) -> Found:
+    """The runs that have `metric`, the best first. Raises RunError, with the nearest name, when none has."""
     names = {name for _, record in found for name in record.metrics}
     if found and metric not in names:
         raise RunError(f"no run has a metric `{metric}`.{nearest(metric, sorted(names))}")
     kept = [(run, record) for run, record in found if math.isfinite(record.metrics.get(metric, math.nan))]
-    return sorted(kept, key=lambda pair: pair[1].metrics[metric], reverse=reverse)
+    lower = records.lower_is_better(metric, [record for _, record in kept])
+    return sorted(kept, key=lambda pair: pair[1].metrics[metric], reverse=not lower)
 
 
 def interval(bounds: Sequence[float] | None) -> str:
@@ -192,7 +193,7 @@ def config_differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def metric_differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Metrics of all runs, with each run's difference from the first and whether their 95 % intervals overlap."""
+    """Metrics of all runs, with each run's difference from the first and their 95 % intervals."""
     loaded = [read_record(folder) for folder in folders]
     names = list(dict.fromkeys(name for record in loaded for name in record.metrics))
     rows = []
@@ -201,15 +202,8 @@ def metric_differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
         bounds = [record.intervals.get(name) for record in loaded]
         first = values[0]
         differences = [None if v is None or first is None else v - first for v in values[1:]]
-        overlaps = [_overlap(bounds[0], other) for other in bounds[1:]]
-        rows.append(
-            {"metric": name, "values": values, "intervals": bounds, "differences": differences, "overlap": overlaps}
-        )
+        rows.append({"metric": name, "values": values, "intervals": bounds, "differences": differences})
     return rows
-
-
-def _overlap(a: Sequence[float] | None, b: Sequence[float] | None) -> bool | None:
-    return None if not a or not b else a[0] <= b[1] and b[0] <= a[1]
 
 
 def difference_row(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -217,8 +211,7 @@ def difference_row(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     shown: dict[str, Any] = {"metric": row["metric"]}
     for name, value, bounds in zip(names, row["values"], row["intervals"], strict=True):
         shown[name] = "" if value is None else f"{number(value)} {interval(bounds)}".strip()
-    for i, (difference, overlap) in enumerate(zip(row["differences"], row["overlap"], strict=True), 2):
+    for i, difference in enumerate(row["differences"], 2):
         sign = "+" if difference is not None and difference > 0 else ""
         shown[f"diff{i}"] = "" if difference is None else sign + number(difference)
-        shown[f"overlap{i}"] = overlap
     return shown

@@ -31,12 +31,6 @@ def spread(values: Sequence[float], *, lower_is_better: bool = False) -> Spread 
     return Spread(statistics.fmean(kept), std, len(kept), min(kept) if lower_is_better else max(kept))
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of `split/name` is the better one (losses and errors)."""
-    name = metric.rpartition("/")[2]
-    return any(word in name for word in ("loss", "error", "perplexity", "bits_per", "seconds", "bytes"))
-
-
 def number(value: float) -> str:
     """Three decimals below ten, fewer above, powers of ten where three decimals would say nothing."""
     if not math.isfinite(value):

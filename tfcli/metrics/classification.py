@@ -31,6 +31,8 @@ class ClassificationMetrics(Metric):
     """
 
     full_state_update = False
+    lower_is_better = frozenset({"loss", "calibration_error"})
+    """The figures of which less is better."""
     confusion: Tensor
     top5: Tensor
     loss: Tensor

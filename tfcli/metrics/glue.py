@@ -100,6 +100,8 @@ def f1_of_second(confusion: Int[np.ndarray, "S K K"]) -> Float[np.ndarray, "S"]:
 class ScoreMetrics(Gathered):
     """Scores of texts: Pearson's and Spearman's correlation with the right ones, and the mean squared error (loss)."""
 
+    lower_is_better = frozenset({"loss"})
+
     @property
     def names(self) -> tuple[str, ...]:
         """The figures that there will be."""

@@ -22,6 +22,8 @@ class LanguageMetrics(Metric):
     """
 
     full_state_update = False
+    lower_is_better = frozenset({"loss", "perplexity", "bits_per_byte", "bits_per_char", "word_perplexity"})
+    """The figures of which less is better."""
     sums: Tensor
     products: Tensor
     count: Tensor

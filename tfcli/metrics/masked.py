@@ -26,6 +26,8 @@ class MaskedMetrics(Gathered):
         super().__init__()
         self.next_sentence = next_sentence
 
+    lower_is_better = frozenset({"loss", "perplexity"})
+
     @property
     def names(self) -> tuple[str, ...]:
         """The figures that there will be."""

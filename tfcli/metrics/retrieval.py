@@ -36,6 +36,9 @@ class RetrievalMetrics:
             contrastive loss depends on how many it chooses from.
     """
 
+    lower_is_better = frozenset({"loss", *(f"{way}_median_rank" for way in DIRECTIONS)})
+    """The figures of which less is better."""
+
     def __init__(self, *, group_size: int = 256):
         self.group_size = group_size
         self.reset()

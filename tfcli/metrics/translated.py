@@ -17,6 +17,8 @@ from tfcli.shapes import Float, Int
 class TranslatedMetrics(TranslationMetrics):
     """`TranslationMetrics` with the loss (nats per token of the reference translation) and the perplexity."""
 
+    lower_is_better = frozenset({"loss", "perplexity"})
+
     @property
     def names(self) -> tuple[str, ...]:
         """The figures that there will be, but for those of lengths."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfcli.engine.paired import Outcomes, read_outcomes
-from tfcli.engine.record import Record, finite, read_record
-from tfcli.engine.tables import lower_is_better, number, seconds, size, spread, to_csv, to_markdown
+from tfcli.engine.record import Record, finite, lower_is_better, read_record
+from tfcli.engine.tables import number, seconds, size, spread, to_csv, to_markdown
 from tfcli.files import write_atomic
 from tfcli.sweeps import table as plain
 from tfcli.sweeps.state import Job, State
@@ -69,7 +69,7 @@ def _runs(folder: Path, jobs: list[Job]) -> list[tuple[Path, Record]]:
 
 
 def _figures(records: list[Record], metric: str, also: list[str]) -> dict[str, Any]:
-    lower = lower_is_better(metric)
+    lower = lower_is_better(metric, records)
     found = spread([record.metrics.get(metric, math.nan) for record in records], lower_is_better=lower)
     costs = {
         name: spread([float(record.cost.get(key, math.nan)) for record in records])

@@ -15,10 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine.record import read_record
+from tfcli.engine.record import lower_is_better, read_record
 from tfcli.engine.session import alive
 from tfcli.engine.summary import main_metric
-from tfcli.engine.tables import lower_is_better
 from tfcli.errors import ConfigError, nearest
 from tfcli.files import alone
 from tfcli.sweeps.expand import job_id, parsed
@@ -71,7 +70,9 @@ class Search:
         self.fixed, self.space = space(state.overrides)
         url = self.url or f"sqlite:///{(folder / 'study.db').resolve()}"
         name = self.name or ident
-        direction: Any = self.direction or ("minimize" if self.metric and lower_is_better(self.metric) else "maximize")
+        direction: Any = self.direction or (
+            "minimize" if self.metric and lower_is_better(self.metric, []) else "maximize"
+        )
         patient = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}  # other workers write too
         with alone(self.lock):
             try:
@@ -158,6 +159,7 @@ class Search:
             if metric is None:
                 return None
             self.study.set_user_attr("metric", metric)
+            self.study.set_user_attr("lower_is_better", lower_is_better(metric, [record]))
             attrs = self.study.user_attrs
         name = attrs["metric"]
         if name not in record.metrics:
@@ -166,8 +168,9 @@ class Search:
         return self._sign(name) * value if math.isfinite(value) else None
 
     def _sign(self, metric: str) -> int:
-        """-1 for a loss in a study that maximizes, since what it is about was not known when it was made."""
-        return -1 if self.study.direction.name == "MAXIMIZE" and not self.metric and lower_is_better(metric) else 1
+        """-1 where the runs declare another direction than the study was made with, before there was any run."""
+        lower = self.study.user_attrs.get("lower_is_better", lower_is_better(metric, []))
+        return -1 if not self.direction and lower == (self.study.direction.name == "MAXIMIZE") else 1
 
     def best(self) -> dict[str, Any] | None:
         """The best trial so far: its job, what the study is about, and that figure. None before any has finished."""

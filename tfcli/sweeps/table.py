@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine.record import Record, finite, read_record
+from tfcli.engine.record import Record, finite, lower_is_better, read_record
 from tfcli.engine.summary import PREFERRED
-from tfcli.engine.tables import lower_is_better, number, seconds, spread, to_csv, to_markdown
+from tfcli.engine.tables import number, seconds, spread, to_csv, to_markdown
 from tfcli.files import write_atomic
 from tfcli.sweeps.state import Job, State
 
@@ -25,15 +25,17 @@ def summarize(folder: Path, state: State) -> dict[str, Any]:
         `best` (of a search), and the numbers of jobs that are finished and in all.
     """
     records = {job.id: read_record(folder / job.name) for job in state.jobs if job.status == "finished"}
-    names = _metrics(list(records.values()))
+    declared = list(records.values())
+    lower = {name: lower_is_better(name, declared) for name in _metrics(declared)}
+    names = list(lower)
     keys = [key for key in state.swept if key != "seed"]
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in state.jobs:
         typed = dict(text.partition("=")[::2] for text in job.overrides)
         groups.setdefault(tuple(typed.get(key, "") for key in keys), []).append(job)
-    rows = [_row(dict(zip(keys, values, strict=True)), jobs, records, names) for values, jobs in groups.items()]
+    rows = [_row(dict(zip(keys, values, strict=True)), jobs, records, lower) for values, jobs in groups.items()]
     if names:
-        sign = 1 if lower_is_better(names[0]) else -1
+        sign = 1 if lower[names[0]] else -1
         rows.sort(key=lambda row: sign * row["metrics"].get(names[0], {"mean": sign * math.inf})["mean"])
     return {
         "folder": str(folder),
@@ -62,27 +64,29 @@ def _metrics(records: list[Record]) -> list[str]:
     for split in ("test/", "val/", ""):
         kept = [name for name in names if name.startswith(split)]
         if kept:
-            return sorted(kept, key=lambda name: (name not in PREFERRED, lower_is_better(name)))
+            return sorted(kept, key=lambda name: (name not in PREFERRED, lower_is_better(name, records)))
     return []
 
 
-def _row(settings: dict[str, str], jobs: list[Job], records: dict[str, Record], names: list[str]) -> dict[str, Any]:
+def _row(
+    settings: dict[str, str], jobs: list[Job], records: dict[str, Record], lower: dict[str, bool]
+) -> dict[str, Any]:
     found = [records[job.id] for job in jobs if job.id in records]
     return {
         "settings": settings,
         "n": len(found),
         "of": len(jobs),
         "seeds": sorted(record.seed for record in found),
-        "metrics": _spreads(names, [record.metrics for record in found]),
-        "cost": _spreads(COSTS, [record.cost for record in found]),
+        "metrics": _spreads(lower, [record.metrics for record in found]),
+        "cost": _spreads(dict.fromkeys(COSTS, True), [record.cost for record in found]),
         "jobs": [job.name for job in jobs],
     }
 
 
-def _spreads(names: Any, values: list[dict[str, float]]) -> dict[str, Any]:
+def _spreads(lower: dict[str, bool], values: list[dict[str, float]]) -> dict[str, Any]:
     result = {}
-    for name in names:
-        found = spread([v.get(name, math.nan) for v in values], lower_is_better=lower_is_better(name))
+    for name, less in lower.items():
+        found = spread([v.get(name, math.nan) for v in values], lower_is_better=less)
         if found is not None:
             result[name] = {"mean": found.mean, "std": found.std, "n": found.n}
     return result

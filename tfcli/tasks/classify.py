@@ -90,6 +90,10 @@ class Classify(Objective):
         names = self._metric("val").names if "val" in self.evaluated else ()
         return (*(f"val/{name}" for name in names), "train/loss", "train/accuracy")
 
+    @property
+    def lower_is_better(self) -> frozenset[str]:
+        return self._metric("test").lower_is_better
+
     def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]:
         return self.net(image)
 

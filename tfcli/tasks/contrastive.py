@@ -135,6 +135,11 @@ class Contrastive(Objective):
         names = (*self.retrieved["val"].names, *(f"zeroshot_{name}" for name in zeroshot))
         return (*(f"val/{name}" for name in names), "train/loss")
 
+    @property
+    def lower_is_better(self) -> frozenset[str]:
+        zeroshot = self._metric("test").lower_is_better if self.measured else ()
+        return self.retrieved["test"].lower_is_better.union(f"zeroshot_{name}" for name in zeroshot)
+
     def configure_model(self) -> None:
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)

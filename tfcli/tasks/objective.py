@@ -46,6 +46,11 @@ class Objective(pl.LightningModule):
         self.outcomes: Tensor | None = None
         self._sums: Tensor | None = None  # of this epoch, on this rank
 
+    @property
+    def lower_is_better(self) -> frozenset[str]:
+        """Return the figures, named without their split, of which less is better; of all others more is."""
+        return frozenset({"loss"})
+
     def on_fit_start(self) -> None:
         self.train()  # Lightning leaves the modes as they are
 

@@ -30,6 +30,7 @@ class Task(Protocol):
         horizon: set by the engine before fitting.
         evaluated: the splits of the validation loaders, in their order; set by the engine.
         monitors: the metrics that checkpoints and early stopping may look at.
+        lower_is_better: the figures, named without their split, of which less is better.
         tested: after a test, each figure with its 95 % interval, over all ranks.
         confusion: after a test, right classes against guessed ones, where the task has classes.
         outcomes: after a test, (N, 3) index, label and guess of each sample, where the task has classes.
@@ -46,6 +47,9 @@ class Task(Protocol):
 
     @property
     def monitors(self) -> tuple[str, ...]: ...
+
+    @property
+    def lower_is_better(self) -> frozenset[str]: ...
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor: ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,11 @@ class TextObjective(Objective):
         names = self.metric("val").names if "val" in self.evaluated else ()
         names = sorted(names, key=lambda name: name != self.monitored)
         return (*(f"val/{name}" for name in names), "train/loss")
+
+    @property
+    def lower_is_better(self) -> frozenset[str]:
+        declared = [cast(Any, metric).lower_is_better for metric in self.measured.values()]
+        return super().lower_is_better.union(*declared)
 
     def meet(self, data: TextData) -> None:
         """Take from the data what measuring needs: names of tags, right translations. Called before anything else.

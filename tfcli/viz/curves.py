@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,14 @@ from tfcli.viz import style
 Row = Sequence[Any]
 
 
-def curves(rows: Iterable[Row], path: Path | str, *, monitor: str = "val/accuracy", title: str | None = None) -> dict:
+def curves(
+    rows: Iterable[Row],
+    path: Path | str,
+    *,
+    monitor: str = "val/accuracy",
+    lower_is_better: bool = False,
+    title: str | None = None,
+) -> dict:
     """Draw the learning curves of a run.
 
     Args:
@@ -21,6 +28,7 @@ def curves(rows: Iterable[Row], path: Path | str, *, monitor: str = "val/accurac
         path: the PNG to write.
         monitor: the metric whose best epoch is marked; where it is absent, the first of val/accuracy, val/loss,
             train/loss that is there.
+        lower_is_better: whether the best value of `monitor` is the least.
         title: a line above the panels.
 
     Returns:
@@ -35,7 +43,7 @@ def curves(rows: Iterable[Row], path: Path | str, *, monitor: str = "val/accurac
     drawn: dict[str, Any] = {
         panel: {s: series[f"{s}/{panel}"] for s in style.SPLITS if series.get(f"{s}/{panel}")} for panel in panels
     }
-    drawn["best"] = _best(series, monitor)
+    drawn["best"] = _best(series, {monitor: min if lower_is_better else max})
     shown = [panel for panel in panels if drawn[panel]] or ["loss"]
     with style.figure(path, width=5.6 * len(shown), height=3.9) as figure:
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
@@ -66,11 +74,10 @@ def _steps(rows: list[tuple], name: str) -> list[list[float]]:
     return [[step / length, value] for _, step, value in found]
 
 
-def _best(series: dict[str, list[list[float]]], monitor: str) -> dict[str, Any] | None:
-    for name in (monitor, "val/accuracy", "val/loss", "train/loss"):
+def _best(series: dict[str, list[list[float]]], monitored: dict[str, Callable]) -> dict[str, Any] | None:
+    for name, pick in (monitored | {"val/accuracy": max, "val/loss": min, "train/loss": min} | monitored).items():
         points = series.get(name)
         if points:
-            pick = min if name.endswith("loss") else max
             epoch, value = pick(points, key=lambda point: point[1])
             return {"metric": name, "epoch": int(epoch), "value": value}
     return None
