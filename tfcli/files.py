@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -35,14 +36,83 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-@contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process is inside with the same file `lock`, which is made. Its end in any way lets go.
+_open: set[int] = set()
+"""The lock files that this process has open."""
 
-    Where the file cannot be written, or the file system has no locks, nobody waits.
+
+def _leave_to_parent() -> None:
+    """Close the parent's lock files in a forked child: a loader worker that outlives a killed run must not hold it."""
+    for handle in _open:
+        os.close(handle)
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+@contextmanager
+def alone(lock: Path, *, wait: bool = True) -> Iterator[int | None]:
+    """Hold the file `lock`, made where it is missing; no other process is inside meanwhile. The kernel releases it.
+
+    Yields the open file, or None where it cannot be written or the file system has no locks: then nobody waits.
+
+    Args:
+        wait: wait for the process that holds it.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is false.
     """
-    with ExitStack() as stack:
-        with suppress(OSError):
+    handle = _take(lock, wait)
+    try:
+        yield handle
+    finally:
+        if handle is not None:
+            _drop(handle)
+
+
+def _take(lock: Path, wait: bool) -> int | None:
+    end = time.monotonic() + 0.2  # `is_held` holds it for a moment
+    while True:
+        try:
             lock.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(stack.enter_context(open(lock, "w")), fcntl.LOCK_EX)
-        yield
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError:
+            return None
+        _open.add(handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _is_at(handle, lock):
+                return handle
+            _drop(handle)  # its holder has removed it: lock the new one
+        except BlockingIOError:
+            _drop(handle)
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        except OSError:
+            _drop(handle)
+            return None
+
+
+def _drop(handle: int) -> None:
+    _open.discard(handle)
+    os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def is_held(lock: Path) -> bool:
+    """Return whether a process holds the file `lock` with `alone`."""
+    try:
+        with open(lock, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tfcli.cli.app import app
+from tfcli.engine.session import locked
 from tfcli.errors import ConfigError, RunError
 from tfcli.sweeps.find import all_sweeps, find_sweep
 from tfcli.sweeps.runner import Launch
@@ -122,12 +122,8 @@ def test_a_sweep_is_extended(tmp_path: Path):
 
 def test_one_process_at_a_time(tmp_path: Path):
     folder = run_sweep("train", ["data=digits", "seed=0,1"], tmp_path, launch=Launch(command=VERB))
-    (folder / ".lock").write_text(f"{os.getpid()} {socket.gethostname()}")
-    with pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
+    with locked(folder), pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
         retry(folder, launch=Launch(command=VERB))
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    (folder / ".lock").write_text(f"{gone.pid} {socket.gethostname()}")
     assert retry(folder, launch=Launch(command=VERB)).count("finished") == 2
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,7 +21,7 @@ import yaml
 
 from tfcli.engine import terminal
 from tfcli.errors import RunError
-from tfcli.files import write_atomic
+from tfcli.files import alone, write_atomic
 
 RUN_DIR = "TFCLI_RUN_DIR"
 """How the parent of several ranks hands them the folder: a time stamp taken by each would make one folder per rank."""
@@ -107,33 +107,28 @@ def link_latest(root: Path, folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: one process tree at a time writes a run. The lock of a dead process is taken over.
+    """Hold the folder's lock: one process tree at a time writes a run. The kernel releases it however the process ends.
 
     Raises:
-        RunError: a live process holds it, with its number and machine.
+        RunError: another process holds it, with its number and machine.
     """
     if is_child():
         yield
         return
     lock = folder / ".lock"
-    mine = f"{os.getpid()} {socket.gethostname()}"
-    while True:
+    with ExitStack() as stack:
         try:
-            with open(lock, "x", encoding="utf-8") as file:
-                file.write(mine)
-            break
-        except FileExistsError:
-            pid, _, host = (lock.read_text(encoding="utf-8") if lock.exists() else "").partition(" ")
-            if host == socket.gethostname() and not (pid.isdigit() and alive(int(pid))):
-                lock.unlink(missing_ok=True)
-                continue
+            handle = stack.enter_context(alone(lock, wait=False))
+        except BlockingIOError:
+            pid, _, host = lock.read_text(encoding="utf-8").partition(" ")
             raise RunError(
-                f"`{folder}` is in use by process {pid} on {host}. If that is wrong, delete `{lock}`."
+                f"`{folder}` is in use by process {pid} on {host}. Wait for its end, or stop it there: `kill {pid}`."
             ) from None
-    try:
+        if handle is not None:
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{os.getpid()} {socket.gethostname()}".encode())
+            stack.callback(lock.unlink, missing_ok=True)
         yield
-    finally:
-        lock.unlink(missing_ok=True)
 
 
 def alive(pid: int) -> bool:

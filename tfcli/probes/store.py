@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import csv
 import errno
-import fcntl
 import hashlib
 import io
 import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tfcli.errors import RunError
-from tfcli.files import write_atomic
+from tfcli.files import alone, write_atomic
 
 VERSION = 1  # of what an extraction computes and how it is stored: part of every key
 SHARD_ROWS = 4096
@@ -201,20 +200,15 @@ def _items(sources: Sequence[str]) -> str:
 @contextmanager
 def _owned(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
     """Hold an entry while it is filled: others wait for it, and find it full. False: it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".lock").touch()
-    except OSError as error:
-        say(f"features: `{folder.parent}` cannot be written ({error.strerror}), so they are not kept")
-        yield False
-        return
-    with open(folder / ".lock", encoding="utf-8") as lock:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            handle = stack.enter_context(alone(folder / ".lock", wait=False))
         except BlockingIOError:
             say("features: another process extracts the same; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield True
+            handle = stack.enter_context(alone(folder / ".lock"))
+        if handle is None:
+            say(f"features: `{folder.parent}` cannot be written, so they are not kept")
+        yield handle is not None
 
 
 def entries(root: Path) -> list[dict[str, Any]]:

@@ -109,7 +109,6 @@ def _words(job: Job, state: State, run: Path) -> list[str]:
     What a failed or uncheckpointed attempt left is removed, its log apart: a run folder holds one run.
     """
     if job.status != "failed" and (run / "config.yaml").exists() and any(run.glob("checkpoints/*.ckpt")):
-        (run / ".lock").unlink(missing_ok=True)  # of a process that is gone, perhaps on another machine
         return ["resume", str(run)]
     clear(run)
     words = [state.verb]

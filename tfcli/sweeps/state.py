@@ -16,7 +16,7 @@ from typing import Any
 from tfcli.engine.record import finite, read_record
 from tfcli.engine.session import alive
 from tfcli.errors import RunError
-from tfcli.files import write_atomic
+from tfcli.files import is_held, write_atomic
 from tfcli.sweeps.expand import job_id
 from tfcli.sweeps.squeue import queued
 
@@ -197,9 +197,7 @@ def is_running(job: Job, run: Path) -> bool:
         return True
     if job.pid is not None and alive(job.pid) and _is_ours(job.pid, run):
         return True
-    lock = run / ".lock"
-    pid, _, host = (lock.read_text(encoding="utf-8") if lock.exists() else "").partition(" ")
-    return host == socket.gethostname() and pid.isdigit() and alive(int(pid))
+    return is_held(run / ".lock")
 
 
 def _is_ours(pid: int, run: Path) -> bool:
