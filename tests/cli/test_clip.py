@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,16 @@ def test_the_homeworks_report_has_its_three_answers(trained: Path):
     words = ("protocol=hw5", "zeroshot.templates=simple", "run.dir=hw")
     done = go("probe", "run", "shapes", *few, *words, cwd=trained)
     report = (trained / "hw" / "report.md").read_text()
-    for part in ("## Zero-shot, `a photo of a {}.`", "## Linear probe", "## k nearest neighbours", "figures/knn.png"):
+    for part in (
+        "## Zero-shot, `a photo of a {}.`",
+        "## Linear probe",
+        "## k nearest neighbours",
+        "tfcli probe run shapes",
+    ):
         assert part in report
+    drawn = re.findall(r"\]\((figures/.*?)\)", report)
+    assert {"figures/samples.png", "figures/zeroshot.png", "figures/linear.png", "figures/knn.png"} == set(drawn)
+    assert all((trained / "hw" / name).stat().st_size > 5000 for name in drawn)
     record = json.loads((trained / "hw" / "results.json").read_text())["metrics"]
     assert {"linear/normalised/accuracy", "linear/as_they_are/accuracy"} <= set(record)
     assert record["knn/accuracy"] == max(record[f"knn/k={k}/accuracy"] for k in (1, 3, 5, 7, 11, 21))

@@ -197,7 +197,7 @@ def test_blank_batches_and_samples(folder):
     batch = data.blank(5)
     assert batch["image"].shape == (5, 3, 16, 16)
     assert batch["tokens"].shape == (5, 8)
-    images, names = data.samples("train", 6)
+    images, names, _ = data.samples("train", 6)
     assert len(images) == len(names) == 6
     assert all(name.startswith("wording 0") for name in names)
     with pytest.raises(DataError, match="no split `vla`, only train, val, test"):

@@ -133,7 +133,7 @@ def preview(
     from tfcli.cli.console import emit_json, out, say
 
     module = build(_composed(name, [*(settings or []), "data.cache=none"]))
-    images, names = module.samples(split, count or 24, augmented=augmented)
+    images, names, _ = module.samples(split, count or 24, augmented=augmented)
     from tfcli.data.preview import contact_sheet, save
 
     path = Path(out_path or f"outputs/preview-{name}.png")

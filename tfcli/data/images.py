@@ -263,8 +263,8 @@ class ImageData(pl.LightningDataModule):
         chunks = [data.plain(rows[i : i + 512], self.eval_transform) for i in range(0, len(rows), 512)]
         return torch.cat(chunks).permute(0, 2, 3, 1).numpy(), data.labels[rows]
 
-    def samples(self, split: str, count: int, *, augmented: bool = False) -> tuple[np.ndarray, list[str]]:
-        """Some images (N, Y, X, 3) uint8 of a split, classes in turn, with their class names; for looking at.
+    def samples(self, split: str, count: int, *, augmented: bool = False) -> tuple[np.ndarray, list[str], np.ndarray]:
+        """Return some images (N, Y, X, 3) uint8 of a split, classes in turn, their class names and row numbers.
 
         Captioned, evenly drawn images with their first captions.
 
@@ -287,7 +287,7 @@ class ImageData(pl.LightningDataModule):
             image = data[Address(0, 0, rows)]["image"]
         else:
             image = data.plain(rows, self.eval_transform)
-        return image.permute(0, 2, 3, 1).numpy(), names
+        return image.permute(0, 2, 3, 1).numpy(), names, rows
 
     # ---- loaders
 

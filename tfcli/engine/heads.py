@@ -184,11 +184,23 @@ def zeroshot(views: Views, settings: dict[str, Any]) -> list[Result]:
             metrics,
             {
                 "templates": [(t, f.accuracy) for t, f in found.templates],
+                "classes": _by_class(found.figures, frozen.data.classes),
                 "accuracy": found.figures.accuracy,
                 "phrase": prompts.templates[0],
+                "guess": found.logits.argmax(1).cpu(),
             },
             notes,
         )
+    ]
+
+
+def _by_class(figures: Figures, classes: Sequence[str]) -> list[tuple[str, float]]:
+    """Return the accuracy of each class that occurs."""
+    counts = figures.confusion.sum(1)
+    return [
+        (name, float(row[k]) / n)
+        for k, (name, row, n) in enumerate(zip(classes, figures.confusion, counts, strict=True))
+        if n
     ]
 
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tfcli.engine.frozen import Frozen
 from tfcli.engine.heads import Result
 from tfcli.engine.tables import to_markdown
+from tfcli.viz.probe import samples
 
 EXPECTED = {"zeroshot": "0.60-0.70", "linear": "0.90-0.95", "knn": "0.80-0.90"}
 """The homework's own ranges for CLIP ViT-B/32 on Flowers."""
 
 
-def report(frozen: Frozen, results: list[Result]) -> str:
-    """The three answers in Markdown, with figures and how each was measured."""
+SAMPLES = 12
+
+
+def report(frozen: Frozen, results: list[Result], *, command: str, figures: Path) -> str:
+    """Return the three answers in Markdown, with the command, figures, sample images and how each was measured.
+
+    Args:
+        command: the command line that made it.
+        figures: the folder of the run's figures; sample images are drawn into it.
+    """
     data, counts = frozen.data, frozen.data.counts
     by = {result.head: result for result in results}
     flowers = data.name == "flowers" and frozen.name.startswith("clip")
@@ -21,9 +31,17 @@ def report(frozen: Frozen, results: list[Result]) -> str:
         f"# {frozen.name} on {data.name}, three ways",
         f"Weights: {frozen.source}. Images at {data.image_size} px: train {counts['train']:,}, val {counts['val']:,}, "
         f"test {counts['test']:,}, {data.num_classes} classes. Intervals are 95 % (Wilson).",
+        f"```sh\n{command.strip()}\n```",
     ]
     if "zeroshot" in by:
-        parts += [f"## Zero-shot, `{by['zeroshot'].series['phrase']}`", _answers([by["zeroshot"]], flowers, "zeroshot")]
+        zero = by["zeroshot"]
+        draw_samples(data, zero.series["guess"], figures / "samples.png")
+        parts += [
+            f"## Zero-shot, `{zero.series['phrase']}`",
+            _answers([zero], flowers, "zeroshot"),
+            "![test images with their classes and predictions](figures/samples.png)",
+            "![accuracy of the classes](figures/zeroshot.png)",
+        ]
     linear = [result for name, result in by.items() if name.startswith("linear")]
     if linear:
         parts += ["## Linear probe", _answers(linear, flowers, "linear"), _linear_words(linear)]
@@ -46,6 +64,16 @@ def report(frozen: Frozen, results: list[Result]) -> str:
     notes = [note for result in results for note in result.notes]
     parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
     return "\n\n".join(parts) + "\n"
+
+
+def draw_samples(data: Any, guess: Any, path: Path) -> None:
+    """Draw test images, classes in turn, with the class of each and the one that was predicted.
+
+    Args:
+        guess: the predicted class of every test image, in the split's order.
+    """
+    images, truth, rows = data.samples("test", SAMPLES)
+    samples(images, truth, [data.classes[guess[row]] for row in rows], path, title=f"{data.name}, test: zero-shot")
 
 
 def _answers(results: list[Result], flowers: bool, kind: str) -> str:

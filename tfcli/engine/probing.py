@@ -141,7 +141,8 @@ def _write(frozen: fr.Frozen, results: list[Result], folder: Path, record: Recor
     if frozen.job.choices.get("protocol") == "hw5":
         from tfcli.engine.homework import report
 
-        write_atomic(folder / "report.md", report(frozen, results))
+        command = (folder / "command.txt").read_text(encoding="utf-8")
+        write_atomic(folder / "report.md", report(frozen, results, command=command, figures=folder / "figures"))
         say(f"report  {shown(folder)}/report.md")
     record.status = "finished"
 

@@ -1,4 +1,4 @@
-"""Figures of a probe: how the linear probe hangs on C, kNN on K, zero-shot on the template, few-shot on the shots."""
+"""Figures of a probe: linear against C, kNN against K, zero-shot by class and template, few-shot against the shots."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from tfcli.viz import style
 
-MOST_TEMPLATES = 20
+MOST_BARS = 20
 
 Head = tuple[str, dict[str, Any]]
 
@@ -18,7 +18,7 @@ def figures(heads: Sequence[Head], folder: Path, *, title: str) -> list[Path]:
 
     Args:
         heads: name and series: `C` [(C, validation figure)], `test` and `val` [(K, accuracy)] with `best_k`,
-            `templates` [(template, accuracy)], or `n`, `mean`, `std`.
+            `templates` [(template, accuracy)] with `classes` [(class, accuracy)], or `n`, `mean`, `std`.
         folder: where to.
         title: a line above each.
 
@@ -32,8 +32,11 @@ def figures(heads: Sequence[Head], folder: Path, *, title: str) -> list[Path]:
     for name, series in heads:
         if name == "knn":
             made.append(_neighbours(series, folder / "knn.png", title))
-        elif name == "zeroshot" and len(series["templates"]) > 1:
-            made.append(_templates(series["templates"], folder / "templates.png", title))
+        elif name == "zeroshot":
+            made.append(_bars(series["classes"], folder / "zeroshot.png", title, "zero-shot accuracy of a class"))
+            if len(series["templates"]) > 1:
+                words = "zero-shot accuracy of one template"
+                made.append(_bars(series["templates"], folder / "templates.png", title, words))
     shots = [series for name, series in heads if name.startswith("fewshot")]
     if shots:
         zero = next((s["accuracy"] for n, s in heads if n == "zeroshot" and "accuracy" in s), None)
@@ -46,18 +49,16 @@ def _linear(found: dict[str, dict[str, Any]], path: Path, title: str) -> Path:
         axis = figure.subplots()
         for series, colour in zip(found.values(), style.SPLITS.values(), strict=False):
             points = sorted(series["C"])
-            label = "features of length 1" if series.get("unit") else "features as they are"
-            axis.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, label=label)
             best = max(points, key=lambda p: (p[1], -p[0]))
-            axis.annotate(
-                f"C = {best[0]:.3g}: {best[1]:.3f}", best, xytext=(0, 8), textcoords="offset points", ha="center"
-            )
+            kind = "features of length 1" if series.get("unit") else "features as they are"
+            label = f"{kind}: {best[1]:.3f} at C = {best[0]:.3g}"  # in the legend, where it covers no curve
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, label=label)
+            axis.plot(*best, "o", color="white", mec=colour, mew=2, markersize=9, zorder=3)
         axis.set(xscale="log", xlabel="C, the inverse of the penalty", ylabel="accuracy on validation", title=title)
         axis.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
         axis.margins(y=0.15)
         axis.grid(axis="y")
-        if len(found) > 1:
-            axis.legend(loc="lower right")
+        figure.legend(loc="outside lower center")
     return path
 
 
@@ -79,10 +80,12 @@ def _neighbours(series: dict[str, Any], path: Path, title: str) -> Path:
     return path
 
 
-def _templates(rows: list[tuple[str, float]], path: Path, title: str) -> Path:
+def _bars(rows: list[tuple[str, float]], path: Path, title: str, words: str) -> Path:
+    """Draw named accuracies, best first; of many the best and the worst."""
     rows = sorted(rows, key=lambda r: r[1], reverse=True)
-    if len(rows) > MOST_TEMPLATES:
-        half = MOST_TEMPLATES // 2
+    if len(rows) > MOST_BARS:
+        half = MOST_BARS // 2
+        words += f" (the best {half} and the worst {half} of {len(rows)})"
         rows = [*rows[:half], *rows[-half:]]
     with style.figure(path, width=7.2, height=1.2 + 0.26 * len(rows)) as figure:
         axis = figure.subplots()
@@ -91,9 +94,32 @@ def _templates(rows: list[tuple[str, float]], path: Path, title: str) -> Path:
         axis.set_yticks(list(places), [t if len(t) <= 60 else f"{t[:57]}..." for t, _ in rows])
         for place, (_, value) in zip(places, rows, strict=True):
             axis.text(value, place, f" {value:.3f}", va="center", fontsize=8.5)
-        axis.set(xlabel="zero-shot accuracy of one template", title=title)
+        axis.set(xlabel=words, title=title)
         axis.set_xlim(0, max(v for _, v in rows) * 1.12 or 1)
     return path
+
+
+def samples(images: Sequence[Any], truth: Sequence[str], guess: Sequence[str], path: Path, *, title: str) -> Path:
+    """Draw images (Y, X, 3), six in a row, each below its class and the class that was predicted."""
+    across = min(6, len(images))
+    down = -(-len(images) // across)
+    with style.figure(path, width=1.9 * across, height=2.2 * down + 0.4) as figure:
+        axes = figure.subplots(down, across, squeeze=False).ravel()
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, image, right, said in zip(axes, images, truth, guess, strict=False):
+            axis.imshow(image)
+            mark, colour = ("✓", style.SPLITS["test"]) if said == right else ("✗", style.SPLITS["val"])
+            axis.set_title(f"{_cut(right)}\n", fontsize=8, fontweight="normal", loc="center", pad=3)
+            axis.text(
+                0.5, 1.03, f"{mark} {_cut(said)}", color=colour, fontsize=8, ha="center", transform=axis.transAxes
+            )
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return path
+
+
+def _cut(name: str, most: int = 22) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _shots(rows: list[dict[str, Any]], zero: float | None, path: Path, title: str) -> Path:
