@@ -5,7 +5,7 @@ from __future__ import annotations
 import sacrebleu
 import torch
 
-from tfcli.metrics.bleu import TranslationMetrics, edges
+from tfcli.metrics.bleu import TranslationMetrics, edges, translation_figures
 
 REFERENCES = [
     "A dog runs through the snow.",
@@ -59,3 +59,10 @@ def test_buckets_are_never_empty():
     assert edges([4] * 50 + [5, 9], 6) == [4, 9]
     assert edges([7], 6) == [7]
     assert edges(list(range(1, 13)), 4) == [3, 6, 9, 12]
+
+
+def test_the_bootstrap_takes_draws_in_which_nothing_is_right():
+    figures, _ = translation_figures(["qqq"] * 40 + ["This is"], ["This is sentence number."] * 41)
+    value, (low, high) = figures["chrf"]
+    assert 0.5 < value < 0.6
+    assert low == 0 < high < 3

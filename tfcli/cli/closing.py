@@ -81,6 +81,8 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
     for figure in record.published[:1]:
         if figure.get("differs"):
             out(f"published differs: {figure['differs']}")
+    for what, reason in record.left_out.items():
+        out(f"not measured: {what} ({reason})")
     for name, signature in record.signatures.items():
         out(f"{name}  {signature}")
     say(f"run  {folder}      next  tfcli runs show latest · {NEXT.get(record.task, 'tfcli predict latest FILE')}")

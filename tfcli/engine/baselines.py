@@ -15,6 +15,7 @@ from tfcli.data.texts import TextData
 from tfcli.metrics.bleu import translation_figures
 from tfcli.metrics.entities import entity_figures
 from tfcli.metrics.glue import LabelMetrics, score_figures
+from tfcli.metrics.intervals import Figures
 from tfcli.metrics.language import LanguageMetrics
 from tfcli.probes.ngram import ngram, unigram
 from tfcli.probes.wordcounts import frequent_tags, majority, tfidf_cosine, tfidf_logistic
@@ -42,6 +43,11 @@ Named = dict[str, dict[str, float]]
 """Figures of each simple model."""
 
 
+def _values(figures: Figures) -> dict[str, float]:
+    """Figures without their intervals. A metric's `compute` would wait for other ranks, and here there is one alone."""
+    return {name: value for name, (value, _) in figures.items()}
+
+
 def _lm(data: TextData, train: Columns, test: Columns) -> Named:
     """n-grams of the model's own tokens; of characters also one that sees as far as a word."""
     tokenizer = data.tokenizer
@@ -56,7 +62,7 @@ def _lm(data: TextData, train: Columns, test: Columns) -> Named:
         metric = LanguageMetrics()
         count, total = torch.tensor([len(nats)]), torch.tensor([nats.sum()]).float()
         metric.update(total, count, chars=sizes[:, 0], bytes=sizes[:, 1], words=sizes[:, 2])
-        found[f"interpolated {name}{of}"] = metric.compute()
+        found[f"interpolated {name}{of}"] = _values(metric.with_intervals())
     return found
 
 
@@ -82,7 +88,7 @@ def _text_classify(data: TextData, train: Columns, test: Columns) -> Named:
     for what, guess in guesses.items():
         metric = LabelMetrics(data.num_classes, groups=tuple(data.groups))
         metric.update(one_hot(torch.from_numpy(guess), data.num_classes).float(), label, torch.zeros(len(guess)), group)
-        figures = metric.compute()
+        figures = _values(metric.with_intervals())
         found[what] = {name: value for name, value in figures.items() if name not in OF_CHANCES}
     return found
 
@@ -104,7 +110,7 @@ def _tag(data: TextData, train: Columns, test: Columns) -> Named:
 
 def _translate(data: TextData, train: Columns, test: Columns) -> Named:
     figures, _ = translation_figures(test["source"], test["target"], intervals=False)
-    return {"copying the source": {name: value for name, (value, _) in figures.items()}}
+    return {"copying the source": _values(figures)}
 
 
 BASELINES: dict[str, Callable[[TextData, Columns, Columns], Named]] = {

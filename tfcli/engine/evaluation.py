@@ -14,7 +14,7 @@ from tfcli.engine.adopt import tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, read_checkpoint
 from tfcli.engine.compose import compose
-from tfcli.engine.outcome import announce, keep_outcomes
+from tfcli.engine.outcome import announce, keep_outcomes, tell_left_out
 from tfcli.engine.parts import (
     Parts,
     adopt_statistics,
@@ -28,9 +28,10 @@ from tfcli.engine.record import Record
 from tfcli.engine.run import evaluate
 from tfcli.engine.saved import kept_tokenizer, recomposed, saved_config, stored
 from tfcli.engine.session import check_writable, is_child, locked, logged, run_folder, write_start
-from tfcli.errors import ConfigError, DataError
+from tfcli.errors import ConfigError, DataError, TfcliError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+NOTHING = "no figure could be measured"
 
 
 def of_run(run: Path, overrides: list[str], *, which: str) -> tuple[Path, Record]:
@@ -73,8 +74,14 @@ def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
         record = evaluate(parts, checkpoint=checkpoint)
         record.checkpoint = str(checkpoint) if checkpoint else str(parts.config.model.weights)
         if not is_child():
-            keep_outcomes(parts, folder)
+            with parts.task.left_out.guard("outcomes of the test"):
+                keep_outcomes(parts, folder)
+            tell_left_out(record, parts, folder)
+            record.status = "finished" if parts.task.tested else "failed"
+            record.error = None if parts.task.tested else NOTHING
             record.write(folder)
+    if not parts.task.tested:
+        raise TfcliError(f"{NOTHING}. {folder / 'log.txt'} has the details.")
     return folder, record
 
 

@@ -18,6 +18,7 @@ from tfcli.engine.record import Record, read_metrics
 from tfcli.engine.session import say
 from tfcli.engine.summary import main_metric
 from tfcli.errors import TfcliError
+from tfcli.metrics.intervals import UNKNOWN
 from tfcli.probes.pixels import logistic_regression
 
 
@@ -85,20 +86,49 @@ def new_record(parts: Parts, verb: str) -> Record:
 def fill_tested(record: Record, parts: Parts, *, seconds: float | None) -> None:
     """The test's figures and intervals, and what was published for the like."""
     record.metrics |= {name: value for name, (value, _) in parts.task.tested.items()}
-    record.intervals |= {name: list(interval) for name, (_, interval) in parts.task.tested.items()}
+    record.intervals |= {name: list(bounds) for name, (_, bounds) in parts.task.tested.items() if bounds != UNKNOWN}
     record.signatures |= getattr(parts.task, "signatures", {})
-    record.published = published_for(
-        record.model,
-        record.data,
-        metric=main_metric(record) or "test/accuracy",
-        weights=parts.config.model.get("weights"),
-        counts=record.counts,
-        image_size=parts.config.data.get("image_size"),
-    )
+    with parts.task.left_out.guard("published figures"):
+        record.published = published_for(
+            record.model,
+            record.data,
+            metric=main_metric(record) or "test/accuracy",
+            weights=parts.config.model.get("weights"),
+            counts=record.counts,
+            image_size=parts.config.data.get("image_size"),
+        )
     if seconds is not None:
         tested = parts.data.counts["test"]
         record.cost = {"seconds": seconds, "examples_per_second": tested / seconds, "peak_memory_bytes": peak_memory()}
         record.status = "finished"
+
+
+def measure_after(record: Record, parts: Parts, folder: Path) -> list[Path]:
+    """Everything that is measured, drawn or kept once the run is finished; returns the figures' files.
+
+    What fails is left out of the record with its reason, said, and its traceback stands in log.txt.
+    """
+    left_out = parts.task.left_out
+    images: list[Path] = []
+    with left_out.guard("outcomes of the test"):
+        keep_outcomes(parts, folder)
+    with left_out.guard("baselines"):
+        baselines(record, parts)
+    with left_out.guard("figures/"):
+        images = figures(parts, folder)
+    tell_left_out(record, parts, folder)
+    return images
+
+
+def tell_left_out(record: Record, parts: Parts, folder: Path) -> None:
+    """Say what could not be measured, and keep it in the record and the log."""
+    left_out = parts.task.left_out
+    record.left_out |= left_out.reasons
+    for what, reason in left_out.reasons.items():
+        say(f"not measured: {what} ({reason}; log.txt has the details)")
+    if left_out.traces:
+        with open(folder / "log.txt", "a", encoding="utf-8") as log:
+            log.write("\n".join(left_out.traces))
 
 
 def keep_outcomes(parts: Parts, folder: Path) -> None:

@@ -34,6 +34,7 @@ class Record:
     per second and bytes. `units` say what `counts` and `examples_per_second` are of where it is not images;
     `signatures` how a figure was computed, where several ways go by its name (BLEU). `lower_is_better`: the figures
     of which less is better, with their split or without it, as the task declares them; None in records of before.
+    `left_out` says of figures that could not be measured why.
     `status` is finished, failed or interrupted; a folder without a record is read as `unfinished`.
     """
 
@@ -57,12 +58,13 @@ class Record:
     units: dict[str, str] = field(default_factory=dict)
     signatures: dict[str, str] = field(default_factory=dict)
     lower_is_better: list[str] | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, `schema` first, without keys that say nothing (`title`, `baselines`, ...)."""
         values = {"schema": self.schema, **asdict(self)}
-        for key in ("title", "baselines", "units", "signatures"):
+        for key in ("title", "baselines", "units", "signatures", "left_out"):
             if not values[key]:
                 del values[key]
         return finite(values)

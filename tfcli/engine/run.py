@@ -17,12 +17,10 @@ from tfcli.engine.callbacks import AddressedRandomness, FiniteLoss, Progress, Tr
 from tfcli.engine.checkpoints import Checkpoints, EpochWeights, clean, newest, read_checkpoint
 from tfcli.engine.outcome import (
     announce,
-    baselines,
     explained,
-    figures,
     fill_tested,
-    keep_outcomes,
     last_values,
+    measure_after,
     new_record,
     peak_memory,
     structure,
@@ -155,9 +153,7 @@ def _run(parts: Parts, folder: Path, *, start: Path | None) -> Record:
             )
             fill_tested(record, parts, seconds=None)
         if not is_child():
-            keep_outcomes(parts, folder)
-            baselines(record, parts)
-            images = figures(parts, folder)
+            images = measure_after(record, parts, folder)
         record.status = "finished"
     except (Interrupted, KeyboardInterrupt) as error:
         record.status, record.error = "interrupted", str(error) or f"stopped by Ctrl-C; `tfcli resume {folder}` goes on"

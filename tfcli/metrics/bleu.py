@@ -11,12 +11,21 @@ from torch import Tensor
 
 from tfcli.metrics.classification import wilson
 from tfcli.metrics.gathered import Gathered
-from tfcli.metrics.intervals import Figure, Figures
+from tfcli.metrics.intervals import UNKNOWN, Figure, Figures
 from tfcli.shapes import Int
 
 DRAWS = 1000
 BUCKETS = 6
-UNKNOWN: tuple[float, float] = (float("nan"), float("nan"))
+
+
+class CHRF(sacrebleu.CHRF):
+    """sacrebleu's chrF whose scores are all of one type.
+
+    Its own are float where nothing is right and numpy's float32 elsewhere, of which its bootstrap takes no mean.
+    """
+
+    def _compute_f_score(self, statistics: Any) -> float:
+        return float(super()._compute_f_score(statistics))
 
 
 class TranslationMetrics(Gathered):
@@ -74,7 +83,7 @@ def translation_figures(
         intervals: of 95 %, by sacrebleu's bootstrap over sentences (Koehn 2004); without them (NaN, NaN).
         options: of sacrebleu's BLEU: tokenize, lowercase.
     """
-    bleu, chrf = sacrebleu.BLEU(force=True, **options), sacrebleu.CHRF(lowercase=options.get("lowercase", False))
+    bleu, chrf = sacrebleu.BLEU(force=True, **options), CHRF(lowercase=options.get("lowercase", False))
     figures = {
         "bleu": _corpus(bleu, guesses, references, intervals),
         "chrf": _corpus(chrf, guesses, references, intervals),

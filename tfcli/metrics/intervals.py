@@ -12,6 +12,8 @@ from tfcli.shapes import Float
 Figure = tuple[float, tuple[float, float]]
 """A value and the bounds of its 95 % interval."""
 Figures = dict[str, Figure]
+UNKNOWN: tuple[float, float] = (float("nan"), float("nan"))
+"""In place of bounds that were not asked for, or could not be computed."""
 
 
 def mean(values: Float[np.ndarray, "N"], *, low: float = -np.inf, high: float = np.inf) -> Figure:

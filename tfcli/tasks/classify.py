@@ -142,7 +142,8 @@ class Classify(Objective):
     def on_test_epoch_end(self) -> None:
         metric = self._metric("test")
         metric.sync(should_sync=self.trainer.world_size > 1)
-        self.tested = {f"test/{name}": figure for name, figure in metric.with_intervals().items()}
+        figures = self.test_figures(", ".join(metric.names), metric.with_intervals, metric.compute)
+        self.tested = {f"test/{name}": figure for name, figure in figures.items()}
         self.confusion = metric.confusion.cpu()
         self.outcomes = all_rows(self._answers)
 

@@ -7,6 +7,7 @@ directions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
@@ -189,12 +190,15 @@ class Contrastive(Objective):
 
     def on_test_epoch_end(self) -> None:
         pairs = self.retrieved["test"]
-        figures = pairs.with_intervals(float(self.model.scale.detach()))
-        self.chance = {f"test/{name}": value for name, value in pairs.chance().items()}
+        scale = float(self.model.scale.detach())
+        figures = self.test_figures("retrieval", partial(pairs.with_intervals, scale), partial(pairs.compute, scale))
+        with self.left_out.guard("retrieval by chance"):
+            self.chance = {f"test/{name}": value for name, value in pairs.chance().items()}
         if self._classes is not None and self.measured:
             metric = self._metric("test")
             metric.sync(should_sync=self.trainer.world_size > 1)
-            figures |= {f"zeroshot_{name}": figure for name, figure in metric.with_intervals().items()}
+            found = self.test_figures("zero-shot figures", metric.with_intervals, metric.compute)
+            figures |= {f"zeroshot_{name}": figure for name, figure in found.items()}
             self.confusion = metric.confusion.cpu()
             self.chance["test/zeroshot_accuracy"] = 1 / metric.num_classes
         self.tested = {f"test/{name}": figure for name, figure in figures.items()}

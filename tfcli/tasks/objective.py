@@ -10,6 +10,8 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from tfcli.metrics.intervals import UNKNOWN, Figures
+from tfcli.metrics.left_out import LeftOut
 from tfcli.tasks.optim import clip_gradients
 from tfcli.tasks.protocols import Horizon
 
@@ -26,6 +28,7 @@ class Objective(pl.LightningModule):
         evaluated: the splits of the validation loaders, in their order.
         tested: of the last test, each figure with its 95 % interval.
         confusion: of the last test, right classes against guessed ones, where there are classes.
+        left_out: of the last test, what could not be measured.
         outcomes: of the last test, (N, 3) index, label and guess of each sample in the split's order, where there are
             classes.
     """
@@ -42,6 +45,7 @@ class Objective(pl.LightningModule):
         self.horizon: Horizon | None = None
         self.evaluated = ("val",)
         self.tested: dict[str, tuple[float, tuple[float, float]]] = {}
+        self.left_out = LeftOut()
         self.confusion: Tensor | None = None
         self.outcomes: Tensor | None = None
         self._sums: Tensor | None = None  # of this epoch, on this rank
@@ -87,6 +91,24 @@ class Objective(pl.LightningModule):
             sums = sums.clone()
             torch.distributed.all_reduce(sums)
         return sums
+
+    def test_figures(
+        self, what: str, with_intervals: Callable[[], Figures], compute: Callable[[], dict[str, float]]
+    ) -> Figures:
+        """The figures of a test; without their intervals where these cannot be computed, or none where nothing can.
+
+        Args:
+            what: names the figures, for those that are left out.
+            with_intervals, compute: of a metric.
+        """
+        with self.left_out.guard(f"intervals of {what}"):
+            return with_intervals()
+        with self.left_out.guard(what):
+            return {name: (value, UNKNOWN) for name, value in compute().items()}
+        return {}
+
+    def on_test_start(self) -> None:
+        self.left_out = LeftOut()
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["train_sums"] = self._over_ranks()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tfcli.data.workers import Ranks
+from tfcli.metrics.left_out import LeftOut
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Task(Protocol):
     horizon: Horizon | None
     evaluated: tuple[str, ...]
     tested: dict[str, tuple[float, tuple[float, float]]]
+    left_out: LeftOut
     confusion: Tensor | None
     outcomes: Tensor | None
     prompts: Tensor | None

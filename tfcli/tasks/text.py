@@ -89,4 +89,5 @@ class TextObjective(Objective):
     def on_test_epoch_end(self) -> None:
         metric = self.metric("test")
         metric.sync(should_sync=self.trainer.world_size > 1)
-        self.tested = {f"test/{name}": figure for name, figure in metric.with_intervals().items()}
+        figures = self.test_figures(", ".join(metric.names), metric.with_intervals, metric.compute)
+        self.tested = {f"test/{name}": figure for name, figure in figures.items()}
