@@ -84,12 +84,14 @@ def rerun(
     config_dir: ConfigDir = None,
 ) -> None:
     """A new run from RUN's settings, with changes."""
-    from tfcli.engine.record import find_run, read_overrides, read_record
+    from tfcli.engine.record import find_run, read_record
+    from tfcli.engine.saved import trusted_overrides
 
     folder = find_run(run)
-    kept = [o for o in read_overrides(folder) if not o.startswith("run.dir=")]
     verb, options = read_record(folder).verb, Sweep(multirun, jobs, fail_fast, new)
-    if verb in ("probe", "zeroshot", "linear", "knn"):
+    frozen = verb in ("probe", "zeroshot", "linear", "knn")
+    kept = trusted_overrides(folder, name="probe" if frozen else "train", config_dir=config_dir)
+    if frozen:
         from tfcli.cli.probe import again
 
         again(verb, folder, kept + (settings or []), options, json=json, config_dir=config_dir)

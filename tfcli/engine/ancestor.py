@@ -10,7 +10,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from tfcli.engine.record import find_run, read_config, run_name
-from tfcli.engine.saved import kept_tokenizer
+from tfcli.engine.saved import kept_tokenizer, trusted_config
 from tfcli.engine.session import RUN_DIR, is_child
 from tfcli.errors import ConfigError, RunError
 from tfcli.text import subwords
@@ -98,7 +98,7 @@ def adopt(config: DictConfig, run: Path, typed: Collection[str]) -> tuple[Path |
 
 def _check(config: DictConfig, run: Path) -> dict[str, Any]:
     """The config of a run, which has a checkpoint and is of the model's family."""
-    saved = read_config(run)
+    saved = trusted_config(run)
     if not any((run / "checkpoints" / f"{name}.ckpt").is_file() for name in ("best", "last")):
         raise RunError(f"`model.weights`: the run `{run}` has no checkpoint; it ended before its first one.")
     ours, theirs = str(config.model._target_), str(saved.get("model", {}).get("_target_"))

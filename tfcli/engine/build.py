@@ -10,6 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from tfcli.engine import targets
 from tfcli.errors import ConfigError, TfcliError
 
 FACTS = (
@@ -46,12 +47,13 @@ def build(node: Any, /, **parts: Any) -> Any:
     A constructor's ValueError (it checks its own values) and an unexpected argument become the user's error.
 
     Raises:
-        ConfigError: with the constructor's own words.
+        ConfigError: with the constructor's own words, or before any is called: what is named is not ours to run.
     """
     config = plain(node) if OmegaConf.is_config(node) else dict(node)
     config = _arguments({key: value for key, value in config.items() if key not in FACTS})
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # a user's own model lies in the folder the command is given in
+    targets.check_objects(config)
     try:
         return instantiate(config, **parts, _convert_="all")
     except InstantiationException as error:

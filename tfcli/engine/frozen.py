@@ -24,8 +24,8 @@ from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
 from tfcli.engine.compose import Composition
 from tfcli.engine.parts import adopt_statistics, quiet_libraries
-from tfcli.engine.record import read_config, run_name
-from tfcli.engine.saved import kept_tokenizer
+from tfcli.engine.record import run_name
+from tfcli.engine.saved import kept_tokenizer, trusted_config
 from tfcli.engine.terminal import progress
 from tfcli.errors import ConfigError, WeightsError
 from tfcli.models.protocols import ImageTextEncoder
@@ -147,7 +147,7 @@ def _no_weights(job: Composition) -> str:
 
 def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> tuple[dict[str, Tensor], Path | None]:
     """The run's own model and how it saw images. Returns its weights and its tokenizer."""
-    saved = read_config(run)
+    saved = trusted_config(run)
     OmegaConf.set_struct(config, False)
     config.model = OmegaConf.create(saved["model"])
     config.model.weights = str(run.resolve())

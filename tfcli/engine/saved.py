@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tfcli.engine import validate
+from tfcli.engine import targets, validate
 from tfcli.engine.build import plain
-from tfcli.engine.compose import compose, set_value
+from tfcli.engine.compose import compose, search_path, set_value
 from tfcli.engine.record import flatten, read_config, read_overrides
 from tfcli.errors import ConfigError, RunError
 
@@ -40,7 +40,7 @@ def saved_config(folder: Path) -> tuple[DictConfig, dict[str, str]]:
     Raises:
         RunError: the folder has no config.
     """
-    values = read_config(folder)
+    values = trusted_config(folder)
     if not values:
         raise RunError(f"`{folder}` is no run folder: it has no config.yaml.")
     choices = values.pop("choices")
@@ -52,6 +52,29 @@ def saved_config(folder: Path) -> tuple[DictConfig, dict[str, str]]:
     if "attn" in config and isinstance(config.attn.kernel, str):
         config.attn.kernel = numerics["kernel"]
     return config, choices
+
+
+def trusted_config(folder: Path) -> dict[str, Any]:
+    """Return a run's config as plain values, of which parts may be built (empty when there is none).
+
+    Raises:
+        ConfigError: it names code that a run folder may not bring, see `tfcli.engine.targets`.
+    """
+    values = read_config(folder)
+    targets.check_saved(values, folder=folder, conf=search_path())
+    return values
+
+
+def trusted_overrides(folder: Path, *, name: str, config_dir: str | None) -> list[str]:
+    """Return what was typed for a run, to be typed again; where the run was kept is left out.
+
+    Raises:
+        ConfigError: as `trusted_config`.
+    """
+    kept = [text for text in read_overrides(folder) if not text.startswith("run.dir=")]
+    values = plain(compose(name, kept, config_dir).config)
+    targets.check_saved(values, folder=folder, conf=search_path(config_dir))
+    return kept
 
 
 def kept_tokenizer(folder: Path) -> Path | None:

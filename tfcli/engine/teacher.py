@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tfcli.engine.compose import compose, options, torchvision_names
 from tfcli.engine.record import find_run, read_config, read_record, run_name
+from tfcli.engine.saved import trusted_config
 from tfcli.engine.session import RUN_DIR, is_child
 from tfcli.errors import ConfigError, RunError, nearest
 
@@ -93,7 +94,7 @@ def _run(folder: Path, data: Data) -> Found:
     from tfcli.engine.build import build
     from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
 
-    saved = read_config(folder)
+    saved = trusted_config(folder)
     if not saved:
         raise RunError(f"the teacher's run `{folder}` is no longer there.")
     checkpoint = read_checkpoint(find_checkpoint(folder, "best"))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, cast
 
 import yaml
@@ -21,6 +19,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from tfcli.engine import targets
 from tfcli.engine.fitting import check_parts
 from tfcli.errors import ConfigError, nearest
 
@@ -73,17 +72,6 @@ CHOICES = {
     "knn.select": ["val", "test"],
     "search.sampler": ["tpe", "random"],
 }
-TRUSTED = (
-    "tfcli.",
-    "torch.optim.",
-    "torch.nn.",
-    "torchvision.models.",
-    "torchvision.transforms.",
-    "torchvision.datasets.",
-    "torchmetrics.",
-    "pytorch_lightning.",
-)
-"""Where `_target_` may point, besides modules that lie in the current folder: naming a callable is running it."""
 
 
 def same_type(key: str, old: Any, new: Any, line: str | None) -> None:
@@ -122,6 +110,7 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
     """
     _check_needs(config, choices)
     values = _resolved(config)
+    targets.check(values)
     # Parts first, then what is made of them, so that a message names the key that was typed.
     for name in sorted(values, key=lambda name: name in ("task", "model")):
         for key, value in _leaves(values[name], name):
@@ -160,6 +149,7 @@ def _check_needs(config: DictConfig, choices: dict[str, str]) -> None:
 
 def check_values(values: dict[str, Any]) -> None:
     """Refuse single values out of range. Raises ConfigError for the first."""
+    targets.check(values)
     for key, value in _leaves(values):
         _check_value(key, value)
 
@@ -194,8 +184,6 @@ def _groups(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
 
 def _check_value(key: str, value: Any) -> None:
     leaf = key.rpartition(".")[2]
-    if leaf == "_target_":
-        _check_target(key, value)
     if key in CHOICES:
         if str(value) not in CHOICES[key]:
             raise ConfigError(
@@ -213,21 +201,6 @@ def _check_value(key: str, value: Any) -> None:
         raise ConfigError(f"`{key}` must be a number greater than 0, but is {value}.")
     if NOT_NEGATIVE.fullmatch(leaf) and not (_is(value, int, float) and value >= 0):
         raise ConfigError(f"`{key}` must be a number of at least 0, but is {value}.")
-
-
-def _check_target(key: str, target: Any) -> None:
-    """Refuse a callable from outside the trusted packages and the current folder."""
-    if str(target).startswith(TRUSTED):
-        return
-    root = str(target).partition(".")[0]
-    here = Path.cwd()
-    if (here / f"{root}.py").exists() or (here / root).is_dir():
-        return
-    installed = "" if find_spec(root) else f" (no module `{root}` in this folder either)"
-    raise ConfigError(
-        f"`{key}` names `{target}`, which is outside what tfcli runs: "
-        f"its own parts, torch's and torchvision's, and modules in the current folder{installed}."
-    )
 
 
 def _divides(path: str, node: dict[str, Any], small: str, large: str) -> None:
