@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tfcli.data.decode import BadImage, decode
+from tfcli.data.resize import Resize
 from tfcli.errors import DataError
 
 
@@ -89,12 +90,12 @@ def test_first_frame(photo, tmp_path):
 
 def test_shorter_side_and_extreme_shapes(photo, tmp_path):
     photo.save(tmp_path / "a.png")
-    assert decode(tmp_path / "a.png", side=20).shape == (20, 30, 3)
-    assert decode(tmp_path / "a.png", side=100).shape == (40, 60, 3)
+    assert decode(tmp_path / "a.png", resize=Resize(20)).shape == (20, 30, 3)
+    assert decode(tmp_path / "a.png", resize=Resize(100)).shape == (40, 60, 3)
     photo.resize((1200, 800)).save(tmp_path / "large.jpg")
-    assert decode(tmp_path / "large.jpg", side=100).shape == (100, 150, 3)
+    assert decode(tmp_path / "large.jpg", resize=Resize(100)).shape == (100, 150, 3)
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
-    assert decode(tmp_path / "dot.png", side=20).shape == (1, 1, 3)
+    assert decode(tmp_path / "dot.png", resize=Resize(20)).shape == (1, 1, 3)
     Image.new("RGB", (10_000, 1)).save(tmp_path / "line.png")
     assert decode(tmp_path / "line.png").shape == (1, 10, 3)
 
@@ -118,7 +119,7 @@ def test_bad_files_name_path_and_reason(photo, tmp_path):
         ("absent.jpg", "No such file"),
     ):
         with pytest.raises(BadImage, match=reason) as caught:
-            decode(tmp_path / name, side=10)
+            decode(tmp_path / name, resize=Resize(10))
         assert str(tmp_path / name) in str(caught.value)
         assert isinstance(caught.value, DataError)
         assert pickle.loads(pickle.dumps(caught.value)).reason == caught.value.reason

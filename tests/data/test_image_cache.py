@@ -10,6 +10,7 @@ from PIL import Image
 
 from tfcli.data import cache
 from tfcli.data.cache import Policy, Store, store_files
+from tfcli.data.resize import Resize
 from tfcli.data.workers import Ranks
 from tfcli.errors import DataError, PolicyStop
 
@@ -27,7 +28,7 @@ def files(tmp_path, monkeypatch):
 
 def build(files, mode, *, policy=None, ranks=None):
     return store_files(
-        {"train": files}, name="t", side=20, mode=mode, policy=policy or Policy(), ranks=ranks or Ranks()
+        {"train": files}, name="t", resize=Resize(20), mode=mode, policy=policy or Policy(), ranks=ranks or Ranks()
     )
 
 
@@ -78,7 +79,7 @@ def test_bad_files_by_policy(files, mode):
     assert [path for path, _ in bad] == [str(files[2]), str(files[7])]
     assert stores["train"].good.tolist() == [i not in (2, 7) for i in range(12)]
     assert any("2 of 12" in note for note in notes)
-    assert np.array_equal(stores["train"].one(8), Store.of_files(files, side=20).one(8))
+    assert np.array_equal(stores["train"].one(8), Store.of_files(files, resize=Resize(20)).one(8))
     with pytest.raises(PolicyStop, match="max_bad_fraction"):
         build(files, mode, policy=Policy("skip", 0.1))
 
@@ -114,7 +115,7 @@ def test_a_buffer_grows(files, monkeypatch):
 
 def test_only_a_living_writer_is_waited_for(files, tmp_path):
     (tmp_path / "cache" / "images").mkdir(parents=True)
-    stem = f"t-train-20-{cache._key(files, side=20)}"
+    stem = f"t-train-20-{cache._key(files, resize=Resize(20))}"
     left = tmp_path / "cache" / "images" / f"{stem}.999999999.tmp"
     left.write_bytes(b"half")
     assert build(files, "disk")[0]["train"].good.all()

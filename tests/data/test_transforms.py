@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tfcli.data.hashing import hash64
+from tfcli.data.resize import Fit
 from tfcli.data.transforms import Augment, EvalTransform, Mix, TrainTransform, mirror, normalise, one_batch, shift
 
 ALL = Augment(crop="resized", randaugment=9, color_jitter=0.4, erasing=0.5)
@@ -29,7 +30,7 @@ def images() -> np.ndarray:
     ],
 )
 def test_a_sample_is_the_same_in_any_batch(images, augment):
-    transform, seeds = TrainTransform(32, augment=augment, eval_crop=1.0), hash64(0, np.arange(6))
+    transform, seeds = TrainTransform(Fit(32, 1.0), augment=augment), hash64(0, np.arange(6))
     together = transform.batch(images, seeds)
     assert together.shape == (6, 3, 32, 32)
     assert together.dtype == torch.uint8
@@ -42,10 +43,10 @@ def test_random_states_outside_stay(images):
     torch.manual_seed(0)
     random.seed(0)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
-    TrainTransform(24, augment=ALL).one(images[0], np.uint64(5))
-    TrainTransform(24, augment=ALL).batch(images, hash64(np.arange(6)))
+    TrainTransform(Fit(24), augment=ALL).one(images[0], np.uint64(5))
+    TrainTransform(Fit(24), augment=ALL).batch(images, hash64(np.arange(6)))
     deit = Augment(randaugment=9, randaugment_kind="timm", randaugment_std=0.5, erasing=1.0, erasing_fill="pixel")
-    TrainTransform(24, augment=deit).batch(images, hash64(np.arange(6)))
+    TrainTransform(Fit(24), augment=deit).batch(images, hash64(np.arange(6)))
     Mix(Augment(mixup=0.2, cutmix=1.0), num_classes=3)(torch.ones(4, 3, 8, 8), torch.tensor([0, 1, 2, 0]), seed=3)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
@@ -73,18 +74,18 @@ def test_mirror_share(images):
 
 
 def test_evaluation_geometry(images):
-    assert torch.equal(EvalTransform(32, crop=1.0).batch(images).permute(0, 2, 3, 1), torch.from_numpy(images))
-    assert EvalTransform(64, crop=1.0).batch(images).shape == (6, 3, 64, 64)
+    assert torch.equal(EvalTransform(Fit(32, 1.0)).batch(images).permute(0, 2, 3, 1), torch.from_numpy(images))
+    assert EvalTransform(Fit(64, 1.0)).batch(images).shape == (6, 3, 64, 64)
     long = np.zeros((64, 128, 3), dtype=np.uint8)
     long[:, 32:96] = 255
-    assert EvalTransform(56, crop=0.875).one(long).min() == 255
+    assert EvalTransform(Fit(56)).one(long).min() == 255
     for shape in ((1, 1, 3), (1, 10, 3), (7, 3, 3)):
-        assert EvalTransform(16).one(np.zeros(shape, dtype=np.uint8)).shape == (3, 16, 16)
+        assert EvalTransform(Fit(16)).one(np.zeros(shape, dtype=np.uint8)).shape == (3, 16, 16)
 
 
 def test_erasing_paints_the_mean():
     augment = Augment(crop="none", flip=0.0, erasing=1.0)
-    result = TrainTransform(32, augment=augment, eval_crop=1.0, fill=(10.0, 20.0, 30.0)).batch(
+    result = TrainTransform(Fit(32, 1.0), augment=augment, fill=(10.0, 20.0, 30.0)).batch(
         np.full((2, 32, 32, 3), 200, dtype=np.uint8), hash64(np.arange(2))
     )
     colours = {tuple(c) for c in result.permute(0, 2, 3, 1).reshape(-1, 3).tolist()}

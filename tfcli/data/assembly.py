@@ -12,6 +12,7 @@ from tfcli.data.cache import Bad, Policy, Store, store_files
 from tfcli.data.checks import fingerprint
 from tfcli.data.imageset import ImageSet
 from tfcli.data.items import Items, Loaded
+from tfcli.data.resize import Resize
 from tfcli.data.splits import carve
 from tfcli.data.transforms import EvalTransform, TrainTransform
 from tfcli.data.workers import Ranks
@@ -24,8 +25,7 @@ class Recipe:
     Args:
         name: of the set.
         val_fraction, split_seed, limits: as in `tfcli.data.splits.carve`.
-        decode_size: shorter side kept after decoding, in pixels.
-        interpolation: of that reduction.
+        resize: how decoded files are made smaller.
         cache: mode of the store of decoded files.
         policy: what to do about unusable files.
         ranks: who reads them.
@@ -38,8 +38,7 @@ class Recipe:
     val_fraction: float
     split_seed: int
     limits: dict[str, int | None]
-    decode_size: int
-    interpolation: str
+    resize: Resize
     cache: str
     policy: Policy
     ranks: Ranks
@@ -101,8 +100,7 @@ def assemble(loaded: Loaded, recipe: Recipe) -> Assembled:
         stores, result.bad, said = store_files(
             files,
             name=recipe.name,
-            side=recipe.decode_size,
-            interpolation=recipe.interpolation,
+            resize=recipe.resize,
             mode=recipe.cache,
             policy=recipe.policy,
             ranks=recipe.ranks,

@@ -26,15 +26,16 @@ import torch
 
 from tfcli.data.decode import BadImage, decode, printable
 from tfcli.data.places import cache_root
+from tfcli.data.resize import Resize
 from tfcli.data.workers import Ranks, cores, free_memory
 from tfcli.errors import DataError, PolicyStop
 
-VERSION = 2  # of the decoding rule and the file layout: part of the key
+VERSION = 3  # of the decoding rule and the file layout: part of the key
 _CHUNK = 2048
 _SHOWN = 10
 
 Bad = list[tuple[str, str]]
-Read = partial[np.ndarray]  # `decode` with the side and the interpolation
+Read = partial[np.ndarray]  # `decode` with the change of size
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Store:
         offsets, sizes: (N,) first byte and (N, 2) rows and columns of each image in the buffer.
         buffer: the bytes, with memory.
         path: the file of bytes, with disk.
-        files, side, interpolation: what to decode and how, with none.
+        files, resize: what to decode and how, with none.
     """
 
     def __init__(
@@ -84,21 +85,20 @@ class Store:
         buffer: np.ndarray | None = None,
         path: Path | None = None,
         files: Sequence[Path] = (),
-        side: int | None = None,
-        interpolation: str = "bilinear",
+        resize: Resize | None = None,
     ):
         nothing = np.zeros((0, 2), dtype=np.int64)
         self.mode, self.good = mode, good
         self.offsets = nothing[:, 0] if offsets is None else offsets
         self.sizes = nothing if sizes is None else sizes
         self.tensor = None if buffer is None else torch.from_numpy(buffer)  # shared, not copied, between processes
-        self.path, self.files, self.side, self.interpolation = path, files, side, interpolation
+        self.path, self.files, self.resize = path, files, resize
         self._map: np.ndarray | None = None
 
     @classmethod
-    def of_files(cls, files: Sequence[Path], *, side: int | None, interpolation: str = "bilinear") -> Store:
+    def of_files(cls, files: Sequence[Path], *, resize: Resize | None) -> Store:
         """A store that decodes each time."""
-        return cls("none", good=np.ones(len(files), dtype=bool), files=files, side=side, interpolation=interpolation)
+        return cls("none", good=np.ones(len(files), dtype=bool), files=files, resize=resize)
 
     def __len__(self) -> int:
         return len(self.good)
@@ -113,7 +113,7 @@ class Store:
             BadImage: with `none`, a file that cannot be used.
         """
         if self.mode == "none":
-            return decode(self.files[row], side=self.side, interpolation=self.interpolation)
+            return decode(self.files[row], resize=self.resize)
         start, (y, x) = self.offsets[row], self.sizes[row]
         return self._bytes()[start : start + 3 * y * x].reshape(y, x, 3)
 
@@ -130,11 +130,10 @@ def store_files(
     files: dict[str, list[Path]],
     *,
     name: str,
-    side: int,
+    resize: Resize,
     mode: str,
     policy: Policy,
     ranks: Ranks,
-    interpolation: str = "bilinear",
 ) -> tuple[dict[str, Store], Bad, list[str]]:
     """A store for each split, the unusable files, and what to tell the user.
 
@@ -143,19 +142,19 @@ def store_files(
     """
     every = [path for paths in files.values() for path in paths]
     notes: list[str] = []
-    needed = estimate_bytes(every, side=side) if mode == "auto" else 0
+    needed = estimate_bytes(every, resize=resize) if mode == "auto" else 0
     if mode == "auto":
         mode = choose_mode(needed, ranks=ranks)
         if mode == "none":
             notes.append(f"cache: none, {needed / 1e9:.1f} GB of decoded images do not fit, so each is decoded anew")
     if mode == "none":
-        stores = {s: Store.of_files(paths, side=side, interpolation=interpolation) for s, paths in files.items()}
+        stores = {s: Store.of_files(paths, resize=resize) for s, paths in files.items()}
         return stores, [], notes
     stores, bad = {}, []
     with _progress(f"decoding {name}", len(every)) as advance:
         for split, paths in files.items():
             build = _on_disk if mode == "disk" else _in_memory
-            read = partial(decode, side=side, interpolation=interpolation)
+            read = partial(decode, resize=resize)
             stores[split], unusable = build(paths, name=f"{name}-{split}", read=read, advance=advance)
             bad.extend(unusable)
     policy.check(bad, total=len(every))
@@ -167,12 +166,12 @@ def store_files(
     return stores, bad, notes
 
 
-def estimate_bytes(files: Sequence[Path], *, side: int, interpolation: str = "bilinear", samples: int = 16) -> int:
+def estimate_bytes(files: Sequence[Path], *, resize: Resize, samples: int = 16) -> int:
     """Bytes that all files take once decoded, from a few of them."""
     sizes = []
     for path in files[:: max(1, len(files) // samples)][:samples]:
         with contextlib.suppress(BadImage):  # the policy speaks about these when all files are read
-            sizes.append(decode(path, side=side, interpolation=interpolation).size)
+            sizes.append(decode(path, resize=resize).size)
     return int(np.mean(sizes) * len(files)) if sizes else 0
 
 
@@ -238,7 +237,7 @@ def _in_memory(paths: Sequence[Path], *, name: str, read: Read, advance: Callabl
 def _on_disk(paths: Sequence[Path], *, name: str, read: Read, advance: Callable[[], object]) -> tuple[Store, Bad]:
     """The bytes are renamed into place first, the index last: where the index is, the cache is whole."""
     folder = cache_root() / "images"
-    stem = f"{name}-{read.keywords['side']}-{_key(paths, **read.keywords)}"
+    stem = f"{name}-{read.keywords['resize'].side}-{_key(paths, **read.keywords)}"
     data, index = folder / f"{stem}.u8", folder / f"{stem}.npz"
     _wait_for_another(folder, stem)
     try:
@@ -268,9 +267,9 @@ def _on_disk(paths: Sequence[Path], *, name: str, read: Read, advance: Callable[
     return Store("disk", good=sizes[:, 0] > 0, offsets=_offsets(sizes), sizes=sizes, path=data), bad
 
 
-def _key(paths: Sequence[Path], *, side: int, interpolation: str = "bilinear") -> str:
+def _key(paths: Sequence[Path], *, resize: Resize) -> str:
     """Digest of the files' paths, sizes and times, how they are reduced, and the version of the rule."""
-    digest = hashlib.sha256(repr((VERSION, side, interpolation)).encode())
+    digest = hashlib.sha256(repr((VERSION, resize)).encode())
     for path in paths:
         try:
             stat = path.stat()

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from tfcli.data.resize import Resize
 from tfcli.errors import DataError
 
 MAX_PIXELS = 2 * 89_478_485  # where Pillow itself raises; between half of this and this it only warns
@@ -61,13 +62,12 @@ def printable(path: str | os.PathLike) -> str:
     return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
-def decode(path: str | os.PathLike, *, side: int | None = None, interpolation: str = "bilinear") -> np.ndarray:
+def decode(path: str | os.PathLike, *, resize: Resize | None = None) -> np.ndarray:
     """The image of a file as (Y, X, 3) uint8 RGB, by the rule above.
 
     Args:
         path: the file.
-        side: length that the shorter side is reduced to, in pixels; None keeps the size.
-        interpolation: of that reduction, bilinear or bicubic; both look at every pixel.
+        resize: how the image is made smaller where that keeps its proportions; None keeps the size.
 
     Raises:
         BadImage: the file cannot be used.
@@ -76,10 +76,9 @@ def decode(path: str | os.PathLike, *, side: int | None = None, interpolation: s
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage(path, f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,} in all")
-            if side is not None and image.format == "JPEG":
-                image.draft(None, (2 * side, 2 * side))  # the decoder halves for us, never below twice the side
             turned = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
-            return np.asarray(_shrink(_middle(to_rgb(turned)), side, interpolation))
+            pixels = np.asarray(_middle(to_rgb(turned)))
+            return resize(pixels) if resize is not None and resize.reduces(*pixels.shape[:2]) else pixels
     except BadImage:
         raise
     except _PILLOW_ERRORS as error:
@@ -110,14 +109,6 @@ def _middle(image: Image.Image) -> Image.Image:
         return image
     left, top = (width - x) // 2, (height - y) // 2
     return image.crop((left, top, left + x, top + y))
-
-
-def _shrink(image: Image.Image, side: int | None, interpolation: str) -> Image.Image:
-    short = min(image.size)
-    if side is None or short <= side:
-        return image
-    width, height = (int(length * side / short) for length in image.size)  # torchvision's rule: the rest is cut off
-    return image.resize((width, height), Image.Resampling[interpolation.upper()])
 
 
 def _reason(path: str | os.PathLike, error: Exception) -> str:

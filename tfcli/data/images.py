@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +24,7 @@ from tfcli.data.order import Address, EvalBatches, TrainBatches
 from tfcli.data.pairs import Encoder, PairSet, cut_note
 from tfcli.data.places import data_root
 from tfcli.data.preview import spread
+from tfcli.data.resize import Fit
 from tfcli.data.transforms import Augment, EvalTransform, Mix, TrainTransform, normalise
 from tfcli.data.workers import Ranks
 from tfcli.errors import ConfigError, DataError, nearest
@@ -61,10 +63,9 @@ class ImageData(pl.LightningDataModule):
         watch_test: give the test split beside the validation split in each epoch; for curves, never for choices.
         baseline: the engine prints a logistic regression on pixels beside the result.
         augment: keywords of `tfcli.data.transforms.Augment`.
-        eval_crop: as in `EvalTransform`.
-        decode_size: shorter side kept after decoding, in pixels; None: `image_size / eval_crop`. All cache modes keep
-            the same, so that they change the speed and nothing else.
-        interpolation: bilinear or bicubic.
+        eval_crop, resize, interpolation, resizer, fill: how evaluation brings images to size: `tfcli.data.resize.Fit`.
+        decode_size: shorter side kept after decoding, in pixels; None: as evaluation resizes, where that keeps the
+            proportions. All cache modes keep the same, so that they change the speed and nothing else.
         facts: what else the config says about the set (licence, url, kinds, ...), for messages and tables.
 
     Attributes:
@@ -108,14 +109,16 @@ class ImageData(pl.LightningDataModule):
         augment: dict[str, Any] | None = None,
         eval_crop: float = 0.875,
         decode_size: int | None = None,
+        resize: str = "shorter",
         interpolation: str = "bilinear",
+        resizer: str = "pillow",
+        fill: Sequence[int] = (0, 0, 0),
         **facts: Any,
     ):
         super().__init__()
         for key, value, choices in (
             ("cache", cache, ("auto", "memory", "disk", "none")),
             ("on_error", on_error, ("raise", "skip")),
-            ("interpolation", interpolation, ("bilinear", "bicubic")),
         ):
             if value not in choices:
                 raise ConfigError(f"`data.{key}` must be one of {', '.join(choices)}, but is {value!r}.")
@@ -131,13 +134,11 @@ class ImageData(pl.LightningDataModule):
         self.limits = {"train": limit_train, "val": limit_val, "test": limit_test}
         self.watch_test, self.baseline, self.facts = watch_test, baseline, facts
         self.augment = Augment(**(augment or {}))
-        self.decode_size = decode_size or round(image_size / eval_crop)
-        fill, noise = ([255 * value for value in values] for values in (self.mean, self.std))
-        self.interpolation = interpolation
-        self.eval_transform = EvalTransform(image_size, crop=eval_crop, interpolation=interpolation)
-        self.train_transform = TrainTransform(
-            image_size, augment=self.augment, eval_crop=eval_crop, interpolation=interpolation, fill=fill, noise=noise
-        )
+        fit = Fit(image_size, eval_crop, resize, interpolation, resizer, tuple(fill))
+        self.kept = replace(fit.step, side=decode_size, rule="shorter") if decode_size else fit.step
+        colour, noise = ([255 * value for value in values] for values in (self.mean, self.std))
+        self.eval_transform = EvalTransform(fit)
+        self.train_transform = TrainTransform(fit, augment=self.augment, fill=colour, noise=noise)
         self.start_epoch, self.start_batch = 0, 0
         self.ranks = Ranks.from_environment()
         self.classes: list[str] = []
@@ -216,8 +217,7 @@ class ImageData(pl.LightningDataModule):
             val_fraction=self.val_fraction,
             split_seed=self.split_seed,
             limits=self.limits,
-            decode_size=self.decode_size,
-            interpolation=self.interpolation,
+            resize=self.kept,
             cache=self.cache,
             policy=self.policy,
             ranks=self.ranks,
@@ -396,7 +396,7 @@ class ImageData(pl.LightningDataModule):
         """Evaluation batches of a user's files, in order, already normalised; labels are -1. Needs no `prepare`."""
         files = [Path(p) for p in paths]
         ranks = self._place()
-        store = Store.of_files(files, side=self.decode_size, interpolation=self.interpolation)
+        store = Store.of_files(files, resize=self.kept)
         labels = np.full(len(files), -1, dtype=np.int64)
         data = ImageSet(
             store,

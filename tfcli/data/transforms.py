@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 from torch.random import fork_rng
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
 from tfcli.data.augment import LEVELS, GrowingRandAugment, NoiseErasing
 from tfcli.data.hashing import below, hash64, uniform
+from tfcli.data.resize import ON_TENSORS, Fit
 
 POLICIES = tuple(policy.value for policy in v2.AutoAugmentPolicy)
-_MODES = {"bilinear": v2.InterpolationMode.BILINEAR, "bicubic": v2.InterpolationMode.BICUBIC}
 
 
 @dataclass(frozen=True)
@@ -112,56 +111,42 @@ def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Ten
 
 
 class EvalTransform:
-    """The same for every epoch: shorter side to `image_size / crop`, then the central square.
+    """The same for every epoch: the size changed and the central square cut out, as `fit` says."""
 
-    Args:
-        image_size: side of the result, in pixels.
-        crop: share of the shorter side that the central square keeps: 0.875 for photographs, 1 for small square sets.
-        interpolation: bilinear or bicubic, both antialiased.
-    """
-
-    def __init__(self, image_size: int, *, crop: float = 0.875, interpolation: str = "bilinear"):
-        self.size, self.side, self.mode = image_size, round(image_size / crop), _MODES[interpolation]
+    def __init__(self, fit: Fit):
+        self.fit = fit
 
     def one(self, image: np.ndarray, seed: np.uint64 | None = None) -> Tensor:
         """One image of any size."""
-        return self._fit(to_tensor(image))
+        return to_tensor(self.fit(image))
 
     def batch(self, images: np.ndarray, seeds: np.ndarray | None = None) -> Tensor:
         """(B, Y, X, 3) images of one size."""
-        return self._fit(one_batch(images))
-
-    def _fit(self, image: Tensor) -> Tensor:
-        if tuple(image.shape[-2:]) != (self.size, self.size):
-            image = F.resize(image, [self.side], interpolation=self.mode, antialias=True)
-            image = F.center_crop(image, [self.size, self.size])
-        return image
+        return one_batch(self.fit(images))
 
 
 class TrainTransform:
     """Random crop, mirror image, RandAugment or AutoAugment, colour jitter, erasing, in this order; one seed a sample.
 
     Args:
-        image_size: side of the result, in pixels.
+        fit: how evaluation brings an image to size, which is done first where the crop is not `resized`; a resized crop
+            takes its size and its interpolation, bilinear in place of one that torchvision has not for tensors.
         augment: what to do.
-        eval_crop: as in `EvalTransform`; used where the crop is not `resized`.
-        interpolation: bilinear or bicubic, both antialiased.
         fill: mean colour, three numbers 0..255, for erased rectangles and what comes in from beyond the edges.
         noise: deviation of each channel, for rectangles of noise.
     """
 
     def __init__(
         self,
-        image_size: int,
+        fit: Fit,
         *,
         augment: Augment,
-        eval_crop: float = 0.875,
-        interpolation: str = "bilinear",
         fill: Sequence[float] = (0.0, 0.0, 0.0),
         noise: Sequence[float] = (0.0, 0.0, 0.0),
     ):
-        self.size, self.augment, self.mode = image_size, augment, _MODES[interpolation]
-        self.plain = EvalTransform(image_size, crop=eval_crop, interpolation=interpolation)
+        self.size, self.augment = fit.image_size, augment
+        self.mode = v2.InterpolationMode(ON_TENSORS.get(fit.interpolation, "bilinear"))
+        self.plain = EvalTransform(fit)
         self.extra = [*self._policy(fill), *self._painting(fill, noise)]
         self.steps = [*self._crop(), v2.RandomHorizontalFlip(augment.flip), *self.extra]
 
@@ -178,7 +163,7 @@ class TrainTransform:
         augment = self.augment
         if augment.autoaugment != "none":
             policy = v2.AutoAugmentPolicy(augment.autoaugment)
-            return [v2.AutoAugment(policy, interpolation=_MODES["bilinear"], fill=[round(v) for v in fill])]
+            return [v2.AutoAugment(policy, interpolation=v2.InterpolationMode.BILINEAR, fill=[round(v) for v in fill])]
         if not augment.randaugment:
             return []
         if augment.randaugment_kind == "timm":

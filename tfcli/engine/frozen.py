@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tfcli.data.hashing import seed_for
 from tfcli.data.images import ImageData
 from tfcli.data.places import cache_root
+from tfcli.data.resize import SETTINGS
 from tfcli.engine import numerics as num
 from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
 from tfcli.engine.build import build, plain
@@ -32,9 +33,6 @@ from tfcli.models.protocols import ImageTextEncoder
 from tfcli.probes import features as feat
 from tfcli.probes import store
 from tfcli.text.tokenizer import Tokenizer
-
-SEEN = ("image_size", "mean", "std", "interpolation", "eval_crop")
-"""Settings of the data that belong to the encoder: how it wants to see images."""
 
 
 @dataclass
@@ -152,8 +150,8 @@ def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> tuple[dict[str
     config.model = OmegaConf.create(saved["model"])
     config.model.weights = str(run.resolve())
     OmegaConf.set_struct(config, True)
-    for key in SEEN:
-        if f"data.{key}" not in typed:
+    for key in SETTINGS:
+        if f"data.{key}" not in typed and key in saved["data"]:
             config.data[key] = saved["data"][key]
     return network(read_checkpoint(find_checkpoint(run, "best"))), kept_tokenizer(run)
 
@@ -204,10 +202,9 @@ def facts(frozen: Frozen, split: str) -> store.Facts:
         "weights": frozen.digest,
         "settings": json.loads(json.dumps(settings, default=str)),
         "transform": {
-            "image_size": data.image_size,
-            "decode_size": data.decode_size,
-            "eval_crop": config.data.eval_crop,
-            "interpolation": data.interpolation,
+            **asdict(data.eval_transform.fit),
+            "fill": list(data.eval_transform.fit.fill),
+            "decode_size": config.data.decode_size,
             "mean": list(data.mean),
             "std": list(data.std),
         },

@@ -1,0 +1,152 @@
+"""How evaluation brings an image to the model's square, by the rule of the library that a checkpoint comes from.
+
+torchvision, timm and open_clip resize with Pillow. transformers resizes tensors with torchvision, which rounds a few
+values in a thousand the other way, and it rounds an odd margin of a crop down where the others round half to even.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from tfcli.errors import ConfigError
+
+RULES = ("shorter", "longer", "squash", "none")
+"""Which side becomes `side` pixels long; squash: both; none: the image keeps its size."""
+RESIZERS = ("pillow", "transformers")
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+ON_TENSORS = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos"}
+"""What torchvision can do with tensors: our name and its own."""
+SETTINGS = ("image_size", "resize", "eval_crop", "interpolation", "resizer", "fill", "mean", "std")
+"""Settings of `config.data` that together say how a model sees an image."""
+
+
+@dataclass(frozen=True)
+class Resize:
+    """A change of size; every interpolation but `nearest` looks at all pixels (antialiased).
+
+    Args:
+        side: in pixels.
+        rule: one of RULES.
+        interpolation: one of INTERPOLATIONS.
+        resizer: one of RESIZERS.
+    """
+
+    side: int
+    rule: str = "shorter"
+    interpolation: str = "bilinear"
+    resizer: str = "pillow"
+
+    def shape(self, rows: int, columns: int) -> tuple[int, int]:
+        """Rows and columns of the result."""
+        if self.rule == "none":
+            return rows, columns
+        if self.rule == "squash":
+            return self.side, self.side
+        if self.rule == "longer":
+            ratio = max(rows, columns) / self.side
+            return max(1, round(rows / ratio)), max(1, round(columns / ratio))
+        longer = int(self.side * max(rows, columns) / min(rows, columns))
+        return (self.side, longer) if rows <= columns else (longer, self.side)
+
+    def reduces(self, rows: int, columns: int) -> bool:
+        """Whether the result is smaller and has the image's proportions, so that it serves in place of the image."""
+        return self.rule in ("shorter", "longer") and self.shape(rows, columns)[0] < rows
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(Y, X, 3) or (B, Y, X, 3) uint8 -> the same of the other size."""
+        rows, columns = self.shape(*image.shape[-3:-1])
+        if (rows, columns) == image.shape[-3:-1]:
+            return image
+        if self.resizer == "pillow" and image.ndim == 4:
+            return np.stack([self(one) for one in image])
+        if self.resizer == "pillow":
+            method = Image.Resampling[self.interpolation.upper()]
+            return np.asarray(Image.fromarray(image).resize((columns, rows), method))
+        import torch
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2 import functional as F
+
+        pixels = torch.from_numpy(np.array(image)).movedim(-1, -3).contiguous()
+        mode = InterpolationMode(ON_TENSORS[self.interpolation])
+        resized = F.resize(pixels, [rows, columns], interpolation=mode, antialias=True)
+        return resized.movedim(-3, -1).numpy()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A change of size, then the central square cut out; what is too small is padded.
+
+    Args:
+        image_size: side of the square, in pixels.
+        crop: the square's side as a share of the resized side: 0.875 for photographs, 1 for small square sets.
+        resize: one of RULES.
+        interpolation, resizer: as in `Resize`.
+        fill: colour of the padding, three numbers 0..255.
+
+    Raises:
+        ConfigError: there is no such choice, the share is not positive, or `transformers` cannot do the interpolation.
+    """
+
+    image_size: int
+    crop: float = 0.875
+    resize: str = "shorter"
+    interpolation: str = "bilinear"
+    resizer: str = "pillow"
+    fill: tuple[int, ...] = field(default=(0, 0, 0))
+
+    def __post_init__(self):
+        for key, choices in (("resize", RULES), ("interpolation", INTERPOLATIONS), ("resizer", RESIZERS)):
+            if getattr(self, key) not in choices:
+                raise ConfigError(f"`data.{key}` must be one of {', '.join(choices)}, but is {getattr(self, key)!r}.")
+        if not self.crop > 0:
+            raise ConfigError(f"`data.eval_crop` must be more than 0, but is {self.crop}.")
+        if self.resizer == "transformers" and self.interpolation not in ON_TENSORS:
+            raise ConfigError(
+                f"`data.interpolation={self.interpolation}` is not possible with data.resizer=transformers, which has "
+                f"{', '.join(ON_TENSORS)}: set data.resizer=pillow."
+            )
+
+    @cached_property
+    def step(self) -> Resize:
+        """The change of size alone."""
+        return Resize(round(self.image_size / self.crop), self.resize, self.interpolation, self.resizer)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(Y, X, 3) or (B, Y, X, 3) uint8 -> the same with image_size rows and columns."""
+        return self._middle(self.step(image))
+
+    def _middle(self, image: np.ndarray) -> np.ndarray:
+        rows, columns = image.shape[-3:-1]
+        lacking = max(0, self.image_size - rows), max(0, self.image_size - columns)
+        if any(lacking):
+            padded = np.empty((*image.shape[:-3], rows + lacking[0], columns + lacking[1], 3), dtype=np.uint8)
+            padded[:] = self.fill
+            top, left = lacking[0] // 2, lacking[1] // 2
+            padded[..., top : top + rows, left : left + columns, :] = image
+            image = padded
+        top, left = (self._margin(length - self.image_size) for length in image.shape[-3:-1])
+        return image[..., top : top + self.image_size, left : left + self.image_size, :]
+
+    def _margin(self, excess: int) -> int:
+        return excess // 2 if self.resizer == "transformers" else round(excess / 2)
+
+
+def describe(data: dict) -> str:
+    """In a line: how images are seen by these settings of `config.data`."""
+    size, side = data["image_size"], round(data["image_size"] / data["eval_crop"])
+    how = f"{data['interpolation']}, {data['resizer']}"
+    first = {
+        "shorter": f"shorter side to {side} px ({how})",
+        "longer": f"longer side to {side} px ({how})",
+        "squash": f"squashed to {side} x {side} px ({how})",
+        "none": "not resized",
+    }[data["resize"]]
+    cut = "" if data["resize"] == "squash" and side == size else f", the central {size} px"
+    if data["resize"] in ("longer", "none") or side < size:
+        cut += f" padded with {list(data['fill'])}"
+    mean, std = ("[" + ", ".join(f"{value:.4g}" for value in data[key]) + "]" for key in ("mean", "std"))
+    return f"{first}{cut}, mean {mean}, std {std}"
