@@ -94,6 +94,42 @@ def test_answers_are_found_again_in_every_window_that_holds_them(pieces, length)
     assert owned == {tuple(span) for span in whole}
 
 
+@pytest.mark.parametrize("stride", [3, 128])
+@pytest.mark.parametrize("asked", ["where", "where did the cat sit " * 4])
+def test_every_token_of_a_context_is_in_a_window_at_every_length(pieces, stride, asked):
+    context = "the cat sat on the mat and the dog ran unbelievably fast " * 2
+    whole = pieces.encode_offsets([context])[0][1]
+    rows = {"id": ["q"], "question": [asked], "context": [context], "answers": [[]]}
+    for length in range(5, len(whole) + 40):
+        encoded = Spans(stride=stride).encode(rows, pieces, length=length, train=True)
+        seen = [
+            tuple(span)
+            for inside, spans in zip(encoded.rows["inside"], encoded.rows["offsets"], strict=True)
+            for owned, span in zip(inside, spans, strict=True)
+            if owned
+        ]
+        assert sorted(seen) == sorted(whole), length  # each of them, and each once
+        assert encoded.lengths.max() <= length
+    with pytest.raises(ConfigError, match="max_length to 5"):
+        Spans().encode(rows, pieces, length=4, train=True)
+
+
+@pytest.mark.parametrize("said", [" in France ", "in France", "\u200bin France", "\u200b in France\u200b"])
+@pytest.mark.parametrize("length", [64, 24])
+def test_an_answer_is_found_with_outer_spaces_and_characters_of_no_width(pieces, said, length):
+    context = f"the cat sat on the mat and Paris is {said} and the dog ran"
+    rows = {"id": ["q"], "question": ["where"], "context": [context]}
+    rows["answers"] = [[{"text": said, "start": context.index(said)}]]
+    encoded = Spans(stride=2).encode(rows, pieces, length=length, train=True)
+    found = {
+        (int(spans[start][0]), int(spans[end][1]))
+        for start, end, spans in zip(*(encoded.rows[name] for name in ("start", "end", "offsets")), strict=True)
+        if start
+    }
+    begin = context.index("in France")
+    assert found == {(begin, begin + len("in France"))}
+
+
 def test_an_unanswered_question_points_at_the_first_token(pieces):
     rows = {"id": ["q"], "question": ["who"], "context": ["the cat sat"], "answers": [[]]}
     batch = Spans().encode(rows, pieces, length=None, train=True).batch(np.array([0]), seed=0, epoch=0)

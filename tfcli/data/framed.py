@@ -88,11 +88,13 @@ class Spans:
 
     A window that does not hold the whole answer is trained to point at its first token, as is one without an answer
     (Devlin et al. 2019, section 4.3). A token of several windows belongs to the one in which it has most context.
+    Every token of a context is in a window: where a window has less room than `stride`, the next one begins where it
+    ends.
 
     Args:
         framing: cls, the model's layout.
         stride: tokens that the next window begins later.
-        question_length: most tokens of a question; longer ones are cut.
+        question_length: most tokens of a question; longer ones are cut, and all of them to half of a short window.
     """
 
     unit = "windows"
@@ -102,27 +104,39 @@ class Spans:
             raise ConfigError(
                 "answers are cut out by models that read both ways, as BERT: this one's layout is not `cls`."
             )
+        for name, value in (("stride", stride), ("question_length", question_length)):
+            if value < 1:
+                raise ConfigError(f"`task.view.{name}` must be at least 1, but is {value}.")
         self.framing, self.stride, self.question_length = framing, stride, question_length
 
     def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Samples:
         frame = Frame(tokenizer, self.framing, length)
-        questions = [ids[: self.question_length] for ids in tokenizer.encode(rows["question"])]
+        asked = self.question_length if length is None else min(self.question_length, (length - MARKED) // 2)
+        if asked < 1:
+            raise ConfigError(
+                f"a window of {length} tokens has no room for a question and a part of its text; "
+                f"set data.max_length to {MARKED + 2} or more."
+            )
+        questions = [ids[:asked] for ids in tokenizer.encode(rows["question"])]
         samples: list[list[Framed]] = []
         more: dict[str, list[Any]] = {"start": [], "end": [], "inside": [], "offsets": [], "question": []}
         contexts = tokenizer.encode_offsets(rows["context"])
         for number, (question, (ids, spans), answers) in enumerate(
             zip(questions, contexts, rows["answers"], strict=True)
         ):
-            room = len(ids) if length is None else max(1, length - len(question) - 3)
-            begins = [0, *range(self.stride, max(1, len(ids) - room + self.stride), self.stride)]
+            room = max(1, len(ids)) if length is None else length - len(question) - MARKED
+            step = min(self.stride, room)
+            begins = [0, *range(step, max(1, len(ids) - room + step), step)]
+            answer = _tokens_of(answers[0], spans) if answers else None
             for begin in begins:
                 part = ids[begin : begin + room]
                 framed = frame.pair(question, part)
                 first = framed.second[0]
                 samples.append([framed])
-                start, end = _found(answers, spans, begin, begin + len(part))
-                more["start"].append(0 if start is None else start - begin + first)
-                more["end"].append(0 if end is None else end - begin + first)
+                whole = answer is not None and begin <= answer[0] and answer[1] < begin + len(part)
+                start, end = (first + token - begin for token in answer) if answer and whole else (0, 0)
+                more["start"].append(start)
+                more["end"].append(end)
                 owned = [_owner(begin + i, begins, room, len(ids)) == begin for i in range(len(part))]
                 more["inside"].append([False] * first + owned + [False] * (len(framed.ids) - first - len(part)))
                 where = [(0, 0)] * first + list(spans[begin : begin + len(part)])
@@ -131,15 +145,19 @@ class Spans:
         return Samples(samples, more, frame, cut=0)
 
 
-def _found(answers: list[dict[str, Any]], spans: Sequence[tuple[int, int]], begin: int, stop: int):
-    """The first and the last token of the first answer, where all of it lies in [begin, stop); else two Nones."""
-    if not answers:
-        return None, None
-    low, high = answers[0]["start"], answers[0]["start"] + len(answers[0]["text"])
-    inside = [i for i in range(begin, stop) if spans[i][1] > low and spans[i][0] < high]
-    if not inside or spans[inside[0]][0] > low or spans[inside[-1]][1] < high:
-        return None, None
-    return inside[0], inside[-1]
+MARKED = 3
+"""Marks of a question and its context: [CLS] and two [SEP]."""
+
+
+def _tokens_of(answer: dict[str, Any], spans: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """Return the first and the last token of an answer; None where no token stands for any of its characters.
+
+    An answer's outer characters may belong to no token (spaces, zero-width characters): they are not asked for.
+    """
+    text, start = answer["text"], answer["start"]
+    low, high = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
+    inside = [i for i, (begin, end) in enumerate(spans) if end > low and begin < high]
+    return (inside[0], inside[-1]) if inside else None
 
 
 def _owner(token: int, begins: Sequence[int], room: int, total: int) -> int:

@@ -76,7 +76,9 @@ def checked(rows: Columns, name: str, split: str, notes: list[str]) -> Columns:
     """The questions less the answers that are not where they are said to be."""
     wrong, kept = 0, list[int]()
     for row, (context, answers) in enumerate(zip(rows["context"], rows["answers"], strict=True)):
-        true = [a for a in answers if context[a["start"] : a["start"] + len(a["text"])] == a["text"]]
+        true = [
+            a for a in answers if a["text"].strip() and context[a["start"] : a["start"] + len(a["text"])] == a["text"]
+        ]
         wrong += len(answers) - len(true)
         rows["answers"][row] = true
         if true or not answers or split != "train":
