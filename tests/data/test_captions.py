@@ -83,6 +83,17 @@ def test_every_layout_says_the_same(tmp_path, layout, where):
         assert set(train.labels) == {-1}
 
 
+@pytest.mark.parametrize("folder", ["images", "."])
+def test_where_the_first_image_is_missing_the_others_are_found(tmp_path, folder):
+    draw(tmp_path / folder)
+    rows = [("gone.png", "x"), *((image, text) for image, text in ROWS), ("gone.png", "y")]
+    table(tmp_path / "captions.tsv", rows, head="image\tcaption", separator="\t")
+    with pytest.raises(DataError, match=rf"2 rows name .*: line 2 .*gone.png\), line {len(rows) + 1}\.$"):
+        load(tmp_path)
+    files = [path for items in load(tmp_path, skip=True).pairs.values() for path in items.files]
+    assert sorted(path.name for path in files if not path.is_file()) == ["gone.png"]
+
+
 def test_splits_are_carved_by_image(tmp_path):
     names = [f"{i}.png" for i in range(40)]
     draw(tmp_path, names)
@@ -216,7 +227,7 @@ def test_flickr8k_in_both_layouts(tmp_path, kaggle):
     pairs = Flickr8k().load(Request(name="flickr8k", root=without)).pairs
     assert {split: len(items) for split, items in pairs.items()} == {"train": 8, "test": 2}
     (root / ("Images" if kaggle else "Flicker8k_Dataset") / "3_x.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 rows name an image that is not there: line .*3_x.jpg"):
+    with pytest.raises(DataError, match=r"5 rows name an image that is not there: line \d+ .*3_x.jpg\), line \d+, "):
         Flickr8k().load(Request(name="flickr8k", root=root))
     assert len(Flickr8k().load(Request(name="flickr8k", root=root, skip=True)).pairs["train"]) == 6
 

@@ -107,10 +107,10 @@ def test_texts_are_checked_and_shown_as_rows(tmp_path):
     (tmp_path / "train.csv").write_text(
         head + "".join(f"{i},text {i} {'long ' * 30},{'ab'[i % 2]}\n" for i in range(40))
     )
-    (tmp_path / "test.csv").write_text(head + f"7,text 8 {'long ' * 30},b\n")
+    (tmp_path / "test.csv").write_text(head + f"7,text 8 {'long ' * 30},b\n8,other,a\n")
     settings = (f"data.root={tmp_path}", "data.columns={text: words, label: gold}")
     (row,) = json.loads(run("status", "table", "--check", *settings, "--json"))
-    assert (row["train"], row["val"], row["test"], row["duplicates"], row["unreadable"]) == (40, None, 1, 1, 0)
+    assert (row["train"], row["val"], row["test"], row["duplicates"], row["unreadable"]) == (40, None, 2, 1, 0)
     rows = json.loads(run("preview", "table", *settings, "--count", "3", "--json"))
     assert [row["label"] for row in rows] == ["b" if int(row["text"].split()[1]) % 2 else "a" for row in rows]
     said = run("preview", "table", *settings, "--count", "3").splitlines()

@@ -96,3 +96,59 @@ def test_wrong_roots_say_what_is_expected_and_found(tmp_path):
     (tmp_path / "texts" / "a" / "a.txt").write_text("x")
     with pytest.raises(DataError, match="has an image"):
         load(tmp_path / "texts")
+
+
+@pytest.mark.parametrize(
+    "names", [("Train", "Val", "Test"), ("train_set", "dev", "test_set"), ("TRAINING", "validation", "testing")]
+)
+def test_splits_are_known_by_any_of_their_names(tmp_path, names):
+    for name, count in zip(names, (6, 2, 3), strict=True):
+        fill(tmp_path / name, {"a": count, "b": count})
+    loaded = load(tmp_path)
+    assert loaded.classes == ["a", "b"]
+    assert {s: len(items) for s, items in loaded.splits.items()} == {"train": 12, "val": 4, "test": 6}
+
+
+def test_what_looks_like_splits_is_never_a_class(tmp_path):
+    fill(tmp_path / "flat", {"Train": 3, "Val": 2})
+    with pytest.raises(DataError, match=r"Train, Val in .* look like splits"):
+        load(tmp_path / "flat")
+    fill(tmp_path / "mixed" / "Test", {"a": 2})
+    fill(tmp_path / "mixed", {"a": 2})
+    with pytest.raises(DataError, match=r"Test in .* look like splits"):
+        load(tmp_path / "mixed")
+    for name in ("val", "dev", "train"):
+        fill(tmp_path / "twice" / name, {"a": 2, "b": 2})
+    with pytest.raises(DataError, match="dev, val may all be the val split"):
+        load(tmp_path / "twice")
+    fill(tmp_path / "vehicles", {"bus": 3, "train": 3, "test tube": 3})
+    assert load(tmp_path / "vehicles").classes == ["bus", "test tube", "train"]
+
+
+def test_folders_of_other_programs_are_no_classes(tmp_path):
+    foreign = ["@eaDir", "__pycache__", "$RECYCLE.BIN", "System Volume Information", "lost+found"]
+    fill(tmp_path, {"a": 3, "b": 3, **dict.fromkeys(foreign, 1)})
+    loaded = load(tmp_path)
+    assert loaded.classes == ["a", "b"]
+    assert any("5 hidden entries and entries of other programs ignored" in note for note in loaded.notes)
+
+
+def test_a_link_in_a_circle_is_one_line(tmp_path):
+    fill(tmp_path, {"a": 3, "b": 3})
+    (tmp_path / "a" / "self").symlink_to("self")  # opened as a file, it would say so
+    load(tmp_path)
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    with pytest.raises(DataError, match=r"a/up is a link to .*, in which it lies") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_of_two_unicode_forms_are_one_class(tmp_path):
+    fill(tmp_path / "train", {"caf\u00e9": 3, "cafe\u0301": 2, "tea": 1})
+    fill(tmp_path / "test", {"cafe\u0301": 1, "tea": 1})
+    loaded = load(tmp_path)
+    assert loaded.classes == ["caf\u00e9", "tea"]
+    assert {s: np.bincount(items.labels).tolist() for s, items in loaded.splits.items()} == {
+        "train": [5, 1],
+        "test": [1, 1],
+    }

@@ -110,19 +110,47 @@ def test_every_layout_says_the_same(tmp_path: Path) -> None:
 
 
 def test_splits_by_file_and_by_column_and_labels_by_number(tmp_path: Path) -> None:
-    for split, label in (("train", 10), ("dev", 2), ("test", 10)):
-        write(tmp_path / "files" / f"{split}.csv", f"sentence,class\nx,{label}\n")
-    write(tmp_path / "column.csv", "sentence,class,split\nx,10,train\nx,2,validation\nx,10,test\n")
+    for split, labels in (("Training", (10, 2)), ("DEV", (2, 10)), ("test_set", (10, 2))):
+        write(tmp_path / "files" / f"{split}.csv", "sentence,class\n" + "".join(f"x,{label}\n" for label in labels))
+    rows = "x,10,train\nx,2,Train\nx,2,validation\nx,10,Dev\nx,10,test\nx,2,testing\n"
+    write(tmp_path / "column.csv", f"sentence,class,split\n{rows}")
     for root in (tmp_path / "files", tmp_path / "column.csv"):
         loaded = OwnTable(TABLE).load(ask(root))
         assert loaded.classes == ["2", "10"]
         assert {split: rows["label"] for split, rows in loaded.splits.items()} == {
-            "train": [1],
-            "val": [0],
-            "test": [1],
+            "train": [1, 0],
+            "val": [0, 1],
+            "test": [1, 0],
         }
     named = OwnTable(TABLE, classes=["bad", "good"], header=["class", "sentence"])
     assert named.load(ask(write(tmp_path / "h.tsv", "1\tx\n0\ty\n"))).splits["train"]["label"] == [1, 0]
+
+
+SPLITS = {
+    "1 and 1.0": (["0", "1"], ["0", "1.0"], "only in train: 1; only in test: 1.0"),
+    "more in test": (["0", "1"], ["0", "1", "2"], r"""only in test: 2\. .*"data.classes=\['0','1','2'\]\""""),
+    "fewer in test": (["0", "1"], ["1"], "only in train: 0"),
+}
+
+
+@pytest.mark.parametrize(("train", "test", "message"), SPLITS.values(), ids=SPLITS)
+def test_splits_of_a_table_have_the_same_labels(tmp_path: Path, train: list, test: list, message: str) -> None:
+    for split, labels in (("train", train), ("test", test)):
+        write(tmp_path / f"{split}.csv", "sentence,class\n" + "".join(f"x,{label}\n" for label in labels))
+    with pytest.raises(DataError, match=message):
+        OwnTable(TABLE).load(ask(tmp_path))
+    every = sorted({*train, *test})
+    assert OwnTable(TABLE, classes=every).load(ask(tmp_path)).splits["test"]["label"] == [every.index(t) for t in test]
+
+
+def test_a_test_split_may_lack_tags_but_has_no_others(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", '{"w": ["A", "B"], "t": ["O", "B-x"]}\n')
+    write(tmp_path / "test.jsonl", '{"w": ["A"], "t": ["O"]}\n')
+    table = OwnTable({"words": "w", "tags": "t"})
+    assert table.load(ask(tmp_path)).classes == ["O", "B-x"]
+    write(tmp_path / "test.jsonl", '{"w": ["A"], "t": ["o"]}\n')
+    with pytest.raises(DataError, match="only in test: o"):
+        table.load(ask(tmp_path))
 
 
 def test_words_with_tags_and_choices_come_out_of_tables(tmp_path: Path) -> None:
@@ -149,6 +177,8 @@ BAD = {
     ),
     "line 3: 3 columns, but the header has 2": (TABLE, "sentence,class\nx,1\nx, y,0\n"),
     "line 2: `high` is no number": ({"text": "sentence", "score": "class"}, "sentence,class\nx,high\n"),
+    "line 2: `nan` is no number": ({"text": "sentence", "score": "class"}, "sentence,class\nx,nan\n"),
+    "t.csv has no rows": (TABLE, "sentence,class\n"),
     "the split is `trian`": (TABLE, "sentence,class,split\nx,1,trian\n"),
     "there is no split `train`, only test": (TABLE, "sentence,class,split\nx,1,test\n"),
 }

@@ -8,15 +8,17 @@ from pathlib import Path
 
 from tfcli.data.captionfiles import Row, read_captions
 from tfcli.data.decode import printable
+from tfcli.data.entries import EXTENSIONS, foreign
 from tfcli.data.fetch import found_in, locate, locate_or_fetch
-from tfcli.data.folder import EXTENSIONS
 from tfcli.data.items import CaptionList, Items, Loaded, Request, unlabelled
+from tfcli.data.splitnames import split_called, split_of_file
 from tfcli.data.splits import carve_test
-from tfcli.data.tables import SUFFIXES, read_text, refuse, split_called, split_of_file
+from tfcli.data.tables import SUFFIXES, read_text, refuse
 from tfcli.errors import DataError
 
 ORDER = ("train", "val", "test")
 _FOLDERS = ("images", "Images", "image", "img", "photos")
+_LOOKED_AT = 200
 _TREE = """    FOLDER/captions.tsv (or .csv, .json, .jsonl)   a line a caption: image and caption
     FOLDER/images/...                              the images; or beside the captions
     or train.tsv, val.tsv, test.tsv in its place, or a column `split`"""
@@ -24,14 +26,20 @@ _TREE = """    FOLDER/captions.tsv (or .csv, .json, .jsonl)   a line a caption: 
 
 @dataclass
 class _Split:
-    """Images of one split in order of appearance, with their captions and where they are first named."""
+    """Images of one split in order of appearance, with their captions and the places that name them."""
 
     captions: dict[Path, list[str]] = field(default_factory=dict)
-    places: dict[Path, str] = field(default_factory=dict)
+    places: dict[Path, list[str]] = field(default_factory=dict)
 
     def add(self, path: Path, row: Row) -> None:
         self.captions.setdefault(path, []).append(row.text.strip())
-        self.places.setdefault(path, row.place)
+        self.places.setdefault(path, []).append(row.place)
+
+    def missing(self) -> list[str]:
+        """Return the places that name an image that is not there, its name behind the first of them."""
+        gone = [path for path in self.captions if not path.is_file()]
+        places = [(path, self.places[path]) for path in gone]
+        return [text for path, (first, *more) in places for text in (f"{first} ({printable(path)})", *more)]
 
     def items(self) -> Items:
         captions = CaptionList(list(self.captions.values()))
@@ -82,9 +90,7 @@ class Captions:
                 split = given or split_called(row.split, f"{printable(path)}, {row.place}")
                 splits.setdefault(split, _Split()).add(folder / row.image, row)
             if not request.skip:
-                missing = [
-                    f"{s.places[p]} ({printable(p)})" for s in splits.values() for p in s.captions if not p.is_file()
-                ]
+                missing = [place for found in splits.values() for place in found.missing()]
                 refuse(path, "name an image that is not there", missing)
         if "train" not in splits:
             raise DataError(f"{request.name}: no captions of a split `train`, only of {', '.join(sorted(splits))}.")
@@ -126,16 +132,17 @@ class Captions:
     @staticmethod
     def _listed(root: Path) -> list[Path]:
         """Files that may hold captions; where some say so in their names, these alone."""
-        files = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        files = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and not foreign(p.name))
         named = [p for p in files if "caption" in p.stem.lower() or split_of_file(p)]
         return named or [p for p in files if not p.stem.lower().startswith(("readme", "license", "licence"))]
 
     def _folder(self, path: Path, rows: list[Row]) -> Path:
-        """Where the first image is; the caption file's folder where it is nowhere."""
+        """Return the folder in which most images are, of some evenly drawn ones; of equals the first."""
         if self.images is not None:
             return path.parent / self.images
+        drawn = [row.image for row in rows[:: max(1, len(rows) // _LOOKED_AT)]]
         folders = [path.parent, *(path.parent / name for name in _FOLDERS)]
-        return next((folder for folder in folders if (folder / rows[0].image).is_file()), path.parent)
+        return max(folders, key=lambda folder: sum((folder / image).is_file() for image in drawn))
 
 
 IMAGES = ("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset/Flicker8k_Dataset")
@@ -179,8 +186,7 @@ class Flickr8k:
         else:
             splits = {"train": whole}
         if not request.skip:
-            missing = [f"{s.places[p]} ({p.name})" for s in splits.values() for p in s.captions if not p.is_file()]
-            refuse(path, "name an image that is not there", missing)
+            refuse(path, "name an image that is not there", [p for s in splits.values() for p in s.missing()])
         pairs = {split: found.items() for split, found in splits.items()}
         if "test" not in pairs:
             pairs = carve_test(pairs, request, notes, lacking="list of the test split")

@@ -1,9 +1,13 @@
-"""What a set must satisfy before anything is built on it, and the digest that recognises it again."""
+"""Conditions that a set of any kind must satisfy before anything is built on it, and the digest that recognises it.
+
+Imports no torch: tables and folders are checked here alike.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -27,6 +31,54 @@ def check_classes(name: str, classes: list[str], given: int | None) -> None:
         )
     if len(classes) < 2:
         raise DataError(f"{name} has {len(classes)} class ({_some(classes)}): a classifier needs at least 2.")
+
+
+def check_splits(name: str, found: Mapping[str, Collection[str]], *, mend: str) -> None:
+    """Every split has the labels of train: one that is written otherwise (`0`, `0.0`) would be another class.
+
+    Args:
+        name: of the set.
+        found: the labels of each split.
+        mend: how to do it right, for the message.
+
+    Raises:
+        DataError: with the labels that only one of two splits has.
+    """
+    train = set(found["train"])
+    for split, labels in found.items():
+        only = {"train": sorted(train - set(labels)), split: sorted(set(labels) - train)}
+        parts = [f"only in {where}: {_some(names, 10)}" for where, names in only.items() if names]
+        if parts:
+            raise DataError(
+                f"{name}: train has {len(train)} classes and {split} has {len(set(labels))}, and they differ: "
+                f"{'; '.join(parts)}. Labels are never re-indexed: {mend}."
+            )
+
+
+def check_scores(name: str, scores: Sequence[float]) -> None:
+    """The training scores of a regression are not all the same.
+
+    Raises:
+        DataError: with the score.
+    """
+    if min(scores) == max(scores):
+        raise DataError(f"{name}: every training score is {scores[0]:g}: there is nothing to learn from them.")
+
+
+def like_notes(name: str, classes: Sequence[str]) -> list[str]:
+    """Return a note for labels that differ in case or white space alone: they may be one class."""
+    alike: dict[str, list[str]] = {}
+    for label in classes:
+        alike.setdefault("".join(label.split()).casefold(), []).append(label)
+    pairs = [", ".join(f"`{printable(label)}`" for label in labels) for labels in alike.values() if len(labels) > 1]
+    shown = "; ".join(pairs[:5]) + ("; ..." if len(pairs) > 5 else "")
+    return [f"{name}: labels that differ in case or spaces alone are classes of their own: {shown}"] if pairs else []
+
+
+def untrained_notes(name: str, classes: Sequence[str], labels: Collection[int] | np.ndarray) -> list[str]:
+    """Return a note where classes have no training sample at all."""
+    without = [classes[i] for i in sorted(set(range(len(classes))) - set(np.unique(np.asarray(labels)).tolist()))]
+    return [f"{name}: {len(without)} classes have no training sample: {_some(without)}"] if without else []
 
 
 def check_labels(name: str, loaded: Loaded) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.data.decode import printable
+from tfcli.data.entries import foreign
 from tfcli.data.fetch import found_in, locate, locate_or_fetch, present
 from tfcli.data.hub import local_or_hub
 from tfcli.data.items import Request
-from tfcli.data.tables import read_text, split_of_file
+from tfcli.data.splitnames import split_of_file
+from tfcli.data.tables import read_text
 from tfcli.data.textitems import Columns, LoadedTexts, TextSource
 from tfcli.errors import DataError
 
@@ -83,7 +85,8 @@ class OwnText:
         """Split and path of each file."""
         if root.is_file():
             return [("train", root)]
-        listed = sorted(path for path in root.glob("*.txt") if not path.name.startswith("."))
+        entries = sorted(root.iterdir()) if root.is_dir() else []
+        listed = [path for path in entries if path.suffix.lower() == ".txt" and not foreign(path.name)]
         named = [(split_of_file(path), path) for path in listed if split_of_file(path)]
         return named if any(split == "train" for split, _ in named) else [("train", path) for path in listed]
 

@@ -3,46 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from tfcli.data.checks import check_splits
 from tfcli.data.decode import printable
+from tfcli.data.entries import Ignored, composed, images, listed
 from tfcli.data.fetch import found_in
 from tfcli.data.items import Items, Loaded, Request
+from tfcli.data.splitnames import WORDS, split_of_folder
 from tfcli.data.splits import carve_test
 from tfcli.errors import DataError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
-SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _TREE = """    FOLDER/CLASS/IMAGE.jpg              one folder a class (a test split is carved), or
-    FOLDER/train/CLASS/IMAGE.jpg
-    FOLDER/val/CLASS/IMAGE.jpg          (or valid; optional)
-    FOLDER/test/CLASS/IMAGE.jpg         (optional)"""
-
-
-@dataclass
-class _Ignored:
-    """Hidden and stray entries: counted, the first remembered."""
-
-    hidden: list[Path] = field(default_factory=list)
-    stray: list[Path] = field(default_factory=list)
-
-    def notes(self, name: str) -> list[str]:
-        return [
-            f"{name}: {len(paths)} {what} ignored (the first: {printable(paths[0])})"
-            for what, paths in (("hidden entries", self.hidden), ("entries that are no images", self.stray))
-            if paths
-        ]
+    FOLDER/train/CLASS/IMAGE.jpg        (or training, Train, train_set, ...)
+    FOLDER/val/CLASS/IMAGE.jpg          (or valid, validation, dev; optional)
+    FOLDER/test/CLASS/IMAGE.jpg         (or testing; optional)"""
 
 
 class Folder:
     """Any ImageFolder tree. Classes are folder names in sorted order; images may lie deeper below their class.
 
-    Hidden entries (`.name`, `__MACOSX`) and files without an image's extension are ignored and noted. All splits must
-    have the same classes. Without a test folder a seeded, stratified share of train becomes the test split.
+    Folders of splits are known by `tfcli.data.splitnames`. Hidden entries, those of other programs (`@eaDir`,
+    `__MACOSX`) and files without an image's extension are ignored and noted. Names that differ in Unicode form only are
+    one class. All splits must have the same classes. Without a test folder a seeded, stratified share of train becomes
+    the test split.
     """
 
     def locate(self, request: Request) -> Path | None:
@@ -54,79 +40,62 @@ class Folder:
         Raises:
             DataError: no such tree (with what was found), an empty class, or splits whose classes differ.
         """
-        ignored = _Ignored()
+        ignored = Ignored()
         trees = self._trees(request, ignored)
-        listed = {split: _classes(tree, ignored) for split, tree in trees.items()}
-        for split, files in listed.items():
+        above = (Path(os.path.realpath(request.root)),)
+        found = {split: _classes(tree, ignored, above) for split, tree in trees.items()}
+        for split, files in found.items():
             _check_classes(request, split, trees[split], files)
-        names = sorted(listed["train"])
-        for split in ("val", "test"):
-            if split in listed:
-                _check_same(request, names, sorted(listed[split]), split)
-        splits = {split: _items(files, names) for split, files in listed.items()}
+        check_splits(request.name, found, mend="give all of them the same class folders")
+        names = sorted(found["train"])
+        splits = {split: _items(files, names) for split, files in found.items()}
         notes = ignored.notes(request.name)
         if "test" not in splits:
             splits = carve_test(splits, request, notes, lacking="test folder")
         return Loaded(names, splits, notes, request.root)
 
-    def _trees(self, request: Request, ignored: _Ignored) -> dict[str, Path]:
+    def _trees(self, request: Request, ignored: Ignored) -> dict[str, Path]:
+        """Return the folder of each split; where there are none, the root as that of train."""
         root = request.root
         if not root.is_dir():
             raise _wrong_root(request, f"there is no folder {printable(root)}")
-        found = {}
-        for split, names in SPLIT_FOLDERS.items():
-            for name in names:
-                if (root / name).is_dir() and split not in found:
-                    found[split] = root / name
-        if "train" in found and _folders(found["train"], _Ignored()):
-            known = {tree.name for tree in found.values()}
-            ignored.stray.extend(p for p in _folders(root, ignored) if p.name not in known)
+        folders, strays = listed(root, Ignored())
+        named: dict[str, list[Path]] = {split: [] for split in WORDS}
+        for folder in folders:
+            if split := split_of_folder(folder.name):
+                named[split].append(folder)
+        trees = {split: [path for path in paths if listed(path, Ignored())[0]] for split, paths in named.items()}
+        if trees["train"]:
+            for split, paths in trees.items():
+                if len(paths) > 1:
+                    names = ", ".join(printable(path.name) for path in paths)
+                    raise _wrong_root(request, f"{names} may all be the {split} split; keep one of them")
+            found = {split: (trees[split] or paths)[0] for split, paths in named.items() if paths}
+            listed(root, ignored)  # notes what is hidden
+            ignored.stray.extend([*strays, *(path for path in folders if path not in found.values())])
             return found
-        folders = _folders(root, _Ignored())  # `_classes` counts what is ignored here
         if not folders:
             raise _wrong_root(request, f"{printable(root)} has no class folders")
-        if found and all(folder in found.values() for folder in folders):
+        look_alike = [path.name for paths in named.values() for path in paths]
+        if sum(map(bool, named.values())) > 1 or any(trees.values()):
+            names = ", ".join(map(printable, sorted(look_alike)))
             raise _wrong_root(
-                request, f"{printable(root)} has {', '.join(sorted(found))} but no train folder with classes"
+                request, f"{names} in {printable(root)} look like splits, but there is no train folder with classes"
             )
-        if len(folders) == 1 and any((folders[0] / name).is_dir() for name in SPLIT_FOLDERS["train"]):
+        if len(folders) == 1 and any(
+            split_of_folder(path.name) == "train" for path in listed(folders[0], Ignored())[0]
+        ):
             raise _wrong_root(request, f"the train folder is one deeper: data.root={printable(folders[0])}")
+        ignored.stray.extend(strays)
         return {"train": root}
 
 
-def _folders(folder: Path, ignored: _Ignored) -> list[Path]:
-    """The visible folders in `folder`; files beside them are strays."""
-    folders = []
-    for path in sorted(folder.iterdir()):
-        if _hidden(path.name):
-            ignored.hidden.append(path)
-        elif path.is_dir():
-            folders.append(path)
-        else:
-            ignored.stray.append(path)
-    return folders
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
-
-
-def _classes(tree: Path, ignored: _Ignored) -> dict[str, list[Path]]:
-    return {folder.name: sorted(_images(folder, ignored)) for folder in _folders(tree, ignored)}
-
-
-def _images(folder: Path, ignored: _Ignored) -> Iterator[Path]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            path = Path(entry.path)
-            if _hidden(entry.name):
-                ignored.hidden.append(path)
-            elif entry.is_dir():
-                yield from _images(path, ignored)
-            elif entry.name.lower().endswith(EXTENSIONS):
-                yield path
-            else:
-                ignored.stray.append(path)
+def _classes(tree: Path, ignored: Ignored, above: tuple[Path, ...]) -> dict[str, list[Path]]:
+    """Return the images of each class, by the class's name in Unicode's composed form."""
+    found: dict[str, list[Path]] = {}
+    for folder in listed(tree, ignored)[0]:
+        found.setdefault(composed(folder.name), []).extend(sorted(images(folder, ignored, above)))
+    return found
 
 
 def _items(files: dict[str, list[Path]], names: list[str]) -> Items:
@@ -146,21 +115,6 @@ def _check_classes(request: Request, split: str, tree: Path, files: dict[str, li
         )
     if not files:
         raise _wrong_root(request, f"{printable(tree)} has no class folders")
-
-
-def _check_same(request: Request, train: list[str], other: list[str], split: str) -> None:
-    if train == other:
-        return
-    only_train, only_other = sorted(set(train) - set(other)), sorted(set(other) - set(train))
-    parts = [
-        f"only in {where}: {', '.join(printable(n) for n in names[:10])}" + (", ..." if len(names) > 10 else "")
-        for where, names in (("train", only_train), (split, only_other))
-        if names
-    ]
-    raise DataError(
-        f"{request.name}: train has {len(train)} classes and {split} has {len(other)}, and they differ: "
-        f"{'; '.join(parts)}. Labels are never re-indexed: give both the same class folders."
-    )
 
 
 def _wrong_root(request: Request, what: str) -> DataError:

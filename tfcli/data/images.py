@@ -17,7 +17,14 @@ from torch.utils.data import DataLoader
 
 from tfcli.data.assembly import Recipe, Split, assemble
 from tfcli.data.cache import Policy, Store
-from tfcli.data.checks import check_captions, check_classes, check_labels, subset_notes
+from tfcli.data.checks import (
+    check_captions,
+    check_classes,
+    check_labels,
+    like_notes,
+    subset_notes,
+    untrained_notes,
+)
 from tfcli.data.imageset import Batches, ImageSet, batch_loader, identity, normalised
 from tfcli.data.items import Items, Loaded, Request, Source
 from tfcli.data.order import Address, EvalBatches, TrainBatches
@@ -194,6 +201,9 @@ class ImageData(pl.LightningDataModule):
             labelled = self._assembled(loaded, notes)
             self._sets = {split: s.images for split, s in labelled.items()}
             self._items = {split: (s.items, s.positions) for split, s in labelled.items()}
+            notes += like_notes(self.name, [] if self.given_classes else self.classes)
+            if "train" in self._sets:
+                notes += untrained_notes(self.name, self.classes, self._sets["train"].labels)
         if self.captioned:
             if self.mixes:
                 raise ConfigError("data.augment.mixup and .cutmix cannot mix captions. Set both to 0.")

@@ -12,6 +12,7 @@ from tfcli.data.decode import printable
 from tfcli.data.fetch import found_in
 from tfcli.data.hub import hub_tables
 from tfcli.data.items import Request
+from tfcli.data.splitnames import split_of_file
 from tfcli.data.tables import Table, read_lines, read_text
 from tfcli.data.textcolumns import gathered
 from tfcli.data.textitems import Columns, LoadedTexts
@@ -130,7 +131,7 @@ class OwnParallel:
         self.table = OwnTable(named, header=header)
 
     def locate(self, request: Request) -> Path | None:
-        return request.root if self._stem(request.root) else self.table.locate(request)
+        return request.root if self._stems(request.root) else self.table.locate(request)
 
     def load(self, request: Request) -> LoadedTexts:
         """Read them.
@@ -138,10 +139,9 @@ class OwnParallel:
         Raises:
             DataError: there is nothing of the kind, or what there is does not fit together.
         """
-        stem = self._stem(request.root)
-        if stem:
-            names = {"train": [stem], "val": ["val", "valid", "dev"], "test": ["test"]}
-            files = {split: [f"{name}.{{lang}}" for name in stems] for split, stems in names.items()}
+        stems = self._stems(request.root)
+        if stems:
+            files = {split: [f"{stem}.{{lang}}"] for split, stem in stems.items()}
             return Parallel(self.direction, files=files, needs=["train"]).load(request)
         if self.table.locate(request):
             return self.table.load(request)
@@ -152,11 +152,25 @@ class OwnParallel:
             "  Name the folder or the file with data.root=PATH, the languages with data.direction=de-en."
         )
 
-    def _stem(self, root: Path) -> str | None:
-        """What the pair to train on is called: train, or the only one there is."""
+    def _stems(self, root: Path) -> dict[str, str]:
+        """Return what the pair of files of each split is called; the only pair there is is that of train.
+
+        Raises:
+            DataError: several pairs may be one split.
+        """
         a, b = self.languages
         stems = [path.stem for path in sorted(root.glob(f"*.{a}")) if path.with_suffix(f".{b}").is_file()]
-        return "train" if "train" in stems else stems[0] if len(stems) == 1 else None
+        found: dict[str, str] = {}
+        for stem in stems:
+            split = split_of_file(Path(f"{stem}.{a}"))
+            if split and split in found:
+                raise DataError(
+                    f"{printable(root)}: {found[split]}.{a} and {stem}.{a} may both be {split}. Keep one of them there."
+                )
+            found[split] = stem
+        if "train" not in found:
+            return {"train": stems[0]} if len(stems) == 1 else {}
+        return {split: stem for split, stem in found.items() if split}
 
 
 def languages(direction: str) -> tuple[str, str]:

@@ -21,8 +21,6 @@ from tfcli.data.decode import printable
 from tfcli.errors import DataError, nearest
 
 SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".json")
-SPLIT_NAMES = {"train": "train", "restval": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
-SPLIT_NAMES |= {"test": "test"}
 _SHOWN = 10
 
 
@@ -203,27 +201,3 @@ def refuse(path: Path | str, what: str, places: Sequence[str]) -> None:
     if places:
         more = f", and {len(places) - _SHOWN:,} more" if len(places) > _SHOWN else ""
         raise DataError(f"{printable(path)}: {len(places):,} rows {what}: {', '.join(places[:_SHOWN])}{more}.")
-
-
-def split_of_file(path: Path) -> str:
-    """The split that a file's name says, for instance `captions_train`; empty where it says none."""
-    words = path.stem.lower().replace("-", "_").replace(".", "_").split("_")
-    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "")
-
-
-def split_called(name: Any, where: str) -> str:
-    """One of train, val and test by any of their names; train where a row says none.
-
-    Args:
-        name: as the row has it.
-        where: the place of the row, for a message.
-
-    Raises:
-        DataError: it is another word.
-    """
-    word = str(name or "").strip().lower()
-    if word and word not in SPLIT_NAMES:
-        raise DataError(
-            f"{where}: the split is `{printable(name)}`; it may be train, val or test.{nearest(word, SPLIT_NAMES)}"
-        )
-    return SPLIT_NAMES.get(word, "train")

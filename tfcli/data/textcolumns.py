@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tfcli.data.checks import check_splits
 from tfcli.data.decode import printable
+from tfcli.data.entries import composed
 from tfcli.data.items import Request
 from tfcli.data.tables import Table, refuse
 from tfcli.data.textitems import Columns, LoadedTexts
@@ -17,6 +21,7 @@ Named = Mapping[str, str | list[str]]
 KINDS = ("text", "pair", "label", "score", "source", "target", "words", "tags", "context", "choices", "stem", "id")
 """Columns that a table can give; `stem` begins every choice."""
 SETTING = "Name another with data.columns={...}."
+_NAMED = 20
 
 
 def check_columns(columns: Named) -> None:
@@ -71,25 +76,44 @@ def gathered(
         DataError: a column is missing, a cell is empty or no such label.
     """
     tables = {split: without_empty(table, columns, request, notes) for split, table in tables.items()}
+    for table in tables.values():
+        if not len(table):
+            raise DataError(f"{table.where} has no rows.")
     if not classes:
-        classes = _classes(tables, columns)
+        classes = _classes(tables, columns, request)
+    if twice := [name for i, name in enumerate(classes) if name in classes[:i]]:
+        raise ConfigError(f"`data.classes` names `{printable(twice[0])}` twice.")
     splits = {split: converted(table, columns, classes) for split, table in tables.items()}
     return LoadedTexts(splits, [] if "choices" in columns else classes, notes, where)
 
 
-def _classes(tables: dict[str, Table], columns: Named) -> list[str]:
-    """What is found, numbers by their value, words by their letters, and of tags `O` first."""
+def _classes(tables: dict[str, Table], columns: Named, request: Request) -> list[str]:
+    """Return the labels that are found: numbers by their value, words by their letters, and of tags `O` first.
+
+    Raises:
+        DataError: the splits have not the same labels; a test split may lack some of the tags of train.
+    """
     if "choices" in columns:  # the label is one of them
         return list(map(str, range(len(columns["choices"]))))
-    if "label" in columns:
-        cells = (cell for table in tables.values() for cell in table.column(str(columns["label"]), SETTING))
-    elif "tags" in columns:
-        cells = (
-            cell for table in tables.values() for row in table.column(str(columns["tags"]), SETTING) for cell in row
-        )
-    else:
+    kind = next((kind for kind in ("label", "tags") if kind in columns), None)
+    if kind is None:
         return []
-    return sorted({str(cell).strip() for cell in cells}, key=lambda name: (name != "O", _number(name), name))
+    cells = {split: table.column(str(columns[kind]), SETTING) for split, table in tables.items()}
+    if kind == "tags":
+        cells = {split: [tag for tags in rows for tag in _list(tags)] for split, rows in cells.items()}
+    found = {split: set(map(_label, labels)) for split, labels in cells.items()}
+    every = sorted(set().union(*found.values()), key=lambda name: (name != "O", _number(name), name))
+    needed = {
+        split: labels | (found.get("train", labels) if kind == "tags" else set()) for split, labels in found.items()
+    }
+    named = len(every) <= _NAMED and all(re.fullmatch(r"[\w .,:;()+/@-]+", name) for name in every)
+    example = ",".join(f"'{name}'" for name in every) if named else "'A','B',..."
+    check_splits(request.name, needed, mend=f'write them alike, or name all that there are: "data.classes=[{example}]"')
+    return every
+
+
+def _label(cell: Any) -> str:
+    return composed(str(cell).strip())
 
 
 def without_empty(table: Table, columns: Named, request: Request, notes: list[str]) -> Table:
@@ -135,7 +159,7 @@ def _values(table: Table, ours: str, cells: list[Any], classes: list[str]) -> li
     if ours == "words":
         return _checked(table, cells, lambda cell: list(map(str, _list(cell))), "no list")
     if ours == "score":
-        return _checked(table, cells, float, "no number")
+        return _checked(table, cells, _finite, "no number")
     return [str(cell).strip() for cell in cells]
 
 
@@ -150,7 +174,7 @@ def _checked(table: Table, cells: list[Any], convert: Callable[[Any], Any], why:
 
 
 def _index(cell: Any, classes: list[str]) -> int:
-    text = str(cell).strip()
+    text = _label(cell)
     if text in classes:
         return classes.index(text)
     if 0 <= int(text) < len(classes):
@@ -164,8 +188,15 @@ def _list(cell: Any) -> list[Any]:
     return cell
 
 
+def _finite(cell: Any) -> float:
+    number = float(cell)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
 def _number(name: str) -> float:
     try:
-        return float(name)
+        return _finite(name)
     except ValueError:
         return float("inf")

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tfcli.data.checks import check_classes, check_scores, like_notes, untrained_notes
 from tfcli.data.imageset import batch_loader
 from tfcli.data.items import Request
 from tfcli.data.order import Address, BucketBatches, EvalBatches, TrainBatches
@@ -191,10 +192,9 @@ class TextData(pl.LightningDataModule):
         loaded = self.source.load(self.request)
         self.classes, self.notes = list(loaded.classes), [*loaded.notes, *self.notes]
         self.groups = list(loaded.groups)
-        if self.given_classes and self.classes and len(self.classes) != self.given_classes:
-            raise DataError(
-                f"{self.name} has {len(self.classes)} classes, but `data.num_classes` is {self.num_classes}."
-            )
+        if self.classes:
+            check_classes(self.name, self.classes, self.given_classes)
+            self.notes += like_notes(self.name, [] if self.given_classes else self.classes)
         splits = dict(loaded.splits)
         if self.test_split != "test" and self.test_split not in splits:
             further = [name for name in splits if name not in ("train", "val")]
@@ -218,6 +218,14 @@ class TextData(pl.LightningDataModule):
         self.counts = {split: height(self.rows.get(split, {})) for split in SPLITS}
         if not self.counts["train"]:
             raise DataError(f"{self.name}: no row is left to train on. Look at data.limit_train.")
+        self._check_targets(self.rows["train"])
+
+    def _check_targets(self, rows: Columns) -> None:
+        """Refuse scores that teach nothing; note classes that no training row has."""
+        if "score" in rows:
+            check_scores(self.name, rows["score"])
+        if "label" in rows and self.classes:
+            self.notes += untrained_notes(self.name, self.classes, rows["label"])
 
     def texts(self, split: str) -> list[str]:
         """All texts of a split: what a vocabulary is made from."""

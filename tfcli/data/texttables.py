@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.data.decode import printable
+from tfcli.data.entries import foreign
 from tfcli.data.fetch import found_in, locate, present
 from tfcli.data.hub import local_or_hub
 from tfcli.data.items import Request
-from tfcli.data.tables import SUFFIXES, Table, read_table, split_called, split_of_file
+from tfcli.data.splitnames import split_called, split_of_file
+from tfcli.data.tables import SUFFIXES, Table, read_table
 from tfcli.data.textcolumns import Named, check_columns, drops, gathered, has_labels
 from tfcli.data.textitems import Columns, LoadedTexts
 from tfcli.errors import DataError
@@ -97,7 +99,7 @@ class OwnTable:
     """
 
     def __init__(self, columns: Named, *, classes: Sequence[str] | None = None, header: Sequence[str] | None = None):
-        self.columns, self.classes, self.header = dict(columns), list(classes or []), header
+        self.columns, self.classes, self.header = dict(columns), list(map(str, classes or [])), header
         check_columns(self.columns)
 
     def locate(self, request: Request) -> Path | None:
@@ -136,7 +138,8 @@ def own_files(root: Path, suffixes: Sequence[str]) -> dict[str, Path]:
         return {"": root}
     found: dict[str, list[Path]] = {}
     for path in sorted(root.iterdir()) if root.is_dir() else []:
-        if path.suffix.lower() in suffixes and not path.name.lower().startswith((".", "readme", "licen")):
+        named = path.name.lower()
+        if path.suffix.lower() in suffixes and not foreign(named) and not named.startswith(("readme", "licen")):
             found.setdefault(split_of_file(path), []).append(path)
     chosen = {split: paths for split, paths in found.items() if split} if "train" in found else found
     for split, paths in chosen.items():

@@ -1,0 +1,58 @@
+"""Folders of images and tables are held to the same conditions: what is wrong is refused, what may be is told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfcli.data.folder import Folder
+from tfcli.data.images import ImageData
+from tfcli.data.texts import TextData
+from tfcli.data.texttables import OwnTable
+from tfcli.errors import DataError
+
+
+def folder(root, labels):
+    for row, label in enumerate(labels):
+        (root / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), row, dtype=np.uint8)).save(root / label / f"{row}.png")
+    return ImageData(Folder(), name="own", root=root, image_size=8)
+
+
+def table(root, labels, kind="label"):
+    root.mkdir(parents=True)
+    lines = "".join(f"text {row},{label}\n" for row, label in enumerate(labels))
+    (root / "train.csv").write_text(f"text,{kind}\n{lines}", encoding="utf-8")
+    return TextData(OwnTable({"text": "text", kind: kind}), name="own", kinds=["text", kind], root=root)
+
+
+KINDS = pytest.mark.parametrize("make", [folder, table])
+
+
+@KINDS
+def test_one_class_is_refused(tmp_path, make):
+    with pytest.raises(DataError, match=r"has 1 class \(pos\): a classifier needs at least 2"):
+        make(tmp_path / "set", ["pos"] * 30).prepare()
+
+
+@KINDS
+def test_labels_that_differ_in_case_or_spaces_alone_are_told(tmp_path, make):
+    data = make(tmp_path / "set", ["very good", "Very  Good", "bad"] * 10)
+    data.prepare()
+    assert len(data.classes) == 3
+    assert any("`Very  Good`, `very good`" in note for note in data.notes)
+
+
+@KINDS
+def test_classes_without_a_training_sample_are_told(tmp_path, make):
+    data = make(tmp_path / "set", ["a", "b", "c"] * 10)
+    data.limits["train"] = 2
+    data.prepare()
+    assert any("classes have no training sample" in note for note in data.notes)
+
+
+def test_scores_that_are_all_the_same_are_refused(tmp_path):
+    with pytest.raises(DataError, match="every training score is 3"):
+        table(tmp_path / "set", ["3.0"] * 30, kind="score").prepare()
+    table(tmp_path / "other", ["3.0", "4"] * 15, kind="score").prepare()
