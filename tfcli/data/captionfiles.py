@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.data.decode import printable
+from tfcli.data.separated import How
 from tfcli.data.tables import SUFFIXES, Table, parsed, read_table, read_text, refuse
 from tfcli.errors import DataError
 
@@ -32,11 +33,14 @@ class Row:
     place: str
 
 
-def read_captions(path: Path, *, image_column: str | None = None, caption_column: str | None = None) -> list[Row]:
+def read_captions(
+    path: Path, how: How | None = None, *, image_column: str | None = None, caption_column: str | None = None
+) -> list[Row]:
     """The rows of a caption file.
 
     Args:
         path: of one of the layouts above, told apart by suffix.
+        how: what the set's settings say of a table.
         image_column, caption_column: names of the columns; None: the usual ones are looked for.
 
     Raises:
@@ -55,7 +59,7 @@ def read_captions(path: Path, *, image_column: str | None = None, caption_column
             "`images` with `sentences`."
         )
     else:
-        rows = list(_rows(read_table(path), image_column, caption_column))
+        rows = list(_rows(read_table(path, how), image_column, caption_column))
     refuse(path, "without a caption", [r.place for r in rows if not r.text.strip()])
     refuse(path, "without an image", [r.place for r in rows if not r.image.strip()])
     if not rows:

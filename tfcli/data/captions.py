@@ -11,6 +11,7 @@ from tfcli.data.decode import printable
 from tfcli.data.entries import EXTENSIONS, foreign
 from tfcli.data.fetch import found_in, locate, locate_or_fetch
 from tfcli.data.items import CaptionList, Items, Loaded, Request, unlabelled
+from tfcli.data.separated import How
 from tfcli.data.splitnames import split_called, split_of_file
 from tfcli.data.splits import carve_test
 from tfcli.data.tables import SUFFIXES, read_text, refuse
@@ -84,7 +85,7 @@ class Captions:
         splits: dict[str, _Split] = {}
         files = self._files(request)
         for given, path in files.items():
-            rows = read_captions(path, **self.columns)
+            rows = read_captions(path, How.of(request.facts), **self.columns)
             folder = self._folder(path, rows)
             for row in rows:
                 split = given or split_called(row.split, f"{printable(path)}, {row.place}")

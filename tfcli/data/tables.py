@@ -1,16 +1,14 @@
 """Tables in text files, read into named columns with the line of every row; and plain text, line by line.
 
-.tsv          tabs between columns; quotes are letters
-.csv          commas between columns, text with commas in quotes
-.txt          as .tsv where its first line has a tab, else as .csv
+.tsv          tabs between columns (`tfcli.data.separated`)
+.csv          commas between columns
+.txt          either
 .jsonl        an object a line
 .json         a list of objects
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.data.decode import printable
+from tfcli.data.separated import How, Layout, separated
 from tfcli.errors import DataError, nearest
 
 SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".json")
@@ -33,12 +32,14 @@ class Table:
         columns: cells by column; None where an object of JSON lacks one.
         numbers: the line (or entry) of each row.
         unit: what a number counts: line or entry.
+        notes: how the file was read, where that is not what its name says.
     """
 
     where: str
     columns: dict[str, list[Any]]
     numbers: Sequence[int]
     unit: str = "line"
+    notes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -76,21 +77,19 @@ class Table:
         return Table(self.where, columns, [self.numbers[row] for row in kept], self.unit)
 
 
-def read_table(
-    path: Path, *, encoding: str | None = None, header: Sequence[str] | None = None, short: list[int] | None = None
-) -> Table:
+def read_table(path: Path, how: How | None = None, *, short: list[int] | None = None) -> Table:
     """A table in one of the layouts above, told apart by suffix.
 
     Args:
         path: the file.
-        encoding: of the text; None: UTF-8.
-        header: names of the columns of a file whose first line does not name them.
+        how: what the set's settings say of it; None: nothing.
         short: lines with too few or too many cells are left out and their numbers put here; None: an error.
 
     Raises:
         DataError: it cannot be read, is of another layout, or a row does not fit the header.
     """
-    text = read_text(path, encoding=encoding)
+    how = how or How()
+    text = read_text(path, encoding=how.encoding)
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -101,8 +100,7 @@ def read_table(
         if not isinstance(content, list):
             raise DataError(f"{printable(path)} is no table: a list of objects is expected.")
         return _objects(path, content, range(1, len(content) + 1), "entry")
-    tabs = suffix == ".tsv" or (suffix != ".csv" and "\t" in text.split("\n", 1)[0])
-    return (_tabs if tabs else _commas)(path, text, header, short)
+    return _table(path, separated(path, text, how), how.header, short)
 
 
 def _objects(path: Path, entries: Sequence[Any], numbers: Sequence[int], unit: str) -> Table:
@@ -113,37 +111,21 @@ def _objects(path: Path, entries: Sequence[Any], numbers: Sequence[int], unit: s
     return Table(printable(path), {name: [entry.get(name) for entry in entries] for name in names}, numbers, unit)
 
 
-def _tabs(path: Path, text: str, header: Sequence[str] | None, short: list[int] | None) -> Table:
-    lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1)]
-    rows = [(number, line.split("\t")) for number, line in lines if line.strip()]
-    return _table(path, rows, header, short, "Tabs must stand between columns only.")
-
-
-def _commas(path: Path, text: str, header: Sequence[str] | None, short: list[int] | None) -> Table:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows = []
-    try:
-        rows = [(reader.line_num, cells) for cells in reader if cells]
-    except csv.Error as error:
-        raise DataError(f"{printable(path)}, line {reader.line_num}: {error}.") from None
-    return _table(path, rows, header, short, "Text with commas must be in quotes.")
-
-
-def _table(
-    path: Path, rows: list[tuple[int, list[str]]], header: Sequence[str] | None, short: list[int] | None, rule: str
-) -> Table:
+def _table(path: Path, layout: Layout, header: Sequence[str] | None, short: list[int] | None) -> Table:
+    rows = list(layout.rows)
     names = [name.strip() for name in (header or (rows.pop(0)[1] if rows else []))]
     odd = [(number, len(cells)) for number, cells in rows if len(cells) != len(names)]
     if odd and short is None:
         raise DataError(
             f"{printable(path)}, line {odd[0][0]}: {odd[0][1]} columns, but the header has {len(names)} "
-            f"({', '.join(names)}). {rule}"
+            f"({', '.join(names)}). {layout.rule}"
         )
     if short is not None:
         short += [number for number, _ in odd]
     rows = [row for row in rows if len(row[1]) == len(names)]
     columns = zip(*(cells for _, cells in rows), strict=True) if rows else ([] for _ in names)
-    return Table(printable(path), dict(zip(names, map(list, columns), strict=True)), [number for number, _ in rows])
+    numbers = [number for number, _ in rows]
+    return Table(printable(path), dict(zip(names, map(list, columns), strict=True)), numbers, notes=layout.notes)
 
 
 def read_lines(path: Path, *, encoding: str | None = None) -> list[str]:

@@ -11,6 +11,7 @@ from tfcli.data.entries import foreign
 from tfcli.data.fetch import found_in, locate, present
 from tfcli.data.hub import local_or_hub
 from tfcli.data.items import Request
+from tfcli.data.separated import How
 from tfcli.data.splitnames import split_called, split_of_file
 from tfcli.data.tables import SUFFIXES, Table, read_table
 from tfcli.data.textcolumns import Named, check_columns, drops, gathered, has_labels
@@ -119,6 +120,7 @@ class OwnTable:
                 "  Name the folder or the file with data.root=PATH."
             )
         tables = {split: read_split(path, request, notes, header=self.header) for split, path in files.items()}
+        notes += [note for table in tables.values() for note in table.notes]
         whole = tables.get("")
         if whole is not None:
             tables = by_column(whole) if "split" in whole.columns else {"train": whole}
@@ -162,9 +164,9 @@ def by_column(table: Table) -> dict[str, Table]:
 
 
 def read_split(path: Path, request: Request, notes: list[str], *, header: Sequence[str] | None = None) -> Table:
-    """A table as the set's settings want it read (`data.encoding`, `data.on_empty`)."""
+    """A table as the set's settings want it read (`data.encoding`, `.separator`, `.quotes`, `.on_empty`)."""
     short: list[int] | None = [] if drops(request) else None
-    table = read_table(path, encoding=request.facts.get("encoding"), header=header, short=short)
+    table = read_table(path, How.of(request.facts, header), short=short)
     if short:
         notes.append(f"{printable(path)}: {len(short):,} lines have not as many columns as the header and are left out")
     return table
