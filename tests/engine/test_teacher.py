@@ -18,7 +18,7 @@ from tfcli.engine import teacher
 from tfcli.engine.build import build
 from tfcli.engine.compose import compose
 from tfcli.engine.record import read_overrides, read_record
-from tfcli.errors import ConfigError, RunError
+from tfcli.errors import ConfigError, RunError, WeightsError
 
 DIGITS = [str(digit) for digit in range(10)]
 
@@ -89,7 +89,7 @@ def test_a_teacher_of_other_classes_is_refused(tiny_run: Path, tmp_path: Path):
         build(compose("train", ["model=resnet18", "data=imagenet"]).config.model).state_dict(), tmp_path / "r.pth"
     )
     config, _ = job("task.teacher=resnet18", f"task.teacher_weights={tmp_path / 'r.pth'}")
-    with pytest.raises(ConfigError, match="another head than the 10 classes"):
+    with pytest.raises(WeightsError, match=r"no trained `head` .*1000 -> 10 classes: new.*Train the teacher first"):
         teacher.load(config, "digits", data(DIGITS))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tfcli.nn.attention import Attention
 from tfcli.nn.capture import capture
 from tfcli.nn.positions import Learned
+from tfcli.text.subwords import make
 from tfcli.weights import load
 
 TEXT = torch.randint(4, 60, (3, 9), generator=torch.Generator().manual_seed(3))
@@ -23,10 +24,32 @@ def reference(folder: Path, name: str, config: str, **sizes: Any) -> Any:
     transformers = _quietly("transformers")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        net = randomise(getattr(transformers, name)(getattr(transformers, config)(vocab_size=60, **sizes)))
+        facts = getattr(transformers, config)(**{"vocab_size": 60, **sizes})
+        net = randomise(getattr(transformers, name)(facts))
         transformers.utils.logging.disable_progress_bar()
         net.save_pretrained(folder)
     return net
+
+
+LINES = [f"the {a} {b} sat on the {c}." for a in ("good", "bad") for b in ("cat", "dog") for c in ("mat", "log")]
+
+
+def saved(folder: Path, name: str, config: str, kind: str, **sizes: Any) -> Any:
+    """A tiny random model of transformers in `folder` with a tokenizer for `LINES` beside it."""
+    tokenizer = make(kind, texts=LINES, vocab_size=300 if kind == "byte_bpe" else 60)
+    tokenizer.save(folder)
+    return reference(folder, name, config, vocab_size=tokenizer.vocab_size, **sizes)
+
+
+BERT = {
+    "config": "BertConfig",
+    "kind": "wordpiece",
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "max_position_embeddings": 32,
+}
 
 
 def ours(family: type[nn.Module], folder: Path, **changes: Any) -> tuple[Any, load.LoadReport]:

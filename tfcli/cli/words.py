@@ -50,7 +50,7 @@ def words(
     from tfcli.engine.speaker import load_speaker
     from tfcli.engine.wordvectors import word_vectors
 
-    speaker = load_speaker(run, settings, config_dir=config_dir)
+    speaker = load_speaker(run, settings, config_dir=config_dir, inside=True)
     found = word_vectors(speaker, rest, word, pool=pool)
     count = len(found.layers)
     number = count if layer in ("all", "last") else int(layer)

@@ -23,6 +23,7 @@ from tfcli.engine.parts import (
     prompt_tokens,
     quiet_evaluation,
     quiet_libraries,
+    train_first,
 )
 from tfcli.engine.record import Record
 from tfcli.engine.run import evaluate
@@ -56,7 +57,7 @@ def of_weights(config: DictConfig, choices: dict[str, str], overrides: list[str]
         raise ConfigError(
             "`tfcli evaluate` without a run needs `model.weights=NAME or PATH`; untrained weights have nothing to show."
         )
-    return _evaluated(prepare(config, choices, overrides), None)
+    return _evaluated(prepare(config, choices, overrides, trains=False), None)
 
 
 def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
@@ -135,11 +136,7 @@ def predict(
         from tfcli.weights.load import load_weights
 
         report = load_weights(net, str(config.model.weights), num_classes=len(classes))
-        if report.new_head:
-            raise ConfigError(
-                f"these weights have another head than {len(classes)} classes of `{choices['data']}`; "
-                "an untrained head predicts nothing. Train it first."
-            )
+        report.refuse_untrained(train_first(overrides))
         adopt_statistics(data, report.mean, report.std, overrides)
     os.environ.pop(num.HANDED_DOWN, None)
     devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})

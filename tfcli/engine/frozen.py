@@ -24,7 +24,7 @@ from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
 from tfcli.engine.compose import Composition
-from tfcli.engine.parts import adopt_statistics, quiet_libraries
+from tfcli.engine.parts import adopt_statistics, quiet_libraries, train_first
 from tfcli.engine.record import run_name
 from tfcli.engine.saved import kept_tokenizer, trusted_config
 from tfcli.engine.terminal import progress
@@ -169,9 +169,10 @@ def _load(job: Composition, net: nn.Module, data: ImageData, said: list[str]) ->
     if weights == "random":
         said.append("the weights are random (model.weights=random): these figures are those of an untrained network")
         return "random weights"
-    from tfcli.weights.load import load_weights
+    from tfcli.weights.load import HEADS, load_weights
 
     report = load_weights(net, str(weights))
+    report.refuse_untrained(train_first(job.overrides), unused=HEADS)
     said += [note for note in report.notes if "head" not in note]
     said += adopt_statistics(data, report.mean, report.std, job.overrides)
     return str(weights)

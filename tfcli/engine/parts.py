@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,12 +70,18 @@ class Parts:
 
 
 def prepare(
-    config: DictConfig, choices: dict[str, str], overrides: list[str], *, tokenizer: Path | None = None
+    config: DictConfig,
+    choices: dict[str, str],
+    overrides: list[str],
+    *,
+    tokenizer: Path | None = None,
+    trains: bool = True,
 ) -> Parts:
     """Find the data, build model and task, load weights, settle devices and arithmetic. Nothing is written.
 
     Args:
         tokenizer: the file of the run that is continued or evaluated; a new run makes or finds its own.
+        trains: whether the model is to be trained; if not, no part of it may be new.
 
     Raises:
         UserError: whatever the user has to mend first.
@@ -103,6 +110,7 @@ def prepare(
     torch.manual_seed(seed_for(config.seed, "init"))
     net = build(config.model)
     said = [*data.notes, *said]
+    report = None
     if config.model.get("weights"):
         from tfcli.weights.load import load_weights
 
@@ -123,6 +131,8 @@ def prepare(
     task.horizon = horizon
     if isinstance(task, TextObjective) and isinstance(data, TextData):
         task.meet(data)
+    if report is not None and not trains:
+        report.refuse_untrained(train_first(overrides), unused=getattr(task, "unmeasured", ()))
     if words is not None:
         task.prompts = prompt_tokens(choices["data"], data.classes, words)
     task.evaluated = tuple(s for s in ("val", "test") if data.counts[s] and (s == "val" or data.watch_test))
@@ -145,6 +155,12 @@ def prepare(
     )
     num.apply(numerics, net)
     return Parts(config, choices, overrides, data, task, devices, numerics, horizon, said)
+
+
+def train_first(overrides: list[str]) -> str:
+    """How to train the model that these settings name."""
+    own = [text for text in overrides if not text.startswith(("heads", "features", "run.", "protocol", "cache"))]
+    return f"Train it first (`{shlex.join(['tfcli', 'train', *own])}`), and ask that run."
 
 
 def asked_kernel(config: DictConfig) -> str:

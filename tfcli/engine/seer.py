@@ -17,7 +17,7 @@ from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
 from tfcli.engine.compose import compose
 from tfcli.engine.evaluation import on_these_devices
-from tfcli.engine.parts import adopt_statistics, quiet_libraries
+from tfcli.engine.parts import adopt_statistics, quiet_libraries, train_first
 from tfcli.engine.saved import kept_tokenizer
 from tfcli.errors import ConfigError
 from tfcli.text.tokenizer import Tokenizer
@@ -73,9 +73,10 @@ def load_seer(
     if state is not None:
         net.load_state_dict(state)
     else:
-        from tfcli.weights.load import load_weights
+        from tfcli.weights.load import HEADS, load_weights
 
         report = load_weights(net, str(config.model.weights))
+        report.refuse_untrained(train_first(overrides), unused=HEADS)
         adopt_statistics(data, report.mean, report.std, overrides)
     devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
     num.set_threads(devices, None)

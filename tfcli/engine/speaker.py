@@ -15,7 +15,7 @@ from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
 from tfcli.engine.compose import compose
 from tfcli.engine.evaluation import on_these_devices
-from tfcli.engine.parts import quiet_libraries
+from tfcli.engine.parts import quiet_libraries, train_first
 from tfcli.engine.saved import kept_tokenizer
 from tfcli.engine.terminal import say
 from tfcli.errors import ConfigError
@@ -70,12 +70,18 @@ class Speaker:
         return torch.tensor(self.tokenizer.encode([text]), dtype=torch.long, device=self.device)
 
 
-def load_speaker(run: Path | None, overrides: list[str], *, config_dir: str | None = None) -> Speaker:
+def load_speaker(
+    run: Path | None, overrides: list[str], *, config_dir: str | None = None, inside: bool = False
+) -> Speaker:
     """The model of a run's best checkpoint, or of the weights that `overrides` name, ready to be asked.
+
+    Args:
+        inside: its layers alone are looked at, not what it says: the heads on the last of them may be untrained.
 
     Raises:
         ConfigError: neither a run nor weights, or a model that takes no text.
         RunError: the run has no checkpoint.
+        WeightsError: the weights lack a part that is asked.
     """
     quiet_libraries()
     classes: list[str] = []
@@ -102,7 +108,8 @@ def load_speaker(run: Path | None, overrides: list[str], *, config_dir: str | No
     else:
         from tfcli.weights.load import load_weights
 
-        load_weights(net, str(config.model.weights))
+        report = load_weights(net, str(config.model.weights))
+        report.refuse_untrained(train_first(overrides), unused=getattr(net, "readouts", ()) if inside else ())
     devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
     num.set_threads(devices, None)
     device = torch.device("cuda" if devices.accelerator in ("gpu", "cuda") else devices.accelerator)

@@ -117,11 +117,10 @@ def _public(config: DictConfig, data_name: str, data: Data) -> Found:
     OmegaConf.update(job, "data.num_classes", data.num_classes)
     net = build(job.model)
     report = load_weights(net, weights, num_classes=data.num_classes)
-    if report.new_head:
-        raise ConfigError(
-            f"`task.teacher_weights={weights}` has another head than the {data.num_classes} classes of `{data_name}`; "
-            "an untrained head teaches nothing. Train the teacher on this set first, and name that run."
-        )
+    report.refuse_untrained(
+        f"Train the teacher first (`tfcli train model={model} data={data_name} model.weights={weights}`), "
+        "and name that run in `task.teacher`."
+    )
     seen = (report.mean, report.std) if report.mean and report.std else (data.mean, data.std)
     return net, seen, None, f"{model} with {weights}"
 

@@ -87,7 +87,7 @@ def attention_of_text(
         ConfigError: there is no such layer or head, or the model takes no text.
         IncompatibleError: the model has no attention.
     """
-    speaker = load_speaker(run, settings, config_dir=config_dir)
+    speaker = load_speaker(run, settings, config_dir=config_dir, inside=True)
     looked = translating(speaker, text) if speaker.translates else reading(speaker, text)
     weights, place = looked.pick(layer, head)
     title = f"{speaker.choices['model']} on {speaker.choices['data']}"

@@ -137,6 +137,9 @@ class BERT(nn.Module):
         self.head_drop = nn.Dropout(dropout)
         init_normal(self, truncated=True)
 
+    readouts = ("pooler", "masked", "next", "head")
+    """Parts that read the last layer, on which no other layer depends."""
+
     def features(
         self,
         tokens: Int[Tensor, "B N"],

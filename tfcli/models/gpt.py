@@ -106,6 +106,9 @@ class GPT(nn.Module):
         self.head_drop = nn.Dropout(dropout)
         init_normal(self, residual_branches=0 if post_norm else 2 * depth)
 
+    readouts = ("head",)
+    """Parts that read the last layer, on which no other layer depends."""
+
     def forward(self, tokens: Int[Tensor, "B N"], cache: Cache | None = None) -> Float[Tensor, "B N V"]:
         """Logits of what follows each token; with a cache, of the tokens after those it holds.
 

@@ -33,6 +33,7 @@ class MaskedLM(TextObjective):
     def meet(self, data: TextData) -> None:
         """Learn whether there are next texts to tell."""
         asked = getattr(data.view, "next_sentence", True)
+        self.unmeasured = () if asked else ("pooler", "next")
         self.measured.update({split: MaskedMetrics(next_sentence=asked) for split in ("val_", "test_")})
 
     def guesses(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

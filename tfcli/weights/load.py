@@ -40,7 +40,7 @@ class LoadReport:
         source: the name or path that was asked for.
         path: the file that was read.
         notes: lines for the log, such as `head 1000 -> 37 classes: new`.
-        new_head: the head is not the checkpoint's, so nothing can be predicted before training.
+        new: parts that are not the checkpoint's, but as they were made: nothing they say counts before training.
         mean: channel means the checkpoint's images were normalised with, where it says so; else None.
         std: likewise.
         settings: arguments of the model that the checkpoint implies (`norm_eps`). They are already set on the net; keep
@@ -50,10 +50,34 @@ class LoadReport:
     source: str
     path: str
     notes: list[str] = field(default_factory=list)
-    new_head: bool = False
+    new: list[str] = field(default_factory=list)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def new_head(self) -> bool:
+        """Whether the head is not the checkpoint's."""
+        return any(part in HEADS for part in self.new)
+
+    def refuse_untrained(self, remedy: str, *, unused: Collection[str] = ()) -> None:
+        """Refuse to measure or show what parts say that nobody has trained: the one check of every verb that does so.
+
+        Args:
+            remedy: how to train them, a sentence.
+            unused: parts that are not asked.
+
+        Raises:
+            WeightsError: a part that is asked is new.
+        """
+        untrained = [part for part in self.new if part not in unused]
+        if untrained:
+            named = " and ".join(f"`{part}`" for part in untrained)
+            why = "; ".join(note for note in self.notes if any(note.startswith(part) for part in untrained))
+            raise WeightsError(
+                f"`{self.source}` has no trained {named} for this model ({why}), and what an untrained part says is no "
+                f"result. {remedy}"
+            )
 
 
 @dataclass
@@ -175,7 +199,8 @@ def load_weights(
         state = {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in HEADS}
     state = _fit_head(state, net, num_classes, report, lacking=lacking or "the checkpoint has none")
     wanted = net.state_dict()
-    state = _fit_parts(state, wanted, getattr(converter, "OPTIONAL", ()), report)
+    lackable = getattr(converter, "LACKABLE", ())
+    state = _fit_parts(state, wanted, getattr(converter, "OPTIONAL", ()), report, lackable=lackable)
     state = _count_batches(state, wanted)
     describe = getattr(converter, "describe", None)
     _compare(state, wanted, str(checkpoint.path), describe(state) if describe else "")
@@ -228,19 +253,27 @@ def _fit_head(state: State, net: nn.Module, num_classes: int | None, report: Loa
             report.notes.append(f"{what} {len(list(theirs.values())[-1])} -> {classes} classes: new")
         else:
             continue
-        report.new_head = True
+        report.new.append(what)
         state = state | ours
     return state
 
 
-def _fit_parts(state: State, wanted: State, parts: Collection[str], report: LoadReport) -> State:
-    """Keep a part of the net that the checkpoint lacks, leave out one that only the checkpoint has."""
-    for part in parts:
+def _fit_parts(
+    state: State, wanted: State, parts: Collection[str], report: LoadReport, *, lackable: Collection[str]
+) -> State:
+    """Keep a part of the net that the checkpoint lacks, leave out one that only the checkpoint has.
+
+    Args:
+        parts: that either may have alone.
+        lackable: that the checkpoint may lack, but not have in vain.
+    """
+    for part in (*parts, *lackable):
         ours, theirs = ({n for n in names if n == part or n.startswith(f"{part}.")} for names in (wanted, state))
         if ours and not theirs:
             state = state | {name: wanted[name] for name in ours}
             report.notes.append(f"{part}: new, since the checkpoint has none")
-        elif theirs and not ours:
+            report.new.append(part)
+        elif theirs and not ours and part in parts:
             state = {name: tensor for name, tensor in state.items() if name not in theirs}
             report.notes.append(f"{part}: left out, since this model has none")
     return state

@@ -46,6 +46,8 @@ TORCH: Renames = [
 ]
 TABLES = ("words.embed.weight", "words.target_embed.weight", "words.output_weight")
 BIAS = "words.output_bias"
+LACKABLE = (*TABLES, BIAS)
+"""Parts that a checkpoint may lack, and then stay as they were made."""
 
 
 def detect(state: State) -> str | None:
@@ -78,11 +80,6 @@ def convert(
         state = _from_marian(state, tied=net.words.target_embed is None)
     elif source == "torch":
         state = {rename(name.removeprefix("transformer."), TORCH): tensor for name, tensor in state.items()}
-        wanted = net.state_dict()
-        new = {name: wanted[name] for name in (*TABLES, BIAS) if name in wanted and name not in state}
-        if new:
-            notes.append(f"{', '.join(new)}: new, since the checkpoint has none")
-        state |= new
     for side in ("encoder", "decoder"):
         state = fit_line(state, f"{side}.positions.0.table", net, context=net.context, notes=notes)
     return state, notes, {}
