@@ -346,6 +346,9 @@ def test_files_of_the_user(tree):
     assert batches[0]["label"].tolist() == [-1] * 4
     with pytest.raises(DataError, match=str(paths[2])):
         list(photographs(tree).files_dataloader(paths))
+    (marked,) = photographs(tree).files_dataloader(paths, mark_bad=True)
+    assert marked["index"].tolist() == [0, 1, -3, 3, 4]
+    assert torch.equal(marked["image"][marked["index"] >= 0], batches[0]["image"])
 
 
 def test_workers_are_chosen_from_the_cores(monkeypatch):

@@ -10,6 +10,7 @@ import torch
 from conftest import TINY, tfcli
 
 from tfcli.engine.record import read_config, read_metrics
+from tfcli.errors import DataError
 
 FILES = {
     "config.yaml",
@@ -92,18 +93,26 @@ def test_equal_seeds_give_equal_runs_and_others_differ(tmp_path: Path, tiny_run:
         assert (again == first) == (seed == 0)
 
 
-def test_predict_gives_classes_and_probabilities(tmp_path: Path, tiny_run: Path):
+def test_predict_goes_on_past_a_bad_file(tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch):
     from PIL import Image
 
-    for name in ("a", "b"):
-        Image.new("L", (20, 20), 200).save(tmp_path / f"{name}.png")
+    from tfcli.cli.app import app
+
+    for name in ("a.png", "c.jfif"):
+        Image.new("L", (20, 20), 200).save(tmp_path / name, format="png" if name == "a.png" else "jpeg")
+    (tmp_path / "b.jpg").write_text("no image")
     done = tfcli("predict", str(tiny_run), ".", "--json", "--top", "10", "--out", "table.csv", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)
-    assert [Path(r["file"]).name for r in rows] == ["a.png", "b.png"]
+    assert done.returncode == 1
+    assert "1 of 3 files cannot be used and have no prediction:\n  b.jpg: not an image file" in done.stderr
+    *rows, bad = json.loads(done.stdout)
+    assert [Path(r["file"]).name for r in rows] == ["a.png", "c.jfif"]
+    assert bad.keys() == {"file", "error"}
     assert sum(rows[0]["probabilities"]) == pytest.approx(1, abs=1e-4)
     assert rows[0]["probabilities"] == sorted(rows[0]["probabilities"], reverse=True)
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 21
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"b.jpg: not an image file"):
+        app(["predict", str(tiny_run), "b.jpg"], standalone_mode=False)
 
 
 def test_rerun_changes_what_it_is_told(tmp_path: Path, tiny_run: Path):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tfcli.cli.options import ConfigDir, Json
-from tfcli.errors import ConfigError
+from tfcli.errors import ConfigError, TfcliError
 
 
 def mount(app: typer.Typer) -> None:
@@ -43,7 +43,10 @@ def predict(
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Classes and probabilities for image files, folders or texts: of a run, of weights, or of labels in words."""
+    """Classes and probabilities for image files, folders or texts: of a run, of weights, or of labels in words.
+
+    Files that cannot be used are listed at the end, and the exit code is then 1; it is 2 where none can be used.
+    """
     settings = [w for w in words if "=" in w and not Path(w).exists()]
     rest = [w for w in words if w not in settings]
     weights = any(s.startswith("model.weights=") for s in settings)
@@ -90,7 +93,19 @@ def _texts(subject: Path | None, settings: list[str], text: list[str], pair: lis
 
 
 def _show(found: list[dict[str, Any]], what: str, *, out: Path | None, json: bool) -> None:
-    """A row a file or text: its best classes with their probabilities."""
+    """A row a file or text: its best classes with their probabilities.
+
+    Raises:
+        TfcliError: some files could not be used; they are named after the others are shown.
+    """
+    _table([row for row in found if "error" not in row], found, what, out=out, json=json)
+    bad = [row for row in found if "error" in row]
+    if bad:
+        listing = "\n".join(f"  {row[what]}: {row['error']}" for row in bad)
+        raise TfcliError(f"{len(bad):,} of {len(found):,} files cannot be used and have no prediction:\n{listing}")
+
+
+def _table(told: list[dict[str, Any]], found: list[dict[str, Any]], what: str, *, out: Path | None, json: bool) -> None:
     from tfcli.cli.console import emit_json, table
 
     def pairs(row: dict[str, Any]) -> Iterator[tuple[int, str, float]]:
@@ -98,13 +113,13 @@ def _show(found: list[dict[str, Any]], what: str, *, out: Path | None, json: boo
         return zip(numbers, row["classes"], row["probabilities"], strict=True)
 
     if out:
-        lines = [[row[what], i, name, f"{p:.6f}"] for row in found for i, name, p in pairs(row)]
+        lines = [[row[what], i, name, f"{p:.6f}"] for row in told for i, name, p in pairs(row)]
         _to_csv(out, [what, "rank", "class", "probability"], lines)
     if json:
         emit_json(found)
         return
-    flat = [{what: row[what], **{f"class{i}": f"{name} {p:.3f}" for i, name, p in pairs(row)}} for row in found]
-    width = max(len(row["classes"]) for row in found)
+    flat = [{what: row[what], **{f"class{i}": f"{name} {p:.3f}" for i, name, p in pairs(row)}} for row in told]
+    width = max(len(row["classes"]) for row in told)
     table(None, {what: what, **{f"class{i + 1}": f"{i + 1}" for i in range(width)}}, flat)
 
 

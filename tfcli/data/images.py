@@ -25,7 +25,7 @@ from tfcli.data.checks import (
     subset_notes,
     untrained_notes,
 )
-from tfcli.data.imageset import Batches, ImageSet, batch_loader, identity, normalised
+from tfcli.data.imageset import Batches, FileSet, ImageSet, batch_loader, identity, normalised
 from tfcli.data.items import Items, Loaded, Request, Source
 from tfcli.data.order import Address, EvalBatches, TrainBatches
 from tfcli.data.pairs import Encoder, PairSet, cut_note
@@ -402,13 +402,18 @@ class ImageData(pl.LightningDataModule):
         loaders = self._eval_loaders(["test"] if self.counts["test"] else [])
         return loaders[0] if loaders and not self.captioned else loaders
 
-    def files_dataloader(self, paths: Sequence[str | Path]) -> DataLoader:
-        """Evaluation batches of a user's files, in order, already normalised; labels are -1. Needs no `prepare`."""
+    def files_dataloader(self, paths: Sequence[str | Path], *, mark_bad: bool = False) -> DataLoader:
+        """Evaluation batches of a user's files, in order, already normalised; labels are -1. Needs no `prepare`.
+
+        Args:
+            paths: the files.
+            mark_bad: keep the places of unusable files (`tfcli.data.imageset.FileSet`); else as `on_error` says.
+        """
         files = [Path(p) for p in paths]
         ranks = self._place()
         store = Store.of_files(files, resize=self.kept)
         labels = np.full(len(files), -1, dtype=np.int64)
-        data = ImageSet(
+        data = (FileSet if mark_bad else ImageSet)(
             store,
             np.arange(len(files)),
             labels,

@@ -184,3 +184,19 @@ class ImageSet(Dataset):
         if isinstance(self.pixels, Store):
             return torch.stack([transform.one(self.pixels.one(int(row))) for row in rows])
         return transform.batch(self.pixels.take(rows))
+
+
+class FileSet(ImageSet):
+    """A user's files, of which the unusable ones are marked: black, and with the index -1 - i in place of i."""
+
+    def _batch(self, address: Address) -> dict[str, Any]:
+        assert isinstance(self.pixels, Store)
+        index, images = np.array(address.indices, dtype=np.int64), []
+        for position, row in enumerate(self.rows[index]):
+            try:
+                images.append(self.transform.one(self.pixels.one(int(row))))
+            except BadImage:
+                images.append(self.transform.one(np.zeros((8, 8, 3), dtype=np.uint8)))
+                index[position] = -1 - index[position]
+        labels = torch.from_numpy(self.labels[address.indices])
+        return {"image": torch.stack(images), "label": labels, "index": torch.from_numpy(index)}

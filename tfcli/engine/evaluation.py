@@ -9,6 +9,8 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from tfcli.data.decode import BadImage, decode
+from tfcli.data.entries import EXTENSIONS, Ignored, images
 from tfcli.engine import numerics as num
 from tfcli.engine.adopt import tokenizer_for
 from tfcli.engine.build import build, plain
@@ -100,7 +102,7 @@ def on_these_devices(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[
 def predict(
     subject: Path | None, overrides: list[str], files: list[Path], *, top: int, config_dir: str | None = None
 ) -> list[dict[str, Any]]:
-    """Classes and probabilities for image files and folders of them, best first.
+    """Classes and probabilities for image files and folders of them, best first; unusable files at the end.
 
     Args:
         subject: a run folder, or None for the model and weights that `overrides` name.
@@ -109,7 +111,7 @@ def predict(
         top: classes to give for each file.
 
     Raises:
-        DataError: a file is missing or is no image; a folder holds none.
+        DataError: a file is missing; a folder holds none; none can be used.
         RunError, ConfigError: nothing trained to predict with.
     """
     quiet_libraries()
@@ -144,22 +146,46 @@ def predict(
     parts = Parts(config, choices, overrides, data, task, devices, num.Numerics(), task.horizon, [])
     with quiet_evaluation():
         trainer = make_trainer(parts, [], [], log=False)
-        batches = trainer.predict(task, dataloaders=[data.files_dataloader(paths)], datamodule=None)
+        batches = trainer.predict(task, dataloaders=[data.files_dataloader(paths, mark_bad=True)], datamodule=None)
     rows = []
     for batch in cast(list[dict[str, torch.Tensor]], batches or []):
         rows += ranked_rows(batch["probability"], batch["index"], paths, classes, top)
-    return rows
+    return with_unusable(rows, paths)
 
 
 def ranked_rows(
     probability: torch.Tensor, index: torch.Tensor, paths: list[Path], classes: list[str], top: int
 ) -> list[dict[str, Any]]:
-    """A row a file: its best classes and their probabilities (B, K)."""
-    chance, best = probability.topk(min(top, len(classes)), 1)
+    """A row a usable file (`index` is not negative): its best classes and their probabilities (B, K)."""
+    usable = index >= 0
+    index = index[usable]
+    chance, best = probability[usable].topk(min(top, len(classes)), 1)
     return [
         {"file": str(paths[i]), "classes": [classes[j] for j in k], "probabilities": p}
         for i, p, k in zip(index.tolist(), chance.tolist(), best.tolist(), strict=True)
     ]
+
+
+def with_unusable(rows: list[dict[str, Any]], paths: list[Path]) -> list[dict[str, Any]]:
+    """Return the rows, and behind them one with `error` for each file that has none.
+
+    Raises:
+        DataError: no file can be used.
+    """
+    told = {row["file"] for row in rows}
+    bad: list[dict[str, Any]] = []
+    for path in paths:
+        if str(path) not in told:
+            try:
+                decode(path)
+            except BadImage as error:
+                bad.append({"file": str(path), "error": error.reason})
+    if not rows:
+        listing = "\n".join(f"  {row['file']}: {row['error']}" for row in bad[:10])
+        raise DataError(
+            f"none of the {len(paths):,} files can be used:\n{listing}" if len(bad) > 1 else listing.strip()
+        )
+    return rows + bad
 
 
 def _parts(config: DictConfig, num_classes: int) -> tuple[Any, torch.nn.Module, Any]:
@@ -173,14 +199,14 @@ def collect(files: list[Path]) -> list[Path]:
     """Image files, and those inside folders, in order.
 
     Raises:
-        DataError: one does not exist, or a folder holds no image.
+        DataError: one does not exist, or a folder holds no image or links in a circle.
     """
     found: list[Path] = []
     for path in files:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGES and not p.name.startswith("."))
+            inside = sorted(images(path, Ignored()))
             if not inside:
-                raise DataError(f"there is no image in `{path}` ({', '.join(IMAGES[:4])}, ...).")
+                raise DataError(f"there is no image in `{path}` ({', '.join(EXTENSIONS[:4])}, ...).")
             found += inside
         elif path.is_file():
             found.append(path)

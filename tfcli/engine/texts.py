@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from tfcli.data.transforms import normalise
-from tfcli.engine.evaluation import collect, ranked_rows
+from tfcli.engine.evaluation import collect, ranked_rows, with_unusable
 from tfcli.engine.parts import quiet_evaluation
 from tfcli.engine.seer import load_seer
 from tfcli.errors import ConfigError
@@ -40,7 +40,7 @@ def predict_labels(
 
     Raises:
         ConfigError: fewer than two labels, a template without `{}`, or a model without a text tower.
-        DataError: a file is missing or is no image; a folder holds none.
+        DataError: a file is missing; a folder holds none; none can be used.
     """
     words = list(dict.fromkeys(label.strip() for label in labels if label.strip()))
     if len(words) < 2:
@@ -55,8 +55,8 @@ def predict_labels(
     text = normalize(net.encode_text(tokens).float(), dim=-1)
     rows: list[dict[str, Any]] = []
     with quiet_evaluation():
-        for batch in data.files_dataloader(paths):
+        for batch in data.files_dataloader(paths, mark_bad=True):
             image = normalise(batch["image"].to(device), data.mean, data.std)
             logits = net.scale.float() * normalize(net.encode_image(image).float(), dim=-1) @ text.mT
             rows += ranked_rows(logits.softmax(1).cpu(), batch["index"], paths, words, top)
-    return rows
+    return with_unusable(rows, paths)
