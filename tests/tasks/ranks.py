@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
@@ -12,6 +13,7 @@ from tfcli.metrics.glue import ScoreMetrics
 from tfcli.metrics.retrieval import RetrievalMetrics
 from tfcli.tasks.contrastive import gathered_contrastive_loss
 from tfcli.tasks.gather import all_gather_with_grad
+from tfcli.tasks.objective import Objective
 
 WORLD, SHARES = 2, ((0, 3, 4, 6), (1, 2, 5))
 
@@ -48,6 +50,34 @@ def correlated(rows: tuple[int, ...]) -> ScoreMetrics:
     return metric
 
 
+class Ranks(SimpleNamespace):
+    """Stands for a trainer."""
+
+    global_step, world_size = 0, WORLD
+
+
+def epoch_sums(rank: int, *, stop: bool) -> torch.Tensor:
+    """Sums of an epoch of 20 batches, which stops and goes on in a new object after half of them, or does not."""
+    losses = torch.rand(20, generator=torch.Generator().manual_seed(rank))
+    task = objective(rank)
+    for number, loss in enumerate(losses):
+        if stop and number == 10:
+            checkpoint: dict = {}
+            task.on_save_checkpoint(checkpoint)
+            task = objective(rank)
+            task.on_load_checkpoint(checkpoint)
+        task.add(loss * 3, 3)
+    sums = task.epoch_sums()
+    assert sums is not None
+    return sums
+
+
+def objective(rank: int) -> Objective:
+    task = Objective(torch.nn.Identity(), optim=torch.optim.SGD, schedule=lambda step: 1.0)
+    task._trainer = Ranks(global_rank=rank)
+    return task
+
+
 def main(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
     found = {}
@@ -66,6 +96,7 @@ def main(rank: int, folder: Path) -> None:
     found["empty"] = retrieved(tuple(range(7)) if rank else ()).compute(5.0)
     found["scores"] = correlated(SHARES[rank]).with_intervals()
     found["empty scores"] = correlated(tuple(range(7)) if rank else ()).with_intervals()
+    found["sums"] = [epoch_sums(rank, stop=stop) for stop in (False, True)]
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 

@@ -75,6 +75,7 @@ def test_two_ranks_give_the_loss_and_gradients_of_the_joint_batch(tmp_path):
         for name, value in alone.items():
             assert found["uneven"][name] == pytest.approx(value, abs=1e-6), name
             assert found["empty"][name] == pytest.approx(value, abs=1e-6), name
+        assert torch.equal(*found["sums"]), "an epoch that was gone on with sums as a whole one, to the last digit"
         assert found["scores"] == found["empty scores"] == module.correlated(tuple(range(7))).with_intervals()
 
 

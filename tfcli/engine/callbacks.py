@@ -1,4 +1,4 @@
-"""What watches over a fit: repeatable randomness, a finite loss, and a progress line."""
+"""Watch over a fit: repeatable randomness, what is logged, and a progress line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from tfcli.data.hashing import seed_for
 from tfcli.engine.terminal import say
-from tfcli.errors import PolicyStop
 
 
 class AddressedRandomness(Callback):
@@ -35,31 +34,9 @@ class AddressedRandomness(Callback):
             torch.manual_seed(seed)
 
 
-class FiniteLoss(Callback):
-    """Stops before a loss that is not a number reaches the weights.
-
-    On a CPU every loss is looked at; on a GPU, where a look would make the device wait, every `every_steps` batches.
-    """
-
-    def __init__(self, every_steps: int):
-        self.every_steps = every_steps
-        self.unseen: torch.Tensor | None = None
-
-    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
-        if loss.device.type != "cpu":
-            bad = ~loss.detach().isfinite()
-            self.unseen = bad if self.unseen is None else self.unseen | bad
-            if trainer.fit_loop.batch_idx % self.every_steps or not bool(self.unseen):
-                return
-        elif bool(loss.isfinite()):
-            return
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        raise PolicyStop(
-            f"the loss is {float(loss.detach())} at step {trainer.global_step + 1} "
-            f"(epoch {trainer.current_epoch + 1}, learning rate {rate:.3g}, "
-            f"precision {trainer.precision}). Nothing of it was applied to the checkpoints; "
-            "try a smaller `optim.lr`, a longer warm-up, or `trainer.precision=32`."
-        )
+def batch_loss(trainer: pl.Trainer, outputs: Any) -> torch.Tensor:
+    """Return a training batch's own loss, which Lightning has divided by the batches of a step."""
+    return outputs["loss"].detach() * trainer.accumulate_grad_batches
 
 
 class TrainLog(Checkpoint):  # as a `Checkpoint` it is called last, when the task has logged its epoch
@@ -67,14 +44,19 @@ class TrainLog(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
 
     def __init__(self, every_steps: int):
         self.every_steps = every_steps
+        self.losses: list[torch.Tensor] = []  # of the batches of this step
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
-        step = trainer.global_step
-        if step % self.every_steps or (batch_idx + 1) % trainer.accumulate_grad_batches or not trainer.is_global_zero:
+        self.losses.append(batch_loss(trainer, outputs))
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and batch_idx + 1 < trainer.num_training_batches:
             return
-        values = {"train/loss_step": float(outputs["loss"]), "lr": trainer.optimizers[0].param_groups[-1]["lr"]}
+        losses, self.losses = self.losses, []
+        step = trainer.global_step
+        if step % self.every_steps or not trainer.is_global_zero:
+            return
+        loss, rate = float(torch.stack(losses).mean()), trainer.optimizers[0].param_groups[-1]["lr"]
         for logger in trainer.loggers:
-            logger.log_metrics({**values, "epoch": trainer.current_epoch}, step)
+            logger.log_metrics({"train/loss_step": loss, "lr": rate, "epoch": trainer.current_epoch}, step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("train/")}
@@ -121,9 +103,9 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
             return
         if self.live and now - self.drawn > self.REFRESH_S:
             self.drawn = now
-            self._draw(trainer, batch_idx + 1, float(outputs["loss"]))
+            self._draw(trainer, batch_idx + 1, float(batch_loss(trainer, outputs)))
         elif not self.live and now - self.lined > self.LINE_S:
-            self._line(trainer, batch_idx + 1, f"train/loss {float(outputs['loss']):.3f}")
+            self._line(trainer, batch_idx + 1, f"train/loss {float(batch_loss(trainer, outputs)):.3f}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:

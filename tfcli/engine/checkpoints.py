@@ -10,20 +10,20 @@ import shutil
 import signal
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 import tfcli
+from tfcli.engine.finite import last_good, on_any_rank, set_aside
 from tfcli.engine.signals import Stop
-from tfcli.errors import ConfigError, Interrupted, RunError, TfcliError
+from tfcli.errors import ConfigError, Interrupted, PolicyStop, RunError, TfcliError
 from tfcli.files import sync_folder
 
 
@@ -134,7 +134,11 @@ class EpochWeights(Checkpoint):
             old.unlink(missing_ok=True)
 
     def average(self) -> Path | None:
-        """Write `average.ckpt`: the last checkpoint with the mean of the kept weights. None where there are none."""
+        """Write `average.ckpt`: the last checkpoint with the mean of the kept weights. None where there are none.
+
+        Raises:
+            PolicyStop: the mean is not finite.
+        """
         kept = [torch.load(path, map_location="cpu", weights_only=True) for path in epoch_weights(self.folder)]
         if not kept:
             return None
@@ -143,6 +147,8 @@ class EpochWeights(Checkpoint):
         for name, value in state.items():
             if value.is_floating_point():
                 state[name] = torch.stack([one[name].float() for one in kept]).mean(0).to(value.dtype)
+                if value.isfinite().all() and not state[name].isfinite().all():
+                    raise PolicyStop(f"the mean of the last epochs' `{name}` is not finite. {last_good(self.folder)}")
         with replacing(self.folder / "average.ckpt") as file:
             torch.save(checkpoint, file)
         return self.folder / "average.ckpt"
@@ -167,6 +173,9 @@ class Checkpoints(Checkpoint):
         every_minutes: also save so often.
         every_steps: also save every so many optimizer steps.
         facts: plain values stored with each checkpoint.
+
+    Attributes:
+        check: called with the trainer before each save; raises where there is nothing worth keeping.
     """
 
     def __init__(
@@ -186,16 +195,19 @@ class Checkpoints(Checkpoint):
         self.best: float | None = None
         self.improved = False
         self.saved_at = time.monotonic()
+        self.check: Callable[[pl.Trainer], None] = lambda trainer: None
+        self.saved_step = self.proven_step = -1  # of the last save; of the last weights that validation found finite
         self.position = (0, 0)  # epoch and batch at which training goes on
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "improved": self.improved}
+        return {"best": self.best, "improved": self.improved, "proven_step": self.proven_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.improved = state_dict["best"], state_dict.get("improved", False)
+        self.proven_step = state_dict.get("proven_step", -1)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_step = time.monotonic(), trainer.global_step or -1
         if self.improved and trainer.is_global_zero and whole(self.folder / "last.ckpt"):
             self._keep_as_best()  # the run was killed between the two
         self.improved = False
@@ -223,7 +235,10 @@ class Checkpoints(Checkpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = trainer.callback_metrics.get(self.monitor)
-        if value is None or trainer.sanity_checking:
+        if trainer.sanity_checking:
+            return
+        self.proven_step = trainer.global_step
+        if value is None:
             return
         score = float(value)
         if self.best is None or (score - self.best) * self.sign > 0:
@@ -246,19 +261,24 @@ class Checkpoints(Checkpoint):
         checkpoint["tfcli"] = {"version": tfcli.__version__, "position": list(self.position), **self.facts}
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write `last.ckpt`, unless the weights are no longer finite: then the one before is the last good one."""
-        module = trainer.lightning_module
-        if all(bool(p.isfinite().all()) for p in module.parameters()):
-            trainer.save_checkpoint(self.folder / "last.ckpt")
-        self.saved_at = time.monotonic()
+        """Write `last.ckpt`."""
+        self.check(trainer)
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+        self.saved_at, self.saved_step = time.monotonic(), trainer.global_step
+
+    def kept(self, trainer: pl.Trainer) -> str:
+        """Return a sentence that names the last good checkpoint.
+
+        `last.ckpt` is set aside where its very weights have just given a loss that is not finite.
+        """
+        last = self.folder / "last.ckpt"
+        if self.proven_step < self.saved_step == trainer.global_step and trainer.is_global_zero and last.exists():
+            set_aside(last)
+        return last_good(self.folder)
 
     def _agreed(self, trainer: pl.Trainer) -> tuple[int, bool]:
         """The signal that any rank has received, and whether a save is overdue; all ranks answer alike."""
-        wish = 2 * self.stop.signum + (time.monotonic() - self.saved_at > self.every_s)
-        if trainer.world_size > 1:
-            flag = torch.tensor(wish, device=trainer.strategy.root_device)
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            wish = int(flag)
+        wish = on_any_rank(trainer, 2 * self.stop.signum + (time.monotonic() - self.saved_at > self.every_s))
         return wish // 2, bool(wish % 2)
 
     def _stop(self, trainer: pl.Trainer, signum: int) -> None:

@@ -13,15 +13,13 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from tfcli.engine.session import wandb_login
 from tfcli.errors import ConfigError
+from tfcli.files import write_atomic
 
 HEADER = "epoch,step,name,value\n"
 
 
 class MetricsFile(Logger):
-    """metrics.csv: one line a value, `epoch,step,name,value`; appended to, never rewritten.
-
-    A run that goes on after a kill repeats the steps since its checkpoint: readers take the last value of a step.
-    """
+    """metrics.csv: one line a value, `epoch,step,name,value`; only appended to while a run goes on."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -47,6 +45,18 @@ class MetricsFile(Logger):
         start = "" if self.path.exists() and self.path.stat().st_size else HEADER
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(start + lines)
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop what was logged after the checkpoint from which a run goes on: it will be logged again."""
+    if not path.exists():
+        return
+    kept: dict[tuple[str, str], str] = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        cells = line.split(",")
+        if len(cells) == 4 and cells[1].isdigit() and int(cells[1]) <= step:  # neither the header nor a torn line
+            kept[cells[1], cells[2]] = line
+    write_atomic(path, HEADER + "".join(f"{line}\n" for line in kept.values()))
 
 
 def make_loggers(

@@ -36,17 +36,29 @@ def announce(parts: Parts, folder: Path, *, resumed: bool) -> None:
         f"{arithmetic}{why} · {shown(folder)}"
     )
     counts = " · ".join(f"{split} {data.counts[split]:,}" for split in ("train", "val", "test"))
-    share = parts.devices.ranks * parts.config.trainer.accumulate
-    tokens = parts.config.data.get("batch_tokens")
-    batch = f"at most {tokens * share:,} tokens" if tokens else f"{data.batch_size * share} {data.unit}"
     classes = f" · {len(data.classes)} classes" if data.classes else ""
-    say(f"{counts}{classes} · {parts.horizon.total:,} steps of {batch}")
+    say(f"{counts}{classes} · {steps(parts)}")
     for line in parts.said:
         say(line)
     if parts.config.run.show_model:
         say(structure(parts))
     if resumed:
         say(f"goes on in epoch {data.start_epoch + 1} at batch {data.start_batch}")
+
+
+def steps(parts: Parts) -> str:
+    """Return how many optimizer steps a run takes and of how many samples, as in `12 steps of 256 images`."""
+    data, ranks, accumulate = parts.data, parts.devices.ranks, parts.config.trainer.accumulate
+    batches = data.batches(ranks)
+    share, tokens = ranks * min(accumulate, batches), parts.config.data.get("batch_tokens")
+    last = batches % accumulate if batches > accumulate else 0
+    batch = (
+        f"at most {tokens * share:,} tokens"
+        if tokens
+        else f"{min(data.batch_size * share, data.counts['train']):,} {data.unit}"
+    )
+    rest = f", the last of an epoch of {last} batch{'es' if last > 1 else ''} in place of {accumulate}" if last else ""
+    return f"{parts.horizon.total:,} step{'s' if parts.horizon.total != 1 else ''} of {batch}{rest}"
 
 
 def structure(parts: Parts) -> str:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 
 from tfcli.engine import loggers as logs
 from tfcli.engine.build import plain
-from tfcli.engine.callbacks import AddressedRandomness, FiniteLoss, Progress, TrainLog
+from tfcli.engine.callbacks import AddressedRandomness, Progress, TrainLog
 from tfcli.engine.checkpoints import Checkpoints, EpochWeights, clean, newest, read_checkpoint
+from tfcli.engine.finite import Finite, check_tested
 from tfcli.engine.outcome import (
     announce,
     explained,
@@ -27,8 +28,18 @@ from tfcli.engine.outcome import (
 )
 from tfcli.engine.parts import Parts, make_trainer, prepare, quiet_evaluation
 from tfcli.engine.record import Record, read_overrides, read_record
-from tfcli.engine.saved import RESUMABLE, apply_saved, kept_tokenizer, saved_config, stored
-from tfcli.engine.session import RUN_DIR, check_writable, is_child, locked, logged, run_folder, say, write_start
+from tfcli.engine.saved import RESUMABLE, apply_saved, kept_tokenizer, merged, saved_config, stored, stretched
+from tfcli.engine.session import (
+    RUN_DIR,
+    check_writable,
+    is_child,
+    locked,
+    logged,
+    run_folder,
+    say,
+    write_resumed,
+    write_start,
+)
 from tfcli.engine.signals import Stop
 from tfcli.errors import ConfigError, Interrupted, RunError, TfcliError
 from tfcli.files import write_atomic
@@ -87,10 +98,11 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
         weights = config.model.get("weights")
         if weights:
             config.model.weights = None  # the checkpoint has them all
-        parts = prepare(config, choices, read_overrides(folder) + overrides, tokenizer=kept_tokenizer(folder))
+        parts = prepare(config, choices, merged(read_overrides(folder), overrides), tokenizer=kept_tokenizer(folder))
         if weights:
             config.model.weights = weights
-        facts = read_checkpoint(start)["tfcli"]
+        checkpoint = read_checkpoint(start)
+        facts, step = checkpoint["tfcli"], checkpoint["global_step"]
         if facts["fingerprint"] != parts.data.fingerprint:
             raise RunError(
                 f"the data are not those the run began with (fingerprint {facts['fingerprint'][:8]}, "
@@ -98,7 +110,9 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
             )
         parts.data.start_epoch, parts.data.start_batch = facts["position"]
         if not is_child():
-            write_atomic(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored(parts))))
+            parts.said += stretched(parts, changed, step)
+            logs.forget_after(folder / "metrics.csv", step)
+            write_resumed(folder, config=stored(parts), overrides=parts.overrides)
         return folder, _run(parts, folder, start=start)
 
 
@@ -111,6 +125,7 @@ def evaluate(parts: Parts, *, checkpoint: Path | None) -> Record:
     _test(parts, trainer)
     record = new_record(parts, "evaluate")
     fill_tested(record, parts, seconds=time.monotonic() - began)
+    check_tested(record.metrics, None)
     return record
 
 
@@ -154,6 +169,7 @@ def _run(parts: Parts, folder: Path, *, start: Path | None) -> Record:
             fill_tested(record, parts, seconds=None)
         if not is_child():
             images = measure_after(record, parts, folder)
+            check_tested(record.metrics, best)
         record.status = "finished"
     except (Interrupted, KeyboardInterrupt) as error:
         record.status, record.error = "interrupted", str(error) or f"stopped by Ctrl-C; `tfcli resume {folder}` goes on"
@@ -191,9 +207,11 @@ def _fit(parts: Parts, folder: Path, loggers: list[Any], progress: Progress, sta
         every_steps=trainer_config.save_every_steps,
         facts={"fingerprint": parts.data.fingerprint, "classes": parts.data.classes},
     )
+    finite = Finite(trainer_config.log_every_steps, kept=saver.kept)
+    saver.check = finite.check_weights
     callbacks: list[Callback] = [
         AddressedRandomness(parts.config.seed),
-        FiniteLoss(trainer_config.log_every_steps),
+        finite,
         TrainLog(trainer_config.log_every_steps),
         progress,
         saver,

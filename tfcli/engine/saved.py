@@ -93,6 +93,38 @@ def apply_saved(config: DictConfig, overrides: list[str]) -> dict[str, tuple[Any
     return changed
 
 
+def merged(before: list[str], after: list[str]) -> list[str]:
+    """Return the overrides of both, those of `after` in place of earlier ones of the same key."""
+    keys = {text.lstrip("+").partition("=")[0] for text in after}
+    return [text for text in before if text.lstrip("+").partition("=")[0] not in keys] + after
+
+
+def stretched(parts: Parts, changed: dict[str, tuple[Any, Any]], step: int) -> list[str]:
+    """Say what a change of a run's length does to its schedule.
+
+    Args:
+        parts: of the run with the change.
+        changed: keys with their old and new value.
+        step: the optimizer step from which the run goes on.
+    """
+    lengths = {key: changed[key] for key in ("trainer.max_epochs", "trainer.max_steps") if key in changed}
+    if not lengths:
+        return []
+    settings, horizon = parts.config.trainer, parts.horizon
+    epochs = lengths.get("trainer.max_epochs", (settings.max_epochs,))[0]
+    limit = lengths.get("trainer.max_steps", (settings.max_steps,))[0]
+    total = min(horizon.epoch * epochs, limit or horizon.epoch * epochs)
+    before, now = (parts.task.schedule(step, total=end, epoch=horizon.epoch) for end in (total, horizon.total))
+    words = ", ".join(f"`{key}` {old} -> {new}" for key, (old, new) in lengths.items())
+    line = f"{words}: the run ends after {horizon.total:,} steps in place of {total:,}"
+    if abs(before - now) < 1e-9:
+        return [f"{line}; the learning rate goes on as it was"]
+    return [
+        f"{line}; the schedule is stretched: at step {step:,} the learning rate is {now:.3g} of `optim.lr`, "
+        f"where it was {before:.3g}"
+    ]
+
+
 def recomposed(run: Path, config: DictConfig, overrides: list[str]) -> None:
     """Apply overrides to a saved config with all that follows from them.
 

@@ -149,6 +149,15 @@ def write_start(folder: Path, *, config: dict[str, Any], overrides: list[str], d
     write_atomic(folder / "environment.json", json.dumps(environment(devices), indent=1) + "\n")
 
 
+def write_resumed(folder: Path, *, config: dict[str, Any], overrides: list[str]) -> None:
+    """Bring the files of `write_start` to what a resumed run now is; command.txt keeps all commands, a line each."""
+    write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_atomic(folder / "overrides.yaml", yaml.safe_dump(overrides, allow_unicode=True))
+    path = folder / "command.txt"
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    write_atomic(path, before + shlex.join(["tfcli", *sys.argv[1:]]) + "\n")
+
+
 def environment(devices: str) -> dict[str, Any]:
     """Versions, device and the state of the code, for the record."""
     names = ("tfcli", "torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmetrics", "wandb", "numpy")

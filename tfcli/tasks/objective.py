@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -74,6 +75,19 @@ class Objective(pl.LightningModule):
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
         clip_gradients(self, gradient_clip_val)
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        share = self._share()
+        super().backward(loss if share == 1 else loss * share, *args, **kwargs)
+
+    def _share(self) -> float:
+        """Return what makes a step's gradient the mean over its batches.
+
+        Lightning divides every loss by `trainer.accumulate`, but an epoch's last step may have fewer batches.
+        """
+        size = self.trainer.accumulate_grad_batches
+        first = self.trainer.fit_loop.batch_idx // size * size
+        return size / min(size, self.trainer.num_training_batches - first)
+
     def add(self, *values: Tensor | float) -> None:
         """Add to the sums of this epoch, for instance loss times samples, and samples."""
         with torch.no_grad():
@@ -82,13 +96,8 @@ class Objective(pl.LightningModule):
 
     def epoch_sums(self) -> Tensor | None:
         """The sums of the epoch over all ranks, which start anew; None where nothing was added."""
-        sums, self._sums = self._over_ranks(), None
-        return sums
-
-    def _over_ranks(self) -> Tensor | None:
-        sums = self._sums
+        sums, self._sums = self._sums, None
         if sums is not None and self.trainer.world_size > 1:
-            sums = sums.clone()
             torch.distributed.all_reduce(sums)
         return sums
 
@@ -111,9 +120,21 @@ class Objective(pl.LightningModule):
         self.left_out = LeftOut()
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["train_sums"] = self._over_ranks()
+        """Keep the sums of each rank by themselves, since floating-point sums depend on their order."""
+        sums, world = self._sums, self.trainer.world_size
+        if sums is not None:
+            every = [torch.empty_like(sums) for _ in range(world)] if world > 1 else [sums]
+            if world > 1:
+                torch.distributed.all_gather(every, sums)
+            sums = torch.stack(every)  # (ranks, sums)
+        checkpoint["train_sums"] = sums
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        sums = checkpoint.get("train_sums")
-        if sums is not None and self.trainer.global_rank == 0:
-            self._sums = sums.to(self.device)
+        sums, rank = checkpoint.get("train_sums"), self.trainer.global_rank
+        if sums is None:
+            return
+        rows = sums.view(-1, sums.shape[-1])  # older checkpoints hold one row, over all ranks
+        if len(rows) == self.trainer.world_size:
+            self._sums = rows[rank].to(self.device)
+        elif rank == 0:
+            self._sums = rows.sum(0).to(self.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ class Task(Protocol):
 
     Attributes:
         net: the model.
+        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
         horizon: set by the engine before fitting.
         evaluated: the splits of the validation loaders, in their order; set by the engine.
         monitors: the metrics that checkpoints and early stopping may look at.
@@ -39,6 +40,7 @@ class Task(Protocol):
     """
 
     net: nn.Module
+    schedule: Callable[..., float]
     horizon: Horizon | None
     evaluated: tuple[str, ...]
     tested: dict[str, tuple[float, tuple[float, float]]]

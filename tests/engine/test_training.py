@@ -1,0 +1,121 @@
+"""Training as it is logged, stopped and gone on with: tiny runs in this process."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tfcli.cli import app as cli
+from tfcli.engine.finite import Finite
+from tfcli.engine.record import read_metrics, read_overrides, read_record
+from tfcli.errors import PolicyStop
+
+SMALL = (
+    *("model=vit", "model.depth=1", "model.width=24", "model.heads=2", "data=digits", "data.workers=0"),
+    *("data.limit_train=64", "data.limit_val=64", "data.limit_test=64", "data.baseline=false"),
+    *("data.augment.mixup=0", "logger=csv", "trainer.precision=32", "trainer.threads=1"),
+)
+PLAIN = ("optim=sgd", "optim.lr=0.1", "optim.weight_decay=0", "trainer.clip=0", "schedule=constant")
+
+
+def tfcli(*words: str) -> None:
+    """Run a command in this process."""
+    cli.app(list(words), standalone_mode=False)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFCLI_RUN_DIR", "")  # a run sets it: put it back afterwards
+    monkeypatch.delenv("TFCLI_RUN_DIR")
+
+
+def values(folder: str, name: str) -> list[float]:
+    return [row.value for row in read_metrics(Path(folder) / "metrics.csv") if row.name == name]
+
+
+def test_steps_of_several_batches_are_logged_and_weighed_by_their_own_batches(capfd):
+    loss = {}
+    for name, size, accumulate in (("whole", 48, 1), ("part", 16, 4), ("rest", 16, 2)):
+        words = (f"data.batch_size={size}", f"trainer.accumulate={accumulate}", "trainer.log_every_steps=1")
+        tfcli("train", *SMALL, *PLAIN, "data.limit_train=48", *words, "trainer.max_epochs=1", f"run.dir={name}")
+        loss[name] = values(name, "val/loss")
+        assert values(name, "train/loss_step")[0] == pytest.approx(2.303, abs=0.02)
+        assert len(values(name, "train/loss_step")) == (2 if name == "rest" else 1)
+    assert loss["part"] == pytest.approx(loss["whole"], abs=1e-6)  # an epoch's only step, of three batches and not four
+    said = capfd.readouterr().err
+    assert said.count("1 step of 48 images\n") == 2
+    assert "2 steps of 32 images, the last of an epoch of 1 batch in place of 2" in said
+
+
+@pytest.mark.parametrize("validation", [64, 0])
+def test_weights_that_diverge_in_the_last_step_end_with_exit_3(validation, capfd):
+    words = ("trainer.max_steps=1", "optim.lr=1e30", "schedule=constant", "run.dir=run")
+    carve = () if validation else ("data.val_fraction=0",)
+    with pytest.raises(PolicyStop) as stopped:
+        tfcli("train", *SMALL, *words, *carve)
+    assert stopped.value.exit_code == 3
+    assert ("`val/loss` is nan" if validation else "`test/loss` of") in str(stopped.value)
+    assert "There is no good checkpoint yet." in str(stopped.value)
+    left = {path.name for path in Path("run/checkpoints").iterdir()}
+    assert left == (set() if validation else {"suspect.ckpt"})
+    record = read_record(Path("run"))
+    assert (record.status, record.error) == ("failed", str(stopped.value))
+    tfcli("runs", "show", "run")
+    assert "failed" in capfd.readouterr().out
+
+
+def test_the_last_good_checkpoint_is_kept_and_named(capfd):
+    rising = ("schedule=step", "schedule.factor=1e32", "schedule.every_epochs=1", "trainer.max_epochs=3")
+    with pytest.raises(PolicyStop, match=r"`val/loss` is nan at step 2 .* checkpoint is `run/checkpoints/last.ckpt`"):
+        tfcli("train", *SMALL, *rising, "run.dir=run")
+    for name in ("best", "last"):
+        kept = torch.load(f"run/checkpoints/{name}.ckpt", weights_only=True)
+        assert kept["global_step"] == 1
+        assert max(float(value.abs().max()) for value in kept["state_dict"].values()) < 100
+
+
+def test_a_buffer_that_is_not_a_number_is_found():
+    module = torch.nn.BatchNorm1d(2)
+    mask = torch.nn.Module()
+    mask.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+    trainer = SimpleNamespace(
+        lightning_module=torch.nn.ModuleList([module, mask]),
+        world_size=1,
+        optimizers=[SimpleNamespace(param_groups=[{"lr": 0.1}])],
+        current_epoch=0,
+        global_step=7,
+        precision="32-true",
+    )
+    watch = Finite(1, kept=lambda trainer: "None is kept.")
+    watch.check_weights(trainer)
+    module.running_var[1] = float("nan")
+    with pytest.raises(PolicyStop, match=r"`0.running_var`\) at step 7 .*None is kept"):
+        watch.check_weights(trainer)
+
+
+def test_a_resumed_run_logs_nothing_twice_and_says_how_its_schedule_changes(capfd):
+    tfcli("train", *SMALL, "trainer.max_epochs=2", "trainer.log_every_steps=1", "data.batch_size=32", "run.dir=run")
+    metrics = Path("run/metrics.csv")
+    with open(metrics, "a") as file:  # as a killed run leaves it, which had gone on to steps 5 and 6
+        file.write("2,5,train/loss_step,2.1\n2,6,train/loss_step,2.2\n2,6,val/loss,2\n2,6,val/acc")
+    capfd.readouterr()
+    tfcli("resume", "run", "trainer.max_epochs=4")
+    rows = list(csv.reader(metrics.read_text().splitlines()))
+    assert all(len(row) == 4 for row in rows)
+    assert max(Counter((step, name) for _, step, name, _ in rows).values()) == 1
+    assert {step for _, step, name, _ in rows if name == "train/loss_step"} == {str(n) for n in range(1, 9)}
+    said = capfd.readouterr().err
+    assert "`trainer.max_epochs` 2 -> 4: the run ends after 8 steps in place of 4; the schedule is stretched" in said
+    typed = read_overrides(Path("run"))
+    assert "trainer.max_epochs=4" in typed
+    assert "trainer.max_epochs=2" not in typed
+    assert (
+        "trainer.max_epochs" in Path("run/command.txt").read_text()
+        or len(Path("run/command.txt").read_text().splitlines()) == 2
+    )
