@@ -117,7 +117,7 @@ def test_transformers_folder_gives_equal_logits_and_hidden_states(tmp_path: Path
     assert torch.allclose(net(images()), expected.logits, atol=ATOL)
     for mine, hidden in zip(block_outputs(net, images()), expected.hidden_states[1:], strict=True):
         assert torch.allclose(mine, hidden, atol=ATOL)
-    assert report.settings == {"norm_eps": 1e-3}
+    assert report.settings == {"heads": HEADS, "activation": "gelu", "norm_eps": 1e-3}
     assert report.notes == ["norm_eps 1e-06 -> 0.001: as the checkpoint's"]
     assert not report.new_head
 
@@ -148,18 +148,31 @@ def test_positions_are_resized_as_transformers_does(tmp_path: Path, side: int) -
     net = ours(image_size=side)
     report = load_weights(net, str(tmp_path), num_classes=CLASSES)
     assert torch.allclose(net(images(side)), theirs(images(side), interpolate_pos_encoding=True).logits, atol=ATOL)
-    assert report.notes == [f"positions 4x4 -> {side // 4}x{side // 4}: bicubic, antialias off"]
+    assert report.notes == [f"positions 4x4 -> {side // 4}x{side // 4}, as transformers does: bicubic"]
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("antialias", [False, True])
-def test_positions_are_resized_as_timm_does(antialias: bool) -> None:
-    timm = _quietly("timm")
-    from tfcli.weights.positions import resize_positions
+@pytest.mark.parametrize("side", [8, 24])
+def test_positions_are_resized_as_timm_does(tmp_path: Path, side: int) -> None:
+    theirs = timm_vit()
+    file = stored(theirs, tmp_path / "timm.safetensors")
+    theirs.set_input_size(img_size=(side, side))
+    net = ours(image_size=side)
+    load_weights(net, file, num_classes=CLASSES)
+    assert torch.allclose(net(images(side)), theirs(images(side)), atol=ATOL)
 
-    table = torch.randn(1 + 36, WIDTH)
-    expected = timm.layers.resample_abs_pos_embed(table[None], [4, 4], num_prefix_tokens=1, antialias=antialias)[0]
-    assert torch.allclose(resize_positions(table, (4, 4), special=1, antialias=antialias)[0], expected, atol=1e-6)
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [8, 24])
+def test_positions_are_resized_as_torchvision_does(tmp_path: Path, side: int) -> None:
+    theirs, other = torchvision_vit(), torchvision_vit(image_size=side)
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    file = stored(theirs, tmp_path / "torchvision.pth")
+    other.load_state_dict(interpolate_embeddings(side, PATCH, theirs.state_dict()))
+    net = ours(image_size=side)
+    load_weights(net, file, num_classes=CLASSES)
+    assert torch.allclose(net(images(side)), other(images(side)), atol=ATOL)
 
 
 @torch.no_grad()

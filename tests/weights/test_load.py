@@ -188,7 +188,7 @@ def test_torchvision_vit_takes_other_sizes(tmp_path: Path) -> None:
     state = {name.removeprefix("body."): tensor for name, tensor in net.state_dict().items()}
     torch.save(state | {"encoder.pos_embedding": small}, tmp_path / "x.pt")
     report = load_weights(net, str(tmp_path / "x.pt"), num_classes=3)
-    assert report.notes == ["positions 7x7 -> 3x3: bicubic, antialias off"]
+    assert report.notes == ["positions 7x7 -> 3x3, as torchvision does: bicubic, align corners"]
     assert torch.equal(net.body.encoder.pos_embedding[0, 0], small[0, 0])
 
 

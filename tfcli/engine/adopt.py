@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,6 +15,9 @@ from tfcli.errors import ConfigError, WeightsError
 from tfcli.text import subwords
 from tfcli.text.subwords import Subwords
 from tfcli.text.tokenizer import Tokenizer, load, make
+
+if TYPE_CHECKING:
+    from tfcli.weights.load import Blueprint
 
 
 def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Path | None, list[str]]:
@@ -35,16 +39,14 @@ def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Path | 
         return ancestor.adopt(config, run, typed)
     from tfcli.weights.load import VOCABULARIES, blueprint
 
-    found = blueprint(str(config.model._target_), str(config.model.weights))
+    ours = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False))
+    found = blueprint(str(config.model._target_), str(config.model.weights), plain(config.model))
     if found is None:
         return None, []
-    kept = [
-        f"`{key}` stays {config.model[name]}, as it was typed; the weights were trained with {value}"
-        for name, value in found.model.items()
-        if (key := f"model.{name}") in typed and config.model[name] != value
-    ]
+    kept, changed = _against_typed(config, ours, found, typed)
+    typed = {*typed, *(f"model.{name}" for name in kept)}
     OmegaConf.set_struct(config, False)
-    config.model = found.apply(cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False)), typed)
+    config.model = found.apply(ours, typed)
     OmegaConf.set_struct(config, True)
     for key, value in found.data.items():
         if f"data.{key}" not in typed:
@@ -55,8 +57,40 @@ def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Path | 
             f"`{config.model.weights}` has no tokenizer beside it (looked for {', '.join(VOCABULARIES)}), and its ids "
             "mean nothing without: copy it there, or name it with model.tokenizer.path=FOLDER."
         )
-    said = [f"the model is sized as its weights are ({found.path.name})", *kept, *found.notes]
+    sized = f"the model is sized as its weights are ({found.path.name})"
+    said = [sized + (f": {', '.join(changed)}" if changed else ""), *kept.values(), *found.notes]
     return None if own else found.tokenizer, said
+
+
+def _against_typed(
+    config: DictConfig, ours: dict[str, Any], found: Blueprint, typed: Collection[str]
+) -> tuple[dict[str, str], list[str]]:
+    """Compare what a checkpoint states with the model's settings.
+
+    Returns:
+        For each setting that stays as it was typed, what to say of it; and what else changes.
+
+    Raises:
+        WeightsError: a value was typed with which the tensors do not fit.
+    """
+    kept: dict[str, str] = {}
+    changed: list[str] = []
+    for name, value in found.model.items():
+        before = config.model.get(name)
+        if before == value or isinstance(value, dict):
+            continue
+        reference = re.fullmatch(r"\$\{([\w.]+)\}", str(ours.get(name)))
+        keys = [f"model.{name}", *([reference[1]] if reference else [])]
+        key = next((key for key in keys if key in typed), None)
+        if key is None:
+            changed += [f"{name} {before} -> {value}"] if before is not None and value is not None else []
+        elif name in found.fixed and before is not None:
+            raise WeightsError(
+                f"`{key}={before}` was typed, but the weights in `{found.path}` are made for {value}: leave it out."
+            )
+        else:
+            kept[name] = f"`{key}` stays {before}, as it was typed; the weights were trained with {value}"
+    return kept, changed
 
 
 def tokenizer_for(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Tokenizer | None:

@@ -90,8 +90,9 @@ def prepare(
     devices = num.find_devices(plain(config.trainer))
     num.set_threads(devices, config.trainer.threads)
     said: list[str] = []
+    typed = {o.lstrip("+").partition("=")[0] for o in overrides}
     if config.model.get("weights") and tokenizer is None:
-        tokenizer, said = adopt_blueprint(config, {o.partition("=")[0] for o in overrides})
+        tokenizer, said = adopt_blueprint(config, typed)
     if config.trainer.average_last and devices.strategy == "fsdp":
         raise ConfigError("`trainer.average_last` needs whole weights, which trainer=fsdp shards: take trainer=ddp.")
     data: Data = build(config.data)
@@ -114,7 +115,8 @@ def prepare(
     if config.model.get("weights"):
         from tfcli.weights.load import load_weights
 
-        report = load_weights(net, str(config.model.weights), num_classes=data.num_classes, classes=data.classes)
+        weights, classes = str(config.model.weights), data.classes
+        report = load_weights(net, weights, num_classes=data.num_classes, classes=classes, typed=typed)
         for name, value in report.settings.items():  # what the weights imply is part of what the run is
             OmegaConf.update(config, f"model.{name}", value)
         said += report.notes

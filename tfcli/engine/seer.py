@@ -53,6 +53,7 @@ def load_seer(
     """
     quiet_libraries()
     state, path, classes = None, None, list[str]()
+    typed = {o.lstrip("+").partition("=")[0] for o in overrides}
     if run is not None:
         config, choices = on_these_devices(run, overrides)
         checkpoint = read_checkpoint(find_checkpoint(run, "best"))
@@ -63,7 +64,7 @@ def load_seer(
         config, choices = job.config, job.choices
         if not config.model.get("weights"):
             raise ConfigError("a run, or `model.weights=NAME or PATH`, is needed: untrained weights see nothing.")
-        path, _ = adopt_blueprint(config, {o.partition("=")[0] for o in overrides})
+        path, _ = adopt_blueprint(config, typed)
     if "image_size" not in config.data:
         raise ConfigError(f"{choices['model']} on {choices['data']} takes no image.")
     tokenizer = tokenizer_for(config, path, words)
@@ -75,7 +76,7 @@ def load_seer(
     else:
         from tfcli.weights.load import HEADS, load_weights
 
-        report = load_weights(net, str(config.model.weights))
+        report = load_weights(net, str(config.model.weights), typed=typed)
         report.refuse_untrained(train_first(overrides), unused=HEADS)
         adopt_statistics(data, report.mean, report.std, overrides)
     devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})

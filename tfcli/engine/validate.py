@@ -120,8 +120,10 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
             _check_value(key, value)
     for path, node in _groups(values):
         check_parts(path, node)
-        _divides(path, node, "heads", "width")
-        if path != "data":  # there it is a suggestion, which only some models take
+        own_size = not node.get("weights")  # else it is the checkpoint's, and checked when that has been read
+        if own_size:
+            _divides(path, node, "heads", "width")
+        if own_size and path != "data":  # there it is a suggestion, which only some models take
             _divides(path, node, "patch_size", "image_size")
         if isinstance(node.get("names"), list) and node.get("name") not in node["names"]:
             raise ConfigError(

@@ -45,11 +45,12 @@ class ViT(nn.Module):
         mlp_width: hidden width of the MLPs; 4 D by default.
         stem: how patches become tokens: patch, overlap, conv, hybrid (see `nn.stems`), or what makes another.
         pool: class (read the class token), mean (of the patches) or attention (a learned query reads them).
+        pool_activation: of the MLP behind a pooling attention.
         registers: further special tokens after the class token, which nothing reads (Darcet et al. 2024).
         norm: layer or rms.
         norm_eps: epsilon of the norms; not stored in weights, 1e-6 in the paper's.
-        blocks: what else a `Stack` takes: activation, post_norm, layer_scale, dropout (0.1 in the paper's ImageNet-only
-            training, 0 in fine-tuning), attention_dropout, drop_path.
+        blocks: what else a `Stack` takes: activation, mlp_bias, post_norm, stem_norm, layer_scale, dropout (0.1 in the
+            paper's ImageNet-only training, 0 in fine-tuning), attention_dropout, drop_path.
 
     Raises:
         ValueError: `patch_size` does not divide `image_size`, `heads` does not divide `width`, or there is no such stem
@@ -71,6 +72,7 @@ class ViT(nn.Module):
         mlp_width: int | None = None,
         stem: str | Callable[..., Stem] = "patch",
         pool: str = "class",
+        pool_activation: str = "gelu",
         registers: int = 0,
         norm: str = "layer",
         norm_eps: float = 1e-6,
@@ -100,7 +102,9 @@ class ViT(nn.Module):
             **blocks,
         )
         self.attention_pool = (
-            AttentionPool(width, heads=heads, mlp_width=mlp_width, **normed) if pool == "attention" else None
+            AttentionPool(width, heads=heads, mlp_width=mlp_width, activation=pool_activation, **normed)
+            if pool == "attention"
+            else None
         )
         self.head_norm = make_norm(norm, width, eps=norm_eps) if pool == "mean" else nn.Identity()
         self.head = nn.Linear(width, num_classes)

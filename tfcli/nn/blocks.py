@@ -48,12 +48,16 @@ def make_mlp(
     activation: str = "gelu",
     dropout: float = 0.0,
     inner_dropout: float | None = None,
+    bias: bool | None = None,
 ) -> nn.Module:
-    """A plain MLP of hidden width 4 D, or for `swiglu` a gated one of 8/3 D, which has as many parameters."""
+    """A plain MLP of hidden width 4 D, or for `swiglu` a gated one of 8/3 D, which has as many parameters.
+
+    Where nothing is said of biases, a plain one has them, a gated one has none.
+    """
+    drops = {"dropout": dropout, "inner_dropout": inner_dropout}
     if activation == "swiglu":
-        return GatedMlp(width, hidden=hidden or 8 * -(-width // 3), dropout=dropout, inner_dropout=inner_dropout)
-    hidden = hidden or 4 * width
-    return Mlp(width, hidden=hidden, activation=activation, dropout=dropout, inner_dropout=inner_dropout)
+        return GatedMlp(width, hidden=hidden or 8 * -(-width // 3), bias=bool(bias), **drops)
+    return Mlp(width, hidden=hidden or 4 * width, activation=activation, bias=bias is not False, **drops)
 
 
 class Dropout(nn.Dropout):
@@ -89,6 +93,7 @@ class Mlp(nn.Module):
         activation: gelu (the exact, erf form), gelu_tanh, quick_gelu, relu or silu (swish).
         dropout: after the second map.
         inner_dropout: after the activation; None: as `dropout`.
+        bias: whether the maps have biases.
     """
 
     def __init__(
@@ -99,13 +104,14 @@ class Mlp(nn.Module):
         activation: str = "gelu",
         dropout: float = 0.0,
         inner_dropout: float | None = None,
+        bias: bool = True,
     ):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"`activation` must be one of {', '.join(ACTIVATIONS)}, swiglu, but is {activation!r}.")
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = nn.Linear(width, hidden, bias=bias)
         self.act = ACTIVATIONS[activation]()
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = nn.Linear(hidden, width, bias=bias)
         self.drop = make_dropout(dropout)
         self.inner_drop = make_dropout(dropout if inner_dropout is None else inner_dropout)
 
@@ -114,19 +120,22 @@ class Mlp(nn.Module):
 
 
 class GatedMlp(nn.Module):
-    """SwiGLU: one linear map, through SiLU, gates another (Shazeer 2020, equation 6). No biases.
+    """SwiGLU: one linear map, through SiLU, gates another (Shazeer 2020, equation 6).
 
     Args:
         width: D in and out.
         hidden: width between the maps.
         dropout: after the last map.
         inner_dropout: after the gate; None: as `dropout`.
+        bias: whether the maps have biases, as DINOv2's have; the paper's have none.
     """
 
-    def __init__(self, width: int, *, hidden: int, dropout: float = 0.0, inner_dropout: float | None = None):
+    def __init__(
+        self, width: int, *, hidden: int, dropout: float = 0.0, inner_dropout: float | None = None, bias: bool = False
+    ):
         super().__init__()
-        self.fc1 = nn.Linear(width, 2 * hidden, bias=False)  # the gate's rows, then the values'
-        self.fc2 = nn.Linear(hidden, width, bias=False)
+        self.fc1 = nn.Linear(width, 2 * hidden, bias=bias)  # the gate's rows, then the values'
+        self.fc2 = nn.Linear(hidden, width, bias=bias)
         self.drop = make_dropout(dropout)
         self.inner_drop = make_dropout(dropout if inner_dropout is None else inner_dropout)
 

@@ -19,13 +19,21 @@ class AttentionPool(nn.Module):
         mlp_width: hidden width of the MLP; 4 D by default.
         norm: layer or rms.
         norm_eps: epsilon of the norm before the MLP.
+        activation: of the MLP.
 
     Raises:
         ValueError: `heads` does not divide `width`.
     """
 
     def __init__(
-        self, width: int, *, heads: int, mlp_width: int | None = None, norm: str = "layer", norm_eps: float = 1e-6
+        self,
+        width: int,
+        *,
+        heads: int,
+        mlp_width: int | None = None,
+        norm: str = "layer",
+        norm_eps: float = 1e-6,
+        activation: str = "gelu",
     ):
         super().__init__()
         if width % heads:
@@ -36,7 +44,7 @@ class AttentionPool(nn.Module):
         self.kv = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
         self.norm = make_norm(norm, width, eps=norm_eps)
-        self.mlp = make_mlp(width, hidden=mlp_width)
+        self.mlp = make_mlp(width, hidden=mlp_width, activation=activation)
         nn.init.normal_(self.query, std=width**-0.5)
 
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B D"]:

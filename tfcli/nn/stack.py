@@ -32,6 +32,7 @@ class Stack(nn.Module):
             without positions, by the exact softmax.
         causal: whether no token sees what follows it, whatever else `attn` lets it see.
         mlp_width: hidden width of the MLPs; four times the width by default, 8/3 of it for swiglu.
+        mlp_bias: whether the maps of the MLPs have biases; None: all but swiglu's.
         activation: of the MLPs: gelu, gelu_tanh, quick_gelu, relu, silu or swiglu.
         norm: layer or rms.
         norm_eps: epsilon of every norm.
@@ -60,6 +61,7 @@ class Stack(nn.Module):
         cross: bool = False,
         causal: bool = False,
         mlp_width: int | None = None,
+        mlp_bias: bool | None = None,
         activation: str = "gelu",
         norm: str = "layer",
         norm_eps: float = 1e-6,
@@ -84,11 +86,12 @@ class Stack(nn.Module):
             attn = partial(attn, causal=True)
 
         def block(layer: int) -> Block:
+            drops = {"dropout": dropout, "inner_dropout": mlp_dropout}
             attention = attn(width, heads=heads, dropout=attention_dropout, extent=extent, special=special)
             biased = attention.qkv.bias is not None
             return Block(
                 attention,
-                make_mlp(width, hidden=mlp_width, activation=activation, dropout=dropout, inner_dropout=mlp_dropout),
+                make_mlp(width, hidden=mlp_width, activation=activation, bias=mlp_bias, **drops),
                 cross=Attention(width, heads=heads, dropout=attention_dropout, bias=biased) if cross else None,
                 width=width,
                 norm=norm,

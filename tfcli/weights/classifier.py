@@ -43,7 +43,7 @@ def convert(
     table = "body.encoder.pos_embedding"
     if table in kept and isinstance(net.body, VisionTransformer):
         side = net.body.image_size // net.body.patch_size
-        resized, note = resize_positions(kept[table][0], (side, side), special=1)
+        resized, note = resize_positions(kept[table][0], (side, side), special=1, source="torchvision")
         kept[table] = resized[None]
         notes.extend([note] if note else [])
     return kept, notes, {}

@@ -14,15 +14,12 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from tfcli.data.places import cache_root, data_root
 from tfcli.errors import WeightsError
 from tfcli.models.clip import CLIP, ModifiedResNet
-from tfcli.nn.blocks import ACTIVATIONS
 from tfcli.weights.fetch import Unreachable, download, offline
 from tfcli.weights.files import Checkpoint
-from tfcli.weights.names import Renames, State, fuse, rename
+from tfcli.weights.names import Renames, State, fuse, known_activation, rename
 from tfcli.weights.positions import resize_positions
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -103,7 +100,7 @@ def detect(state: State) -> str | None:
 def convert(
     state: State, net: CLIP, *, config: dict[str, Any] | None = None
 ) -> tuple[State, list[str], dict[str, Any]]:
-    """Rename, fuse query, key and value, fit the positions to `net`, set its activations and epsilons.
+    """Rename, fuse query, key and value, fit the positions to `net`.
 
     Args:
         state: tensors by the names in the file.
@@ -124,8 +121,8 @@ def convert(
     settings = {
         f"{tower}.{key}": value for tower, values in stated.items() for key, value in values.items() if key != "heads"
     }
-    settings = {name: value for name, value in settings.items() if _apply(net, name, value, notes)}
-    _fit_positions(state, net, notes)
+    library = "transformers" if source in ("transformers", None) else "open_clip"
+    _fit_positions(state, net, library, notes)
     return state, notes, settings
 
 
@@ -245,7 +242,7 @@ def _stated(state: State, source: str | None, config: dict[str, Any]) -> dict[st
             part = config.get(key) or {}
             found[tower] = {
                 "heads": int(part.get("num_attention_heads", heads)),
-                "activation": _known(part.get("hidden_act", "quick_gelu")),
+                "activation": known_activation(part.get("hidden_act", "quick_gelu")),
                 "norm_eps": float(part.get("layer_norm_eps", 1e-5)),
             }
     elif source == "openai":
@@ -268,36 +265,7 @@ def _stated(state: State, source: str | None, config: dict[str, Any]) -> dict[st
     return found
 
 
-def _known(activation: Any) -> str:
-    if activation not in ACTIVATIONS:
-        raise WeightsError(
-            f"the checkpoint was trained with the activation {activation!r}; known are {', '.join(ACTIVATIONS)}."
-        )
-    return str(activation)
-
-
-def _apply(net: CLIP, name: str, value: Any, notes: list[str]) -> bool:
-    """Set an activation or epsilon of a tower where the weights imply it; False where the tower has none."""
-    tower, key = name.split(".")
-    part: Any = getattr(net, tower)
-    before: set[Any]
-    if not hasattr(part, "stack"):
-        return False
-    if key == "activation":
-        before = {next(n for n, kind in ACTIVATIONS.items() if type(b.mlp.act) is kind) for b in part.stack.blocks}
-        for block in part.stack.blocks:
-            block.mlp.act = ACTIVATIONS[value]()
-    else:
-        norms = [module for module in part.modules() if isinstance(module, nn.LayerNorm)]
-        before = {norm.eps for norm in norms}
-        for norm in norms:
-            norm.eps = value
-    if before != {value}:
-        notes.append(f"{name} {', '.join(map(str, sorted(before)))} -> {value}: as the checkpoint's")
-    return True
-
-
-def _fit_positions(state: State, net: CLIP, notes: list[str]) -> None:
+def _fit_positions(state: State, net: CLIP, source: str, notes: list[str]) -> None:
     names = {name for name, _ in net.named_parameters()}
     image: Any = net.image
     resnet = isinstance(image, ModifiedResNet)
@@ -305,7 +273,7 @@ def _fit_positions(state: State, net: CLIP, notes: list[str]) -> None:
     if table in state and hasattr(image, "attention_pool" if resnet else "patch_embed"):
         side = image.image_size // 32 if resnet else 0
         grid = (side, side) if resnet else image.patch_embed.grid
-        state[table], note = resize_positions(state[table], grid, special=1)
+        state[table], note = resize_positions(state[table], grid, special=1, source=source)
         notes.extend([note] if note else [])
     text, context = state.get(TABLES["text"]), net.text.context
     if text is not None and len(text) > context:

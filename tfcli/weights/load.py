@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tfcli.errors import WeightsError
 from tfcli.weights.files import Checkpoint, open_checkpoint
 from tfcli.weights.hub import find
+from tfcli.weights.settings import apply_settings
 
 State = dict[str, Tensor]
 
@@ -90,6 +91,7 @@ class Blueprint:
         tokenizer: a folder that `tfcli.text.tokenizer.load` reads, or None: the family's usual one.
         path: the file that holds the weights, or the folder of a sharded one.
         notes: lines for the log.
+        fixed: settings of the model that the tensors fix: no other value can be typed.
     """
 
     model: dict[str, Any]
@@ -97,6 +99,7 @@ class Blueprint:
     tokenizer: Path | None
     path: Path
     notes: list[str] = field(default_factory=list)
+    fixed: tuple[str, ...] = ()
 
     def apply(self, model: dict[str, Any], typed: Collection[str] = ()) -> dict[str, Any]:
         """The settings `model` with these in place of its own.
@@ -135,12 +138,13 @@ def _inside(node: Any, path: list[str]) -> dict[str, Any]:
     return node if isinstance(node, dict) else {}
 
 
-def blueprint(target: str, weights: str) -> Blueprint | None:
+def blueprint(target: str, weights: str, settings: dict[str, Any] | None = None) -> Blueprint | None:
     """What model the checkpoint `weights` is of, without building it; None where the family's files do not tell.
 
     Args:
         target: the model's `_target_`, for instance `tfcli.models.clip.CLIP`.
         weights: as for `load_weights`.
+        settings: the model's own so far, for names of torchvision that leave the model's out (`IMAGENET1K_V1`).
 
     Raises:
         WeightsError: the checkpoint cannot be found or opened, or is of a kind that is not read.
@@ -149,7 +153,8 @@ def blueprint(target: str, weights: str) -> Blueprint | None:
     reads = getattr(converter, "blueprint", None)
     if reads is None:
         return None
-    place = find(weights)
+    name_of = getattr(converter, "torchvision_name_of", None)
+    place = find(weights, torchvision_name=name_of(settings or {}) if name_of else None)
     checkpoint = open_checkpoint(place.path, shapes_only=True)
     if place.mean and place.std:
         checkpoint.mean, checkpoint.std = place.mean, place.std
@@ -159,11 +164,17 @@ def blueprint(target: str, weights: str) -> Blueprint | None:
     model, data, notes = found
     folder = checkpoint.path.parent
     tokenizer = folder if any((folder / name).is_file() for name in VOCABULARIES) else None
-    return Blueprint(model, data, tokenizer, checkpoint.path, [*checkpoint.notes, *notes])
+    fixed = tuple(getattr(converter, "SHAPES", ()))
+    return Blueprint(model, data, tokenizer, checkpoint.path, [*checkpoint.notes, *notes], fixed)
 
 
 def load_weights(
-    net: nn.Module, weights: str, *, num_classes: int | None = None, classes: Collection[str] = ()
+    net: nn.Module,
+    weights: str,
+    *,
+    num_classes: int | None = None,
+    classes: Collection[str] = (),
+    typed: Collection[str] = (),
 ) -> LoadReport:
     """Put the tensors of a checkpoint into `net`.
 
@@ -177,6 +188,7 @@ def load_weights(
         weights: a file, a folder, an address (https://...), or the name of a public checkpoint.
         num_classes: K of the data, checked against the head; None: not checked.
         classes: their names; the head of a run that knows others is not taken.
+        typed: keys that the user gave, such as `model.norm_eps`: these settings stay the net's own.
 
     Raises:
         WeightsError: the checkpoint cannot be found or opened, or is for another architecture.
@@ -192,7 +204,10 @@ def load_weights(
     if report.mean is None and statistics and (usual := statistics(state)):
         report.mean, report.std = usual
     if converter:
-        state, notes, report.settings = converter.convert(state, net, config=checkpoint.config)
+        state, notes, settings = converter.convert(state, net, config=checkpoint.config)
+        report.notes += notes
+        implied = {name: value for name, value in settings.items() if f"model.{name}" not in typed}
+        report.settings, notes = apply_settings(net, implied)
         report.notes += notes
     lacking = _other_head(net, checkpoint, list(classes))
     if lacking:

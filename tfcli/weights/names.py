@@ -16,13 +16,38 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
+    "gelu_tanh": "gelu_tanh",
     "gelu": "gelu",
     "relu": "relu",
     "quick_gelu": "quick_gelu",
+    "quickgelu": "quick_gelu",
     "silu": "silu",
     "swish": "silu",
 }
-"""What transformers calls activations -> what we call them (`tfcli.nn.blocks`)."""
+"""What transformers and timm call activations -> what we call them (`tfcli.nn.blocks`)."""
+HEAD_WIDTHS = {1152: 72, 1280: 80, 1408: 88, 1664: 104}
+"""Width of a published ViT -> channels of each of its 16 heads; in all others a head has 64."""
+
+
+def usual_heads(width: int) -> int:
+    """Return the number of heads that published models of this width have: 64 channels each, see `HEAD_WIDTHS`."""
+    heads = max(width // HEAD_WIDTHS.get(width, 64), 1)
+    while width % heads:
+        heads -= 1
+    return heads
+
+
+def known_activation(name: str) -> str:
+    """Return our name of an activation that a checkpoint states.
+
+    Raises:
+        WeightsError: we have no such activation.
+    """
+    if name not in ACTIVATIONS:
+        raise WeightsError(
+            f"the checkpoint was trained with the activation {name!r}; known are {', '.join(ACTIVATIONS)}."
+        )
+    return ACTIVATIONS[name]
 
 
 def rename(name: str, renames: Renames) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isqrt
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -10,20 +11,29 @@ from torch.nn.functional import interpolate
 from tfcli.errors import WeightsError
 from tfcli.shapes import Float
 
+KERNELS: dict[str, dict[str, Any]] = {
+    "transformers": {"mode": "bicubic", "align_corners": False},
+    "dinov2_with_registers": {"mode": "bicubic", "align_corners": False, "antialias": True},
+    "timm": {"mode": "bicubic", "align_corners": False, "antialias": True},
+    "open_clip": {"mode": "bicubic", "align_corners": False, "antialias": True},
+    "torchvision": {"mode": "bicubic", "align_corners": True},
+}
+"""Whose checkpoint -> how its library resamples a table for another size of image (`torch.nn.functional.interpolate`).
+
+The paper leaves the kernel open (Dosovitskiy et al. 2021, section 3.2).
+"""
+
 
 def resize_positions(
-    table: Float[Tensor, "N D"], grid: tuple[int, int], *, special: int, antialias: bool = False
+    table: Float[Tensor, "N D"], grid: tuple[int, int], *, special: int, source: str = "transformers"
 ) -> tuple[Float[Tensor, "M D"], str | None]:
-    """A table learned on a square grid, resampled to `grid`; entries of special tokens are kept as they are.
-
-    Bicubic, corners not aligned, as in transformers; timm adds the antialias filter, torchvision aligns the corners
-    (Dosovitskiy et al. 2021, section 3.2, leaves the kernel open).
+    """Resample a table learned on a square grid to `grid`; entries of special tokens are kept as they are.
 
     Args:
         table: `special` entries, then the grid's, row by row.
         grid: rows and columns wanted.
         special: number of special tokens.
-        antialias: low-pass before shrinking.
+        source: whose checkpoint it is, and so whose kernel: a key of `KERNELS`.
 
     Returns:
         The table, and a line for the log if it had to be resampled.
@@ -39,11 +49,13 @@ def resize_positions(
         )
     if (side, side) == tuple(grid):
         return table, None
+    kernel = KERNELS[source]
     cells = table[special:].float().unflatten(0, (side, side)).permute(2, 0, 1)[None]
-    cells = interpolate(cells, size=tuple(grid), mode="bicubic", align_corners=False, antialias=antialias)
+    cells = interpolate(cells, size=tuple(grid), **kernel)
     resized = table.new_empty(special + grid[0] * grid[1], table.shape[1]).float()
     resized[:special], resized[special:] = table[:special], cells[0].flatten(1).mT
-    return resized, f"positions {side}x{side} -> {grid[0]}x{grid[1]}: bicubic, antialias {'on' if antialias else 'off'}"
+    how = ", ".join([kernel["mode"], *(name.replace("_", " ") for name in kernel if kernel[name] is True)])
+    return resized, f"positions {side}x{side} -> {grid[0]}x{grid[1]}, as {source.partition('_with')[0]} does: {how}"
 
 
 def fit_line(

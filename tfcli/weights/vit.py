@@ -1,76 +1,28 @@
-"""ViT and DeiT checkpoints of transformers, timm and torchvision, under our names.
+"""ViT checkpoints of transformers, timm and torchvision: what each says of its model, and its tensors for ours.
 
-The format is told by the names. Transformers' files carry the names of its 4.x modules, also when 5.x writes them
-(`encoder.layer.0.attention.attention.query`); those of 5.x in memory (`layers.0.attention.q_proj`) are taken as well.
-The layer norms' epsilon is not in the weights: it comes from `config.json` or, for timm and torchvision, is 1e-6.
+`vit_names` knows the names of tensors. What is in no tensor (heads, activation, epsilon of the norms) stands in
+`config.json`; where that says nothing, or is not there, what is assumed is said (`vit_facts`).
 """
 
 from __future__ import annotations
 
-import re
-from math import isqrt
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
+from tfcli.errors import WeightsError
 from tfcli.models.deit import DeiT
 from tfcli.models.vit import ViT
 from tfcli.nn.embeddings import PatchEmbed
-from tfcli.weights.names import Renames, State, count, fuse, rename
+from tfcli.weights import vit_facts as facts
+from tfcli.weights import vit_names as names
+from tfcli.weights.files import Checkpoint
+from tfcli.weights.names import State, count
 from tfcli.weights.positions import resize_positions
+from tfcli.weights.vit_names import PATCHES, TABLE, detect
 
-TABLE = "stack.positions.0.table"
-
-TRANSFORMERS: Renames = [
-    (r"(?:vit\.)?embeddings\.cls_token", "cls_token"),
-    (r"(?:vit\.)?embeddings\.position_embeddings", TABLE),
-    (r"(?:vit\.)?embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
-    (r"(?:vit\.)?(?:encoder\.layer|layers)\.(\d+)\.layernorm_before\.", r"stack.blocks.\1.norm1."),
-    (r"(?:vit\.)?(?:encoder\.layer|layers)\.(\d+)\.layernorm_after\.", r"stack.blocks.\1.norm2."),
-    (r"(?:vit\.)?encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.", r"stack.blocks.\1.attention.\2."),
-    (r"(?:vit\.)?layers\.(\d+)\.attention\.q_proj\.", r"stack.blocks.\1.attention.query."),
-    (r"(?:vit\.)?layers\.(\d+)\.attention\.k_proj\.", r"stack.blocks.\1.attention.key."),
-    (r"(?:vit\.)?layers\.(\d+)\.attention\.v_proj\.", r"stack.blocks.\1.attention.value."),
-    (r"(?:vit\.)?encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"stack.blocks.\1.attention.out."),
-    (r"(?:vit\.)?layers\.(\d+)\.attention\.o_proj\.", r"stack.blocks.\1.attention.out."),
-    (r"(?:vit\.)?encoder\.layer\.(\d+)\.intermediate\.dense\.", r"stack.blocks.\1.mlp.fc1."),
-    (r"(?:vit\.)?encoder\.layer\.(\d+)\.output\.dense\.", r"stack.blocks.\1.mlp.fc2."),
-    (r"(?:vit\.)?layers\.(\d+)\.mlp\.", r"stack.blocks.\1.mlp."),
-    (r"(?:vit\.)?layernorm\.", "stack.norm."),
-    (r"classifier\.", "head."),
-    (r"embeddings\.distillation_token", "dist_token"),
-    (r"cls_classifier\.", "head."),
-    (r"distillation_classifier\.", "head_dist."),
-]
-TIMM: Renames = [
-    (r"pos_embed", TABLE),
-    (r"patch_embed\.backbone\.(?:stem\.)?(conv|norm)\.", r"patch_embed.root.\1."),
-    (r"patch_embed\.backbone\.stages\.(\d+)\.blocks\.(\d+)\.", r"patch_embed.stages.\1.\2."),
-    (r"blocks\.(\d+)\.attn\.qkv\.", r"stack.blocks.\1.attention.qkv."),
-    (r"blocks\.(\d+)\.attn\.proj\.", r"stack.blocks.\1.attention.out."),
-    (r"blocks\.", "stack.blocks."),
-    (r"norm\.", "stack.norm."),
-    (r"fc_norm\.", "head_norm."),
-]
-TORCHVISION: Renames = [
-    (r"class_token", "cls_token"),
-    (r"conv_proj\.", "patch_embed.proj."),
-    (r"encoder\.pos_embedding", TABLE),
-    (r"encoder\.layers\.encoder_layer_(\d+)\.ln_(\d)\.", r"stack.blocks.\1.norm\2."),
-    (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.in_proj_", r"stack.blocks.\1.attention.qkv."),
-    (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.out_proj\.", r"stack.blocks.\1.attention.out."),
-    (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:0|linear_1)\.", r"stack.blocks.\1.mlp.fc1."),
-    (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:3|linear_2)\.", r"stack.blocks.\1.mlp.fc2."),
-    (r"encoder\.ln\.", "stack.norm."),
-    (r"heads\.head\.", "head."),
-]
-NAMES = {"transformers": TRANSFORMERS, "timm": TIMM, "torchvision": TORCHVISION}
-LEFT_OUT = {
-    "pooler": r"(?:vit\.)?pooler\.",
-    "mask token": r"(?:vit\.)?embeddings\.mask_token",
-    "pre_logits layer": r"(?:heads\.)?pre_logits\.",
-}
+SHAPES = ("width", "depth", "mlp_width", "patch_size", "stem", "pool", "registers", "norm", "stem_norm", "mlp_bias")
+"""Settings that the tensors fix, so that no other value can be typed."""
 SIZES = {(192, 12): "ti", (384, 12): "s", (768, 12): "b", (1024, 24): "l", (1280, 32): "h"}
 """Width and depth -> the letter in our size files' names."""
 HYBRIDS = {
@@ -82,22 +34,57 @@ HYBRIDS = {
 """The same letter and the blocks of a ResNet in front -> our size file."""
 
 
-def detect(state: State) -> str | None:
-    """Whose names these are; None for our own names or another family's."""
-    names = list(state)
-    if any("embeddings.patch_embeddings.projection." in name for name in names):
-        return "transformers"
-    if any(name.startswith("encoder.layers.encoder_layer_") for name in names):
-        return "torchvision"
-    if any(re.match(r"blocks\.\d+\.attn\.qkv\.", name) for name in names):
-        return "timm"
-    return None
+def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
+    """Return what a checkpoint says of its model and the size of its images; None for our own names.
+
+    Raises:
+        WeightsError: it is of another kind, or uses a feature that our ViT does not have.
+    """
+    return plan(checkpoint, family="ViT")
+
+
+def plan(checkpoint: Checkpoint, *, family: str) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
+    """Return settings of the model, settings of the data, and lines for the log; None for our own names.
+
+    Args:
+        checkpoint: the shapes of its tensors suffice.
+        family: ViT or DeiT.
+
+    Raises:
+        WeightsError: it is of another kind, or uses a feature that our model does not have.
+    """
+    config, source = checkpoint.config, detect(checkpoint.state)
+    if source is None:
+        return None
+    state = names.renamed(checkpoint.state, source, family=family, notes=[])
+    shapes = facts.sizes(state)
+    told = facts.stated(source, config, width=shapes["width"]) | shapes
+    missing, notes = facts.assumed(source, told, width=shapes["width"])
+    model = told | missing
+    special = names.special_tokens(state)
+    if family == "ViT":
+        pool = facts.pool(state, source, config)
+        model |= {"pool": pool, "registers": special - (pool == "class")}
+        if pool == "attention":
+            gated = model["activation"] == "swiglu"
+            model["pool_activation"] = "silu" if gated else model["activation"]
+    elif special != 2:
+        raise WeightsError("this checkpoint uses registers, which tfcli's DeiT does not have.")
+    data: dict[str, Any] = {}
+    if TABLE in state:
+        entries = state[TABLE].shape[-2]
+        side = facts.grid_side(entries, special, config=config, patch_size=model["patch_size"])
+        data["image_size"] = side * model["patch_size"]
+    for key, ours in facts.TRAINING.items():
+        if config.get(key):
+            notes.append(f"trained with {key} {config[key]}, which is not taken: a run says its own `model.{ours}`")
+    return model, data, notes
 
 
 def convert(
     state: State, net: ViT | DeiT, *, config: dict[str, Any] | None = None
 ) -> tuple[State, list[str], dict[str, Any]]:
-    """Rename, fuse query, key and value, resize the positions for `net`, set its norms' epsilon to the checkpoint's.
+    """Rename, fuse query, key and value, resize the positions for `net` as the checkpoint's library does.
 
     Args:
         state: tensors by the names in the file.
@@ -105,47 +92,53 @@ def convert(
         config: what stands beside the file, as in `Checkpoint.config`.
 
     Returns:
-        Tensors by our names, lines for the log, and settings of `net` that the weights imply (`norm_eps`).
+        Tensors by our names, lines for the log, and settings of `net` that the checkpoint implies (`norm_eps` ...).
 
     Raises:
-        WeightsError: the position table is not that of a square grid.
+        WeightsError: the position table is not that of a square grid, or the model lacks a feature.
     """
     notes: list[str] = []
-    settings: dict[str, Any] = {}
     config = config or {}
     source = detect(state)
-    if source:
-        renames = NAMES[source]
-        state = _leave_out({name.removeprefix("deit."): tensor for name, tensor in state.items()}, notes)
-        state = fuse({rename(name, renames): tensor for name, tensor in state.items()})
-        settings["norm_eps"] = _set_eps(
-            net, float(config.get("layer_norm_eps", 1e-6)) if source == "transformers" else 1e-6, notes
-        )
-    else:
-        state = dict(state)
+    if source is None:
         eps = (config.get("run", {}).get("model") or {}).get("norm_eps")
-        if eps is not None:
-            settings["norm_eps"] = _set_eps(net, float(eps), notes)
-    if TABLE in state and ("dist_token" in state) == hasattr(net, "dist_token"):  # else refused, with the shapes
-        state[TABLE] = _table(state[TABLE], net, notes)
-        if not any(name == TABLE for name, _ in net.named_parameters()):
-            del state[TABLE]
-            notes.append("learned positions: left out, since this model has other positions (`pos=`)")
-    return state, notes, settings
+        settings = {} if eps is None else {"norm_eps": float(eps)}
+        return _fit_table(dict(state), net, "transformers", config, notes), notes, settings
+    state = names.renamed(state, source, family=type(net).__name__, notes=notes)
+    shapes = facts.sizes(state)
+    told = facts.stated(source, config, width=shapes["width"]) | shapes
+    settings = {"norm_eps": facts.USUAL_EPSILONS[source]}
+    settings |= {key: told[key] for key in ("heads", "activation", "norm_eps") if key in told}
+    if TABLE not in state and _learns_positions(net):
+        raise WeightsError("this checkpoint has no positions, and this model learns them: say `pos=none`.")
+    rule = "dinov2_with_registers" if config.get("model_type") == "dinov2_with_registers" else source
+    state = _fit_table(state, net, rule, config, notes)
+    if isinstance(net, ViT):
+        state = _fit_pool(state, net, facts.pool(state, source, config), notes)
+    return names.with_zero_biases(state, net.state_dict()), notes, settings
 
 
 def torchvision_name(net: ViT) -> str | None:
     """What torchvision calls a ViT of this size, if it has one."""
     if not isinstance(net.patch_embed, PatchEmbed):
         return None
-    letter = SIZES.get((net.patch_embed.proj.out_channels, len(net.stack.blocks)))
-    name = f"vit_{letter}_{net.patch_embed.proj.kernel_size[0]}"
+    patches = net.patch_embed.proj
+    return _torchvision_name(patches.out_channels, len(net.stack.blocks), patches.kernel_size[0])
+
+
+def torchvision_name_of(settings: dict[str, Any]) -> str | None:
+    """What torchvision calls a ViT of these settings, before it is built."""
+    return _torchvision_name(*(settings.get(key) for key in ("width", "depth", "patch_size")))
+
+
+def _torchvision_name(width: Any, depth: Any, patch_size: Any) -> str | None:
+    name = f"vit_{SIZES.get((width, depth))}_{patch_size}"
     return name if name in ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14") else None
 
 
 def describe(state: State) -> str:
     """For an error's text: the model that weights under our names are for, or nothing if they are no ViT's."""
-    patches = state.get("patch_embed.proj.weight")
+    patches = state.get(PATCHES)
     if patches is None or patches.ndim != 4:
         return ""
     width, depth = patches.shape[0], count(state, r"stack\.blocks\.(\d+)\.")
@@ -154,43 +147,53 @@ def describe(state: State) -> str:
     name = f"{family}_{letter}{patches.shape[-1]}" if letter else None
     size = f"width {width}, depth {depth}, patch {patches.shape[-1]}"
     if "patch_embed.root.conv.weight" in state:
-        stages = range(count(state, r"patch_embed\.stages\.(\d+)\."))
-        blocks = tuple(count(state, rf"patch_embed\.stages\.{stage}\.(\d+)\.") for stage in stages)
+        blocks = tuple(facts.stages(state))
         name = HYBRIDS.get((letter, blocks))
         size = f"width {width}, depth {depth}, on a ResNet of blocks {list(blocks)}"
     pool = ", pool=mean" if "cls_token" not in state else ""
     return f" The file is a {kind} of {size}{pool}" + (f": try `model={name}`." if name else ".")
 
 
-def _leave_out(state: State, notes: list[str]) -> State:
-    for what, pattern in LEFT_OUT.items():
-        kept = {name: tensor for name, tensor in state.items() if not re.match(pattern, name)}
-        if len(kept) < len(state):
-            notes.append(f"{what}: left out")
-            if what.startswith("pre_logits"):  # the head was trained on its output
-                kept = {name: tensor for name, tensor in kept.items() if not re.match(r"head\.|heads\.head\.", name)}
-                notes.append("head: left out with the layer it read")
-        state = kept
+def _fit_pool(state: State, net: ViT, pool: str, notes: list[str]) -> State:
+    """Fit special tokens, the last norm and the head to what the head of `net` reads.
+
+    Raises:
+        WeightsError: the checkpoint's head reads something else.
+    """
+    if pool != net.pool:
+        raise WeightsError(f"this checkpoint's head reads `pool={pool}`, this model's `pool={net.pool}`.")
+    state = names.settle_tokens(state, own_class=pool == "class")
+    if pool == "class":  # a norm is of each token alone: before pooling or after it is the same
+        state = {name.replace("head_norm.", "stack.norm."): tensor for name, tensor in state.items()}
+    head = state.get("head.weight")
+    if head is not None and head.shape[1] == 2 * net.head.in_features:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
+        notes.append("head: left out, since it reads class token and mean of patches side by side, as tfcli's does not")
     return state
 
 
-def _table(table: Tensor, net: ViT | DeiT, notes: list[str]) -> Tensor:
-    special = int(net.places.special.sum())
-    table = table.reshape(-1, table.shape[-1])
-    if special and isqrt(len(table)) ** 2 == len(table):  # timm's no_embed_class: the class token has no position
-        table = torch.cat([table.new_zeros(special, table.shape[1]), table])
-    if special == 0 and isqrt(len(table)) ** 2 != len(table):
-        return table  # a class token's entry: refused with the shapes
-    table, note = resize_positions(table, net.patch_embed.grid, special=special)
+def _fit_table(state: State, net: ViT | DeiT, source: str, config: dict[str, Any], notes: list[str]) -> State:
+    """Give every special token an entry and resize the table, or leave it out where `net` has other positions.
+
+    Raises:
+        WeightsError: the table is not that of a square grid.
+    """
+    if TABLE not in state:
+        return state
+    if not _learns_positions(net):
+        notes.append("learned positions: left out, since this model has other positions (`pos=`)")
+        return {name: tensor for name, tensor in state.items() if name != TABLE}
+    special = names.special_tokens(state)
+    if special != int(net.places.special.sum()):
+        return state  # refused later, with the shapes
+    table = state[TABLE].reshape(-1, state[TABLE].shape[-1])
+    side = facts.grid_side(len(table), special, config=config, patch_size=facts.patch_size(state))
+    own = len(table) - side**2
+    table = torch.cat([table[:own], table.new_zeros(special - own, table.shape[1]), table[own:]])
+    table, note = resize_positions(table, net.patch_embed.grid, special=special, source=source)
     notes.extend([note] if note else [])
-    return table
+    return {**state, TABLE: table}
 
 
-def _set_eps(net: ViT | DeiT, eps: float, notes: list[str]) -> float:
-    norms = [module for module in net.modules() if isinstance(module, nn.LayerNorm)]
-    before = {norm.eps for norm in norms}
-    if before != {eps}:
-        notes.append(f"norm_eps {', '.join(f'{value:g}' for value in sorted(before))} -> {eps:g}: as the checkpoint's")
-    for norm in norms:
-        norm.eps = eps
-    return eps
+def _learns_positions(net: ViT | DeiT) -> bool:
+    return any(name == TABLE for name, _ in net.named_parameters())

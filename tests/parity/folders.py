@@ -1,0 +1,62 @@
+"""Saved folders of other libraries, taken by the program with nothing typed but `model.weights=FOLDER`."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from tfcli.engine.adopt import adopt_blueprint
+from tfcli.engine.build import build
+from tfcli.engine.compose import compose
+from tfcli.weights.load import LoadReport, load_weights
+
+
+def opened(folder: Path, *typed: str, model: str, classes: int = 5) -> tuple[Any, list[str], LoadReport]:
+    """The net that `model=MODEL model.weights=FOLDER` makes, what is said of it, and the report of its weights."""
+    overrides = [f"model={model}", "data=shapes", f"model.weights={folder}", *typed]
+    config = compose("train", overrides).config
+    keys = {text.partition("=")[0] for text in overrides}
+    _, said = adopt_blueprint(config, keys)
+    OmegaConf.update(config, "data.num_classes", classes)
+    net = build(config.model)
+    report = load_weights(net, str(folder), num_classes=classes, typed=keys)
+    return net.eval(), said, report
+
+
+def photographs(side: int, count: int = 2) -> Tensor:
+    """Smooth images with edges, in the range of normalised photographs."""
+    generator = torch.Generator().manual_seed(side)
+    coarse = torch.randn(count, 3, 4, 4, generator=generator)
+    return nn.functional.interpolate(coarse, size=(side, side), mode="bicubic") + 0.2 * torch.randn(
+        count, 3, side, side, generator=generator
+    )
+
+
+def difference(ours: Tensor, theirs: Tensor) -> float:
+    assert ours.shape == theirs.shape
+    assert bool(ours.isfinite().all())
+    return float((ours - theirs).abs().max())
+
+
+def saved(net: nn.Module, folder: Path) -> Path:
+    """`save_pretrained`, without its chatter."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net.save_pretrained(folder)
+    return folder
+
+
+def quietly(name: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = pytest.importorskip(name)
+    if name == "transformers":
+        module.utils.logging.disable_progress_bar()
+        module.utils.logging.set_verbosity_error()
+    return module
