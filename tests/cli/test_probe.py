@@ -107,6 +107,9 @@ def test_shuffled_test_labels_are_at_chance_and_change_no_choice(work: Path, mon
             heads.linear_probe(views, dict(settings[0]))[0],
             heads.neighbours(views, dict(settings[1]))[0],
         ]
+        counts = views.frozen.data.counts
+        seen = f"train and validation ({counts['train'] + counts['val']:,} images)"
+        assert all(any(seen in note for note in result.notes) for result in found[shuffled])  # the same of both rows
     for straight, chance in zip(found[False], found[True], strict=True):
         assert straight.test.accuracy > 0.9
         assert chance.test.accuracy < 0.2

@@ -215,6 +215,17 @@ def test_all_of_train_is_the_bank_of_test(splits):
     assert {k: f.accuracy for k, f in carved.test.items()} == {k: f.accuracy for k, f in plain.test.items()}
 
 
+def test_validation_goes_back_into_the_bank_as_linear_refits_on_it(splits):
+    train, val, test = splits
+    both, alone = (knn(train, val, test, num_classes=6, refit=refit) for refit in (True, False))
+    joined = tuple(torch.cat(parts) for parts in zip(train, val, strict=True))
+    assert (both.refitted, both.bank, alone.refitted, alone.bank) == (True, len(joined[1]), False, len(train[1]))
+    assert both.k == alone.k  # chosen among the neighbours of train alone
+    assert both.val == alone.val
+    for found, bank in ((both, joined), (alone, train)):
+        assert found.test == knn(bank, None, test, num_classes=6, select="test").test
+
+
 def test_shuffled_test_labels_give_chance(splits):
     train, val, test = splits
     shuffled = test[1][torch.randperm(200, generator=torch.Generator().manual_seed(1))]

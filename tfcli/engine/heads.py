@@ -114,6 +114,14 @@ def chosen(frozen: fr.Frozen) -> list[str]:
     return asked
 
 
+def fitted_on(views: Views, refitted: bool) -> str:
+    """Return the images that a head was fitted on, for a note: rows of one table say whether they are the same."""
+    counts = views.frozen.data.counts
+    both = refitted and counts["val"]
+    count = counts["train"] + (counts["val"] if both else 0)
+    return f"train and validation ({count:,} images)" if both else f"train ({count:,} images)"
+
+
 # ---- zero-shot
 
 
@@ -234,8 +242,8 @@ def linear_probe(views: Views, settings: dict[str, Any]) -> list[Result]:
             metrics[f"{name}/val_accuracy"] = found.val.accuracy
         series = {"C": [(r.C, r.figure) for r in found.rows], "unit": unit, "val": found.val, "norm": found.mean_norm}
         series["refitted"] = found.refitted
-        fitted = "train and validation" if found.refitted else "train"
-        notes = [f"linear: fitted on {fitted}; C = {found.C:.3g} at a mean feature length of {found.mean_norm:.3g}"]
+        seen = fitted_on(views, found.refitted)
+        notes = [f"linear: fitted on {seen}; C = {found.C:.3g} at a mean feature length of {found.mean_norm:.3g}"]
         if found.carved:
             notes.append(f"linear: no validation split, so C was chosen on {found.carved:,} images held out of train")
         title = f"linear, {', '.join(words)}"
@@ -302,6 +310,7 @@ def neighbours(views: Views, settings: dict[str, Any]) -> list[Result]:
         weighted=settings["vote"] == "weighted",
         temperature=settings["temperature"],
         select=settings["select"],
+        refit=settings.get("refit", False),  # probes made before there was a choice looked among train alone
         seed=views.frozen.job.config.seed,
     )
     metrics = {"knn/best_k": float(found.k)}
@@ -316,7 +325,9 @@ def neighbours(views: Views, settings: dict[str, Any]) -> list[Result]:
         "test": [(k, f.accuracy) for k, f in found.test.items()],
         "val": [(k, f.accuracy) for k, f in found.val.items()],
         "best_k": found.k,
+        "refitted": found.refitted,
     }
+    notes.append(f"kNN: the neighbours are of {fitted_on(views, found.refitted)}")
     title = f"kNN, K = {found.k} of {ks}" + (", weighted" if settings["vote"] == "weighted" else "")
     return [Result("knn", title, found.test[found.k], time.monotonic() - began, metrics, series, notes)]
 

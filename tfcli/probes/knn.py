@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tfcli.errors import ConfigError, nearest
 from tfcli.probes.neighbours import neighbours
-from tfcli.probes.scores import Figures, Split, checked, hold_out, score
+from tfcli.probes.scores import Figures, Split, checked, hold_out, joined, score
 from tfcli.shapes import Float, Int
 
 TEMPERATURE = 0.07  # of the weighted vote (Wu et al. 2018, section 3.4)
@@ -26,8 +26,10 @@ class KnnResult:
         k: the best K, by what `select` says.
         select: `val` or `test`; chosen on test it is what the homework reports, and too good by the choice.
         weighted: the vote's kind.
-        val, test: figures of each K. Validation's bank is train; test's is train too.
+        val, test: figures of each K. Validation's bank is train.
         carved: samples of train held out as validation, as there was no such split; 0 otherwise.
+        refitted: whether the bank of the test split held validation as well as train.
+        bank: samples in the bank of the test split.
         seconds: for all of it.
     """
 
@@ -37,6 +39,8 @@ class KnnResult:
     val: dict[int, Figures]
     test: dict[int, Figures]
     carved: int
+    refitted: bool
+    bank: int
     seconds: float
 
 
@@ -92,6 +96,7 @@ def knn(
     temperature: float = TEMPERATURE,
     select: str = "val",
     metric: str = "accuracy",
+    refit: bool = True,
     val_fraction: float = 0.2,
     seed: int = 0,
     chunk: int = 4096,
@@ -106,6 +111,7 @@ def knn(
         select: split that chooses K: `val`, or `test` as the homework does (its best figure is then too good).
             Of equal figures the smallest K is taken.
         metric: `accuracy` or `per_class`: what chooses K.
+        refit: whether the bank of the test split holds `val` as well as train, as the linear probe's last fit does.
         val_fraction, seed: of the part held out.
 
     Raises:
@@ -136,10 +142,14 @@ def knn(
         bank, val = hold_out(train, fraction=val_fraction, seed=seed)
         carved = len(val[1])
     on_val = {} if val is None else _figures("train", bank, val, **options)
-    on_test = _figures("train", train, test, **options)
+    refitted = refit and val is not None and not carved
+    whole = joined(train, val) if refitted and val is not None else train
+    on_test = _figures("train and validation" if refitted else "train", whole, test, **options)
     chooser = on_val if select == "val" else on_test
     best = max(ks, key=lambda k: chooser[k].figure(metric))
-    return KnnResult(best, select, weighted, on_val, on_test, carved, time.perf_counter() - begun)
+    return KnnResult(
+        best, select, weighted, on_val, on_test, carved, refitted, len(whole[1]), time.perf_counter() - begun
+    )
 
 
 def _figures(
