@@ -32,7 +32,8 @@ from tfcli.errors import DataError, PolicyStop
 
 VERSION = 3  # of the decoding rule and the file layout: part of the key
 _CHUNK = 2048
-_SHOWN = 10
+_SHOWN = 10  # files that an error names
+_NAMED = 5  # files that a note names
 
 Bad = list[tuple[str, str]]
 Read = partial[np.ndarray]  # `decode` with the change of size
@@ -49,18 +50,23 @@ class Policy:
         """Raise DataError (raise) or, above the share, PolicyStop (skip); otherwise nothing."""
         if not bad:
             return
-        listing = "\n".join(f"  {printable(path)}: {reason}" for path, reason in bad[:_SHOWN])
-        more = f"\n  and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
+        listing = listing_of(bad, _SHOWN)
         if self.on_error == "raise":
             raise DataError(
-                f"{len(bad):,} of {total:,} image files cannot be used:\n{listing}{more}\n"
+                f"{len(bad):,} of {total:,} image files cannot be used:\n{listing}\n"
                 "Repair or remove them, or train without them: data.on_error=skip"
             )
         if len(bad) > self.max_bad_fraction * total:
             raise PolicyStop(
                 f"{len(bad):,} of {total:,} image files cannot be used, more than data.max_bad_fraction="
-                f"{self.max_bad_fraction:g} allows:\n{listing}{more}"
+                f"{self.max_bad_fraction:g} allows:\n{listing}"
             )
+
+
+def listing_of(bad: Bad, most: int) -> str:
+    """Return the first of some unusable files and why, a line each, and how many more there are."""
+    lines = [f"  {printable(path)}: {reason}" for path, reason in bad[:most]]
+    return "\n".join([*lines, *([f"  and {len(bad) - most:,} more"] if len(bad) > most else [])])
 
 
 class Store:
@@ -162,7 +168,8 @@ def store_files(
     where = "in memory" if mode == "memory" else f"on disk ({cache_root() / 'images'})"
     notes.append(f"cache: {size / 1e9:.2f} GB of decoded images {where}")
     if bad:
-        notes.append(f"{len(bad):,} of {len(every):,} image files cannot be used and are skipped (data.on_error=skip)")
+        said = f"{len(bad):,} of {len(every):,} image files cannot be used and are skipped (data.on_error=skip)"
+        notes.append(f"{said}:\n{listing_of(bad, _NAMED)}")
     return stores, bad, notes
 
 

@@ -78,6 +78,7 @@ class ImageData(pl.LightningDataModule):
     Attributes:
         start_epoch, start_batch: where the first training epoch begins; set by the engine before `fit` on resume.
         captioned, tokenizer: serve images with captions, in these tokens; set by the engine.
+        on_skip: called with unusable files that are met only while reading, and why; set by the engine.
         ranks: this process and how many there are; from the environment until a trainer is attached.
         classes, num_classes, counts, fingerprint, bad_files, notes: known after `prepare`.
         fingerprints: likewise, one for each split alone.
@@ -155,6 +156,7 @@ class ImageData(pl.LightningDataModule):
         self._items: dict[str, tuple[Items, np.ndarray]] = {}
         self.notes: list[str] = []
         self.bad_files: list[tuple[str, str]] = []
+        self.on_skip: Callable[[list[tuple[str, str]]], object] | None = None
         self.captioned = False
         self.mixes = bool(self.augment.mixup or self.augment.cutmix)
         self._tokenizer: Encoder | None = None
@@ -456,6 +458,9 @@ class ImageData(pl.LightningDataModule):
 
     def _skipped(self, bad: list[tuple[str, str]]) -> None:
         known = {path for path, _ in self.bad_files}
-        self.bad_files.extend((path, reason) for path, reason in bad if path not in known)
+        new = [(path, reason) for path, reason in bad if path not in known]
+        self.bad_files.extend(new)
+        if self.on_skip and new:
+            self.on_skip(new)
         if self.counts:
             self.policy.check(self.bad_files, total=sum(self.counts.values()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -156,6 +156,8 @@ class TextData(pl.LightningDataModule):
         self.counts: dict[str, int] = {}
         self.fingerprint, self.fingerprints = "", dict[str, str]()
         self.notes: list[str] = []
+        self.bad_files: list[tuple[str, str]] = []
+        self.on_skip: Callable[[list[tuple[str, str]]], object] | None = None
         self.rows: dict[str, Columns] = {}
         self.view: View | None = None
         self.tokenizer: Subwords | None = None

@@ -74,6 +74,7 @@ def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
         if not is_child():
             write_start(folder, config=stored(parts), overrides=parts.overrides, devices=parts.devices.label)
         announce(parts, folder, resumed=False)
+        list_skipped(parts.data, folder)
         record = evaluate(parts, checkpoint=checkpoint)
         record.checkpoint = str(checkpoint) if checkpoint else str(parts.config.model.weights)
         if not is_child():

@@ -15,6 +15,7 @@ from tfcli.engine.outcome import peak_memory, shown
 from tfcli.engine.published import gap, in_words, published_for
 from tfcli.engine.record import Record
 from tfcli.engine.session import check_writable, locked, logged, run_folder, say, write_start
+from tfcli.engine.skipped import list_skipped
 from tfcli.engine.tables import to_csv, to_markdown
 from tfcli.errors import DataError, TfcliError
 from tfcli.files import write_atomic
@@ -82,6 +83,7 @@ def _heads(frozen: fr.Frozen, heads: list[str], folder: Path) -> list[Result]:
     say(f"           {_cache_line(cached)}")
     for line in frozen.said:
         say(line)
+    list_skipped(frozen.data, folder)
     views, results = Views(frozen), []
     began = time.monotonic()
     for split in ("test",) if heads == ["zeroshot"] else ("train", "val", "test"):

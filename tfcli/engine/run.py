@@ -41,6 +41,7 @@ from tfcli.engine.session import (
     write_start,
 )
 from tfcli.engine.signals import Stop
+from tfcli.engine.skipped import list_skipped
 from tfcli.errors import ConfigError, Interrupted, RunError, TfcliError
 from tfcli.files import write_atomic
 
@@ -138,6 +139,7 @@ def _run(parts: Parts, folder: Path, *, start: Path | None) -> Record:
     progress = Progress(parts.data.counted, monitor=parts.config.trainer.monitor)
     try:
         announce(parts, folder, resumed=start is not None)
+        list_skipped(parts.data, folder)
         if not is_child():
             write_atomic(folder / "model.txt", structure(parts))
             if parts.data.tokenizer is not None and start is None:

@@ -70,6 +70,7 @@ class Data(Protocol):
         counts: samples of train, val and test.
         fingerprint: digest of what the set holds and how it is split; `fingerprints` of each split alone.
         notes: what the user should be told, a line each.
+        bad_files: unusable files that are left out, and why; `on_skip` is called with those met while reading.
         ranks: this process and how many read the set; the engine says it before `prepare`.
         captioned: whether it serves images with captions; the engine says it before `prepare`.
         unit: what a sample is called: images, windows, sentences.
@@ -83,6 +84,8 @@ class Data(Protocol):
     fingerprint: str
     fingerprints: dict[str, str]
     notes: list[str]
+    bad_files: list[tuple[str, str]]
+    on_skip: Callable[[list[tuple[str, str]]], object] | None
     batch_size: int
     watch_test: bool
     baseline: bool
