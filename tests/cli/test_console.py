@@ -79,6 +79,22 @@ def test_a_terminal_gets_a_table_of_its_width(monkeypatch):
     assert "\x1b[31m" not in text
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_names_that_one_copies_are_never_cut(monkeypatch, terminal):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="utf-8")
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stdout", stream)
+    for name, value in {"TERM": "xterm", "COLUMNS": "60", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    run = "20261121-025601-1e9e/7-optim.lr=0.001,seed=3"
+    rows = [
+        {"run": run, "model": "vit", "data": "digits", "status": "interrupted", "score": 0.123, "n": n} for n in (1, 2)
+    ]
+    console.table(None, ["run", "model", "data", "status", "score", "n"], rows, whole=("run",))
+    assert raw.getvalue().decode().count(run) == 2
+
+
 def test_a_closed_pipe_ends_quietly():
     code = (
         "from tfcli.cli import console\n"

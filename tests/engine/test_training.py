@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import csv
+import os
+import pty
+import re
+import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tfcli.cli import app as cli
+from tfcli.engine.callbacks import Progress, bar
 from tfcli.engine.finite import Finite
 from tfcli.engine.record import read_metrics, read_overrides, read_record
 from tfcli.errors import PolicyStop
@@ -97,6 +104,66 @@ def test_a_buffer_that_is_not_a_number_is_found():
     module.running_var[1] = float("nan")
     with pytest.raises(PolicyStop, match=r"`0.running_var`\) at step 7 .*None is kept"):
         watch.check_weights(trainer)
+
+
+def on_a_terminal(*words: str) -> str:
+    """Run a command in this process with stderr on a pseudo-terminal; returns what it drew."""
+    leader, follower = pty.openpty()
+    drawn: list[bytes] = []
+
+    def read() -> None:
+        with suppress(OSError):  # Linux reports the end so
+            while data := os.read(leader, 65536):
+                drawn.append(data)
+
+    reader = Thread(target=read)
+    reader.start()
+    before = sys.stderr
+    with os.fdopen(follower, "w", encoding="utf-8") as sys.stderr:
+        try:
+            tfcli(*words)
+        finally:
+            sys.stderr = before
+    reader.join(timeout=20)
+    os.close(leader)
+    return b"".join(drawn).decode()
+
+
+def said(folder: str) -> list[str]:
+    """Return the lines of a log without what differs between any two runs: names, times and speeds."""
+    differs = rf"\b{folder}\b|[\d,]+ images/s|\d+:\d+ left|\d+ s · [\d,]+ MB| +"
+    return [re.sub(differs, " ", line) for line in Path(folder, "log.txt").read_text().splitlines()]
+
+
+def test_a_terminal_of_60_columns_gets_and_leaves_what_a_pipe_does(monkeypatch, capfd):
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(Progress, "REFRESH_S", 0.0)
+    words = ("trainer.max_epochs=2", "data.batch_size=16")
+    tfcli("train", *SMALL, *words, "run.dir=piped")
+    piped = capfd.readouterr()
+    drawn = on_a_terminal("train", *SMALL, *words, "run.dir=drawn")
+    assert said("piped") == said("drawn")
+    log = Path("drawn/log.txt").read_text()
+    assert [line[:9] for line in log.splitlines() if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+    assert all(line in log for line in piped.out.splitlines() if line.startswith(("accuracy", "loss")))
+    assert "\x1b" not in log
+    lines = drawn.replace("\r\n", "\n").split("\n")
+    assert sum(line.rpartition("\r\x1b[K")[2].startswith("epoch") for line in lines) == 2
+    bars = [part for part in re.split(r"\r\x1b\[K|\n", drawn.replace("\r\n", "\n")) if "─" in part or "━" in part]
+    assert len(bars) >= 6
+    assert all(re.match(r"epoch \d/2 .* [\d,]+ images/s · \d+:\d\d left", bar) and len(bar) < 60 for bar in bars)
+
+
+@pytest.mark.parametrize("columns", [20, 45, 60, 80, 200])
+def test_the_bar_keeps_epoch_rate_and_time_left(columns):
+    line = bar(
+        ("epoch 12/60", "125,311 images/s · 1:04:10 left"), 0.5, ["train/loss 0.396", "val/accuracy 0.979"], columns
+    )
+    assert line.startswith("epoch 12/60 ")
+    assert "125,311 images/s · 1:04:10 left" in line
+    assert len(line) <= max(columns, 45)
+    assert ("val/accuracy 0.979" in line) == (columns == 200)
 
 
 def test_a_resumed_run_logs_nothing_twice_and_says_how_its_schedule_changes(capfd):

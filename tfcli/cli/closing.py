@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tfcli.cli.console import emit_json, out, say, table
+from tfcli.cli.console import emit_json, plain_lines, say, table
 from tfcli.engine.record import Record
 
 NAMES = {
@@ -50,9 +50,6 @@ NEXT = {
 
 def closing(folder: Path, record: Record, *, json: bool = False) -> None:
     """Print a record's test figures; `--json` prints the record itself with its folder."""
-    if json:
-        emit_json({**record.to_json(), "run": str(folder)})
-        return
     from tfcli.engine.published import in_words
     from tfcli.engine.summary import main_metric
 
@@ -77,15 +74,25 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
         rows.append({"test": "cost", "ours": spent, "beside": ""})
     tested = f"{record.counts.get('test', 0):,} test {record.units.get('counts', 'images')}"
     title = f"{record.model} on {record.data} · {tested} · seed {record.seed}"
-    table(title, {"test": "test", "ours": "ours  [95 %]", "beside": "beside"}, rows)
-    for figure in record.published[:1]:
-        if figure.get("differs"):
-            out(f"published differs: {figure['differs']}")
-    for what, reason in record.left_out.items():
-        out(f"not measured: {what} ({reason})")
-    for name, signature in record.signatures.items():
-        out(f"{name}  {signature}")
-    say(f"run  {folder}      next  tfcli runs show latest · {NEXT.get(record.task, 'tfcli predict latest FILE')}")
+    columns = {"test": "test", "ours": "ours  [95 %]", "beside": "beside"}
+    notes = [f"published differs: {figure['differs']}" for figure in record.published[:1] if figure.get("differs")]
+    notes += [f"not measured: {what} ({reason})" for what, reason in record.left_out.items()]
+    notes += [f"{name}  {signature}" for name, signature in record.signatures.items()]
+    last = f"run  {folder}      next  tfcli runs show latest · {NEXT.get(record.task, 'tfcli predict latest FILE')}"
+    if json:
+        emit_json({**record.to_json(), "run": str(folder)})
+    else:
+        table(title, columns, rows, notes=notes)
+        say(last)
+    to_log(folder, [*plain_lines(title, columns, rows, notes), last])
+
+
+def to_log(folder: Path, lines: list[str]) -> None:
+    """Add a run's result to its log.txt, once: it goes to stdout, and the log is of stderr."""
+    path, text = folder / "log.txt", "\n".join(lines) + "\n"
+    if path.exists() and text not in path.read_text(encoding="utf-8", errors="replace"):
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
+            log.write(text)
 
 
 def _title(name: str) -> str:
@@ -108,14 +115,19 @@ def _beside(record: Record, name: str) -> list[str]:
 
 def probed(folder: Path, record: Record, rows: list[dict[str, Any]], *, json: bool = False) -> None:
     """Print the heads' figures, published ones beside them; `--json` prints the record with its folder."""
-    if json:
-        emit_json({**record.to_json(), "run": str(folder), "table": [row["values"] for row in rows]})
-        return
     from tfcli.engine.probing import COLUMNS
 
     counts = " · ".join(f"{split} {record.counts.get(split, 0):,}" for split in ("train", "val", "test"))
     notes = list(dict.fromkeys(note for row in rows for note in row["notes"]))
     optional = ("top5", "difference", "cost")
     shown = {k: v for k, v in COLUMNS.items() if any(row[k] for row in rows)}
-    table(f"{record.model} on {record.data} · {counts}", shown, rows, notes=notes, optional=optional)
-    say(f"run  {folder}      table.md · table.csv · table.json · figures/")
+    title, last = (
+        f"{record.model} on {record.data} · {counts}",
+        f"run  {folder}      table.md · table.csv · table.json · figures/",
+    )
+    if json:
+        emit_json({**record.to_json(), "run": str(folder), "table": [row["values"] for row in rows]})
+    else:
+        table(title, shown, rows, notes=notes, optional=optional)
+        say(last)
+    to_log(folder, [*plain_lines(title, shown, rows, notes), last])

@@ -48,6 +48,7 @@ def table(
     notes: Sequence[str] = (),
     style: Mapping[str, Callable[[Any], str]] | None = None,
     optional: Sequence[str] = (),
+    whole: Sequence[str] = (),
 ) -> None:
     """Show `rows` (mappings) under `columns` (key -> heading, or keys that are their own headings).
 
@@ -55,6 +56,7 @@ def table(
     empty: what to say on stderr when there are no rows. notes: lines below the table (text only).
     style: key -> function from a value to a rich style name, for terminals.
     optional: keys of columns to leave out, in this order, where a terminal is too narrow for all.
+    whole: keys of columns that are never cut or broken, however narrow the terminal: names that one copies.
     """
     if not isinstance(columns, Mapping):
         columns = {name: name for name in columns}
@@ -67,12 +69,13 @@ def table(
     elif not rows:
         say(empty or "nothing to show")
     elif is_terminal():
-        _rich_table(title, _narrowed(columns, rows, optional), rows, notes, style or {})
+        _rich_table(title, _narrowed(columns, rows, optional), rows, notes, style or {}, whole)
     else:
-        _plain_table(title, columns, rows, notes)
+        for line in plain_lines(title, columns, rows, notes, fit=lambda widths: _fit(widths, list(columns), whole)):
+            out(line)
 
 
-def _rich_table(title, columns, rows, notes, style) -> None:
+def _rich_table(title, columns, rows, notes, style, whole) -> None:
     import io
 
     from rich.console import Console
@@ -82,13 +85,16 @@ def _rich_table(title, columns, rows, notes, style) -> None:
     drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for key, head in columns.items():
         right = is_numeric([row.get(key) for row in rows])
-        drawn.add_column(Text(head), justify="right" if right else "left", no_wrap=right, overflow="fold")
+        kept = {"min_width": max(len(cell(row.get(key))) for row in rows)} if key in whole else {}
+        drawn.add_column(
+            Text(head), justify="right" if right else "left", no_wrap=right or key in whole, overflow="fold", **kept
+        )
     for row in rows:
         drawn.add_row(*(Text(cell(row.get(k)), style=style[k](row.get(k)) if k in style else "") for k in columns))
     buffer = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8", errors="replace")
     buffer.isatty = sys.stdout.isatty  # type: ignore[method-assign]  # rich decides on colours by the real stream
     console = Console(file=buffer, width=width(), highlight=False)
-    console.print(drawn)
+    console.print(drawn, crop=False)
     for note in notes:
         console.print(Text(note, style="dim"))
     buffer.seek(0)
@@ -104,27 +110,37 @@ def _narrowed(columns, rows, optional) -> dict[str, str]:
     return kept
 
 
-def _plain_table(title, columns, rows, notes) -> None:
+def plain_lines(
+    title: str | None,
+    columns: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]],
+    notes: Sequence[str] = (),
+    *,
+    fit: Callable[[list[int]], list[int]] = lambda widths: widths,
+) -> list[str]:
+    """Return a table as aligned lines of text, its columns as wide as `fit` makes them."""
     texts = [list(columns.values()), *([cell(row.get(key)) for key in columns] for row in rows)]
     lines = [[readable(sys.stdout, text) for text in line] for line in texts]
     right = [is_numeric([row.get(key) for row in rows]) for key in columns]
-    widths = _fit([max(len(line[i]) for line in lines) for i in range(len(columns))])
-    if title:
-        out(title)
+    widths = fit([max(len(line[i]) for line in lines) for i in range(len(columns))])
+    found = [title] if title else []
     for line in lines:
         cut = [t if len(t) <= w else t[: max(w - 1, 0)] + "…" for t, w in zip(line, widths, strict=True)]
         padded = (t.rjust(w) if r else t.ljust(w) for t, w, r in zip(cut, widths, right, strict=True))
-        out("  ".join(padded).rstrip())
-    for note in notes:
-        out(note)
+        found.append("  ".join(padded).rstrip())
+    return [*found, *notes]
 
 
-def _fit(widths: list[int]) -> list[int]:
+def _fit(widths: list[int], keys: list[str], whole: Sequence[str]) -> list[int]:
     """Narrow the widest columns until a line fits `COLUMNS`, where that is set; a pipe has no width of its own."""
     asked = os.environ.get("COLUMNS", "")
     if not asked.isdigit() or int(asked) < 20:
         return widths
     widths = list(widths)
-    while sum(widths) + 2 * (len(widths) - 1) > int(asked) and max(widths) > 6:
-        widths[widths.index(max(widths))] -= 1
+    free = [i for i, key in enumerate(keys) if key not in whole]
+    while free and sum(widths) + 2 * (len(widths) - 1) > int(asked):
+        widest = max(free, key=lambda i: widths[i])
+        if widths[widest] <= 6:
+            break
+        widths[widest] -= 1
     return widths

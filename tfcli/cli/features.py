@@ -57,7 +57,9 @@ def list_(words: Words = None, cache: Folder = None, json: Json = False, config_
     columns |= {"size": "size", "whole": "whole"}
     total = sum(row["bytes"] for row in rows)
     notes = [f"{len(rows)} entries, {total / 1e6:,.1f} MB in {_root(cache)}"] if rows else []
-    table(None, columns, rows, json=json, notes=notes, empty=f"no features are cached in {_root(cache)}")
+    table(
+        None, columns, rows, json=json, notes=notes, empty=f"no features are cached in {_root(cache)}", whole=("name",)
+    )
 
 
 @features.command()

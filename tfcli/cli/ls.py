@@ -61,4 +61,12 @@ def ls(
             rows += [{"name": name, "description": "torchvision classifier"} for name in names]
         else:
             notes.append(f"and {len(names)} torchvision classifiers, for instance `model={names[0]}`: --all lists them")
-    table(None, {"name": "name", "description": "description"}, rows, json=json, notes=notes, empty=f"no {kind} yet")
+    table(
+        None,
+        {"name": "name", "description": "description"},
+        rows,
+        json=json,
+        notes=notes,
+        empty=f"no {kind} yet",
+        whole=("name",),
+    )

@@ -53,7 +53,7 @@ def ls(
     notes = [f"{len(found)} runs below {root}, the newest {last} shown"] if last and last < len(found) else []
     empty = f"no runs below {root} that fit" if model or data or status or verb else f"no runs below {root} yet"
     style, optional = {"status": _colour}, ("interval", "verb", "time")
-    table(None, columns, rows, json=json, empty=empty, notes=notes, style=style, optional=optional)
+    table(None, columns, rows, json=json, empty=empty, notes=notes, style=style, optional=optional, whole=("run",))
 
 
 @runs.command("show")

@@ -36,7 +36,16 @@ def ls(root: Root = "outputs", json: Json = False) -> None:
     rows = [brief(folder, read_state(folder)) for folder in all_sweeps(root)]
     names = ("sweep", "of", "jobs", "finished", "failed", "running", "left", "varied")
     style = {"failed": lambda count: "red" if count else ""}
-    table(None, names, rows, json=json, empty=f"no sweeps below {root} yet", style=style, optional=("varied",))
+    table(
+        None,
+        names,
+        rows,
+        json=json,
+        empty=f"no sweeps below {root} yet",
+        style=style,
+        optional=("varied",),
+        whole=("sweep",),
+    )
 
 
 @sweep.command("show")
@@ -63,7 +72,8 @@ def show(which: Which, root: Root = "outputs", json: Json = False) -> None:
     columns = {"job": "job", "varied": "settings", "status": "status"}
     columns |= {"score": metrics.pop() if len(metrics) == 1 else "score", "time": "time"}
     shown = [{**row, "time": seconds(row["seconds"])} for row in rows]
-    console.table(None, columns, shown, style={"status": lambda s: COLOURS.get(str(s), "dim")}, optional=("time",))
+    style = {"status": lambda s: COLOURS.get(str(s), "dim")}
+    console.table(None, columns, shown, style=style, optional=("time",), whole=("job",))
     if best := state.search.get("best"):
         console.out(best_in_words(best))
     for row in (row for row in rows if row["error"]):

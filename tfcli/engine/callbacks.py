@@ -12,7 +12,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
 
 from tfcli.data.hashing import seed_for
-from tfcli.engine.terminal import say
+from tfcli.engine.terminal import clear_status, is_terminal, say, status, width
 
 
 class AddressedRandomness(Callback):
@@ -65,7 +65,7 @@ class TrainLog(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
 
 
 class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the task has logged its epoch
-    """One bar with throughput and time left on a terminal; elsewhere a line an epoch, and one a minute in long epochs.
+    """A line an epoch, and one a minute in long epochs; on a terminal also a bar below them, on a line that it redraws.
 
     Args:
         unit: what is counted: images or tokens.
@@ -78,21 +78,25 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
         self.unit, self.monitor = unit, monitor
         self.seen = 0  # images or tokens since the fit began, over all ranks
         self.busy_s = 0.0  # time in training batches and between them, validation left out
-        self.live: Any = None
-        self.task: Any = None
-        self.note = ""
+        self.figures: list[str] = []  # of the epoch before
 
     @property
     def rate(self) -> float:
         return self.seen / self.busy_s if self.busy_s else 0.0
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.start, self.began = time.monotonic(), 0
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.mark = self.lined = self.drawn = time.monotonic()
-        if trainer.is_global_zero and sys.stderr.isatty():
-            self._open(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.mark = time.monotonic()
+
+    def on_train_batch_start(self, trainer, pl_module, batch: Any, batch_idx: int) -> None:
+        if self.seen == 0:
+            self.began = trainer.current_epoch * trainer.num_training_batches + batch_idx
+            self.start = time.monotonic()
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
         now = time.monotonic()
@@ -101,74 +105,66 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
         self.mark = now
         if not trainer.is_global_zero:
             return
-        if self.live and now - self.drawn > self.REFRESH_S:
+        if now - self.lined > self.LINE_S:
+            self._line(trainer, batch_idx + 1, [f"train/loss {float(batch_loss(trainer, outputs)):.3f}"])
+        if now - self.drawn > self.REFRESH_S and is_terminal(sys.stderr):
             self.drawn = now
-            self._draw(trainer, batch_idx + 1, float(batch_loss(trainer, outputs)))
-        elif not self.live and now - self.lined > self.LINE_S:
-            self._line(trainer, batch_idx + 1, f"train/loss {float(batch_loss(trainer, outputs)):.3f}")
+            loss = f"train/loss {float(batch_loss(trainer, outputs)):.3f}"
+            figures = [loss, *(figure for figure in self.figures if not figure.startswith("train/loss"))]
+            where, done = self._where(trainer, batch_idx + 1), (batch_idx + 1) / trainer.num_training_batches
+            status(bar(where, done, figures, width() - 1))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         names = dict.fromkeys(("train/loss", "train/accuracy", "val/loss", self.monitor))
-        shown = [name for name in names if name in trainer.callback_metrics]
-        self.note = "   ".join(f"{name} {float(trainer.callback_metrics[name]):.3f}" for name in shown)
-        if self.live:
-            self._draw(trainer, trainer.num_training_batches, None)
-        else:
-            self._line(trainer, trainer.num_training_batches, self.note)
+        found = trainer.callback_metrics
+        self.figures = [f"{name} {float(found[name]):.3f}" for name in names if name in found]
+        self._line(trainer, trainer.num_training_batches, self.figures)
 
     def close(self) -> None:
-        """Leave the last state on the screen. Safe to call twice."""
-        if self.live:
-            self.live.stop()
-            self.live = None
+        """Take the bar off the screen. Safe to call twice."""
+        clear_status()
 
-    def _line(self, trainer: pl.Trainer, batch: float, note: str) -> None:
+    def _line(self, trainer: pl.Trainer, batch: float, figures: list[str]) -> None:
         self.lined = time.monotonic()
-        say(f"{self._where(trainer, batch)}   {note}")
-
-    def _where(self, trainer: pl.Trainer, batch: float) -> str:
+        epoch, rest = self._where(trainer, batch)
         total = trainer.num_training_batches
         part = "" if batch >= total else f" {batch}/{total}"
-        left = clock(self._left(trainer, batch))
-        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        return f"{epoch}{part} · {self.rate:,.0f} {self.unit}/s · {left} left"
+        say("   ".join([f"{epoch}{part} · {rest}", *figures]))
 
-    def _left(self, trainer: pl.Trainer, batch: float) -> float:
+    def _where(self, trainer: pl.Trainer, batch: float) -> tuple[str, str]:
+        """Return the epoch, and rate and time left, in words."""
         done = trainer.current_epoch * trainer.num_training_batches + batch
         total = (trainer.max_epochs or 1) * trainer.num_training_batches
-        ran = max(1, done - self.began)
-        return (total - done) * (time.monotonic() - self.start) / ran
+        left = (total - done) * (time.monotonic() - self.start) / max(1, done - self.began)
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        return epoch, f"{self.rate:,.0f} {self.unit}/s · {clock(left)} left"
 
-    def _open(self, trainer: pl.Trainer) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as Bar
 
-        columns = [TextColumn("{task.fields[head]}"), BarColumn(24), TextColumn("{task.fields[tail]}")]
-        self.live = Bar(*columns, console=Console(stderr=True), refresh_per_second=4)
-        self.live.start()
-        self.task = self.live.add_task("fit", total=trainer.num_training_batches, head="", tail="")
+BAR = 24
+"""Columns of a bar that has room."""
 
-    def _draw(self, trainer: pl.Trainer, batch: float, loss: float | None) -> None:
-        head = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        note = (
-            self.note
-            if loss is None
-            else f"train/loss {loss:.3f}   "
-            + "   ".join(p for p in self.note.split("   ") if not p.startswith("train/loss"))
-        )
-        tail = f"{self.rate:,.0f} {self.unit}/s · {clock(self._left(trainer, batch))} left   {note}"
-        self.live.update(self.task, completed=batch, head=head, tail=tail)
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.start, self.began = time.monotonic(), 0
+def bar(where: tuple[str, str], done: float, figures: list[str], columns: int) -> str:
+    """Return a progress line of at most so many columns: where there is no room, figures go first, then the bar.
 
-    def on_train_batch_start(self, trainer, pl_module, batch: Any, batch_idx: int) -> None:
-        if self.seen == 0:
-            self.began = trainer.current_epoch * trainer.num_training_batches + batch_idx
-            self.start = time.monotonic()
+    Args:
+        where: what stands before and after the bar, and is always kept.
+        done: from 0 to 1.
+        figures: shown after the rest, the first ones first.
+        columns: of the terminal.
+    """
+    epoch, rest = where
+    room = columns - len(epoch) - len(rest) - 2
+    size = min(BAR, room) if room >= 4 else 0
+    full = round(size * done)
+    line = f"{epoch} {'━' * full}{'─' * (size - full)} {rest}" if size else f"{epoch} · {rest}"
+    for figure in figures:
+        if len(line) + 3 + len(figure) > columns:
+            break
+        line += f"   {figure}"
+    return line
 
 
 def clock(seconds: float) -> str:

@@ -201,13 +201,14 @@ def wandb_login() -> bool:
 
 
 class Tee:
-    """stderr that is also written to a file; bar-drawing control sequences stay out of the file."""
+    """stderr that is also written to a file; what is drawn to be replaced stays out of the file."""
 
     def __init__(self, stream: TextIO, file: TextIO):
         self.stream, self.file = stream, file
 
     def write(self, text: str) -> int:
         if "\x1b" not in text and "\r" not in text:
+            terminal.clear_status()
             self.file.write(text)
             self.file.flush()
         return self.stream.write(text)

@@ -10,7 +10,19 @@ from contextlib import contextmanager
 from typing import TextIO
 
 ASCII = str.maketrans(
-    {"·": "-", "…": "...", "±": "+/-", "→": "->", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "━": "-"}
+    {
+        "·": "-",
+        "…": "...",
+        "±": "+/-",
+        "→": "->",
+        "–": "-",
+        "—": "-",
+        "×": "x",
+        "≥": ">=",
+        "≤": "<=",
+        "━": "=",
+        "─": "-",
+    }
 )
 
 
@@ -40,6 +52,7 @@ def _silence(stream: TextIO) -> None:
 
 def say(line: str = "") -> None:
     """One line for the reader's eyes, on stderr."""
+    clear_status()
     write(sys.stderr, line + "\n")
 
 
@@ -49,10 +62,23 @@ def is_terminal(stream: TextIO | None = None) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+class _Status:
+    """Whether a line of `status` stands on the terminal."""
+
+    drawn = False
+
+
 def status(line: str) -> None:
     """A line on stderr that the next one replaces; nothing at all where stderr is not a terminal."""
     if is_terminal(sys.stderr):
         write(sys.stderr, "\r\x1b[K" + line[: max(width() - 1, 10)])
+        _Status.drawn = bool(line)
+
+
+def clear_status() -> None:
+    """Wipe the line of `status`, so that an ordinary line can take its place."""
+    if _Status.drawn:
+        status("")
 
 
 def width() -> int:
