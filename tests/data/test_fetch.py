@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from tfcli.data import fetch
+from tfcli.data import archives, fetch
 from tfcli.data.items import Request
 from tfcli.errors import DataError
 
@@ -25,8 +26,8 @@ def complete(folder: Path) -> None:
     (folder / "labels.csv").write_text("")
 
 
-def request(root, **kwargs) -> Request:
-    facts = {"licence": "CC0", "url": "https://example.org/set", "download_bytes": 5_000_000}
+def request(root, more=None, **kwargs) -> Request:
+    facts = {"licence": "CC0", "url": "https://example.org/set", "download_bytes": 5_000_000, **(more or {})}
     return Request(name="set", root=root, facts=facts, **kwargs)
 
 
@@ -128,3 +129,53 @@ def test_archives_cannot_write_outside(tmp_path, member):
     with pytest.raises(DataError, match=member.split("/")[-1]):
         fetch.locate_or_fetch(request(root, download=True), EXPECTS, unpack)
     assert not (tmp_path / "outside.txt").exists()
+
+
+def packed(path: Path, content: bytes) -> Path:
+    """An archive of two members of this content."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in ("a", "b"):
+                archive.writestr(name, content)
+        return path
+    with tarfile.open(path, "w:gz") as archive:
+        for name in ("a", "b"):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def unpacking(path: Path):
+    def build(folder: Path) -> None:
+        with zipfile.ZipFile(path) if path.suffix == ".zip" else tarfile.open(path) as archive:
+            archive.extractall(folder)
+        complete(folder)
+
+    return build
+
+
+@pytest.mark.parametrize("name", ["set.zip", "set.tar.gz"])
+def test_an_archive_unpacks_within_bounds(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(archives, "SMALL", 10_000)
+    bomb, root = packed(tmp_path / name, bytes(1_000_000)), tmp_path / "root"
+    with pytest.raises(DataError, match=rf"{name} \(0.0 MB\) unpacks to more than 0 MB, .* 20 times .*=200 lets it"):
+        fetch.locate_or_fetch(request(root, download=True), EXPECTS, unpacking(bomb))
+    assert list(root.iterdir()) == []
+    with archives.bounded(), pytest.raises(DataError, match="max_expansion"):
+        unpacking(bomb)(tmp_path / "alone")
+    assert not (tmp_path / "alone").exists()
+    found = fetch.locate_or_fetch(request(root, {"max_expansion": 2000}, download=True), EXPECTS, unpacking(bomb))
+    assert (found / "b").stat().st_size == 1_000_000
+    with zipfile.ZipFile(packed(tmp_path / "after.zip", bytes(1_000_000))) as archive:
+        archive.extractall(tmp_path / "free")  # others are not bound
+
+
+def test_a_zip_file_gives_no_more_than_it_declares(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "SMALL", 10_000)
+    honest = packed(tmp_path / "set.zip", bytes(1_000_000)).read_bytes()
+    liar, root = tmp_path / "liar.zip", tmp_path / "root"
+    liar.write_bytes(honest.replace((1_000_000).to_bytes(4, "little"), (1000).to_bytes(4, "little")))
+    with pytest.raises(DataError, match="Bad CRC-32"):
+        fetch.locate_or_fetch(request(root, download=True), EXPECTS, unpacking(liar))
+    assert list(root.iterdir()) == []

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from tfcli.data.archives import bounded
 from tfcli.data.decode import printable
 from tfcli.data.items import Request
 from tfcli.data.places import cache_root, offline
@@ -135,7 +136,7 @@ def _download_alone(request: Request, expects: Sequence[str], build: Callable[[P
     except OSError as error:
         raise missing(request, expects, f"and cannot be downloaded there: {error.strerror or error}") from None
     try:
-        with _safe_network():
+        with _safe_network(request):
             build(partial)
         if locate(Request(name=request.name, root=partial), expects) is None:
             raise RuntimeError("the download is not complete")
@@ -194,20 +195,12 @@ def _wait(request: Request, expects: Sequence[str], *, grace_s: float = 60.0) ->
 
 
 @contextlib.contextmanager
-def _safe_network() -> Iterator[None]:
-    """A time limit on every connection, and archives that may not write outside their folder."""
+def _safe_network(request: Request) -> Iterator[None]:
+    """A time limit on every connection, and bounds for every archive."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_S)
-    guard = getattr(tarfile.TarFile, "extraction_filter", None)
-    if hasattr(tarfile, "data_filter"):
-        tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     try:
-        yield
+        with bounded(request.facts.get("max_expansion")):
+            yield
     finally:
         socket.setdefaulttimeout(before)
-        if hasattr(tarfile, "data_filter"):
-            if guard is None:
-                with contextlib.suppress(AttributeError):
-                    del tarfile.TarFile.extraction_filter
-            else:
-                tarfile.TarFile.extraction_filter = guard

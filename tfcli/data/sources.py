@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcli.data.archives import bounded
 from tfcli.data.fetch import locate, locate_or_fetch
 from tfcli.data.items import ArrayPixels, Items, Loaded, Request
 from tfcli.data.splits import carve_test
@@ -89,7 +90,8 @@ class Torchvision:
 
     def _open(self, dataset: type, where: Path, kwargs: dict[str, Any], request: Request) -> Any:
         try:
-            return dataset(str(where), download=False, **kwargs)
+            with bounded(request.facts.get("max_expansion")):  # ImageNet unpacks its archives here
+                return dataset(str(where), download=False, **kwargs)
         except _REFUSALS as error:
             text = str(error).replace("You can use download=True to download it", "").strip(" .")
             if "h5py" in text:
