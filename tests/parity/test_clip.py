@@ -197,7 +197,7 @@ def test_transformers_folder(tmp_path: Path) -> None:
         "text.activation": "quick_gelu",
         "text.norm_eps": 1e-5,
     }
-    assert report.mean == tuple(config.data.mean) == (0.5,) * 3
+    assert config.data.mean == [0.5] * 3
     assert config.data.image_size == 24
 
 
@@ -219,7 +219,7 @@ def test_open_clip_folder(tmp_path: Path, vision: dict[str, Any], quick_gelu: bo
     net, report, config = mine(tmp_path / "own")
     assert_equal_to_open_clip(net, theirs, vision["image_size"])
     assert report.settings["text.activation"] == ("quick_gelu" if quick_gelu else "gelu")
-    assert (report.mean, report.std) == ((0.5,) * 3, (0.25,) * 3)
+    assert (config.data.mean, config.data.std) == ([0.5] * 3, [0.25] * 3)
     assert config.model.tokenizer.kind == "clip"
 
 
@@ -231,7 +231,7 @@ def test_openai_archive(tmp_path: Path, vision: dict[str, Any]) -> None:
     net, report, config = mine(tmp_path / "ViT.pt")
     assert_equal_to_open_clip(net, theirs, side)
     assert report.settings["text.activation"] == "quick_gelu"
-    assert report.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
+    assert config.data.mean == pytest.approx([0.48145466, 0.4578275, 0.40821073])
     assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
     assert (config.data.image_size, config.data.interpolation, config.data.eval_crop) == (side, "bicubic", 1.0)
 

@@ -133,7 +133,6 @@ def test_our_own_weights_come_back(tmp_path: Path) -> None:
         save_file(source.state_dict(), tmp_path / f"{image}.safetensors")
         report = load_weights(target, str(tmp_path / f"{image}.safetensors"))
         assert report.notes == []
-        assert report.mean is None
         assert all(torch.equal(tensor, target.state_dict()[name]) for name, tensor in source.state_dict().items())
 
 
@@ -164,8 +163,8 @@ def test_a_wrong_size_is_named(openai_file: Path, tmp_path: Path) -> None:
 def test_an_activation_that_is_not_known_is_refused(tmp_path: Path) -> None:
     names = {"vision_model.embeddings.patch_embedding.weight": torch.zeros(4, 3, 2, 2)}
     save_file(names, tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps({"vision_config": {"hidden_act": "gelu_new"}}))
-    with pytest.raises(WeightsError, match="the activation 'gelu_new'; known are gelu, gelu_tanh, quick_gelu, relu"):
+    (tmp_path / "config.json").write_text(json.dumps({"vision_config": {"hidden_act": "mish"}}))
+    with pytest.raises(WeightsError, match="the activation 'mish'"):
         load_weights(net(), str(tmp_path))
 
 
@@ -217,4 +216,4 @@ def test_an_archive_in_openais_own_cache_is_found(monkeypatch: pytest.MonkeyPatc
     file.parent.mkdir(parents=True)
     file.write_bytes(b"x")
     assert hub.here("ViT-B/32") == file
-    assert (hub.find("ViT-B/32").path, hub.find("ViT-B/32").mean) == (file, None)
+    assert hub.find("ViT-B/32") == hub.Place(file)

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from tfcli.errors import WeightsError
 from tfcli.weights.files import open_checkpoint
+from tfcli.weights.preprocessing import stated
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 
@@ -68,15 +69,10 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.25] * 3}))
     found = open_checkpoint(tmp_path)
     assert same(found.state)
-    assert (found.config["layer_norm_eps"], found.mean, found.std) == (1e-12, (0.5,) * 3, (0.25,) * 3)
-
-
-def test_timm_folder_states_its_normalisation(tmp_path: Path) -> None:
-    save_file(STATE, tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(
-        json.dumps({"architecture": "x", "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}})
-    )
-    assert open_checkpoint(tmp_path).mean == (0.5,) * 3
+    assert found.config["layer_norm_eps"] == 1e-12
+    told = stated(tmp_path, found.config)
+    assert told
+    assert told.settings == {"mean": [0.5] * 3, "std": [0.25] * 3}
 
 
 def test_sharded_folder(tmp_path: Path) -> None:

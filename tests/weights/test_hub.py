@@ -75,7 +75,19 @@ def test_a_fetched_file_is_found_with_its_normalisation(tmp_path: Path) -> None:
     file.parent.mkdir(parents=True)
     torch.save({}, file)
     place = find("IMAGENET1K_V1", torchvision_name="resnet34")
-    assert (place.path, place.mean, place.std) == (file, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert place.path == file
+    assert place.preprocessing
+    assert place.preprocessing.settings == {
+        "image_size": 224,
+        "resize": "shorter",
+        "eval_crop": 0.875,
+        "interpolation": "bilinear",
+        "resizer": "pillow",
+        "fill": [0, 0, 0],
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    }
+    assert find(str(file)).preprocessing == place.preprocessing  # a copy keeps torchvision's name
     assert here("resnet34.IMAGENET1K_V1") == file
     assert here("resnet18.IMAGENET1K_V1") is None
 

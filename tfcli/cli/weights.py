@@ -86,7 +86,8 @@ def get(name: str = Name, json: bool = Json) -> None:
 
         merges_file()  # OpenAI's archives come without their tokenizer
     if json:
-        emit_json({"name": name, "path": str(place.path), "mean": place.mean, "std": place.std})
+        seen = place.preprocessing.settings if place.preprocessing else {}
+        emit_json({"name": name, "path": str(place.path), **seen})
     else:
         out(str(place.path))
 

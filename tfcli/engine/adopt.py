@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from tfcli.data.resize import SETTINGS, describe
 from tfcli.engine import ancestor
 from tfcli.engine.build import plain
 from tfcli.errors import ConfigError, WeightsError
@@ -25,7 +26,7 @@ def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Path | 
 
     Args:
         config: changed in place: `model`, and of `data` how images are seen, unless it was typed.
-        typed: keys that the user gave.
+        typed: keys that the user gave, or the experiment.
 
     Returns:
         the checkpoint's tokenizer, and what to say.
@@ -37,10 +38,11 @@ def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Path | 
     run = ancestor.find(config)
     if run is not None:
         return ancestor.adopt(config, run, typed)
-    from tfcli.weights.load import VOCABULARIES, blueprint
+    from tfcli.weights.load import VOCABULARIES
+    from tfcli.weights.preprocessing import TYPED
 
     ours = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False))
-    found = blueprint(str(config.model._target_), str(config.model.weights), plain(config.model))
+    found = says(config, seen={f"data.{key}" for key in TYPED} <= set(typed))
     if found is None:
         return None, []
     kept, changed = _against_typed(config, ours, found, typed)
@@ -48,17 +50,17 @@ def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Path | 
     OmegaConf.set_struct(config, False)
     config.model = found.apply(ours, typed)
     OmegaConf.set_struct(config, True)
-    for key, value in found.data.items():
-        if f"data.{key}" not in typed:
-            config.data[key] = value
+    images = _see(config, found, typed)
     own = config.model.get("tokenizer", {}).get("path")
     if "vocab_size" in found.model and not (own or found.tokenizer):
         raise WeightsError(
             f"`{config.model.weights}` has no tokenizer beside it (looked for {', '.join(VOCABULARIES)}), and its ids "
             "mean nothing without: copy it there, or name it with model.tokenizer.path=FOLDER."
         )
-    sized = f"the model is sized as its weights are ({found.path.name})"
-    said = [sized + (f": {', '.join(changed)}" if changed else ""), *kept.values(), *found.notes]
+    sized = f"the model is sized as its weights are ({found.path.name})" + (
+        f": {', '.join(changed)}" if changed else ""
+    )
+    said = [*([sized] if found.model else []), *kept.values(), *found.notes, *images]
     return None if own else found.tokenizer, said
 
 
@@ -91,6 +93,36 @@ def _against_typed(
         else:
             kept[name] = f"`{key}` stays {before}, as it was typed; the weights were trained with {value}"
     return kept, changed
+
+
+def _see(config: DictConfig, found: Blueprint, typed: Collection[str]) -> list[str]:
+    """Take over how images are seen, but for what was typed. Return a line that says it all."""
+    if "image_size" not in config.data or not found.data:
+        return []
+    own = []
+    for key, value in found.data.items():
+        if f"data.{key}" not in typed:
+            config.data[key] = value
+        elif config.data[key] != value:
+            own.append(f"data.{key}")
+    source = f"{found.images} states" if found.images else "is usual for this family (no file states it)"
+    but = f", but for {', '.join(own)}, which you gave" if own else ""
+    return [f"images are seen as {source}{but}: {describe({key: config.data[key] for key in SETTINGS})}"]
+
+
+def says(config: DictConfig, *, seen: bool = False) -> Blueprint | None:
+    """Return what the checkpoint that `model.weights` names says of its model and its images.
+
+    Args:
+        seen: how images are seen is known: do not ask the checkpoint.
+
+    Raises:
+        WeightsError: as `tfcli.weights.load.blueprint`.
+    """
+    from tfcli.weights.load import blueprint
+
+    target, weights, images = str(config.model._target_), str(config.model.weights), "image_size" in config.data
+    return blueprint(target, weights, plain(config.model), seen=seen or not images)
 
 
 def tokenizer_for(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Tokenizer | None:

@@ -92,6 +92,9 @@ def adopt(config: DictConfig, run: Path, typed: Collection[str]) -> tuple[Path |
     config.model = _merged(model, saved["model"], "model", typed)
     OmegaConf.set_struct(config, True)
     kept = [key for key in sorted(typed) if _differs(config, saved, key)]
+    for key in ("mean", "std"):
+        if f"data.{key}" not in typed and key in config.data and key in saved.get("data", {}):
+            config.data[key] = saved["data"][key]
     line = f"the model is the one of run {run_name(run)}"
     return tokenizer, [line + (f", but for {', '.join(kept)}" if kept else "")]
 

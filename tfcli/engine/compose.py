@@ -135,6 +135,24 @@ def compose(name: str, overrides: list[str], config_dir: str | None = None) -> C
     return Composition(config, typed, choices, own)
 
 
+def given(overrides: list[str], choices: dict[str, str]) -> set[str]:
+    """Return the keys that the command or its experiment sets, which nothing else may change.
+
+    Args:
+        overrides: of the command.
+        choices: the option taken in each group.
+    """
+    found = {text.lstrip("+").partition("=")[0] for text in overrides}
+    names = [choices["experiment"]] if choices.get("experiment") else []
+    for name in names:  # grows: an experiment may build on another
+        file = next((f for root in search_path() if (f := root / "experiment" / f"{name}.yaml").exists()), None)
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) if file else None
+        if content:
+            names += [entry for entry in content.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+            found.update(keys(OmegaConf.create(content)))
+    return found
+
+
 def set_value(config: DictConfig, text: str) -> tuple[str, Any, Any]:
     """Apply one override of a value to a composed config. Returns its key, the old value and the new.
 

@@ -12,14 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 from tfcli.data.decode import BadImage, decode
 from tfcli.data.entries import EXTENSIONS, Ignored, images
 from tfcli.engine import numerics as num
-from tfcli.engine.adopt import tokenizer_for
+from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, read_checkpoint
-from tfcli.engine.compose import compose
+from tfcli.engine.compose import compose, given
 from tfcli.engine.outcome import announce, keep_outcomes, tell_left_out
 from tfcli.engine.parts import (
     Parts,
-    adopt_statistics,
     make_trainer,
     prepare,
     prompt_tokens,
@@ -132,6 +131,7 @@ def predict(
         config, choices = job.config, job.choices
         if not config.model.get("weights"):
             raise ConfigError("`tfcli predict` needs a run, or `model.weights=NAME or PATH`.")
+        adopt_blueprint(config, given(overrides, choices))
         data = build(config.data)
         data.prepare()
         classes = data.classes
@@ -140,7 +140,6 @@ def predict(
 
         report = load_weights(net, str(config.model.weights), num_classes=len(classes))
         report.refuse_untrained(train_first(overrides))
-        adopt_statistics(data, report.mean, report.std, overrides)
     os.environ.pop(num.HANDED_DOWN, None)
     devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
     num.set_threads(devices, None)

@@ -23,8 +23,8 @@ from tfcli.engine import numerics as num
 from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
-from tfcli.engine.compose import Composition
-from tfcli.engine.parts import adopt_statistics, quiet_libraries, train_first
+from tfcli.engine.compose import Composition, given
+from tfcli.engine.parts import quiet_libraries, train_first
 from tfcli.engine.record import run_name
 from tfcli.engine.saved import kept_tokenizer, trusted_config
 from tfcli.engine.terminal import progress
@@ -91,7 +91,7 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
             f"data `{job.choices['data']}` has no labels, which every head is measured by. Retrieval on it is "
             "measured by `tfcli evaluate` of a CLIP run, or of `model=clip model.weights=...`."
         )
-    typed = {o.lstrip("+").partition("=")[0] for o in job.overrides}
+    typed = given(job.overrides, job.choices)
     said: list[str] = []
     tokenizer_path: Path | None = None
     state: dict[str, Tensor] | None = None
@@ -174,7 +174,6 @@ def _load(job: Composition, net: nn.Module, data: ImageData, said: list[str]) ->
     report = load_weights(net, str(weights), typed={o.lstrip("+").partition("=")[0] for o in job.overrides})
     report.refuse_untrained(train_first(job.overrides), unused=HEADS)
     said += [note for note in report.notes if "head" not in note]
-    said += adopt_statistics(data, report.mean, report.std, job.overrides)
     return str(weights)
 
 

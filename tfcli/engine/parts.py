@@ -26,6 +26,7 @@ from tfcli.engine.adopt import adopt_blueprint, subwords_for, tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.candidates import roots
 from tfcli.engine.checkpoints import AtomicIO
+from tfcli.engine.compose import given
 from tfcli.engine.session import is_child
 from tfcli.errors import ConfigError, nearest
 from tfcli.probes.prompts import load_prompts, texts
@@ -90,7 +91,7 @@ def prepare(
     devices = num.find_devices(plain(config.trainer))
     num.set_threads(devices, config.trainer.threads)
     said: list[str] = []
-    typed = {o.lstrip("+").partition("=")[0] for o in overrides}
+    typed = given(overrides, choices)
     if config.model.get("weights") and tokenizer is None:
         tokenizer, said = adopt_blueprint(config, typed)
     if config.trainer.average_last and devices.strategy == "fsdp":
@@ -120,7 +121,6 @@ def prepare(
         for name, value in report.settings.items():  # what the weights imply is part of what the run is
             OmegaConf.update(config, f"model.{name}", value)
         said += report.notes
-        said += adopt_statistics(data, report.mean, report.std, overrides)
     batches = data.batches(devices.ranks)
     epoch = -(-batches // config.trainer.accumulate)
     total = epoch * config.trainer.max_epochs
@@ -177,16 +177,6 @@ def prompt_tokens(name: str, classes: list[str], tokenizer: Tokenizer) -> torch.
     sentences = texts(load_prompts(name, classes, roots=roots()))
     tokens = tokenizer.encode([text for row in sentences for text in row], truncate=True)
     return torch.from_numpy(tokens).unflatten(0, (len(sentences), -1))
-
-
-def adopt_statistics(data: Data, mean: Any, std: Any, overrides: list[str]) -> list[str]:
-    """Normalise as the weights were trained to see, unless the user said otherwise. Returns what to say."""
-    if mean is None or (tuple(mean), tuple(std)) == (data.mean, data.std):
-        return []
-    if any(o.startswith(("data.mean", "data.std")) for o in overrides):
-        return [f"the weights were trained with mean {list(mean)}, std {list(std)}; yours are kept"]
-    data.mean, data.std = tuple(mean), tuple(std)
-    return [f"images are normalised as the weights were trained: mean {list(mean)}, std {list(std)}"]
 
 
 def make_trainer(parts: Parts, callbacks: list[Callback], loggers: list[Any], *, log: bool) -> pl.Trainer:

@@ -17,7 +17,7 @@ from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
 from tfcli.engine.compose import compose
 from tfcli.engine.evaluation import on_these_devices
-from tfcli.engine.parts import adopt_statistics, quiet_libraries, train_first
+from tfcli.engine.parts import quiet_libraries, train_first
 from tfcli.engine.saved import kept_tokenizer
 from tfcli.errors import ConfigError
 from tfcli.text.tokenizer import Tokenizer
@@ -78,7 +78,6 @@ def load_seer(
 
         report = load_weights(net, str(config.model.weights), typed=typed)
         report.refuse_untrained(train_first(overrides), unused=HEADS)
-        adopt_statistics(data, report.mean, report.std, overrides)
     devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
     num.set_threads(devices, None)
     device = torch.device("cuda" if devices.accelerator in ("gpu", "cuda") else devices.accelerator)

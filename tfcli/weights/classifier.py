@@ -52,3 +52,8 @@ def convert(
 def torchvision_name(net: TorchvisionClassifier) -> str | None:
     """What torchvision calls this network."""
     return net.torchvision_name
+
+
+def torchvision_name_of(settings: dict[str, Any]) -> str | None:
+    """Return what torchvision calls the network of these settings."""
+    return settings.get("name")

@@ -21,8 +21,8 @@ from tfcli.weights.fetch import Unreachable, download, offline
 from tfcli.weights.files import Checkpoint
 from tfcli.weights.names import Renames, State, fuse, known_activation, rename
 from tfcli.weights.positions import resize_positions
+from tfcli.weights.preprocessing import OPENAI_MEAN, OPENAI_STD
 
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 MERGES = "bpe_simple_vocab_16e6.txt.gz"
 MERGES_SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
 MERGES_URL = f"https://github.com/openai/CLIP/raw/main/clip/{MERGES}"
@@ -126,11 +126,6 @@ def convert(
     return state, notes, settings
 
 
-def statistics(state: State) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and deviation of the images, where no file beside the weights states them: OpenAI's."""
-    return (MEAN, STD) if detect(state) else None
-
-
 def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
     """What a checkpoint says of its own size and its images; None for our own names, which do not tell the heads.
 
@@ -161,9 +156,8 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
     text |= {"embed_width": "${model.embed_width}"}
     model = {"embed_width": embed_width, "image": image, "text": text, "tokenizer": {"kind": "clip"}}
     pixels = side * (image["patch_size"] if vit else 32)
-    mean, std = checkpoint.mean or MEAN, checkpoint.std or STD
-    data = {"image_size": pixels, "mean": list(mean), "std": list(std), "interpolation": "bicubic", "eval_crop": 1.0}
-    return model, data, notes
+    data = {"image_size": pixels, "resize": "shorter", "eval_crop": 1.0, "interpolation": "bicubic"}
+    return model, data | {"mean": OPENAI_MEAN, "std": OPENAI_STD}, notes
 
 
 def describe(state: State) -> str:

@@ -6,7 +6,6 @@ transformers, of timm or of open_clip.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 from tfcli.errors import WeightsError, nearest
 from tfcli.weights.header import check_header
 from tfcli.weights.pickles import load_pickle
+from tfcli.weights.preprocessing import read_json
 
 FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -37,8 +37,6 @@ class Checkpoint:
         state: tensors as stored, by the names in the file without a wrapper's prefix.
         config: the `config.json` beside it; of open_clip `{"open_clip": ...}` with its file; of one of our runs
             `{"run": ...}` with the run's config; or {}.
-        mean: channel means that its images were normalised with, where a file beside it says so.
-        std: likewise.
         notes: what was left aside while reading.
         classes: names of the classes that the head of one of our runs knows.
     """
@@ -46,8 +44,6 @@ class Checkpoint:
     path: Path
     state: dict[str, Tensor]
     config: dict[str, Any] = field(default_factory=dict)
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
     notes: list[str] = field(default_factory=list)
     classes: tuple[str, ...] = ()
 
@@ -71,11 +67,10 @@ def open_checkpoint(path: str | Path, *, shapes_only: bool = False) -> Checkpoin
     sharded = file.name.endswith(".index.json")
     state, classes = (_read_shards(file, shapes_only), ()) if sharded else _read(file, notes, shapes_only)
     if (file.parent / OPEN_CLIP_CONFIG).is_file() and (file.name in OPEN_CLIP_FILES or file.name not in FILES):
-        config = {"open_clip": _json(file.parent / OPEN_CLIP_CONFIG)}
+        config = {"open_clip": read_json(file.parent / OPEN_CLIP_CONFIG)}
     else:
-        config = _json(file.parent / "config.json") or _run_config(file)
-    mean, std = _preprocessing(file.parent, config)
-    return Checkpoint(file, state, config, mean, std, notes, classes)
+        config = read_json(file.parent / "config.json") or _run_config(file)
+    return Checkpoint(file, state, config, notes, classes)
 
 
 def _missing(path: Path) -> str:
@@ -116,7 +111,7 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _read_shards(index: Path, shapes_only: bool) -> dict[str, Tensor]:
-    names = _json(index).get("weight_map", {})
+    names = read_json(index).get("weight_map", {})
     shards = sorted(set(names.values())) if isinstance(names, dict) else []
     if not shards:
         raise WeightsError(f"`{index}` has no `weight_map`: it names no shards.")
@@ -190,16 +185,6 @@ def _plain(state: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in state.items()}
 
 
-def _json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(f"`{file}` is not JSON: {error}.") from error
-    return content if isinstance(content, dict) else {}
-
-
 def _run_config(file: Path) -> dict[str, Any]:
     """What the run that wrote `RUN/checkpoints/best.ckpt` was: `RUN/config.yaml`."""
     config = file.parent.parent / "config.yaml"
@@ -210,17 +195,3 @@ def _run_config(file: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise WeightsError(f"`{config}` is not YAML: {error}.") from error
     return {"run": content} if isinstance(content, dict) else {}
-
-
-def _preprocessing(folder: Path, config: dict[str, Any]) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Mean and deviation as open_clip, transformers (preprocessor_config.json), timm (config.json) or our run say."""
-    preset = config.get("open_clip", {}).get("preprocess_cfg") or {}
-    if isinstance(preset.get("mean"), list) and isinstance(preset.get("std"), list):
-        return tuple(preset["mean"]), tuple(preset["std"])
-    stated = _json(folder / "preprocessor_config.json")
-    if stated.get("do_normalize", True) and "image_mean" in stated and "image_std" in stated:
-        return tuple(stated["image_mean"]), tuple(stated["image_std"])
-    for part in (config.get("pretrained_cfg"), config.get("run", {}).get("data")):
-        if isinstance(part, dict) and isinstance(part.get("mean"), list) and isinstance(part.get("std"), list):
-            return tuple(part["mean"]), tuple(part["std"])
-    return None, None

@@ -19,25 +19,24 @@ import yaml
 
 from tfcli.errors import WeightsError, nearest
 from tfcli.weights.fetch import Unreachable, download, offline, within
+from tfcli.weights.preprocessing import HALF, IMAGENET_MEAN, IMAGENET_STD, PROCESSORS, Preprocessing, of_torchvision
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt", ".tar", ".npz")
 HUB_FILES = (
-    *("config.json", "preprocessor_config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"),
+    *("config.json", *PROCESSORS, "model.safetensors.index.json", "pytorch_model.bin.index.json"),
     *("open_clip_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "vocab.txt"),
 )
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+TORCHVISION_FILE = re.compile(r"\w+-[0-9a-f]{8}\.pth")
 TORCHVISION_NAME = re.compile(r"(?:(?P<model>[a-z][a-z0-9_]*)\.)?(?P<weights>DEFAULT|IMAGENET1K_\w+)")
-HALF = (0.5, 0.5, 0.5)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a checkpoint lies, and the normalisation that its owner states for its images."""
+    """Where a checkpoint lies, and how its owner states that images are seen, where that is not written beside it."""
 
     path: Path
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    preprocessing: Preprocessing | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def find(weights: str, *, torchvision_name: str | None = None) -> Place:
     """
     path = Path(weights).expanduser()
     if path.exists():
-        return Place(path)
+        return Place(path, _published(path))
     if weights.startswith(("https://", "http://")):
         return Place(_file(weights, name=weights, about=""))
     match = TORCHVISION_NAME.fullmatch(_plain_enum(weights))
@@ -92,7 +91,8 @@ def find(weights: str, *, torchvision_name: str | None = None) -> Place:
     known = next((row for row in public() if row.name == weights), None)
     if known and known.url:
         file = _file(known.url, name=weights, about=f"licence {known.licence}", sha256=known.sha256)
-        return Place(file, IMAGENET_MEAN, IMAGENET_STD) if known.imagenet else Place(file)
+        usual = Preprocessing({"mean": IMAGENET_MEAN, "std": IMAGENET_STD}, weights)
+        return Place(file, usual if known.imagenet else None)
     written_as_path = weights.startswith((".", "/", "~")) or weights.count("/") > 1 or path.suffix in SUFFIXES
     if HUB_NAME.fullmatch(weights) and not written_as_path and not path.parent.is_dir():
         return Place(_hub(weights))
@@ -171,11 +171,28 @@ def _torchvision(model: str | None, weights: str, *, asked: str) -> Place:
             f"torchvision has no `{weights}` for {full}, but {', '.join(choices)}.{nearest(weights, choices)}"
         )
     licence = entry.meta.get("license") or "BSD-3-Clause, torchvision's own"
-    path = _file(entry.url, name=f"{full}.{entry.name}", about=f"licence {licence}")
-    if full in ("googlenet", "inception_v3"):  # torchvision rescales to this inside these two
-        return Place(path, HALF, HALF)
-    preset = entry.transforms()
-    return Place(path, tuple(preset.mean), tuple(preset.std))
+    return Place(_file(entry.url, name=f"{full}.{entry.name}", about=f"licence {licence}"), _transforms(full, entry))
+
+
+def _transforms(model: str, entry: Any) -> Preprocessing:
+    """Return how torchvision says that a model with these weights sees images."""
+    found = of_torchvision(entry.transforms(), f"torchvision's {model}.{entry.name}")
+    if model in ("googlenet", "inception_v3"):  # torchvision rescales to this inside these two
+        return Preprocessing(found.settings | {"mean": HALF, "std": HALF}, found.source)
+    return found
+
+
+def _published(path: Path) -> Preprocessing | None:
+    """Return the same for a file that torchvision publishes under this name, such as `resnet34-b627a593.pth`."""
+    if not TORCHVISION_FILE.fullmatch(path.name):
+        return None
+    from torchvision.models import get_model_weights, list_models
+
+    for model in list_models():
+        for entry in get_model_weights(model):
+            if entry.url.endswith(f"/{path.name}") and hasattr(entry.transforms(), "crop_size"):
+                return _transforms(model, entry)
+    return None
 
 
 def _cached(name: str) -> Path | None:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tfcli.errors import WeightsError
 from tfcli.weights.files import Checkpoint, open_checkpoint
 from tfcli.weights.hub import find
+from tfcli.weights.preprocessing import stated
 from tfcli.weights.settings import apply_settings
 
 State = dict[str, Tensor]
@@ -42,8 +43,6 @@ class LoadReport:
         path: the file that was read.
         notes: lines for the log, such as `head 1000 -> 37 classes: new`.
         new: parts that are not the checkpoint's, but as they were made: nothing they say counts before training.
-        mean: channel means the checkpoint's images were normalised with, where it says so; else None.
-        std: likewise.
         settings: arguments of the model that the checkpoint implies (`norm_eps`). They are already set on the net; keep
             them in the run's config, or the net will be built otherwise the next time.
     """
@@ -52,8 +51,6 @@ class LoadReport:
     path: str
     notes: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -87,7 +84,8 @@ class Blueprint:
 
     Attributes:
         model: settings of `config.model`; a part with a `_target_` is whole, see `apply`.
-        data: settings of `config.data`: image_size, mean, std, interpolation, eval_crop.
+        data: settings of `config.data`: how images are seen.
+        images: who says so; empty where nobody does.
         tokenizer: a folder that `tfcli.text.tokenizer.load` reads, or None: the family's usual one.
         path: the file that holds the weights, or the folder of a sharded one.
         notes: lines for the log.
@@ -100,6 +98,7 @@ class Blueprint:
     path: Path
     notes: list[str] = field(default_factory=list)
     fixed: tuple[str, ...] = ()
+    images: str = ""
 
     def apply(self, model: dict[str, Any], typed: Collection[str] = ()) -> dict[str, Any]:
         """The settings `model` with these in place of its own.
@@ -138,34 +137,37 @@ def _inside(node: Any, path: list[str]) -> dict[str, Any]:
     return node if isinstance(node, dict) else {}
 
 
-def blueprint(target: str, weights: str, settings: dict[str, Any] | None = None) -> Blueprint | None:
-    """What model the checkpoint `weights` is of, without building it; None where the family's files do not tell.
+def blueprint(
+    target: str, weights: str, settings: dict[str, Any] | None = None, *, seen: bool = False
+) -> Blueprint | None:
+    """Return what a checkpoint says of its model and its images, without building it; None where it says nothing.
 
     Args:
         target: the model's `_target_`, for instance `tfcli.models.clip.CLIP`.
         weights: as for `load_weights`.
         settings: the model's own so far, for names of torchvision that leave the model's out (`IMAGENET1K_V1`).
+        seen: how images are seen is known: do not ask the checkpoint.
 
     Raises:
-        WeightsError: the checkpoint cannot be found or opened, or is of a kind that is not read.
+        WeightsError: the checkpoint cannot be found or opened, is of a kind that is not read, or states something of
+            its images that is not possible here.
     """
     converter = _converter_of(target.rpartition(".")[0])
     reads = getattr(converter, "blueprint", None)
-    if reads is None:
-        return None
     name_of = getattr(converter, "torchvision_name_of", None)
     place = find(weights, torchvision_name=name_of(settings or {}) if name_of else None)
     checkpoint = open_checkpoint(place.path, shapes_only=True)
-    if place.mean and place.std:
-        checkpoint.mean, checkpoint.std = place.mean, place.std
-    found = reads(checkpoint)
-    if found is None:
+    told = None if seen else place.preprocessing or stated(checkpoint.path.parent, checkpoint.config)
+    found = reads(checkpoint) if reads else None
+    if found is None and told is None:
         return None
-    model, data, notes = found
+    model, data, notes = found or ({}, {}, [])
     folder = checkpoint.path.parent
     tokenizer = folder if any((folder / name).is_file() for name in VOCABULARIES) else None
     fixed = tuple(getattr(converter, "SHAPES", ()))
-    return Blueprint(model, data, tokenizer, checkpoint.path, [*checkpoint.notes, *notes], fixed)
+    images, source = (told.settings, told.source) if told else ({}, "")
+    notes = [*checkpoint.notes, *notes]
+    return Blueprint(model, data | images, tokenizer, checkpoint.path, notes, fixed, source)
 
 
 def load_weights(
@@ -194,15 +196,10 @@ def load_weights(
         WeightsError: the checkpoint cannot be found or opened, or is for another architecture.
     """
     converter = _converter(net)
-    name_of = getattr(converter, "torchvision_name", None)
-    place = find(weights, torchvision_name=name_of(net) if name_of else None)
+    place = find(weights, torchvision_name=torchvision_name(net))
     checkpoint = open_checkpoint(place.path)
     report = LoadReport(weights, str(checkpoint.path), list(checkpoint.notes))
-    report.mean, report.std = place.mean or checkpoint.mean, place.std or checkpoint.std
     state = checkpoint.state
-    statistics = getattr(converter, "statistics", None)
-    if report.mean is None and statistics and (usual := statistics(state)):
-        report.mean, report.std = usual
     if converter:
         state, notes, settings = converter.convert(state, net, config=checkpoint.config)
         report.notes += notes
@@ -221,6 +218,12 @@ def load_weights(
     _compare(state, wanted, str(checkpoint.path), describe(state) if describe else "")
     _copy(state, net, wanted)
     return report
+
+
+def torchvision_name(net: nn.Module) -> str | None:
+    """Return what torchvision calls a network, which may be on the meta device; None where it has no such one."""
+    name_of = getattr(_converter(net), "torchvision_name", None)
+    return name_of(net) if name_of else None
 
 
 def _converter(net: nn.Module) -> ModuleType | None:

@@ -45,3 +45,8 @@ def describe(state: dict[str, Tensor]) -> str:
 def torchvision_name(net: Residual) -> str | None:
     """What torchvision calls this network; None for the CIFAR form."""
     return net.torchvision_name
+
+
+def torchvision_name_of(settings: dict[str, Any]) -> str | None:
+    """Return what torchvision calls the network of these settings; None for the CIFAR form."""
+    return f"resnet{settings['depth']}" if settings.get("depth") in SIZES else None

@@ -8,6 +8,7 @@ from typing import Any
 
 from tfcli.weights import bert, clip, gpt, vit
 from tfcli.weights.files import open_checkpoint
+from tfcli.weights.preprocessing import stated
 
 
 def summarise(path: str | Path) -> dict[str, Any]:
@@ -20,6 +21,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
     tensors = list(checkpoint.state.values())
     kinds = {"ViT": vit.detect, "CLIP": clip.detect, "GPT": gpt.detect, "BERT": bert.detect}
     found = ((family, detect(checkpoint.state)) for family, detect in kinds.items())
+    seen = stated(checkpoint.path.parent, checkpoint.config)
     row = {
         "path": str(checkpoint.path),
         "bytes": checkpoint.path.stat().st_size,
@@ -28,8 +30,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
         "types": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}),
         "names": next((f"{family} of {names}" for family, names in found if names), ""),
         "first": next(iter(checkpoint.state)),
-        "mean": checkpoint.mean,
-        "std": checkpoint.std,
+        **(seen.settings if seen else {}),
     }
     with checkpoint.path.open("rb") as file:
         row["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
