@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from tfcli.cli.describe import lines
 from tfcli.engine.compose import compose
 from tfcli.engine.describe import describe
 
@@ -20,6 +21,10 @@ def test_parameters_and_flops_are_the_published_ones(words, params, gflops):
     facts, structure = describe(job.config, job.choices)
     assert facts["params"]["total"] == params
     assert facts["flops"]["forward"] / 1e9 == pytest.approx(gflops, rel=0.02)
+    assert facts["flops"]["multiply_adds"] == facts["flops"]["forward"] / 2
+    shown = dict(lines(facts))
+    assert float(shown["multiply-adds"].split()[0].replace(",", "")) == pytest.approx(gflops / 2, rel=0.03)
+    assert float(shown["operations"].split()[0].replace(",", "")) == pytest.approx(gflops, rel=0.03)
     assert facts["shapes"]["logits"] == [1, job.config.data.num_classes]
     assert "head" in structure or "fc" in structure
 

@@ -118,6 +118,18 @@ def test_differences_are_said_in_words():
     ]
 
 
+def test_nothing_is_said_of_training_where_nothing_was_trained():
+    def differs(trained: bool) -> str:
+        counts = {"val": 26, "test": 3669}
+        return published_for("vit_l16", "pets", "mine.pt", counts=counts, image_size=384, trained=trained)[0]["differs"]
+
+    assert (
+        differs(True)
+        == "pre-trained on ImageNet-21k, ours started from mine.pt; trained on train + val, ours on train alone"
+    )
+    assert differs(False) == "pre-trained on ImageNet-21k, ours are mine.pt"
+
+
 def test_the_nearest_comes_first():
     sources = [entry["source"] for entry in published_for("vit_b_16", "imagenet", "IMAGENET1K_V1")]
     assert sources[0] == "torchvision, vit_b_16 IMAGENET1K_V1"

@@ -55,8 +55,12 @@ def lines(facts: dict) -> list[tuple[str, str]]:
         ("parameters", f"{total:,}" + ("" if total == trainable else f" ({trainable:,} trainable)")),
         ("of these", parts),
         (
-            "FLOPs",
-            f"{flops / 1e9:,.3f} G {facts['flops']['of']}, forward; {3 * flops / 1e9:,.3f} G with backward",
+            "multiply-adds",
+            f"{flops / 2e9:,.3f} G {facts['flops']['of']}, forward (what papers often call FLOPs)",
+        ),
+        (
+            "operations",
+            f"{flops / 1e9:,.3f} GFLOP, two a multiply-add; {3 * flops / 1e9:,.3f} GFLOP with backward",
         ),
         ("shapes", " -> ".join(f"{k} {'x'.join(map(str, v))}" for k, v in facts["shapes"].items())),
         (

@@ -51,7 +51,11 @@ def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any
         "data": choices["data"],
         "task": choices["task"],
         "params": {"total": total, "trainable": trainable, "parts": {k: v for k, v in parts.items() if v}},
-        "flops": {"forward": forward, "of": "an image" if "image" in shapes else f"{shapes['tokens'][1]} tokens"},
+        "flops": {
+            "forward": forward,
+            "multiply_adds": forward // 2,
+            "of": "an image" if "image" in shapes else f"{shapes['tokens'][1]} tokens",
+        },
         "shapes": shapes,
         "memory_bytes": {"weights": 4 * total, "training": 4 * total * (2 + moments)},
         "steps": steps,

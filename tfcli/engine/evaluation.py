@@ -44,8 +44,10 @@ def of_run(run: Path, overrides: list[str], *, which: str) -> tuple[Path, Record
     """
     checkpoint = find_checkpoint(run, which)
     config, choices = on_these_devices(run, overrides)
-    config.model.weights = None  # the checkpoint has them all
-    return _evaluated(prepare(config, choices, overrides, tokenizer=kept_tokenizer(run)), checkpoint)
+    weights, config.model.weights = config.model.get("weights"), None  # the checkpoint has them all
+    parts = prepare(config, choices, overrides, tokenizer=kept_tokenizer(run))
+    config.model.weights = weights  # what the run started from is part of what it is
+    return _evaluated(parts, checkpoint)
 
 
 def of_weights(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> tuple[Path, Record]:

@@ -95,8 +95,13 @@ def new_record(parts: Parts, verb: str) -> Record:
     )
 
 
-def fill_tested(record: Record, parts: Parts, *, seconds: float | None) -> None:
-    """The test's figures and intervals, and what was published for the like."""
+def fill_tested(record: Record, parts: Parts, *, seconds: float | None, trained: bool = True) -> None:
+    """The test's figures and intervals, and what was published for the like.
+
+    Args:
+        seconds: what an evaluation took; None in a run that trains.
+        trained: whether the weights were trained here.
+    """
     record.metrics |= {name: value for name, (value, _) in parts.task.tested.items()}
     record.intervals |= {name: list(bounds) for name, (_, bounds) in parts.task.tested.items() if bounds != UNKNOWN}
     record.signatures |= getattr(parts.task, "signatures", {})
@@ -108,6 +113,7 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None) -> None:
             weights=parts.config.model.get("weights"),
             counts=record.counts,
             image_size=parts.config.data.get("image_size"),
+            trained=trained,
         )
     if seconds is not None:
         tested = parts.data.counts["test"]

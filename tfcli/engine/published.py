@@ -82,6 +82,7 @@ def published_for(
     counts: Mapping[str, int] | None = None,
     image_size: int | None = None,
     fitted_on: str | None = None,
+    trained: bool = True,
 ) -> list[dict[str, Any]]:
     """Published figures of the same family on the same data, the nearest to our run first.
 
@@ -93,6 +94,7 @@ def published_for(
         counts: our numbers of images, to say when ours are not the official test images.
         image_size: ours, in pixels; the data config's when left out.
         fitted_on: what ours was fitted on, `train` or `train + val`; None: train, where there is a validation split.
+        trained: whether ours was trained or fitted here at all, or public weights are measured as they are.
 
     Returns:
         `value` (two ends where it is a range), `source`, `protocol`, and `differs`: in words what is not as in our run,
@@ -108,7 +110,7 @@ def published_for(
             "value": entry["value"],
             "source": entry["source"],
             "protocol": entry["protocol"],
-            "differs": _differs(entry, model, weights, counts, size, fitted_on),
+            "differs": _differs(entry, model, weights, counts, size, fitted_on, trained),
         }
         for entry in alike
     ]
@@ -158,6 +160,7 @@ def _differs(
     counts: Mapping[str, int] | None,
     size: int | None,
     fitted_on: str | None,
+    trained: bool,
 ) -> str:
     parts = [entry["differs"]] if entry.get("differs") else []
     if not (_same(entry["model"], model) or _names_it(entry, weights)):
@@ -169,10 +172,10 @@ def _differs(
         parts.append("the full published training, ours from scratch with ours")
     elif weights is not None and not _is_its(entry, weights):
         start = f"pre-trained on {before}" if before else "trained from scratch"
-        parts.append(f"{start}, ours started from {weights}")
+        parts.append(f"{start}, ours {'started from' if trained else 'are'} {weights}")
     if size and entry.get("image_size") and entry["image_size"] != size:
         parts.append(f"at {entry['image_size']} px, ours at {size}")
-    theirs, undivided = entry.get("fitted_on"), counts is not None and not counts.get("val")
+    theirs, undivided = entry.get("fitted_on") if trained else None, counts is not None and not counts.get("val")
     if theirs == "train + val" and fitted_on in (None, "train") and not undivided:
         parts.append("trained on train + val, ours on train alone")
     elif theirs == "train" and fitted_on == "train + val" and not undivided:

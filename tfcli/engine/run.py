@@ -125,7 +125,7 @@ def evaluate(parts: Parts, *, checkpoint: Path | None) -> Record:
     trainer = make_trainer(parts, [], [], log=False)
     _test(parts, trainer)
     record = new_record(parts, "evaluate")
-    fill_tested(record, parts, seconds=time.monotonic() - began)
+    fill_tested(record, parts, seconds=time.monotonic() - began, trained=checkpoint is not None)
     check_tested(record.metrics, None)
     return record
 
