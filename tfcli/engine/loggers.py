@@ -6,12 +6,12 @@ import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from tfcli.engine.session import wandb_login
+from tfcli.engine.session import is_child
 from tfcli.errors import ConfigError
 from tfcli.files import write_atomic
 
@@ -67,7 +67,7 @@ def make_loggers(
     Args:
         config: the logger node.
         folder: of the run.
-        name: shown by W&B; the run's id there is the folder's name, so that a resumed run goes on in it.
+        name: shown by W&B.
         run_config: stored with the run.
         resumed: whether the run goes on.
         say: tells the user a line.
@@ -78,8 +78,10 @@ def make_loggers(
     loggers: list[Logger] = [MetricsFile(folder / "metrics.csv")]
     if config.get("tensorboard"):
         loggers.append(_tensorboard(folder))
-    if config.get("wandb"):
-        logger = _wandb(config["wandb"], folder, name=name, run_config=run_config, resumed=resumed, say=say)
+    if _wants_wandb(config):
+        from tfcli.engine import wandb_run
+
+        logger = wandb_run.start(config["wandb"], folder, name=name, run_config=run_config, resumed=resumed, say=say)
         loggers += [logger] if logger else []
     return loggers
 
@@ -95,67 +97,28 @@ def _tensorboard(folder: Path) -> Logger:
         ) from error
 
 
-@rank_zero_only
-def _wandb(
-    config: dict[str, Any], folder: Path, *, name: str, run_config: dict[str, Any], resumed: bool, say: Any
-) -> Logger | None:
-    """One W&B run for the whole training, made by rank 0 only."""
-    asked = str(config["mode"])
-    if os.environ.get("WANDB_MODE") == "disabled":
-        return None
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_DIR", str(folder))
-    import wandb
-    from pytorch_lightning.loggers import WandbLogger
+def check_logger(config: Mapping[str, Any]) -> None:
+    """Refuse settings of the logger before anything is written.
 
-    mode: Literal["online", "offline"]
-    mode = "offline" if asked == "offline" or os.environ.get("WANDB_MODE") == "offline" else "online"
-    login = wandb_login()
-    if mode == "online" and not login:
-        if asked == "required":
-            raise ConfigError(
-                "`logger=wandb_required`: there is no W&B login. Run `wandb login`, or set WANDB_API_KEY."
-            )
-        say(
-            "W&B: no login, so this run is logged offline "
-            "(`wandb login` then `wandb sync` uploads it; `logger=csv` turns W&B off)"
-        )
-        mode = "offline"
-    settings = wandb.Settings(silent=True, console="off", init_timeout=5, x_disable_meta=True)
-    given = {
-        "project": config["project"],
-        "entity": config["entity"],
-        "group": config["group"],
-        "tags": list(config["tags"] or []),
-        "name": config["name"] or name,
-        "id": folder.name,
-        "resume": "allow" if resumed else None,
-        "dir": str(folder),
-        "config": run_config,
-        "settings": settings,
-    }
-    try:
-        run = wandb.init(mode=mode, **given)
-    except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-        if asked == "required":
-            raise ConfigError(f"`logger=wandb_required`: W&B does not answer: {error}") from error
-        say(f"W&B does not answer ({str(error).splitlines()[0]}): this run is logged offline")
-        run = wandb.init(mode="offline", **given)
-    return WandbLogger(experiment=run, save_dir=folder)
+    Raises:
+        ConfigError: W&B would refuse them, or is required and there is no login.
+    """
+    if _wants_wandb(config):
+        from tfcli.engine import wandb_run
+
+        wandb_run.check(config["wandb"])
+
+
+def _wants_wandb(config: Mapping[str, Any]) -> bool:
+    """Whether W&B logs, and this is the one rank that speaks to it."""
+    return bool(config.get("wandb")) and os.environ.get("WANDB_MODE") != "disabled" and not is_child()
 
 
 def finish(loggers: list[Logger], figures: dict[str, float], images: list[Path], *, failed: bool) -> None:
     """Hand the final figures and pictures to W&B and close its run."""
-    from pytorch_lightning.loggers import WandbLogger
-
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            import wandb
-
-            run = logger.experiment
-            run.summary.update(figures)
-            run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in images if path.suffix == ".png"})
-            run.finish(exit_code=int(failed))
+        if hasattr(logger, "close"):
+            logger.close(figures, images, failed=failed)
 
 
-__all__ = ["MetricsFile", "finish", "make_loggers"]
+__all__ = ["MetricsFile", "check_logger", "finish", "make_loggers"]

@@ -53,6 +53,7 @@ def train(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> 
         TfcliError: of the kind that says the exit code; the record has been written where a folder exists.
     """
     root = Path(config.run.root)
+    logs.check_logger(plain(config.logger))
     check_writable(Path(config.run.dir) if config.run.dir else root)
     parts = prepare(config, choices, overrides)
     folder = run_folder("train", parts.name, root=root, given=config.run.dir)
@@ -90,6 +91,7 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
     ):
         say(f"{folder} is finished; nothing to do. `tfcli resume {folder} trainer.max_epochs=N` trains on.")
         return folder, record
+    logs.check_logger(plain(config.logger))
     with locked(folder), logged(folder):
         clean(folder / "checkpoints")
         start, passed = newest(folder / "checkpoints")
