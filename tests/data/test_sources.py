@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 from tfcli.data import adapters
+from tfcli.data.fetch import shared_folders
 from tfcli.data.items import Request
 from tfcli.data.sources import Torchvision
 from tfcli.errors import DataError
@@ -221,6 +222,46 @@ def test_torchvision_layouts_are_read(name, tmp_path):
     if name in ("sun397", "caltech101", "eurosat"):
         assert any("no official test split" in note for note in loaded.notes)
         assert not set(loaded.splits["train"].files) & set(loaded.splits["test"].files)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if shared_folders(read(name)["source"]["expects"])])
+def test_a_set_unpacked_by_hand_is_read_with_and_without_its_own_folder(name, tmp_path):
+    make, counts, classes = LAYOUTS[name]
+    make(tmp_path / "made")
+    inner = shared_folders(read(name)["source"]["expects"])
+    (tmp_path / "made" / inner[0]).rename(tmp_path / inner[0])
+    for root in (tmp_path / inner[0], tmp_path / "photos"):
+        if root.name == "photos":
+            (tmp_path / inner[0]).rename(root)
+        loaded = load(name, root, verify=name not in ("svhn", "stl10", "cifar100"))
+        assert {split: len(items) for split, items in loaded.splits.items()} == counts
+        assert loaded.classes == classes or classes is None
+        for items in loaded.splits.values():
+            assert all(path.is_file() and root in path.parents for path in items.files or [])
+            assert len(items.pixels.take(np.array([0])) if items.pixels else items.files)
+
+
+def test_the_steps_for_pets_by_hand_work(shared_data, tmp_path):
+    with pytest.raises(
+        DataError, match=r"get images.tar.gz, annotations.tar.gz from https://\S+, unpack what is packed"
+    ):
+        load("pets", tmp_path / "absent")
+    real = shared_data / "pets" / "oxford-iiit-pet"
+    unpacked = tmp_path / "my pets"  # both archives in one folder
+    unpacked.mkdir()
+    for name in ("images", "annotations"):
+        (unpacked / name).symlink_to(real / name)
+    itself = tmp_path / "elsewhere" / "oxford-iiit-pet"
+    itself.parent.mkdir()
+    itself.symlink_to(real)
+    expected = load("pets", shared_data / "pets")
+    for root in (unpacked, itself, itself.parent):
+        loaded = load("pets", root)
+        assert {split: len(items) for split, items in loaded.splits.items()} == {
+            split: len(items) for split, items in expected.splits.items()
+        }
+        assert loaded.splits["train"].files[0].is_relative_to(root)
+        assert loaded.splits["train"].files[0].read_bytes() == expected.splits["train"].files[0].read_bytes()
 
 
 def test_arrays_keep_rows_and_columns(tmp_path):

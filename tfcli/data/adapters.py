@@ -81,7 +81,7 @@ class H5Pixels:
     """
 
     def __init__(self, path: Path):
-        self.path, self._pid = path, -1
+        self.path, self._pid = path.resolve(), -1  # a link on the way to it may be gone when it is read
         self._file: Any = None
         self.count, *size, _ = self._images().shape
         self.size = tuple(size)

@@ -15,6 +15,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from tfcli.data.archives import bounded
@@ -39,14 +40,43 @@ _DOWNLOAD_ERRORS = (
 
 
 def locate(request: Request, expects: Sequence[str]) -> Path | None:
-    """The first of `root` and its folder of the set's name that holds everything expected; None where neither does.
+    """The folder that holds everything expected; None where there is none.
+
+    It is the first of `root` and its folder of the set's name; or the one above, where these are the innermost folder
+    that all of the set lies in (`oxford-iiit-pet/`).
 
     Args:
         request: name and root.
         expects: files and folders below the set's root; `a|b` is satisfied by either.
     """
-    folders = (request.root, request.root / request.folder)
-    return next((folder for folder in folders if all(present(folder, entry) for entry in expects)), None)
+    inner = shared_folders(expects)
+    for folder in (request.root, request.root / request.folder):
+        above = [folder.parents[k - 1] for k in range(1, len(inner) + 1) if folder.parts[-k:] == inner[:k]]
+        for candidate in (folder, *above):
+            if all(present(candidate, entry) for entry in expects):
+                return candidate
+    return None
+
+
+def shared_folders(expects: Sequence[str]) -> tuple[str, ...]:
+    """Return the folders, from the outermost on, that everything expected lies in."""
+    every = [Path(choice).parts[:-1] for entry in expects for choice in entry.split("|")]
+    return tuple(names[0] for names in takewhile(lambda names: len(set(names)) == 1, zip(*every, strict=False)))
+
+
+def bare(request: Request, expects: Sequence[str]) -> tuple[Path, Path] | None:
+    """Find a set whose archives were unpacked without the folders that all of it should lie in.
+
+    Returns:
+        Where it is, and the folders that are not there; None where it is not like that.
+    """
+    inner = shared_folders(expects)
+    for folder in (request.root, request.root / request.folder):
+        for k in range(1, len(inner) + 1):
+            shorter = ["|".join(str(Path(*Path(c).parts[k:])) for c in entry.split("|")) for entry in expects]
+            if all(present(folder, entry) for entry in shorter):
+                return folder, Path(*inner[:k])
+    return None
 
 
 def present(folder: Path, entry: str) -> Path | None:
@@ -83,12 +113,13 @@ def missing(request: Request, expects: Sequence[str], why: str) -> DataError:
     """The error for a set that is not there."""
     tree = "\n".join(f"    {entry.replace('|', '   or   ')}" for entry in expects)
     page = request.facts.get("url")
-    by_hand = f"By hand: get it from {page}, unpack it" if page else "By hand: unpack it"
+    files = ", ".join(request.facts.get("archives") or []) or "it"
+    by_hand = f"By hand: get {files} from {page}," if page else f"By hand: get {files},"
     return DataError(
         f"The data set {request.name} is not in {printable(request.root)} ({why}).\n"
         f"  Expected there, or in {printable(request.root / request.folder)}:\n{tree}\n"
         f"  Found: {found_in(request.root)}\n"
-        f"  {by_hand}, and name its folder with data.root=FOLDER (or TFCLI_DATA)."
+        f"  {by_hand} unpack what is packed into one folder, and name it with data.root=FOLDER (or TFCLI_DATA)."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfcli.data.archives import bounded
-from tfcli.data.fetch import locate, locate_or_fetch
+from tfcli.data.fetch import bare, locate, locate_or_fetch
 from tfcli.data.items import ArrayPixels, Items, Loaded, Request
 from tfcli.data.splits import carve_test
 from tfcli.errors import DataError
@@ -56,7 +57,8 @@ class Torchvision:
         self.classes, self.sort, self.fetch, self.pickles = classes, sort, fetch, pickles
 
     def locate(self, request: Request) -> Path | None:
-        return locate(request, self.expects)
+        found = bare(request, self.expects)
+        return locate(request, self.expects) or (found and found[0])
 
     def load(self, request: Request) -> Loaded:
         """Find or fetch the set and read its labels.
@@ -66,9 +68,23 @@ class Torchvision:
         """
         module, name = self.dataset.rsplit(".", 1)
         dataset = getattr(import_module(module), name)
-        notes = []
         build = partial(self._fetch, dataset) if self.fetch else None
-        where = locate_or_fetch(request, self.expects, build)
+        found = None if locate(request, self.expects) else bare(request, self.expects)
+        if found is None:
+            return self._loaded(dataset, locate_or_fetch(request, self.expects, build), request)
+        folder, inner = found
+        with tempfile.TemporaryDirectory() as scratch:  # torchvision wants the folders that are not there
+            link = Path(scratch).resolve() / inner
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(folder.resolve())
+            loaded = self._loaded(dataset, Path(scratch).resolve(), request)
+        for items in loaded.splits.values():
+            items.files = items.files and [folder / path.relative_to(link) for path in items.files]
+        loaded.where = folder
+        return loaded
+
+    def _loaded(self, dataset: type, where: Path, request: Request) -> Loaded:
+        notes = []
         if not request.verify:
             from tfcli.data.adapters import check_pickle, without_checksums
 
