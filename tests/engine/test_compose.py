@@ -53,6 +53,42 @@ BAD = [
     ("model=resnet34 pos=none", ["`resnet34` has no positions"]),
     ("model.depth=${nowhere.to}", ["nowhere"]),
     ("data.name=???", ["data.name"]),
+    ("data.workers=-1", ["`data.workers`", "auto or a whole number of at least 0", "-1"]),
+    ("data.workers=two", ["`data.workers`", "two"]),
+    ("trainer.strategy=dpp", ["`trainer.strategy`", "Did you mean `ddp`"]),
+    ("trainer.devices=0", ["`trainer.devices`", "auto or a whole number of at least 1"]),
+    ("optim.betas=0.9", ["`optim.betas`", "a list of 2 numbers"]),
+    ("optim.betas=[0.9,1.5]", ["`optim.betas`", "between 0 and 1, 1 left out"]),
+    ("optim=sgd optim.momentum=1", ["`optim.momentum`", "1 left out"]),
+    ("data.mean=[0.3,0.3]", ["`data.mean`", "a list of 3 numbers"]),
+    ("data.std=[0.3,0.3,0]", ["`data.std`", "greater than 0"]),
+    ("trainer.val_every_epochs=0", ["`trainer.val_every_epochs`", "at least 1"]),
+    ("trainer.threads=0", ["`trainer.threads`", "at least 1"]),
+    ("model=gpt model.context=0", ["`model.context`", "at least 1"]),
+    ("model=gpt model.tokenizer.kind=charz", ["`model.tokenizer.kind`", "Did you mean `chars`"]),
+    ("model=gpt model.activation=glu", ["`model.activation`", "Did you mean `gelu`"]),
+    ("model.stem=foo", ["`model.stem`", "patch, overlap, conv, hybrid", "foo"]),
+    ("model=resnet34 model.depth=35", ["`model.depth`", "18, 34, 50"]),
+    ("model=clip model.image.stem=overlap", ["`model.image.stem`", "patch, conv"]),
+    ("data.image_size=0", ["`data.image_size`", "at least 1"]),
+    ("data.epochs=0", ["`data.epochs`", "at least 1"]),
+    ("data.augment.scale=[0.5]", ["`data.augment.scale`", "a list of 2 numbers"]),
+    ("schedule.warmup_steps=-5", ["`schedule.warmup_steps`", "at least 0"]),
+    ("optim.lr=inf", ["`optim.lr`", "greater than 0", "inf"]),
+    ("+model.pols=mean", ["`model.pols`", "ViT takes no `pols`", "Did you mean `pool`"]),
+    ("model=deit task=distill task.kind=sotf", ["`task.kind`", "Did you mean `soft`"]),
+    ("model=deit task=distill task.kl_reduction=sum", ["`task.kl_reduction`", "batch, elements"]),
+    ("model=rnn model.attention=dot", ["`model.attention`", "none, additive"]),
+    ("model=rnn model.cell=rnn", ["`model.cell`", "gru, lstm, gru_paper"]),
+    ("pos=rope pos.layout=pairs", ["`pos.layout`", "half, interleaved"]),
+    ("model.norm=batch", ["`model.norm`", "layer, rms"]),
+    ("model=resnet20 model.depth=21", ["`model.depth`", "8, 14, 20, 26"]),
+    ("logger.wandb.mode=of", ["`logger.wandb.mode`", "online"]),
+    ("model=gpt task=translate", ["`gpt` does not offer task `translate`", "lm", "rnn, transformer"]),
+    ("model=bert task=translate", ["`bert` does not offer task `translate`", "mlm"]),
+    ("model=rnn task=text_classify data=sst2", ["`rnn` does not offer task `text_classify`", "bert, gpt"]),
+    ("model=gpt task=span data=squad", ["no head `span`", "bert"]),
+    ("model=pixels", ["`pixels` does not offer task `classify`", "tfcli probe"]),
 ]
 
 
@@ -142,6 +178,64 @@ def test_a_users_conf_folder_comes_first(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert c.options("model")["mine"] == "My own."
     assert c.compose("train", ["model=mine"]).config.model["_target_"] == "my_net.Net"
+
+
+def test_the_signature_of_a_users_own_class_counts(tmp_path: Path, monkeypatch):
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "mine.yaml").write_text(
+        "# My own.\n_target_: my_net.Net\nnum_classes: ${data.num_classes}\npool: max\nwidth: 0\ndropout: 3\n"
+    )
+    (tmp_path / "my_net.py").write_text(
+        "import torch\nfrom torch import nn\nfrom typing import Literal\nPool = Literal['max', 'sum']\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes: int, *, pool: Pool = 'max', width: int = 0, dropout=0): ...\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert c.compose("train", ["model=mine"]).config.model.pool == "max"  # not one of ViT's; the names are the user's
+    with pytest.raises(ConfigError, match=r"`model.pool` must be one of max, sum, but is `class`"):
+        c.compose("train", ["model=mine", "model.pool=class"])
+    with pytest.raises(ConfigError, match=r"Net takes no `depth`"):
+        c.compose("train", ["model=mine", "+model.depth=3"])
+
+
+@pytest.mark.parametrize(
+    ("line", "task"),
+    [
+        ("model=bert data=sst2", "text_classify"),
+        ("model=bert data=stsb", "text_regress"),
+        ("model=bert data=squad", "span"),
+        ("model=bert data=wnut17", "tag"),
+        ("model=gpt data=swag", "choice"),
+        ("model=bert data=table", "text_classify"),
+        ("model=bert data=table data.columns={text:review}", "mlm"),
+        ("model=bert data=sst2 task=mlm", "mlm"),
+        ("model=bert data=wikitext2", "mlm"),
+        ("model=clip data=shapes", "contrastive"),
+        ("model=deit data=digits task=distill", "distill"),
+    ],
+)
+def test_the_columns_of_the_data_say_the_task_unless_the_command_does(line, task):
+    job = c.compose("train", line.split(" "))
+    assert job.choices["task"] == task
+    family = c.compose("train", line.split(" ")[:1]).choices["task"] if "model=deit" not in line else "classify"
+    chosen = task != family and "task=" not in line
+    assert [task in note for note in job.notes] == ([True] if chosen else [])
+    assert job.overrides == line.split(" ")  # as it was typed
+
+
+def test_several_tasks_that_fit_are_asked_about(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "both.yaml").write_text(
+        "# x\ndefaults: [sst2, _self_]\nkinds: [text, label, score]\nname: both\n"
+    )
+    with pytest.raises(ConfigError, match=r"several tasks .* say task=text_classify or task=text_regress"):
+        c.compose("train", ["model=bert", "data=both"], str(tmp_path))
+
+
+def test_experiments_keep_the_task_that_they_name():
+    for name in ("sst2_bert", "english_bert", "deit_distilled"):
+        job = c.compose("train", [f"experiment={name}"])
+        assert job.notes == []
 
 
 def test_broken_yaml_is_named_with_its_line(tmp_path: Path):

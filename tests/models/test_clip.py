@@ -157,8 +157,6 @@ WRONG = {
     "model.image.embed_width": (lambda: CLIP(EMBED, image=image_tower(embed_width=9), text=text_tower()), "equal"),
     "model.text.attn": (lambda: text_tower(attn=Attention), "causal"),
     "model.text.vocab_size": (lambda: text_tower(vocab_size=None), "the tokenizer's"),
-    "model.image.stem": (lambda: image_tower(stem="linear"), "patch or conv"),
-    "activation": (lambda: image_tower(activation="swish"), "quick_gelu"),
     "patch_size": (lambda: image_tower(stem="conv", patch_size=6, image_size=12), "power of two"),
     "model.image.heads": (lambda: resnet_tower(heads=7), "divide"),
     "image_size": (lambda: resnet_tower(image_size=50), "multiple of 32"),

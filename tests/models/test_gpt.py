@@ -101,7 +101,6 @@ def test_choices_are_scored_each_on_its_own(tokens):
     ("changes", "said"),
     [
         ({"vocab_size": None}, r"`model\.vocab_size` must be a number"),
-        ({"head": "span"}, r"`model\.head` must be one of classes, score, choice"),
         ({"head": "classes"}, r"`model\.num_classes` must be a number for a head of classes"),
         ({"heads": 5}, "`heads` must divide `width`"),
     ],

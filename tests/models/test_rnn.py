@@ -155,8 +155,6 @@ def test_capture_sees_the_alignment():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"attention": "dot"}, ["model.attention", "additive", "dot"]),
-        ({"cell": "rnn"}, ["model.cell", "gru_paper", "rnn"]),
         ({"vocab_size": None}, ["model.vocab_size"]),
         ({"tied": True, "output_width": 7}, ["model.tied=false", "7"]),
     ],

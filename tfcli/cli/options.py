@@ -66,7 +66,7 @@ def composed(
         typer.Exit: after `--cfg` or `--info`.
     """
     from tfcli.cli.console import out
-    from tfcli.engine import compose
+    from tfcli.engine import compose, session
 
     settings = settings or []
     if cfg:
@@ -77,4 +77,7 @@ def composed(
     if info:
         compose.info(name, settings, kind=info, config_dir=config_dir)
         raise typer.Exit
-    return compose.compose(name, settings, config_dir)
+    job = compose.compose(name, settings, config_dir)
+    for note in job.notes:
+        session.say(note)
+    return job

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tfcli.bounds import Count, Fraction, Natural, Positive, Rate, Share
 from tfcli.data.assembly import Recipe, Split, assemble
 from tfcli.data.cache import Policy, Store
 from tfcli.data.checks import (
@@ -92,34 +93,34 @@ class ImageData(pl.LightningDataModule):
         source: Source,
         *,
         name: str,
-        num_classes: int | None = None,
-        image_size: int = 224,
-        mean: Sequence[float] = (0.485, 0.456, 0.406),
-        std: Sequence[float] = (0.229, 0.224, 0.225),
+        num_classes: Count | None = None,
+        image_size: Count = 224,
+        mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
+        std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225),
         root: str | Path | None = None,
-        batch_size: int = 64,
-        eval_batch_size: int | None = None,
-        workers: int | str = "auto",
-        cache: str = "auto",
+        batch_size: Count = 64,
+        eval_batch_size: Count | None = None,
+        workers: Natural | Literal["auto"] = "auto",
+        cache: Literal["auto", "memory", "disk", "none"] = "auto",
         download: bool = True,
         verify: bool = True,
-        on_error: str = "raise",
-        max_bad_fraction: float = 0.01,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.2,
-        split_seed: int = 0,
-        seed: int = 0,
-        limit_train: int | None = None,
-        limit_val: int | None = None,
-        limit_test: int | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        max_bad_fraction: Fraction = 0.01,
+        val_fraction: Rate = 0.1,
+        test_fraction: Rate = 0.2,
+        split_seed: Natural = 0,
+        seed: Natural = 0,
+        limit_train: Count | None = None,
+        limit_val: Natural | None = None,
+        limit_test: Natural | None = None,
         watch_test: bool = False,
         baseline: bool = False,
         augment: dict[str, Any] | None = None,
-        eval_crop: float = 0.875,
-        decode_size: int | None = None,
-        resize: str = "shorter",
-        interpolation: str = "bilinear",
-        resizer: str = "pillow",
+        eval_crop: Share = 0.875,
+        decode_size: Count | None = None,
+        resize: Literal["shorter", "longer", "squash", "none"] = "shorter",
+        interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear",
+        resizer: Literal["pillow", "transformers"] = "pillow",
         fill: Sequence[int] = (0, 0, 0),
         **facts: Any,
     ):

@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tfcli.bounds import Count, Natural, Rate
 from tfcli.data.checks import check_classes, check_scores, like_notes, untrained_notes
 from tfcli.data.imageset import batch_loader
 from tfcli.data.items import Request
@@ -119,22 +120,22 @@ class TextData(pl.LightningDataModule):
         *,
         name: str,
         kinds: Sequence[str],
-        num_classes: int | None = None,
+        num_classes: Count | None = None,
         root: str | Path | None = None,
-        batch_size: int = 64,
-        batch_tokens: int | None = None,
-        eval_batch_size: int | None = None,
-        max_length: int | None = None,
+        batch_size: Count = 64,
+        batch_tokens: Count | None = None,
+        eval_batch_size: Count | None = None,
+        max_length: Count | None = None,
         truncate: bool = True,
-        workers: int | str = "auto",
+        workers: Natural | Literal["auto"] = "auto",
         download: bool = True,
-        val_fraction: float = 0.05,
-        test_fraction: float = 0.05,
-        split_seed: int = 0,
-        seed: int = 0,
-        limit_train: int | None = None,
-        limit_val: int | None = None,
-        limit_test: int | None = None,
+        val_fraction: Rate = 0.05,
+        test_fraction: Rate = 0.05,
+        split_seed: Natural = 0,
+        seed: Natural = 0,
+        limit_train: Count | None = None,
+        limit_val: Natural | None = None,
+        limit_test: Natural | None = None,
         test_split: str = "test",
         watch_test: bool = False,
         baseline: bool = True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.random import fork_rng
 from torchvision.transforms import v2
 
+from tfcli.bounds import Bounds, Count, Fraction, NotNegative, Share
 from tfcli.data.augment import LEVELS, GrowingRandAugment, NoiseErasing
 from tfcli.data.hashing import below, hash64, uniform
 from tfcli.data.resize import ON_TENSORS, Fit
@@ -49,20 +51,20 @@ class Augment:
         ValueError: there is no such choice, or two that exclude each other.
     """
 
-    crop: str = "resized"
-    scale: Sequence[float] = (0.08, 1.0)
-    flip: float = 0.5
-    randaugment: int = 0
-    randaugment_kind: str = "torchvision"
-    randaugment_ops: int = 2
-    randaugment_std: float = 0.0
-    autoaugment: str = "none"
-    color_jitter: float = 0.0
-    erasing: float = 0.0
-    erasing_fill: str = "mean"
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    repeats: int = 1
+    crop: Literal["resized", "padded", "none"] = "resized"
+    scale: tuple[Share, Share] = (0.08, 1.0)
+    flip: Fraction = 0.5
+    randaugment: Annotated[int, Bounds(low=0, high=30)] = 0
+    randaugment_kind: Literal["torchvision", "timm"] = "torchvision"
+    randaugment_ops: Count = 2
+    randaugment_std: NotNegative = 0.0
+    autoaugment: Literal["none", "imagenet", "cifar10", "svhn"] = "none"
+    color_jitter: NotNegative = 0.0
+    erasing: Fraction = 0.0
+    erasing_fill: Literal["mean", "pixel"] = "mean"
+    mixup: NotNegative = 0.0
+    cutmix: NotNegative = 0.0
+    repeats: Count = 1
 
     def __post_init__(self):
         for key, choices in (

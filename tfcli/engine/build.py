@@ -11,23 +11,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from tfcli.engine import targets
+from tfcli.engine.settings import FACTS, NESTED_FACTS
 from tfcli.errors import ConfigError, TfcliError
-
-FACTS = (
-    "weights",
-    "names",
-    "needs",
-    "tokenizer",
-    "public",
-    "input_size",
-    "teacher_weights",
-    "view",
-    "layout",
-    "answer",
-)
-"""Keys that say something about a part but are not arguments of its constructor."""
-NESTED_FACTS = ("acts", "placements", "refuses", "takes")
-"""The same of the parts of a part: which of them fit together (see `tfcli.engine.fitting`)."""
 
 
 def plain(node: DictConfig) -> dict[str, Any]:

@@ -74,6 +74,23 @@ class Configs:
                     found.setdefault(path.stem, _describe(path))
         return dict(sorted(found.items()))
 
+    def mounted(self, group: str, option: str) -> dict[str, Any]:
+        """The values of one option and of its bases, below the keys where they stand in a config."""
+        config: dict[str, Any] = {}
+        _mount(self, config, group, option)
+        return config
+
+    def overrides(self, name: str) -> Iterator[tuple[str, str]]:
+        """`override /group: option` entries of a config and of its bases, bases first."""
+        group = name.partition("/")[0]
+        for entry in self.load(name).get("defaults", []):
+            if isinstance(entry, str) and entry != "_self_":
+                yield from self.overrides(f"{group}/{entry}")
+            elif isinstance(entry, dict):
+                for key, option in entry.items():
+                    if str(key).startswith("override /"):
+                        yield str(key).removeprefix("override /"), str(option)
+
     def groups(self) -> list[str]:
         """The names of the groups, sorted."""
         return sorted({p.name for root in self.folders for p in root.iterdir() if p.is_dir() and p.name[0] not in "._"})
@@ -100,7 +117,7 @@ def compose(configs: Configs, typed: Sequence[str]) -> dict[str, Any]:
             order.append((str(group), str(option)))
     selected = {**dict(order), **chosen}
     for group in [g for g, _ in order] + [g for g in chosen if g not in dict(order)]:
-        found = _overrides(configs, f"{group}/{selected.get(group)}")
+        found = configs.overrides(f"{group}/{selected.get(group)}")
         selected |= {other: option for other, option in found if other not in chosen}
     config: dict[str, Any] = {}
     _merge(config, {k: v for k, v in top.items() if k not in ("defaults", "@package")})
@@ -112,18 +129,6 @@ def compose(configs: Configs, typed: Sequence[str]) -> dict[str, Any]:
     for group in config.pop("without", []):
         config.pop(group, None)
     return config
-
-
-def _overrides(configs: Configs, name: str) -> Iterator[tuple[str, str]]:
-    """`override /group: option` entries of a config and of its bases, bases first."""
-    group = name.partition("/")[0]
-    for entry in configs.load(name).get("defaults", []):
-        if isinstance(entry, str) and entry != "_self_":
-            yield from _overrides(configs, f"{group}/{entry}")
-        elif isinstance(entry, dict):
-            for key, option in entry.items():
-                if str(key).startswith("override /"):
-                    yield str(key).removeprefix("override /"), str(option)
 
 
 def _mount(configs: Configs, config: dict[str, Any], group: str, option: str) -> None:
@@ -232,13 +237,13 @@ def _words(configs: Configs, typed: Sequence[str], name: str, last: str) -> Iter
             named = configs.load("model/torchvision").get("names", [])
             yield from ((word, "torchvision classifier") for word in named if word not in options)
         return
-    from tfcli.engine.validate import CHOICES
+    from tfcli.engine.arguments import setting
 
-    now: Any = compose(configs, typed)
-    for part in name.split("."):
-        now = now.get(part) if isinstance(now, dict) else None
-    if name in CHOICES:
-        yield from ((str(word).lower() if word in ("True", "False") else str(word), "") for word in CHOICES[name])
+    found = setting(compose(configs, typed), name)
+    words = [*(found.argument.kind.values() if found.argument else ())]
+    now = found.raw
+    if words:
+        yield from ((word, "as it is" if word == _plain(now) else "") for word in words)
     elif isinstance(now, bool):
         yield from (("true", ""), ("false", ""))
     elif now is not None and not isinstance(now, (dict, list)) and not last:

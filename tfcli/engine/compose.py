@@ -28,6 +28,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tfcli.engine import validate
+from tfcli.engine.arguments import setting
+from tfcli.engine.candidates import Configs, roots
+from tfcli.engine.offers import families_for, fitting, tasks_of
 from tfcli.errors import ConfigError, nearest
 
 PACKAGED = next(p for p in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf") if p.is_dir())
@@ -45,12 +48,14 @@ class Composition:
         overrides: the overrides it was composed from, as they were typed.
         choices: the option taken in each group, for instance `{"model": "vit", "data": "pets"}`.
         hydra: Hydra's own node, for `--cfg hydra`.
+        notes: what was chosen for the user, a line each.
     """
 
     config: DictConfig
     overrides: list[str]
     choices: dict[str, str]
     hydra: DictConfig = field(repr=False)
+    notes: list[str] = field(default_factory=list)
 
 
 def search_path(config_dir: str | None = None) -> list[Path]:
@@ -115,7 +120,11 @@ def compose(name: str, overrides: list[str], config_dir: str | None = None) -> C
         chosen = [o for o in parsed if _is_choice(o, hydra, config_dir)]
         single = [o for o in parsed if o not in chosen]
         config = _load(hydra, name, chosen, config_dir)
-        choices = {k: v for k, v in config.hydra.runtime.choices.items() if v is not None and "/" not in k}
+        task = _task_of_data(config, chosen, single, config_dir)
+        if task is not None:
+            chosen.append(_parse(f"task={task}"))
+            config = _load(hydra, name, chosen, config_dir)
+        choices = _choices(config)
         first: dict[str, Any] = {}  # a key that is given twice is still compared with the config's own value
         for override in single:
             _apply(override, config, choices, config_dir, first)
@@ -132,7 +141,8 @@ def compose(name: str, overrides: list[str], config_dir: str | None = None) -> C
         config.data.image_size = native
     OmegaConf.set_struct(config, True)
     validate.check(config, choices=choices, picked={o.key_or_group for o in chosen})
-    return Composition(config, typed, choices, own)
+    notes = [_task_note(config, choices)] if task is not None else []
+    return Composition(config, typed, choices, own, notes)
 
 
 def given(overrides: list[str], choices: dict[str, str]) -> set[str]:
@@ -197,6 +207,64 @@ def info(name: str, overrides: list[str], *, kind: str, config_dir: str | None) 
         raise ConfigError(f"`--info` takes one of {', '.join(kinds)}, but was given `{kind}`.{nearest(kind, kinds)}")
     with _hydra(config_dir) as hydra:
         hydra.show_info(kind, config_name=name, overrides=_sugar(overrides, config_dir))
+
+
+def _choices(config: DictConfig) -> dict[str, str]:
+    """The option taken in each group."""
+    return {k: v for k, v in config.hydra.runtime.choices.items() if v is not None and "/" not in k}
+
+
+def _task_of_data(
+    config: DictConfig, chosen: list[Override], single: list[Override], config_dir: str | None
+) -> str | None:
+    """The task that the columns of the data ask for, where the family's own would leave some of them unused.
+
+    A task that the command or its experiment names stays as it is.
+
+    Raises:
+        ConfigError: several tasks would fit, and the command must say which; or none does.
+    """
+    choices = _choices(config)
+    if "task" not in config or "task" in config.get("without", []) or "kinds" not in config.get("data", {}):
+        return None
+    configs = Configs(roots(config_dir))
+    picked = {o.key_or_group for o in chosen}
+    experiment = choices.get("experiment")
+    named = "task" in picked or "task" in dict(configs.overrides(f"experiment/{experiment}"))
+    if named or (experiment and not picked & {"model", "data"}):
+        return None
+    columns = _columns(config, single)
+    model = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False))
+    if not columns or not tasks_of(model, configs):
+        return None  # what is wrong is said where the parts are checked
+    fits = fitting(model, columns, configs)
+    if choices["task"] in fits:
+        return None
+    there = f"data `{choices['data']}` ({', '.join(columns)})"
+    if not fits:
+        others = families_for(columns, configs)
+        raise ConfigError(
+            f"model `{choices['model']}` offers no task for {there}; its tasks are "
+            f"{', '.join(tasks_of(model, configs))}. Models for these data: {', '.join(others) or 'none yet'}."
+        )
+    if len(fits) > 1:
+        listed = " or ".join(f"task={name}" for name in fits)
+        raise ConfigError(f"model `{choices['model']}` can do several tasks with {there}: say {listed}.")
+    return fits[0]
+
+
+def _columns(config: DictConfig, single: list[Override]) -> list[str]:
+    """The columns that the data will have, those of a table as the command names them."""
+    data = OmegaConf.create({"data": config.data})
+    for override in single:
+        if override.key_or_group.startswith(("data.columns", "data.kinds")) and not override.is_delete():
+            OmegaConf.update(data, override.key_or_group, override.value(), merge=False, force_add=True)
+    return [str(name) for name in OmegaConf.select(data, "data.kinds", throw_on_missing=False) or []]
+
+
+def _task_note(config: DictConfig, choices: dict[str, str]) -> str:
+    needs = " and ".join(config.task.needs) if len(config.task.needs) < 3 else ", ".join(config.task.needs)
+    return f"task {choices['task']}, since data {choices['data']} have {needs} (task=NAME takes another)"
 
 
 def _parse(text: str) -> Override:
@@ -283,7 +351,9 @@ def _apply(
         _check_key(key, config, choices, config_dir)
         if not override.is_delete():
             old = first.setdefault(key, OmegaConf.select(config, key, throw_on_missing=False))
-            validate.same_type(key, old, override.value(), override.input_line)
+            tree = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+            known = setting(tree, key).argument
+            validate.same_type(key, old, override.value(), override.input_line, known)
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except (HydraException, OmegaConfBaseException) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any, cast
 
 import yaml
@@ -20,7 +21,11 @@ from omegaconf.errors import (
 )
 
 from tfcli.engine import targets
+from tfcli.engine.arguments import INTERPOLATION, settings
+from tfcli.engine.candidates import Configs, roots
 from tfcli.engine.fitting import check_parts
+from tfcli.engine.offers import check_offer
+from tfcli.engine.signatures import Argument
 from tfcli.errors import ConfigError, nearest
 
 COUNT = re.compile(
@@ -31,54 +36,12 @@ POSITIVE = re.compile(r"(lr|norm_eps|eps|base|tau)$")
 NOT_NEGATIVE = re.compile(
     r"(weight_decay|clip|warmup_steps|warmup_epochs|limit_\w+|mixup|cutmix|randaugment|randaugment_std|color_jitter|layer_decay|head_scale|seed|split_seed|patience|average_last|std|save_every_\w+|gpus)$"
 )
-CHOICES = {
-    "trainer.precision": [
-        "auto",
-        "32",
-        "bf16",
-        "64",
-        "32-true",
-        "bf16-mixed",
-        "16-mixed",
-        "bf16-true",
-        "16-true",
-        "64-true",
-    ],
-    "trainer.compile": ["auto", "True", "False"],
-    "trainer.accelerator": ["auto", "cpu", "gpu", "cuda", "mps", "tpu"],
-    "trainer.test": ["best", "last", "none"],
-    "data.cache": ["auto", "memory", "disk", "none"],
-    "data.on_error": ["raise", "skip"],
-    "data.resize": ["shorter", "longer", "squash", "none"],
-    "data.resizer": ["pillow", "transformers"],
-    "data.interpolation": ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"],
-    "data.augment.crop": ["resized", "padded", "none"],
-    "data.augment.randaugment_kind": ["torchvision", "timm"],
-    "data.augment.autoaugment": ["none", "imagenet", "cifar10", "svhn"],
-    "data.augment.erasing_fill": ["mean", "pixel"],
-    "attn.kernel": ["auto", "exact", "explicit", "flex"],
-    "pos.at": ["stem", "every", "shared"],
-    "model.pool": ["class", "mean", "attention"],
-    "model.image.stem": ["patch", "conv"],
-    "task.kind": ["hard", "soft", "none"],
-    "task.kl_reduction": ["batch", "elements"],
-    "task.batch_norm": ["auto", "train", "frozen"],
-    "features.pool": ["head", "class", "mean"],
-    "features.precision": ["auto", "32", "bf16", "16"],
-    "features.accelerator": ["auto", "cpu", "cuda", "mps"],
-    "zeroshot.names": ["spoken", "own"],
-    "linear.features": ["auto", "projected", "pooled"],
-    "linear.normalise": ["auto", "True", "False", "both"],
-    "linear.metric": ["accuracy", "per_class"],
-    "knn.features": ["projected", "pooled"],
-    "knn.vote": ["majority", "weighted"],
-    "knn.select": ["val", "test"],
-    "search.sampler": ["tpe", "random"],
-}
 
 
-def same_type(key: str, old: Any, new: Any, line: str | None) -> None:
+def same_type(key: str, old: Any, new: Any, line: str | None, known: Argument | None = None) -> None:
     """Refuse a value whose kind differs from the one it replaces.
+
+    Where the part itself says which values it takes (`known`), that is looked at when all of the config is there.
 
     Raises:
         ConfigError: text for a number, a number for a group of settings, and the like.
@@ -92,7 +55,7 @@ def same_type(key: str, old: Any, new: Any, line: str | None) -> None:
         )
     kinds = {bool: "true or false", int: "a whole number", float: "a number"}
     kind = type(old)
-    if kind not in kinds or key in CHOICES:
+    if kind not in kinds or (known is not None and known.kind.says):
         return
     fits = {bool: isinstance(new, bool), int: _is(new, int), float: _is(new, int, float)}[kind]
     if not fits:
@@ -111,13 +74,14 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
     Raises:
         ConfigError: the first thing that is wrong.
     """
+    raw = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    targets.check(raw)
+    if raw.get("task") and raw.get("model"):
+        check_offer(raw["model"], raw["task"], choices, Configs(roots()))
     _check_needs(config, choices)
     values = _resolved(config)
     targets.check(values)
-    # Parts first, then what is made of them, so that a message names the key that was typed.
-    for name in sorted(values, key=lambda name: name in ("task", "model")):
-        for key, value in _leaves(values[name], name):
-            _check_value(key, value)
+    _check_settings(raw, values)
     for path, node in _groups(values):
         check_parts(path, node)
         own_size = not node.get("weights")  # else it is the checkpoint's, and checked when that has been read
@@ -155,8 +119,39 @@ def _check_needs(config: DictConfig, choices: dict[str, str]) -> None:
 def check_values(values: dict[str, Any]) -> None:
     """Refuse single values out of range. Raises ConfigError for the first."""
     targets.check(values)
-    for key, value in _leaves(values):
-        _check_value(key, value)
+    _check_settings(values, values)
+
+
+def _check_settings(raw: dict[str, Any], values: dict[str, Any]) -> None:
+    """Refuse values that their part does not take, and names that it does not know.
+
+    A value that only refers to another is named as that other, which is what was typed. Where it is null, it is known
+    later, from the data.
+    """
+    for key, written, argument, owner in settings(raw):
+        value: Any = values
+        for part in key.split("."):
+            value = value[part] if isinstance(value, dict) else None
+        if isinstance(value, dict) and written is not value:
+            continue  # `${attn}`: looked at where it stands
+        leaf = key.rpartition(".")[2]
+        refers = INTERPOLATION.fullmatch(written) if isinstance(written, str) else None
+        if refers and value is None:
+            continue
+        name = refers[1] if refers else key
+        if argument is not None and argument.kind.says:
+            if not argument.kind.takes(value):
+                shown = "null" if value is None else f"`{value}`"
+                if isinstance(value, float) and not isfinite(value):
+                    shown += ", which is not finite"
+                close = nearest(str(value), list(map(str, argument.kind.choices))) if argument.kind.choices else ""
+                raise ConfigError(f"`{name}` must be {argument.kind.words()}, but is {shown}.{close}")
+        elif owner is None or owner.ours:
+            _check_value(name, value)
+        if argument is None and owner is not None and not owner.open and not leaf.startswith("_"):
+            target = owner.target.rpartition(".")[2]
+            known = [k for k, v in owner.arguments.items() if not v.kind.any]
+            raise ConfigError(f"`{key}`: {target} takes no `{leaf}`.{nearest(leaf, known)}")
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
@@ -172,14 +167,6 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"the config cannot be resolved: {str(error).splitlines()[0]}") from error
 
 
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for name, child in node.items():
-            yield from _leaves(child, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, node
-
-
 def _groups(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     yield path, node
     for name, child in node.items():
@@ -188,14 +175,8 @@ def _groups(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
 
 
 def _check_value(key: str, value: Any) -> None:
+    """Check a number by what its name says, where the part that takes it says no more."""
     leaf = key.rpartition(".")[2]
-    if key in CHOICES:
-        if str(value) not in CHOICES[key]:
-            raise ConfigError(
-                f"`{key}` must be one of {', '.join(CHOICES[key])}, but is `{value}`."
-                f"{nearest(str(value), CHOICES[key])}"
-            )
-        return
     if value is None or value == "auto" or isinstance(value, list):
         return
     if COUNT.fullmatch(leaf) and not (_is(value, int) and value >= 1):

@@ -6,17 +6,18 @@ Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for L
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from tfcli.bounds import Count, Fraction, Positive
 from tfcli.errors import DataError
 from tfcli.models.heads import check_vocabulary, make_head
 from tfcli.models.protocols import Features
 from tfcli.nn.attention import Attention
-from tfcli.nn.blocks import ACTIVATIONS
+from tfcli.nn.blocks import ACTIVATIONS, Activation
 from tfcli.nn.init import init_normal
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
@@ -84,22 +85,22 @@ class BERT(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        width: Count,
         *,
-        vocab_size: int | None,
-        depth: int,
-        heads: int,
-        context: int,
+        vocab_size: Count | None,
+        depth: Count,
+        heads: Count,
+        context: Count,
         attn: Callable[..., Attention],
         pos: Callable[..., Position],
-        segments: int = 2,
-        mlp_width: int | None = None,
-        activation: str = "gelu",
+        segments: Count = 2,
+        mlp_width: Count | None = None,
+        activation: Activation = "gelu",
         post_norm: bool = True,
-        norm_eps: float = 1e-12,
-        pool: str = "class",
-        dropout: float = 0.0,
-        head: str | None = "pretrain",
+        norm_eps: Positive = 1e-12,
+        pool: Literal["class", "mean"] = "class",
+        dropout: Fraction = 0.0,
+        head: Literal["pretrain", "classes", "score", "span", "tags", "choice"] | None = "pretrain",
         num_classes: int | None = None,
         **blocks: Any,
     ):

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import log
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from tfcli.bounds import Count, Positive
 from tfcli.models.protocols import Features
 from tfcli.nn.attention import Attention
-from tfcli.nn.blocks import Block, Mlp
+from tfcli.nn.blocks import Activation, Block, Mlp
 from tfcli.nn.embeddings import ConvEmbed, PatchEmbed
 from tfcli.nn.kernels import exact
 from tfcli.nn.places import Places
@@ -167,17 +168,17 @@ class VisionTransformer(nn.Module):
         self,
         width: int,
         *,
-        depth: int,
-        heads: int,
+        depth: Count,
+        heads: Count,
         image_size: int,
         patch_size: int,
         embed_width: int,
         attn: Callable[..., Attention],
         pos: Callable[..., Position],
         mlp_width: int | None = None,
-        activation: str = "gelu",
-        norm_eps: float = 1e-5,
-        stem: str = "patch",
+        activation: Activation = "gelu",
+        norm_eps: Positive = 1e-5,
+        stem: Literal["patch", "conv"] = "patch",
     ):
         super().__init__()
         if stem not in ("patch", "conv"):
@@ -374,16 +375,16 @@ class TextTransformer(nn.Module):
         self,
         width: int,
         *,
-        depth: int,
-        heads: int,
-        context: int,
+        depth: Count,
+        heads: Count,
+        context: Count,
         vocab_size: int | None,
         embed_width: int,
         attn: Callable[..., Attention],
         pos: Callable[..., Position],
         mlp_width: int | None = None,
-        activation: str = "gelu",
-        norm_eps: float = 1e-5,
+        activation: Activation = "gelu",
+        norm_eps: Positive = 1e-5,
     ):
         super().__init__()
         vocab_size = _check_vocabulary(vocab_size)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tfcli.bounds import Count, Positive
 from tfcli.models.protocols import Features
 from tfcli.nn.attention import Attention
 from tfcli.nn.embeddings import Stem
@@ -19,7 +20,7 @@ from tfcli.nn.init import init_as_vit
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
 from tfcli.nn.stack import Stack
-from tfcli.nn.stems import make_stem
+from tfcli.nn.stems import StemName, make_stem
 from tfcli.shapes import Float
 
 
@@ -50,18 +51,18 @@ class DeiT(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        width: Count,
         *,
-        depth: int,
-        heads: int,
-        image_size: int,
-        patch_size: int,
+        depth: Count,
+        heads: Count,
+        image_size: Count,
+        patch_size: Count,
         num_classes: int,
         attn: Callable[..., Attention],
         pos: Callable[..., Position],
-        mlp_width: int | None = None,
-        stem: str | Callable[..., Stem] = "patch",
-        norm_eps: float = 1e-6,
+        mlp_width: Count | None = None,
+        stem: StemName | Callable[..., Stem] = "patch",
+        norm_eps: Positive = 1e-6,
         **blocks: Any,
     ):
         super().__init__()

@@ -7,16 +7,18 @@ Radford et al. 2018, "Improving Language Understanding by Generative Pre-Trainin
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from tfcli.bounds import Count, Fraction, Positive
 from tfcli.errors import DataError
 from tfcli.models.heads import check_vocabulary, make_head
 from tfcli.models.protocols import Features
 from tfcli.nn.attention import Attention
+from tfcli.nn.blocks import Activation
 from tfcli.nn.cache import Cache
 from tfcli.nn.init import init_normal
 from tfcli.nn.places import Places
@@ -63,20 +65,20 @@ class GPT(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        width: Count,
         *,
-        vocab_size: int | None,
-        depth: int,
-        heads: int,
-        context: int,
+        vocab_size: Count | None,
+        depth: Count,
+        heads: Count,
+        context: Count,
         attn: Callable[..., Attention],
         pos: Callable[..., Position],
-        mlp_width: int | None = None,
-        activation: str = "gelu_tanh",
+        mlp_width: Count | None = None,
+        activation: Activation = "gelu_tanh",
         post_norm: bool = False,
-        norm_eps: float = 1e-5,
-        dropout: float = 0.0,
-        head: str | None = None,
+        norm_eps: Positive = 1e-5,
+        dropout: Fraction = 0.0,
+        head: Literal["classes", "score", "choice"] | None = None,
         num_classes: int | None = None,
         **blocks: Any,
     ):

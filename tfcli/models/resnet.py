@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from tfcli.bounds import Bounds
 from tfcli.models.protocols import Features
 from tfcli.shapes import Float
 
@@ -160,7 +162,13 @@ class ResNet(Residual):
         ValueError: there is no such depth or stem.
     """
 
-    def __init__(self, depth: int, *, num_classes: int, stem: str = "imagenet"):
+    def __init__(
+        self,
+        depth: Literal[18, 34, 50, 101, 152],
+        *,
+        num_classes: int,
+        stem: Literal["imagenet", "cifar"] = "imagenet",
+    ):
         if depth not in SIZES:
             raise ValueError(f"`model.depth` must be one of {', '.join(map(str, SIZES))} for a ResNet, but is {depth}.")
         if stem not in ("imagenet", "cifar"):
@@ -184,7 +192,7 @@ class CifarResNet(Residual):
         ValueError: `depth` is not 6 n + 2.
     """
 
-    def __init__(self, depth: int, *, num_classes: int):
+    def __init__(self, depth: Annotated[int, Bounds(low=8, step=6)], *, num_classes: int):
         if depth < 8 or (depth - 2) % 6:
             raise ValueError(f"`model.depth` must be 6 n + 2 (20, 32, 44, 56, 110) for a CIFAR ResNet, but is {depth}.")
         blocks = ((depth - 2) // 6,) * 3

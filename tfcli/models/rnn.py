@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from tfcli.bounds import Count, Fraction
 from tfcli.nn.blocks import Dropout
 from tfcli.nn.cache import Owners
 from tfcli.nn.capture import Watched
 from tfcli.nn.init import init_xavier
-from tfcli.nn.recurrent import Additive, Recurrent
+from tfcli.nn.recurrent import Additive, CellName, Recurrent
 from tfcli.nn.words import Words
 from tfcli.shapes import Bool, Float, Int
 
@@ -94,16 +95,16 @@ class RNN(nn.Module):
         width: int,
         *,
         vocab_size: int | None,
-        embed_width: int,
-        attention: str = "none",
-        cell: str = "gru",
+        embed_width: Count,
+        attention: Literal["none", "additive"] = "none",
+        cell: CellName = "gru",
         bidirectional: bool = True,
-        align_width: int | None = None,
-        output_width: int | None = None,
+        align_width: Count | None = None,
+        output_width: Count | None = None,
         tied: bool = False,
-        target_vocab_size: int | None = None,
+        target_vocab_size: Count | None = None,
         paper_init: bool = False,
-        dropout: float = 0.0,
+        dropout: Fraction = 0.0,
     ):
         super().__init__()
         if attention not in ATTENTIONS:

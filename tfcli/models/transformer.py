@@ -6,12 +6,15 @@ Vaswani et al. 2017, "Attention Is All You Need", section 3.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from tfcli.bounds import Count, Fraction, Positive
 from tfcli.errors import DataError
 from tfcli.nn.attention import Attention
+from tfcli.nn.blocks import Activation
 from tfcli.nn.cache import Cache, Memory
 from tfcli.nn.init import init_xavier
 from tfcli.nn.places import Places
@@ -55,25 +58,25 @@ class Transformer(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        width: Count,
         *,
-        vocab_size: int | None,
-        depth: int,
-        heads: int,
-        context: int,
+        vocab_size: Count | None,
+        depth: Count,
+        heads: Count,
+        context: Count,
         attn: Callable[..., Attention],
         pos: Callable[..., Position],
-        decoder_depth: int | None = None,
-        mlp_width: int | None = None,
-        activation: str = "relu",
+        decoder_depth: Count | None = None,
+        mlp_width: Count | None = None,
+        activation: Activation = "relu",
         post_norm: bool = True,
         final_norm: bool | None = None,
-        norm_eps: float = 1e-6,
+        norm_eps: Positive = 1e-6,
         tied: bool = True,
-        target_vocab_size: int | None = None,
+        target_vocab_size: Count | None = None,
         scale: bool = True,
         output_bias: bool = False,
-        dropout: float = 0.1,
+        dropout: Fraction = 0.1,
         **blocks: Any,
     ):
         super().__init__()
@@ -86,22 +89,24 @@ class Transformer(nn.Module):
             output_bias=output_bias,
             scale=width**0.5 if scale else 1.0,
         )
-        common: dict[str, Any] = {
-            "heads": heads,
-            "attn": attn,
-            "pos": pos,
-            "extent": (context,),
-            "mlp_width": mlp_width,
-            "activation": activation,
-            "post_norm": post_norm,
-            "final_norm": not post_norm if final_norm is None else final_norm,
-            "norm_eps": norm_eps,
-            "dropout": dropout,
-            "mlp_dropout": 0.0,
+        stack = partial(
+            Stack,
+            width,
+            heads=heads,
+            attn=attn,
+            pos=pos,
+            extent=(context,),
+            mlp_width=mlp_width,
+            activation=activation,
+            post_norm=post_norm,
+            final_norm=not post_norm if final_norm is None else final_norm,
+            norm_eps=norm_eps,
+            dropout=dropout,
+            mlp_dropout=0.0,
             **blocks,
-        }
-        self.encoder = Stack(width, depth=depth, **common)
-        self.decoder = Stack(width, depth=decoder_depth or depth, cross=True, causal=True, **common)
+        )
+        self.encoder = stack(depth=depth)
+        self.decoder = stack(depth=decoder_depth or depth, cross=True, causal=True)
         init_xavier(self.encoder)
         init_xavier(self.decoder)
 

@@ -6,21 +6,22 @@ Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from tfcli.bounds import Count, Natural, Positive
 from tfcli.models.protocols import Features
 from tfcli.nn.attention import Attention
-from tfcli.nn.blocks import make_norm
+from tfcli.nn.blocks import Activation, Norm, make_norm
 from tfcli.nn.embeddings import Stem
 from tfcli.nn.init import init_as_vit
 from tfcli.nn.places import Places
 from tfcli.nn.pooling import AttentionPool
 from tfcli.nn.positions import Position
 from tfcli.nn.stack import Stack
-from tfcli.nn.stems import make_stem
+from tfcli.nn.stems import StemName, make_stem
 from tfcli.shapes import Float
 
 POOLS = ("class", "mean", "attention")
@@ -60,22 +61,22 @@ class ViT(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        width: Count,
         *,
-        depth: int,
-        heads: int,
-        image_size: int,
-        patch_size: int,
+        depth: Count,
+        heads: Count,
+        image_size: Count,
+        patch_size: Count,
         num_classes: int,
         attn: Callable[..., Attention],
         pos: Callable[..., Position],
-        mlp_width: int | None = None,
-        stem: str | Callable[..., Stem] = "patch",
-        pool: str = "class",
-        pool_activation: str = "gelu",
-        registers: int = 0,
-        norm: str = "layer",
-        norm_eps: float = 1e-6,
+        mlp_width: Count | None = None,
+        stem: StemName | Callable[..., Stem] = "patch",
+        pool: Literal["class", "mean", "attention"] = "class",
+        pool_activation: Activation = "gelu",
+        registers: Natural = 0,
+        norm: Norm = "layer",
+        norm_eps: Positive = 1e-6,
         **blocks: Any,
     ):
         super().__init__()

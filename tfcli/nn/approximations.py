@@ -6,11 +6,13 @@ Each can also write its weights out, at quadratic cost: what `capture` shows and
 from __future__ import annotations
 
 from math import prod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, pad
 
+from tfcli.bounds import Count, Natural
 from tfcli.errors import IncompatibleError
 from tfcli.nn.patterns import Causal, Full, Pattern
 from tfcli.nn.view import View
@@ -164,9 +166,9 @@ class Performer(Linear):
         head_width: int,
         extent: tuple[int, ...],
         special: int,
-        num_features: int = 128,
+        num_features: Count = 128,
         orthogonal: bool = True,
-        redraw_steps: int = 0,
+        redraw_steps: Natural = 0,
         seed: int = 0,
     ):
         super().__init__(heads=heads, head_width=head_width, extent=extent, special=special)
@@ -234,8 +236,8 @@ class Linformer(Approximation):
         head_width: int,
         extent: tuple[int, ...],
         special: int,
-        rank: int = 64,
-        share: str = "heads",
+        rank: Count = 64,
+        share: Literal["none", "heads", "values"] = "heads",
     ):
         super().__init__(heads=heads, head_width=head_width, extent=extent, special=special)
         if share not in ("none", "heads", "values"):

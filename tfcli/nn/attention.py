@@ -9,10 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from tfcli.bounds import Fraction
 from tfcli.errors import IncompatibleError
 from tfcli.nn.approximations import Approximation
 from tfcli.nn.cache import Cache, Memory
-from tfcli.nn.kernels import KERNELS, Kernel
+from tfcli.nn.kernels import KERNELS, Kernel, KernelName
 from tfcli.nn.patterns import Causal, Full, Pattern
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
@@ -107,8 +108,8 @@ class Attention(nn.Module):
         heads: int,
         pattern: Pattern | None = None,
         causal: bool = False,
-        kernel: str | Callable[..., Approximation] = "auto",
-        dropout: float = 0.0,
+        kernel: KernelName | Callable[..., Approximation] = "auto",
+        dropout: Fraction = 0.0,
         bias: bool = True,
         extent: tuple[int, ...] = (),
         special: int = 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,9 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu"]
+"""Of an MLP; `swiglu` makes it a gated one."""
+Norm = Literal["layer", "rms"]
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_tanh": partial(nn.GELU, approximate="tanh"),
@@ -30,7 +34,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 NORMS: dict[str, Callable[..., nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
 
 
-def make_norm(kind: str, width: int, *, eps: float) -> nn.Module:
+def make_norm(kind: Norm, width: int, *, eps: float) -> nn.Module:
     """A norm of each token over its channels: layer (Ba et al. 2016) or rms (Zhang and Sennrich 2019, without mean).
 
     Raises:
@@ -45,7 +49,7 @@ def make_mlp(
     width: int,
     *,
     hidden: int | None = None,
-    activation: str = "gelu",
+    activation: Activation = "gelu",
     dropout: float = 0.0,
     inner_dropout: float | None = None,
     bias: bool | None = None,
@@ -101,7 +105,7 @@ class Mlp(nn.Module):
         width: int,
         *,
         hidden: int,
-        activation: str = "gelu",
+        activation: Activation = "gelu",
         dropout: float = 0.0,
         inner_dropout: float | None = None,
         bias: bool = True,
@@ -206,7 +210,7 @@ class Block(nn.Module):
         *,
         width: int,
         cross: Attention | None = None,
-        norm: str = "layer",
+        norm: Norm = "layer",
         norm_eps: float = 1e-6,
         post_norm: bool = False,
         dropout: float = 0.0,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -191,4 +192,6 @@ def _itself(group: BlockRows, size: int) -> Tensor:
     return query[:, :, None] == key[:, None]
 
 
+KernelName = Literal["auto", "exact", "explicit", "flex"]
+"""`auto` is flex where the pattern is sparse, else exact."""
 KERNELS: dict[str, Kernel] = {"exact": exact, "explicit": explicit, "flex": flex}

@@ -9,13 +9,16 @@ What acts on queries, keys or scores does so in every layer, so that `stem` make
 from __future__ import annotations
 
 from math import prod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from tfcli.bounds import NotNegative, Positive
 from tfcli.nn.places import Places
 from tfcli.shapes import Float
 
+Placement = Literal["stem", "every", "shared"]
 PLACEMENTS = ("stem", "every", "shared")
 
 
@@ -42,7 +45,7 @@ class Position(nn.Module):
     acts: str | None = None
     placements: tuple[str, ...] = ("stem",)
 
-    def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: str = "stem"):
+    def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: Placement = "stem"):
         super().__init__()
         if at not in PLACEMENTS:
             raise ValueError(f"`pos.at` must be one of {', '.join(PLACEMENTS)}, but is {at!r}.")
@@ -86,7 +89,14 @@ class Learned(Added):
     """
 
     def __init__(
-        self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: str = "stem", std: float = 0.02
+        self,
+        width: int,
+        *,
+        heads: int,
+        extent: tuple[int, ...],
+        special: int,
+        at: Placement = "stem",
+        std: NotNegative = 0.02,
     ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         self.special, self.std = special, std
@@ -113,7 +123,14 @@ class Learned2d(Added):
     """
 
     def __init__(
-        self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: str = "stem", std: float = 0.02
+        self,
+        width: int,
+        *,
+        heads: int,
+        extent: tuple[int, ...],
+        special: int,
+        at: Placement = "stem",
+        std: NotNegative = 0.02,
     ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         check_divides("`width`", width, len(extent), extent)
@@ -152,8 +169,8 @@ class Random(Added):
         heads: int,
         extent: tuple[int, ...],
         special: int,
-        at: str = "stem",
-        std: float = 0.02,
+        at: Placement = "stem",
+        std: NotNegative = 0.02,
         seed: int = 0,
     ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
@@ -180,7 +197,14 @@ class Sinusoidal(Added):
     """
 
     def __init__(
-        self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: str = "stem", base: float = 10_000.0
+        self,
+        width: int,
+        *,
+        heads: int,
+        extent: tuple[int, ...],
+        special: int,
+        at: Placement = "stem",
+        base: Positive = 10_000.0,
     ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         check_divides("`width`", width, 2 * len(extent), extent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,7 @@ def lstm(gates: Tensor, state: State, weight: Tensor, bias: Tensor | None = None
     return torch.sigmoid(o) * torch.tanh(memory), memory
 
 
+CellName = Literal["gru", "lstm", "gru_paper"]
 CELLS: dict[str, tuple[Callable[..., nn.Module], Callable[..., State]]] = {
     "gru": (nn.GRU, gru),
     "lstm": (nn.LSTM, lstm),
@@ -105,7 +106,7 @@ class Recurrent(nn.Module):
         ValueError: there is no such cell.
     """
 
-    def __init__(self, inputs: int, width: int, *, cell: str = "gru", bidirectional: bool = False):
+    def __init__(self, inputs: int, width: int, *, cell: CellName = "gru", bidirectional: bool = False):
         super().__init__()
         if cell not in CELLS:
             raise ValueError(f"`model.cell` must be one of {', '.join(CELLS)}, but is {cell!r}.")

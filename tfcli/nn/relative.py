@@ -7,12 +7,14 @@ the query).
 from __future__ import annotations
 
 from math import log, prod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from tfcli.bounds import Count, Fraction, NotNegative, Positive
 from tfcli.nn.places import Places
-from tfcli.nn.positions import Position, angles, check_divides
+from tfcli.nn.positions import Placement, Position, angles, check_divides
 from tfcli.shapes import Float, Int
 
 
@@ -42,10 +44,10 @@ class Rope(Position):
         heads: int,
         extent: tuple[int, ...],
         special: int,
-        at: str = "shared",
-        base: float = 10_000.0,
-        layout: str = "half",
-        fraction: float = 1.0,
+        at: Placement = "shared",
+        base: Positive = 10_000.0,
+        layout: Literal["half", "interleaved"] = "half",
+        fraction: Fraction = 1.0,
     ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         if layout not in ("half", "interleaved"):
@@ -77,7 +79,7 @@ class Alibi(Position):
     placements = ("shared",)
     slopes: Tensor
 
-    def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: str = "shared"):
+    def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: Placement = "shared"):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         self.register_buffer("slopes", torch.tensor(alibi_slopes(heads)), persistent=False)
 
@@ -117,10 +119,10 @@ class Relative(Position):
         heads: int,
         extent: tuple[int, ...],
         special: int,
-        at: str = "every",
+        at: Placement = "every",
         flat: bool = True,
         max_distance: int | None = None,
-        std: float = 0.02,
+        std: NotNegative = 0.02,
     ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         self.flat, self.special, self.std = flat, special, std
@@ -173,11 +175,11 @@ class RelativeBuckets(Position):
         heads: int,
         extent: tuple[int, ...],
         special: int,
-        at: str = "shared",
-        buckets: int = 32,
+        at: Placement = "shared",
+        buckets: Count = 32,
         max_distance: int = 128,
         bidirectional: bool = True,
-        std: float = 0.02,
+        std: NotNegative = 0.02,
     ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         if buckets < 4 or buckets % 2 or max_distance <= buckets // 2:

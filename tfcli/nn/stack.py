@@ -8,9 +8,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from tfcli.bounds import Count, Fraction, Positive
 from tfcli.errors import IncompatibleError
 from tfcli.nn.attention import Attention, Plan
-from tfcli.nn.blocks import Block, make_dropout, make_mlp, make_norm, through
+from tfcli.nn.blocks import Activation, Block, Norm, make_dropout, make_mlp, make_norm, through
 from tfcli.nn.cache import Cache, Memory
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
@@ -52,27 +53,27 @@ class Stack(nn.Module):
         self,
         width: int,
         *,
-        depth: int,
-        heads: int,
+        depth: Count,
+        heads: Count,
         attn: Callable[..., Attention],
         pos: Callable[..., Position],
         extent: tuple[int, ...],
         special: int = 0,
         cross: bool = False,
         causal: bool = False,
-        mlp_width: int | None = None,
+        mlp_width: Count | None = None,
         mlp_bias: bool | None = None,
-        activation: str = "gelu",
-        norm: str = "layer",
-        norm_eps: float = 1e-6,
+        activation: Activation = "gelu",
+        norm: Norm = "layer",
+        norm_eps: Positive = 1e-6,
         post_norm: bool = False,
         layer_scale: float | None = None,
         stem_norm: bool = False,
         final_norm: bool = True,
-        dropout: float = 0.0,
-        mlp_dropout: float | None = None,
-        attention_dropout: float = 0.0,
-        drop_path: float = 0.0,
+        dropout: Fraction = 0.0,
+        mlp_dropout: Fraction | None = None,
+        attention_dropout: Fraction = 0.0,
+        drop_path: Fraction = 0.0,
     ):
         super().__init__()
         first = pos(width, heads=heads, extent=extent, special=special)

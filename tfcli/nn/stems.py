@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 from tfcli.nn.embeddings import ConvEmbed, PatchEmbed, Stem
 from tfcli.nn.hybrid import HybridEmbed
 
+StemName = Literal["patch", "overlap", "conv", "hybrid"]
 STEMS: dict[str, Callable[..., Stem]] = {
     "patch": PatchEmbed,
     "overlap": partial(PatchEmbed, overlap=True),
@@ -17,7 +19,7 @@ STEMS: dict[str, Callable[..., Stem]] = {
 """From pixels to tokens, by name: called as `stem(width, image_size=..., patch_size=...)`, with the tokens' `grid`."""
 
 
-def make_stem(stem: str | Callable[..., Stem], width: int, *, image_size: int, patch_size: int) -> Stem:
+def make_stem(stem: StemName | Callable[..., Stem], width: int, *, image_size: int, patch_size: int) -> Stem:
     """The stem of that name, or what a factory makes.
 
     Raises:

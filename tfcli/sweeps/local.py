@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfcli.bounds import Count
 from tfcli.sweeps.process import Process
 from tfcli.sweeps.state import Job, State
 
@@ -15,7 +16,7 @@ from tfcli.sweeps.state import Job, State
 class Local:
     """Starts jobs here, `jobs` at a time."""
 
-    def __init__(self, *, jobs: int = 1):
+    def __init__(self, *, jobs: Count = 1):
         self.slots = jobs
         self.gpus = gpus() if jobs > 1 else []
         self.taken: Counter[str] = Counter()

@@ -13,8 +13,9 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from tfcli.bounds import Count, Natural
 from tfcli.engine.record import lower_is_better, read_record
 from tfcli.engine.session import alive
 from tfcli.engine.summary import main_metric
@@ -37,11 +38,11 @@ class Search:
     def __init__(
         self,
         *,
-        trials: int = 20,
-        sampler: str = "tpe",
-        seed: int = 0,
+        trials: Count = 20,
+        sampler: Literal["tpe", "random"] = "tpe",
+        seed: Natural = 0,
         metric: str | None = None,
-        direction: str | None = None,
+        direction: Literal["maximize", "minimize"] | None = None,
         storage: str | None = None,
         study: str | None = None,
     ):

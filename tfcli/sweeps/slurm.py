@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfcli.bounds import Count, Natural
 from tfcli.engine.signals import handling
 from tfcli.errors import ConfigError
 from tfcli.sweeps import squeue
@@ -33,11 +34,11 @@ class Slurm:
     def __init__(
         self,
         *,
-        jobs: int | None = None,
+        jobs: Count | None = None,
         partition: str | None = None,
-        timeout_min: int = 240,
-        gpus: int = 0,
-        cpus: int = 1,
+        timeout_min: Count = 240,
+        gpus: Natural = 0,
+        cpus: Count = 1,
         memory: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ):

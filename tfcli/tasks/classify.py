@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tfcli.bounds import Fraction
 from tfcli.metrics.classification import ClassificationMetrics
+from tfcli.models.protocols import Classifier
 from tfcli.shapes import Float, Int
 from tfcli.tasks.gather import all_rows
 from tfcli.tasks.objective import Objective
@@ -67,6 +69,8 @@ class Classify(Objective):
             came with its batch norms folded into the convolutions, whose statistics are no statistics at all.
     """
 
+    net_protocol = Classifier
+
     def __init__(
         self,
         net: nn.Module,
@@ -74,8 +78,8 @@ class Classify(Objective):
         num_classes: int,
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
-        label_smoothing: float = 0.0,
-        batch_norm: str = "auto",
+        label_smoothing: Fraction = 0.0,
+        batch_norm: Literal["auto", "train", "frozen"] = "auto",
     ):
         super().__init__(net, optim=optim, schedule=schedule)
         if batch_norm not in ("auto", "train", "frozen"):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from tfcli.bounds import Count
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.retrieval import RetrievalMetrics
 from tfcli.models.protocols import ImageTextEncoder
@@ -103,6 +104,7 @@ class Contrastive(Objective):
         chance: after a test, what a random order would have found.
     """
 
+    net_protocol = ImageTextEncoder
     prompts: Tensor | None
 
     def __init__(
@@ -112,7 +114,7 @@ class Contrastive(Objective):
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
         num_classes: int | None = None,
-        group_size: int = 256,
+        group_size: Count = 256,
     ):
         super().__init__(net, optim=optim, schedule=schedule)
         self.chance: dict[str, float] = {}

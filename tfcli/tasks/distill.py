@@ -6,12 +6,13 @@ Touvron et al. 2021, section 4; soft distillation is Hinton et al. 2015, "Distil
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, kl_div
 
+from tfcli.bounds import Fraction, Positive
 from tfcli.shapes import Float
 from tfcli.tasks.classify import Classify, classification_loss
 
@@ -109,10 +110,10 @@ class Distill(Classify):
         net: nn.Module,
         *,
         teacher: Callable[[Tensor], Tensor] | None = None,
-        kind: str = "hard",
-        alpha: float = 0.5,
-        tau: float = 1.0,
-        kl_reduction: str = "batch",
+        kind: Literal["hard", "soft", "none"] = "hard",
+        alpha: Fraction = 0.5,
+        tau: Positive = 1.0,
+        kl_reduction: Literal["batch", "elements"] = "batch",
         **classify: Any,
     ):
         super().__init__(net, **classify)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tfcli.bounds import Fraction
 from tfcli.metrics.language import LanguageMetrics
+from tfcli.models.protocols import LanguageModel
 from tfcli.shapes import Float, Int
 from tfcli.tasks.text import TextObjective
 
@@ -41,13 +43,15 @@ class CausalLM(TextObjective):
         label_smoothing: in the training loss only.
     """
 
+    net_protocol = LanguageModel
+
     def __init__(
         self,
         net: nn.Module,
         *,
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
-        label_smoothing: float = 0.0,
+        label_smoothing: Fraction = 0.0,
     ):
         super().__init__(net, optim=optim, schedule=schedule)
         self.label_smoothing = label_smoothing

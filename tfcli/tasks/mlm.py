@@ -26,6 +26,8 @@ class MaskedLM(TextObjective):
         schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
     """
 
+    net_protocol = MaskedModel
+
     def __init__(self, net: nn.Module, *, optim: Callable[..., torch.optim.Optimizer], schedule: Callable[..., float]):
         super().__init__(net, optim=optim, schedule=schedule)
         self.measured = nn.ModuleDict()

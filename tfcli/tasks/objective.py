@@ -26,6 +26,7 @@ class Objective(pl.LightningModule):
         schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
 
     Attributes:
+        net_protocol: what it asks of `net` (`tfcli.models.protocols`); read from the source before anything is built.
         evaluated: the splits of the validation loaders, in their order.
         tested: of the last test, each figure with its 95 % interval.
         confusion: of the last test, right classes against guessed ones, where there are classes.
@@ -33,6 +34,8 @@ class Objective(pl.LightningModule):
         outcomes: of the last test, (N, 3) index, label and guess of each sample in the split's order, where there are
             classes.
     """
+
+    net_protocol: ClassVar[type | None] = None
 
     def __init__(
         self,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import cast
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from tfcli.bounds import NotNegative, Positive, Rate
 from tfcli.models.protocols import Classifier
 
 
@@ -52,12 +52,12 @@ def param_groups(
 def adamw(
     net: nn.Module,
     *,
-    lr: float,
-    weight_decay: float,
-    betas: Sequence[float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    layer_decay: float = 1.0,
-    head_scale: float = 1.0,
+    lr: Positive,
+    weight_decay: NotNegative,
+    betas: tuple[Rate, Rate] = (0.9, 0.999),
+    eps: Positive = 1e-8,
+    layer_decay: Positive = 1.0,
+    head_scale: NotNegative = 1.0,
 ) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019), fused: one pass over the parameters."""
     groups = param_groups(net, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, head_scale=head_scale)
@@ -68,12 +68,12 @@ def adamw(
 def sgd(
     net: nn.Module,
     *,
-    lr: float,
-    weight_decay: float,
-    momentum: float = 0.9,
+    lr: Positive,
+    weight_decay: NotNegative,
+    momentum: Rate = 0.9,
     nesterov: bool = False,
-    layer_decay: float = 1.0,
-    head_scale: float = 1.0,
+    layer_decay: Positive = 1.0,
+    head_scale: NotNegative = 1.0,
 ) -> torch.optim.Optimizer:
     """Stochastic gradient descent with momentum, fused."""
     groups = param_groups(net, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, head_scale=head_scale)

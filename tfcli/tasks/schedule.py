@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from math import cos, pi
 
+from tfcli.bounds import Count, Fraction, Natural, NotNegative, Positive
+
 
 def _warmup(
     step: int, total: int, epoch: int, fraction: float, epochs: float | None, steps: int | None, start: float
@@ -30,11 +32,11 @@ def cosine(
     *,
     total: int,
     epoch: int,
-    warmup_fraction: float = 0.05,
-    warmup_epochs: float | None = None,
-    warmup_steps: int | None = None,
-    start_fraction: float = 0.0,
-    final_fraction: float = 0.0,
+    warmup_fraction: Fraction = 0.05,
+    warmup_epochs: NotNegative | None = None,
+    warmup_steps: Natural | None = None,
+    start_fraction: Fraction = 0.0,
+    final_fraction: Fraction = 0.0,
 ) -> float:
     """Half a cosine from 1 down to `final_fraction` (Loshchilov & Hutter 2017, without restarts)."""
     warm, way = _warmup(step, total, epoch, warmup_fraction, warmup_epochs, warmup_steps, start_fraction)
@@ -46,11 +48,11 @@ def linear(
     *,
     total: int,
     epoch: int,
-    warmup_fraction: float = 0.05,
-    warmup_epochs: float | None = None,
-    warmup_steps: int | None = None,
-    start_fraction: float = 0.0,
-    final_fraction: float = 0.0,
+    warmup_fraction: Fraction = 0.05,
+    warmup_epochs: NotNegative | None = None,
+    warmup_steps: Natural | None = None,
+    start_fraction: Fraction = 0.0,
+    final_fraction: Fraction = 0.0,
 ) -> float:
     """A straight line from 1 down to `final_fraction`."""
     warm, way = _warmup(step, total, epoch, warmup_fraction, warmup_epochs, warmup_steps, start_fraction)
@@ -62,12 +64,12 @@ def step(
     *,
     total: int,
     epoch: int,
-    warmup_fraction: float = 0.0,
-    warmup_epochs: float | None = None,
-    warmup_steps: int | None = None,
-    start_fraction: float = 0.0,
-    every_epochs: int = 5,
-    factor: float = 0.1,
+    warmup_fraction: Fraction = 0.0,
+    warmup_epochs: NotNegative | None = None,
+    warmup_steps: Natural | None = None,
+    start_fraction: Fraction = 0.0,
+    every_epochs: Count = 5,
+    factor: Positive = 0.1,
 ) -> float:
     """Times `factor` every `every_epochs` epochs."""
     warm, _ = _warmup(step, total, epoch, warmup_fraction, warmup_epochs, warmup_steps, start_fraction)
@@ -79,10 +81,10 @@ def constant(
     *,
     total: int,
     epoch: int,
-    warmup_fraction: float = 0.0,
-    warmup_epochs: float | None = None,
-    warmup_steps: int | None = None,
-    start_fraction: float = 0.0,
+    warmup_fraction: Fraction = 0.0,
+    warmup_epochs: NotNegative | None = None,
+    warmup_steps: Natural | None = None,
+    start_fraction: Fraction = 0.0,
 ) -> float:
     """1 after the warm-up."""
     return _warmup(step, total, epoch, warmup_fraction, warmup_epochs, warmup_steps, start_fraction)[0]
@@ -93,10 +95,10 @@ def inverse_sqrt(
     *,
     total: int,
     epoch: int,
-    warmup_fraction: float = 0.05,
-    warmup_epochs: float | None = None,
-    warmup_steps: int | None = None,
-    start_fraction: float = 0.0,
+    warmup_fraction: Fraction = 0.05,
+    warmup_epochs: NotNegative | None = None,
+    warmup_steps: Natural | None = None,
+    start_fraction: Fraction = 0.0,
 ) -> float:
     """Falls as one over the square root of the step, from 1 after the warm-up (Vaswani et al. 2017, equation 3).
 

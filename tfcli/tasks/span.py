@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tfcli.bounds import Count
 from tfcli.data.texts import TextData
 from tfcli.metrics.squad import Question, SquadMetrics
+from tfcli.models.protocols import TextClassifier
 from tfcli.shapes import Bool, Float, Int
 from tfcli.tasks.text import TextObjective
 from tfcli.tasks.text_classify import scored
@@ -36,6 +38,7 @@ class Span(TextObjective):
         longest: most tokens of an answer.
     """
 
+    net_protocol = TextClassifier
     monitored = "f1"
     threshold: Tensor
 
@@ -45,7 +48,7 @@ class Span(TextObjective):
         *,
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
-        longest: int = 30,
+        longest: Count = 30,
     ):
         super().__init__(net, optim=optim, schedule=schedule)
         self.longest = longest

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tfcli.data.texts import TextData
 from tfcli.metrics.entities import EntityMetrics
+from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.lm import token_loss
 from tfcli.tasks.text import TextObjective
 from tfcli.tasks.text_classify import scored
@@ -23,6 +24,7 @@ class Tag(TextObjective):
         schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
     """
 
+    net_protocol = TextClassifier
     monitored = "f1"
 
     def __init__(self, net: nn.Module, *, optim: Callable[..., torch.optim.Optimizer], schedule: Callable[..., float]):

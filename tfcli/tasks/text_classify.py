@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tfcli.bounds import Fraction, NotNegative
 from tfcli.data.texts import TextData
 from tfcli.metrics.glue import LabelMetrics
 from tfcli.models.protocols import TextClassifier
@@ -38,6 +39,7 @@ class TextClassify(TextObjective):
             equation 5, lambda 0.5); for models that read from left to right.
     """
 
+    net_protocol = TextClassifier
     monitored = "accuracy"
 
     def __init__(
@@ -47,8 +49,8 @@ class TextClassify(TextObjective):
         num_classes: int | None = None,
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
-        label_smoothing: float = 0.0,
-        lm_weight: float = 0.0,
+        label_smoothing: Fraction = 0.0,
+        lm_weight: NotNegative = 0.0,
     ):
         super().__init__(net, optim=optim, schedule=schedule)
         if lm_weight and not hasattr(net, "logits"):

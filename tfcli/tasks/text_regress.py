@@ -10,6 +10,7 @@ from torch.nn.functional import mse_loss
 
 from tfcli.data.texts import TextData
 from tfcli.metrics.glue import ScoreMetrics
+from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.text import TextObjective
 from tfcli.tasks.text_classify import scored
 
@@ -25,6 +26,7 @@ class TextRegress(TextObjective):
         schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
     """
 
+    net_protocol = TextClassifier
     monitored = "spearman"
     centre: Tensor
     spread: Tensor

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tfcli.bounds import Count, Fraction, Natural, NotNegative
 from tfcli.data.texts import TextData
 from tfcli.data.translations import start_of
 from tfcli.decoding.sampling import greedy
@@ -20,6 +21,11 @@ from tfcli.tasks.lm import nats
 from tfcli.tasks.text import TextObjective
 
 MODES = ("torch", "t2t")
+
+BleuTokenizer = Literal[
+    "13a", "zh", "intl", "char", "none", "ja-mecab", "ko-mecab", "flores101", "flores200", "spBLEU-1K"
+]
+"""Of sacrebleu."""
 
 
 def smoothed_loss(
@@ -101,6 +107,7 @@ class Translate(TextObjective):
         written: after a test, what was said of each row.
     """
 
+    net_protocol = Translator
     monitored = "bleu"
 
     def __init__(
@@ -109,12 +116,14 @@ class Translate(TextObjective):
         *,
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
-        label_smoothing: float = 0.1,
-        smoothing_mode: str = "torch",
-        beams: int = 4,
-        alpha: float = 0.6,
-        longer: int = 50,
-        tokenize: str = "13a",
+        label_smoothing: Fraction = 0.1,
+        smoothing_mode: Literal["torch", "t2t"] = "torch",
+        beams: Count = 4,
+        alpha: NotNegative = 0.6,
+        longer: Natural = 50,
+        tokenize: Literal[
+            "13a", "zh", "intl", "char", "none", "ja-mecab", "ko-mecab", "flores101", "flores200", "spBLEU-1K"
+        ] = "13a",
     ):
         super().__init__(net, optim=optim, schedule=schedule)
         if smoothing_mode not in MODES:

@@ -1,0 +1,61 @@
+"""Signatures are read from the source: choices, bounds, groups of settings, and what is handed on."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+
+import pytest
+
+from tfcli.engine.arguments import settings
+from tfcli.engine.candidates import Configs, roots
+from tfcli.engine.signatures import signature
+
+
+@pytest.mark.parametrize(
+    ("target", "argument", "said"),
+    [
+        ("tfcli.models.vit.ViT", "stem", "one of patch, overlap, conv, hybrid"),
+        ("tfcli.models.vit.ViT", "activation", "one of gelu, gelu_tanh, quick_gelu, relu, silu, swiglu"),  # a Stack's
+        ("tfcli.models.transformer.Transformer", "norm", "one of layer, rms"),  # through partial(Stack, ...)
+        ("tfcli.models.resnet.CifarResNet", "depth", "a whole number of 8, 14, 20, 26 …"),
+        ("tfcli.tasks.distill.Distill", "batch_norm", "one of auto, train, frozen"),  # its base's
+        ("tfcli.tasks.optim.adamw", "betas", "a list of 2 numbers between 0 and 1, 1 left out"),
+        ("tfcli.data.images.ImageData", "workers", "auto or a whole number of at least 0"),
+        ("tfcli.data.images.ImageData", "limit_train", "a whole number of at least 1 or null"),
+        ("tfcli.engine.settings.Trainer", "compile", "auto or true or false"),
+    ],
+)
+def test_kinds_of_arguments(target, argument, said):
+    read = signature(target)
+    assert read is not None
+    assert read.arguments[argument].kind.words().replace("auto, true", "auto or true") == said
+
+
+def test_every_packaged_part_is_read_as_python_reads_it():
+    """Names and defaults of what `_target_` names, against `inspect`; what is handed on comes besides."""
+    configs = Configs(roots())
+    targets = set()
+    for group in ("model", "task", "optim", "schedule", "attn", "pos", "data"):
+        for option in configs.options(group):
+            node = configs.mounted(group, option).get(group, {})
+            targets |= {s.raw for s in settings({group: node}) if s.key.endswith("_target_")}
+    assert len(targets) > 60
+    for target in targets:
+        module, _, name = target.rpartition(".")
+        read, real = signature(target), inspect.signature(getattr(import_module(module), name)).parameters
+        assert read is not None, target
+        for argument, parameter in real.items():
+            if parameter.kind is not parameter.VAR_KEYWORD:
+                default = read.arguments[argument].default
+                assert default is None or default == (
+                    ... if parameter.default is parameter.empty else parameter.default
+                ), f"{target}.{argument}"
+
+
+def test_a_group_of_settings_has_fields():
+    read = signature("tfcli.data.images.ImageData")
+    assert read is not None
+    fields = read.arguments["augment"].fields
+    assert fields is not None
+    assert fields.arguments["crop"].kind.choices == ("resized", "padded", "none")

@@ -1,0 +1,159 @@
+"""Kinds of values: whole numbers in bounds, words of a list, lists of these, or nothing. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tfcli.bounds import Bounds
+
+NAMES: dict[type, tuple[str, str]] = {
+    bool: ("true or false", "true or false"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("text", "texts"),
+}
+
+
+@dataclass(frozen=True)
+class One:
+    """One of the alternatives of a kind: a plain type in bounds, or a list of `items`.
+
+    `fixed` lists have exactly so many items as `items`; else each item is of the one kind.
+    """
+
+    type: type
+    bounds: tuple[Bounds, ...] = ()
+    items: tuple[Kind, ...] = ()
+    fixed: bool = False
+
+    def takes(self, value: Any) -> bool:
+        """Whether `value` is of this alternative."""
+        if self.type is list:
+            if not isinstance(value, list | tuple) or (self.fixed and len(value) != len(self.items)):
+                return False
+            kinds = self.items if self.fixed else self.items * len(value)
+            return all(kind.takes(item) for kind, item in zip(kinds, value, strict=True))
+        if self.type is str:
+            return isinstance(value, str)
+        if self.type is bool or isinstance(value, bool):
+            return isinstance(value, self.type) and isinstance(value, bool)
+        whole = isinstance(value, int)
+        fits = whole if self.type is int else whole or (isinstance(value, float) and math.isfinite(value))
+        return fits and all(_inside(value, bound) for bound in self.bounds)
+
+    def words(self) -> tuple[str, str]:
+        """This alternative in words, one and several of it."""
+        if self.type is list:
+            many = [kind.words(many=True) for kind in self.items]
+            if not self.fixed:
+                return f"a list of {many[0]}", f"lists of {many[0]}"
+            each = many[0] if len(set(many)) == 1 else " and ".join(kind.words() for kind in self.items)
+            return f"a list of {len(many)} {each}", f"lists of {len(many)} {each}"
+        one, many_of = NAMES[self.type]
+        said = " and ".join(filter(None, map(_bound_words, self.bounds)))
+        return (f"{one} {said}", f"{many_of} {said}") if said else (one, many_of)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The values that an argument takes: one of some `choices` or alternatives; `any` where nothing is said."""
+
+    choices: tuple[Any, ...] = ()
+    ones: tuple[One, ...] = ()
+    null: bool = False
+    any: bool = False
+
+    @classmethod
+    def of(cls, plain: type) -> Kind:
+        """Values of a plain type."""
+        return cls(ones=(One(plain),))
+
+    @classmethod
+    def among(cls, *choices: Any) -> Kind:
+        """One of some words or numbers."""
+        return cls(choices=choices)
+
+    @classmethod
+    def list_of(cls, *items: Kind, fixed: bool) -> Kind:
+        """Lists of such items."""
+        return cls(ones=(One(list, items=items, fixed=fixed),))
+
+    def __or__(self, other: Kind) -> Kind:
+        return Kind(
+            (*self.choices, *(c for c in other.choices if c not in self.choices)),
+            (*self.ones, *(o for o in other.ones if o not in self.ones)),
+            self.null or other.null,
+            self.any or other.any,
+        )
+
+    def within(self, bounds: Bounds) -> Kind:
+        """The same with its numbers in bounds."""
+        return replace(
+            self, ones=tuple(replace(o, bounds=(*o.bounds, bounds)) if o.type in (int, float) else o for o in self.ones)
+        )
+
+    @property
+    def says(self) -> bool:
+        """Whether it says more than a plain type: choices, bounds or a length."""
+        return bool(self.choices) or any(o.bounds or o.fixed or o.type is list for o in self.ones)
+
+    def takes(self, value: Any) -> bool:
+        """Whether `value` is of this kind. A number or truth value stands for the choice that is written alike."""
+        if self.any and not (self.choices and isinstance(value, str)):
+            return True  # a word is one of the choices, whatever else may stand there
+        if value is None:
+            return self.null
+        if isinstance(value, str | int | float) and not isinstance(value, bool) and self.named(value):
+            return True
+        return any(one.takes(value) for one in self.ones)
+
+    def named(self, value: Any) -> bool:
+        """Whether `value` is one of the choices."""
+        return str(value) in map(str, self.choices)
+
+    def words(self, *, many: bool = False) -> str:
+        """This kind in words: `one of a, b, c`, `a whole number of at least 1, or null`."""
+        parts = [one.words()[many] for one in self.ones]
+        if self.choices:
+            listed = ", ".join(map(str, self.choices))
+            parts.insert(0, listed if len(self.choices) == 1 or parts else f"one of {listed}")
+        if self.null:
+            parts.append("null")
+        return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}" if parts else "any value"
+
+    def values(self) -> Iterator[str]:
+        """Words that may be offered for such a value."""
+        yield from map(str, self.choices)
+        if any(one.type is bool for one in self.ones):
+            yield from ("true", "false")
+        if self.null:
+            yield "null"
+
+
+ANY, NULL = Kind(any=True), Kind(null=True)
+
+
+def _inside(value: float, bound: Bounds) -> bool:
+    return not (
+        (bound.low is not None and value < bound.low)
+        or (bound.high is not None and value > bound.high)
+        or (bound.above is not None and value <= bound.above)
+        or (bound.below is not None and value >= bound.below)
+        or (bound.step is not None and (value - (bound.low or 0)) % bound.step)
+    )
+
+
+def _bound_words(bound: Bounds) -> str:
+    low, high, above, below, step = (None if b is None else f"{b:g}" for b in bound)
+    if step is not None:
+        first = [f"{(bound.low or 0) + k * int(step):g}" for k in range(4)]
+        return f"of {', '.join(first)} …"
+    if low is not None and high is not None:
+        return f"between {low} and {high}"
+    if (above or low) is not None and (high or below) is not None:
+        return f"between {above or low} and {high or below}, {above or below} left out"
+    parts = [low and f"of at least {low}", high and f"of at most {high}", above and f"greater than {above}"]
+    return " and ".join(filter(None, [*parts, below and f"less than {below}"]))
