@@ -139,8 +139,8 @@ def test_a_shorter_context_takes_the_first_positions_a_longer_one_is_refused(tmp
 
 
 def test_what_is_not_read_or_of_another_size_is_said(tmp_path):
-    reference(tmp_path / "odd", "GPT2LMHeadModel", **TWO, scale_attn_by_inverse_layer_idx=True)
-    with pytest.raises(WeightsError, match="a kind that is not read: scale_attn_by_inverse_layer_idx"):
+    reference(tmp_path / "odd", "GPT2LMHeadModel", **TWO, add_cross_attention=True)
+    with pytest.raises(WeightsError, match="a kind that is not read: add_cross_attention"):
         blueprint("tfcli.models.gpt.GPT", str(tmp_path / "odd"))
     reference(tmp_path / "wide", "GPT2LMHeadModel", **{**TWO, "n_embd": 48})
     reference(tmp_path / "thin", "GPT2LMHeadModel", **TWO)

@@ -44,6 +44,11 @@ def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Path | 
     ours = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False))
     found = says(config, seen={f"data.{key}" for key in TYPED} <= set(typed))
     if found is None:
+        if "vocab_size" in config.model and not (config.model.get("tokenizer") or {}).get("path"):
+            raise WeightsError(
+                f"`{config.model.weights}` is no run and no published format of this model: it says neither its sizes "
+                "nor its tokenizer. Name the run that wrote it, or its sizes and model.tokenizer.path=FOLDER."
+            )
         return None, []
     kept, changed = _against_typed(config, ours, found, typed)
     typed = {*typed, *(f"model.{name}" for name in kept)}

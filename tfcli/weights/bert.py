@@ -14,10 +14,12 @@ import torch
 
 from tfcli.errors import WeightsError
 from tfcli.models.bert import BERT
+from tfcli.weights import kinds
 from tfcli.weights.files import Checkpoint
 from tfcli.weights.names import ACTIVATIONS, Renames, State, count, fuse, rename
 from tfcli.weights.positions import fit_line
 
+READS = {"bert": "BERT"}
 TABLE = "stack.positions.0.table"
 NAMES: Renames = [
     (r"embeddings\.word_embeddings\.", "embed."),
@@ -39,6 +41,15 @@ NAMES: Renames = [
 ]
 OPTIONAL = ("pooler", "masked", "next", "head")
 """Parts that a checkpoint may lack, and then stay as they were made, or have in vain."""
+STATED = {
+    "width": "hidden_size",
+    "depth": "num_hidden_layers",
+    "mlp_width": "intermediate_size",
+    "context": "max_position_embeddings",
+    "vocab_size": "vocab_size",
+    "segments": "type_vocab_size",
+}
+"""What config.json calls the sizes that the tensors have too."""
 SIZES = {(768, 12): "bert_base", (1024, 24): "bert_large"}
 
 
@@ -82,21 +93,21 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
     """
     if detect(checkpoint.state) is None:
         return None
-    stated, state = _stated(checkpoint.config), _renamed(checkpoint.state)
+    config, state = checkpoint.config, _renamed(checkpoint.state)
+    kinds.need(state, (TABLE, "segment_embed.weight", "stack.blocks.0.mlp.fc1.weight"), kind="BERT")
     vocab_size, width = state["embed.weight"].shape
-    model = {
+    sizes = {
         "width": width,
         "depth": count(state, r"stack\.blocks\.(\d+)\."),
         "mlp_width": state["stack.blocks.0.mlp.fc1.weight"].shape[0],
         "context": len(state[TABLE]),
         "vocab_size": vocab_size,
         "segments": len(state["segment_embed.weight"]),
-        "heads": max(width // 64, 1),
-        "post_norm": True,
-        **stated,
-        "tokenizer": {"kind": "wordpiece", "vocab_size": vocab_size},
     }
-    return model, {}, []
+    kinds.agree(config, {theirs: sizes[ours] for ours, theirs in STATED.items()})
+    settings, notes = _settings(config, width)
+    tokenizer = {"kind": "wordpiece", "vocab_size": vocab_size}
+    return {**sizes, "post_norm": True, **settings, "tokenizer": tokenizer}, {}, notes
 
 
 def describe(state: State) -> str:
@@ -132,18 +143,21 @@ def _modern(name: str) -> str:
     return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: f"LayerNorm.{'weight' if m[1] == 'gamma' else 'bias'}", name)
 
 
-def _stated(config: dict[str, Any]) -> dict[str, Any]:
-    """What stands in config.json, under our names; what the releases have where nothing stands.
+def _settings(config: dict[str, Any], width: int) -> tuple[dict[str, Any], list[str]]:
+    """What stands in config.json, under our names, and what is assumed where nothing stands, with lines for the log.
 
     Raises:
         WeightsError: it is of a kind that is not read.
     """
-    odd = [key for key in ("is_decoder", "add_cross_attention") if config.get(key)]
-    odd += [str(kind) for kind in [config.get("position_embedding_type")] if kind not in (None, "absolute")]
-    odd += [str(kind) for kind in [config.get("model_type")] if kind not in (None, "bert")]
-    activation = ACTIVATIONS.get(config.get("hidden_act", "gelu"))
-    if odd or not activation:
-        raise WeightsError(f"the checkpoint is no BERT that is read: {', '.join(odd) or config['hidden_act']}.")
+    unread = ("is_decoder", "add_cross_attention", "pruned_heads", "quantization_config")
+    odd = [key for key in unread if config.get(key)]
+    if config.get("position_embedding_type") not in (None, "absolute"):
+        odd.append(f"position_embedding_type {config['position_embedding_type']}")
+    activation = ACTIVATIONS.get(str(config.get("hidden_act", "gelu")))
+    if not activation:
+        odd.append(f"hidden_act {config['hidden_act']}")
+    if odd:
+        raise WeightsError(f"the checkpoint is no BERT that is read: {', '.join(odd)}.")
     facts = {
         "heads": config.get("num_attention_heads"),
         "activation": activation,
@@ -151,4 +165,11 @@ def _stated(config: dict[str, Any]) -> dict[str, Any]:
         "dropout": config.get("hidden_dropout_prob"),
         "attention_dropout": config.get("attention_probs_dropout_prob"),
     }
-    return {key: value for key, value in facts.items() if value is not None}
+    heads = max(width // 64, 1)
+    assumed = {"num_attention_heads": heads, "hidden_act": "gelu", "layer_norm_eps": 1e-12}
+    notes = kinds.assumed(config, assumed)
+    other = config.get("classifier_dropout")
+    if other is not None and other != config.get("hidden_dropout_prob"):
+        notes.append(f"classifier_dropout {other}: not taken, the head's dropout is that of the blocks (model.dropout)")
+    facts["heads"] = facts["heads"] or heads
+    return {key: value for key, value in facts.items() if value is not None}, notes

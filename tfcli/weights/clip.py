@@ -23,6 +23,7 @@ from tfcli.weights.names import Renames, State, fuse, known_activation, rename
 from tfcli.weights.positions import resize_positions
 from tfcli.weights.preprocessing import OPENAI_MEAN, OPENAI_STD
 
+READS = {"clip": "CLIP"}
 MERGES = "bpe_simple_vocab_16e6.txt.gz"
 MERGES_SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
 MERGES_URL = f"https://github.com/openai/CLIP/raw/main/clip/{MERGES}"

@@ -11,7 +11,8 @@ from typing import Any
 from tfcli.weights.files import Checkpoint
 from tfcli.weights.vit import SHAPES, convert, describe, plan
 
-__all__ = ["SHAPES", "blueprint", "convert", "describe"]
+__all__ = ["READS", "SHAPES", "blueprint", "convert", "describe"]
+READS = {"deit": "DeiT", "vit": "ViT"}
 
 
 def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:

@@ -14,10 +14,12 @@ import torch
 
 from tfcli.errors import WeightsError
 from tfcli.models.gpt import GPT
+from tfcli.weights import kinds
 from tfcli.weights.files import Checkpoint
 from tfcli.weights.names import ACTIVATIONS, Renames, State, count, rename
 from tfcli.weights.positions import fit_line
 
+READS = {"gpt2": "GPT-2", "openai-gpt": "GPT-1"}
 TABLE = "stack.positions.0.table"
 NAMES: Renames = [
     (r"(wte|tokens_embed)\.", "embed."),
@@ -32,6 +34,14 @@ NAMES: Renames = [
 ]
 TRANSPOSED = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
 MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
+STATED = {
+    "width": "n_embd",
+    "depth": "n_layer",
+    "mlp_width": "n_inner",
+    "context": "n_positions",
+    "vocab_size": "vocab_size",
+}
+"""What config.json calls the sizes that the tensors have too."""
 OPTIONAL = ("head", "marks")
 """Parts that a checkpoint may lack, and then stay as they were made, or have in vain."""
 SIZES = {(768, 12): "gpt2", (1024, 24): "gpt2_medium", (1280, 36): "gpt2_large", (1600, 48): "gpt2_xl"}
@@ -61,7 +71,7 @@ def convert(state: State, net: GPT, *, config: dict[str, Any] | None = None) -> 
     """
     notes: list[str] = []
     if detect(state):
-        state = _renamed(state)
+        state = _scaled(_renamed(state), config or {}, notes=notes)
     state = fit_line(state, TABLE, net, context=net.context, notes=notes)
     return state, notes, {}
 
@@ -75,20 +85,20 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
     source = detect(checkpoint.state)
     if source is None:
         return None
-    stated = _stated(source, checkpoint.config)
-    state = _renamed(checkpoint.state)
-    (vocab_size, width), context = state["embed.weight"].shape, len(state[TABLE])
-    model = {
+    config, state = checkpoint.config, _renamed(checkpoint.state)
+    kinds.need(state, (TABLE, "embed.weight", "stack.blocks.0.mlp.fc1.weight"), kind=source)
+    vocab_size, width = state["embed.weight"].shape
+    sizes = {
         "width": width,
         "depth": count(state, r"stack\.blocks\.(\d+)\."),
         "mlp_width": state["stack.blocks.0.mlp.fc1.weight"].shape[0],
-        "context": context,
+        "context": len(state[TABLE]),
         "vocab_size": vocab_size,
-        "heads": max(width // 64, 1),
-        **stated,
-        "tokenizer": {"kind": "byte_bpe" if source == "GPT-2" else "bpe", "vocab_size": vocab_size},
     }
-    return model, {}, []
+    kinds.agree(config, {theirs: sizes[ours] for ours, theirs in STATED.items()})
+    settings, notes = _settings(source, config, width)
+    tokenizer = {"kind": "byte_bpe" if source == "GPT-2" else "bpe", "vocab_size": vocab_size}
+    return {**sizes, **settings, "tokenizer": tokenizer}, {}, notes
 
 
 def describe(state: State) -> str:
@@ -123,28 +133,58 @@ def _renamed(state: State) -> State:
     return found
 
 
-def _stated(source: str, config: dict[str, Any]) -> dict[str, Any]:
-    """What stands in config.json, under our names; what the releases have where nothing stands.
+def _scaled(state: State, config: dict[str, Any], *, notes: list[str]) -> State:
+    """Return the weights with GPT-2's two odd scales of the attention scores moved into the maps of the queries.
+
+    Scores without the square root of the head's width (`scale_attn_weights=false`), or divided by the number of the
+    layer (`scale_attn_by_inverse_layer_idx`), are those of queries that are so much longer or shorter.
+    """
+    unscaled, by_layer = not config.get("scale_attn_weights", True), config.get("scale_attn_by_inverse_layer_idx")
+    if not unscaled and not by_layer:
+        return state
+    scaled = dict(state)
+    for name, tensor in state.items():
+        match = re.fullmatch(r"stack\.blocks\.(\d+)\.attention\.qkv\.(weight|bias)", name)
+        if match:
+            width = len(tensor) // 3
+            heads = config.get("n_head") or max(width // 64, 1)
+            factor = ((width // heads) ** 0.5 if unscaled else 1.0) / (int(match[1]) + 1 if by_layer else 1)
+            scaled[name] = torch.cat([tensor[:width] * factor, tensor[width:]])
+    odd = {"scale_attn_weights=false": unscaled, "scale_attn_by_inverse_layer_idx": by_layer}
+    notes.append(
+        f"{' and '.join(key for key, there in odd.items() if there)}: the queries are scaled to give the same scores"
+    )
+    return scaled
+
+
+def _settings(source: str, config: dict[str, Any], width: int) -> tuple[dict[str, Any], list[str]]:
+    """What stands in config.json, under our names, and what is assumed where nothing stands, with lines for the log.
 
     Raises:
         WeightsError: the attention or the activation is of a kind that is not read.
     """
     one = source == "GPT-1"
-    odd = [key for key in ("scale_attn_by_inverse_layer_idx", "add_cross_attention") if config.get(key)]
-    if not config.get("scale_attn_weights", True):
-        odd.append("scale_attn_weights: false")
+    odd = [key for key in ("add_cross_attention", "pruned_heads", "quantization_config") if config.get(key)]
     if not config.get("tie_word_embeddings", True):
-        odd.append("tie_word_embeddings: false")
-    name = "gelu_new" if one and config.get("afn") == "gelu" else config.get("afn" if one else "activation_function")
-    activation = ACTIVATIONS.get(name or "gelu_new")
-    if odd or not activation:
-        raise WeightsError(f"the checkpoint is a {source} of a kind that is not read: {', '.join(odd) or name}.")
+        odd.append("tie_word_embeddings false")
+    key = "afn" if one else "activation_function"
+    name = str(config.get(key) or "gelu_new")
+    activation = ACTIVATIONS.get("gelu_new" if one and name == "gelu" else name)
+    if not activation:
+        odd.append(f"{key} {name}")
+    if odd:
+        raise WeightsError(f"the checkpoint is a {source} of a kind that is not read: {', '.join(odd)}.")
+    heads = max(width // 64, 1)
+    notes = kinds.assumed(config, {"n_head": heads, key: "gelu_new", "layer_norm_epsilon": 1e-5})
+    kept, other = config.get("resid_pdrop"), config.get("embd_pdrop")
+    if None not in (kept, other) and kept != other:
+        notes.append(f"embd_pdrop {other}: not taken, there is one dropout, of resid_pdrop {kept} (model.dropout)")
     facts = {
-        "heads": config.get("n_head"),
+        "heads": config.get("n_head") or heads,
         "activation": activation,
         "norm_eps": config.get("layer_norm_epsilon", 1e-5),
         "post_norm": one,
         "dropout": config.get("resid_pdrop"),
         "attention_dropout": config.get("attn_pdrop"),
     }
-    return {key: value for key, value in facts.items() if value is not None}
+    return {key: value for key, value in facts.items() if value is not None}, notes

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tfcli.errors import WeightsError
+from tfcli.weights import kinds
 from tfcli.weights.files import Checkpoint, open_checkpoint
 from tfcli.weights.hub import find
 from tfcli.weights.preprocessing import stated
@@ -157,6 +158,7 @@ def blueprint(
     name_of = getattr(converter, "torchvision_name_of", None)
     place = find(weights, torchvision_name=name_of(settings or {}) if name_of else None)
     checkpoint = open_checkpoint(place.path, shapes_only=True)
+    kinds.check(checkpoint, converter, model=target.split(".")[-2], weights=weights)
     told = None if seen else place.preprocessing or stated(checkpoint.path.parent, checkpoint.config)
     found = reads(checkpoint) if reads else None
     if found is None and told is None:
@@ -198,6 +200,7 @@ def load_weights(
     converter = _converter(net)
     place = find(weights, torchvision_name=torchvision_name(net))
     checkpoint = open_checkpoint(place.path)
+    kinds.check(checkpoint, converter, model=type(net).__module__.rpartition(".")[2], weights=weights)
     report = LoadReport(weights, str(checkpoint.path), list(checkpoint.notes))
     state = checkpoint.state
     if converter:

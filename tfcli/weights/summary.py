@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from tfcli.weights import bert, clip, gpt, vit
+from tfcli.weights import kinds
 from tfcli.weights.files import open_checkpoint
 from tfcli.weights.preprocessing import stated
 
@@ -19,8 +19,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
     """
     checkpoint = open_checkpoint(path)
     tensors = list(checkpoint.state.values())
-    kinds = {"ViT": vit.detect, "CLIP": clip.detect, "GPT": gpt.detect, "BERT": bert.detect}
-    found = ((family, detect(checkpoint.state)) for family, detect in kinds.items())
+    found = ((reads, detect(checkpoint.state)) for reads, detect in kinds.detectors())
     seen = stated(checkpoint.path.parent, checkpoint.config)
     row = {
         "path": str(checkpoint.path),
@@ -28,7 +27,7 @@ def summarise(path: str | Path) -> dict[str, Any]:
         "tensors": len(tensors),
         "values": sum(tensor.numel() for tensor in tensors),
         "types": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}),
-        "names": next((f"{family} of {names}" for family, names in found if names), ""),
+        "names": next((f"{reads} of {names}" for reads, names in found if names), ""),
         "first": next(iter(checkpoint.state)),
         **(seen.settings if seen else {}),
     }

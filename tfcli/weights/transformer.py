@@ -13,10 +13,12 @@ import torch
 
 from tfcli.errors import WeightsError
 from tfcli.models.transformer import Transformer
+from tfcli.weights import kinds
 from tfcli.weights.files import Checkpoint
 from tfcli.weights.names import ACTIVATIONS, Renames, State, count, fuse, rename
 from tfcli.weights.positions import fit_line
 
+READS = {"marian": "Marian"}
 LAYER = r"(encoder|decoder)\.layers\.(\d+)\."
 OURS = r"\1.blocks.\2."
 MARIAN: Renames = [
@@ -100,20 +102,26 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
     activation = ACTIVATIONS.get(stated.get("activation_function", "gelu"))
     sides = [[stated.get(f"{side}_{key}") for side in ("encoder", "decoder")] for key in ("attention_heads", "ffn_dim")]
     odd = [f"encoder and decoder of {one} and {other}" for one, other in sides if one != other]
-    if not activation or stated.get("model_type", "marian") != "marian":
-        odd.append(str(stated.get("activation_function" if not activation else "model_type")))
+    odd += [key for key in ("quantization_config",) if stated.get(key)]
+    if not activation:
+        odd.append(f"activation_function {stated['activation_function']}")
     if odd or not stated:
         raise WeightsError(f"the checkpoint is a Marian of a kind that is not read: {', '.join(odd) or 'no config'}.")
     tied = stated.get("share_encoder_decoder_embeddings", True) and stated.get("tie_word_embeddings", True)
     state = _from_marian(checkpoint.state, tied=tied)
     vocab_size, width = state[TABLES[0]].shape
     depths = {side: count(state, side + r"\.blocks\.(\d+)\.") for side in ("encoder", "decoder")}
+    mlp_width = len(state["encoder.blocks.0.mlp.fc1.weight"])
+    facts = {"d_model": width, "vocab_size": vocab_size, "encoder_ffn_dim": mlp_width}
+    kinds.agree(stated, facts | {f"{side}_layers": depth for side, depth in depths.items()})
+    drops = [key for key in ("activation_dropout", "encoder_layerdrop", "decoder_layerdrop") if stated.get(key)]
+    notes = [f"{key} {stated[key]}: not taken; training has none of it here" for key in drops]
     model = {
         "width": width,
         "depth": depths["encoder"],
         "decoder_depth": depths["decoder"],
         "heads": stated["encoder_attention_heads"],
-        "mlp_width": state["encoder.blocks.0.mlp.fc1.weight"].shape[0],
+        "mlp_width": mlp_width,
         "context": stated.get("max_position_embeddings", 512),
         "vocab_size": vocab_size,
         "tied": tied,
@@ -127,7 +135,7 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
         "dropout": stated.get("dropout", 0.1),
         "attention_dropout": stated.get("attention_dropout", 0.0),
     }
-    return model, {}, []
+    return model, {}, notes
 
 
 def describe(state: State) -> str:
@@ -153,6 +161,7 @@ def _from_marian(state: State, *, tied: bool) -> State:
         state[BIAS] = state[BIAS].reshape(-1)
     if shared is not None:
         state = dict.fromkeys(TABLES[:2], shared) | state
+    kinds.need(state, (*TABLES[:2], "encoder.blocks.0.mlp.fc1.weight"), kind="Marian")
     state.setdefault(TABLES[2], state[TABLES[1]])
     if not tied:
         return state

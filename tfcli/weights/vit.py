@@ -21,6 +21,9 @@ from tfcli.weights.names import State, count
 from tfcli.weights.positions import resize_positions
 from tfcli.weights.vit_names import PATCHES, TABLE, detect
 
+READS = {"vit": "ViT", "deit": "DeiT", "vit_mae": "MAE", "vit_msn": "MSN"} | dict.fromkeys(
+    ("dinov2", "dinov2_with_registers"), "DINOv2"
+)
 SHAPES = ("width", "depth", "mlp_width", "patch_size", "stem", "pool", "registers", "norm", "stem_norm", "mlp_bias")
 """Settings that the tensors fix, so that no other value can be typed."""
 SIZES = {(192, 12): "ti", (384, 12): "s", (768, 12): "b", (1024, 24): "l", (1280, 32): "h"}
