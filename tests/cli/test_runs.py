@@ -77,7 +77,7 @@ def test_ls_refuses_what_there_is_not(call):
 
 def test_show_has_intervals_and_published_figures(call):
     text = call("show", "7f30")
-    assert "0.964  [0.944, 0.984]  0.958 logistic pixels      0.990  a paper" in text
+    assert "0.964  [0.944, 0.984]  0.958 logistic regression on pixels      0.990  a paper" in text
     assert "published differs: at another size" in text
     assert "config.yaml" in text
     document = json.loads(call("show", "7f30", "--json"))

@@ -51,11 +51,10 @@ NEXT = {
 def closing(folder: Path, record: Record, *, json: bool = False) -> None:
     """Print a record's test figures; `--json` prints the record itself with its folder."""
     from tfcli.engine.published import in_words
-    from tfcli.engine.summary import main_metric
+    from tfcli.engine.summary import baselines, main_metric
 
     main = (main_metric(record) or "").removeprefix("test/")
     published = [f"{in_words(p['value'])} published: {p['source']}" for p in record.published[:1]]
-    pixels = record.baselines.get("logistic_pixels")
     rows = []
     measured = [name.removeprefix("test/") for name in record.metrics if name.startswith("test/")]
     further = sorted((name for name in measured if name not in NAMES), key=lambda name: name.partition("/length=")[0])
@@ -63,9 +62,8 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
         value = record.metrics[f"test/{name}"]
         low, high = record.intervals.get(f"test/{name}", (None, None))
         interval = f"[{_shown(name, low)}, {_shown(name, high)}]" if low is not None and high is not None else ""
-        beside = [*(published if name == main else ()), *_beside(record, name)]
-        if pixels is not None and name == "accuracy":
-            beside.append(f"{pixels:.3f} logistic regression on pixels")
+        beside = [f"{_shown(name, other)} {what}" for what, other in baselines(record, f"test/{name}").items()]
+        beside = [*(published if name == main else ()), *beside]
         rows.append({"test": _title(name), "ours": f"{_shown(name, value)}  {interval}", "beside": ", ".join(beside)})
     cost = record.cost
     if cost:
@@ -107,18 +105,15 @@ def _shown(name: str, value: float) -> str:
     return f"{value:.1f}" if name.startswith(("bleu", "chrf")) else f"{value:,.3f}"
 
 
-def _beside(record: Record, name: str) -> list[str]:
-    """What chance and simple models came to in the same figure."""
-    found = {key.rpartition("/")[0]: value for key, value in record.baselines.items() if key.endswith(f"/{name}")}
-    return [f"{_shown(name, value)} {what}" for what, value in found.items()]
-
-
 def probed(folder: Path, record: Record, rows: list[dict[str, Any]], *, json: bool = False) -> None:
     """Print the heads' figures, published ones beside them; `--json` prints the record with its folder."""
     from tfcli.engine.probing import COLUMNS
+    from tfcli.engine.summary import baselines
 
     counts = " · ".join(f"{split} {record.counts.get(split, 0):,}" for split in ("train", "val", "test"))
-    notes = list(dict.fromkeys(note for row in rows for note in row["notes"]))
+    beside = [f"{value:.3f} {what}" for what, value in baselines(record, "linear/accuracy").items()]
+    notes = [f"top-1 without a model: {', '.join(beside)}"] if beside else []
+    notes += dict.fromkeys(note for row in rows for note in row["notes"])
     optional = ("top5", "difference", "cost")
     shown = {k: v for k, v in COLUMNS.items() if any(row[k] for row in rows)}
     title, last = (

@@ -367,9 +367,9 @@ class ImageData(pl.LightningDataModule):
         return self._loader(plain, sampler)
 
     def labels(self, split: str) -> np.ndarray:
-        """The labels (N,) of a split, in its own order."""
+        """The labels (N,) of a split, in its own order; empty where it has none."""
         self.prepare()
-        return self._sets[split].labels
+        return self._sets[split].labels if split in self._sets else np.empty(0, np.int64)
 
     def sources(self, split: str) -> list[str]:
         """Where each sample of a split comes from, in its own order: its file below the set's folder, or its number."""

@@ -230,6 +230,11 @@ class TextData(pl.LightningDataModule):
         if "label" in rows and self.classes:
             self.notes += untrained_notes(self.name, self.classes, rows["label"])
 
+    def labels(self, split: str) -> np.ndarray:
+        """The labels (N,) of a split, in its own order; empty where it has none."""
+        self.prepare()
+        return np.array(self.rows.get(split, {}).get("label", []), np.int64)
+
     def texts(self, split: str) -> list[str]:
         """All texts of a split: what a vocabulary is made from."""
         self.prepare()

@@ -1,8 +1,9 @@
-"""What simple models of the same texts come to, printed beside a run's result."""
+"""Baselines printed beside a run's result: chance, the most frequent class, and simple models of the same texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -13,16 +14,41 @@ from tfcli.data.textitems import Columns, height
 from tfcli.data.textrows import limited
 from tfcli.data.texts import TextData
 from tfcli.metrics.bleu import translation_figures
+from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.entities import entity_figures
 from tfcli.metrics.glue import LabelMetrics, score_figures
 from tfcli.metrics.intervals import Figures
 from tfcli.metrics.language import LanguageMetrics
 from tfcli.probes.ngram import ngram, unigram
 from tfcli.probes.wordcounts import frequent_tags, majority, tfidf_cosine, tfidf_logistic
+from tfcli.tasks.protocols import Data
 
 MOST_ROWS = 70_000
 MOST_TOKENS = 5_000_000
 """What is counted of larger training sets; the figure's name then says so."""
+
+
+def of_classes(prefix: str, metric: ClassificationMetrics, data: Data) -> dict[str, float]:
+    """Return what chance and the most frequent class of training come to, by `what/metric`.
+
+    Args:
+        prefix: of the figures' names.
+        metric: what the model was measured with.
+        data: whose labels.
+    """
+    classes, train, test = metric.num_classes, data.labels("train"), torch.from_numpy(data.labels("test"))
+    found = {f"chance/{prefix}accuracy": 1 / classes}
+    if classes > 5:
+        found[f"chance/{prefix}accuracy_top5"] = 5 / classes
+    if not len(train) or not len(test):
+        return found
+    metric = deepcopy(metric).cpu()
+    metric.reset()
+    guess = torch.from_numpy(majority(train, len(test)))
+    group = {"group": torch.tensor(data.rows["test"]["group"])} if isinstance(data, TextData) and data.groups else {}
+    metric.update(one_hot(guess, classes).float(), test, torch.zeros(len(test)), **group)
+    figures = {name: value for name, value in metric.compute().items() if name not in OF_CHANCES}
+    return found | {f"most frequent class/{prefix}{name}": value for name, value in figures.items()}
 
 
 def of_texts(task: str, data: TextData) -> dict[str, float]:
@@ -82,15 +108,11 @@ def _text_classify(data: TextData, train: Columns, test: Columns) -> Named:
     guess, _ = tfidf_logistic(
         [train[name] for name in texts], labels[0], [val[name] for name in texts], labels[1], [test[n] for n in texts]
     )
-    guesses = {"TF-IDF regression": guess, "most frequent class": majority(labels[0], len(guess))}
-    found = {}
     label, group = torch.tensor(test["label"]), torch.tensor(test["group"]) if data.groups else None
-    for what, guess in guesses.items():
-        metric = LabelMetrics(data.num_classes, groups=tuple(data.groups))
-        metric.update(one_hot(torch.from_numpy(guess), data.num_classes).float(), label, torch.zeros(len(guess)), group)
-        figures = _values(metric.with_intervals())
-        found[what] = {name: value for name, value in figures.items() if name not in OF_CHANCES}
-    return found
+    metric = LabelMetrics(data.num_classes, groups=tuple(data.groups))
+    metric.update(one_hot(torch.from_numpy(guess), data.num_classes).float(), label, torch.zeros(len(guess)), group)
+    figures = metric.compute()
+    return {"TF-IDF regression": {name: value for name, value in figures.items() if name not in OF_CHANCES}}
 
 
 def _text_regress(data: TextData, train: Columns, test: Columns) -> Named:

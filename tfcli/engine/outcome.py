@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from tfcli.data.texts import TextData
-from tfcli.engine.baselines import of_texts
+from tfcli.engine.baselines import of_classes, of_texts
 from tfcli.engine.paired import write_outcomes, write_translations
 from tfcli.engine.parts import Parts
 from tfcli.engine.published import published_for
@@ -105,6 +105,9 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None, trained:
     record.metrics |= {name: value for name, (value, _) in parts.task.tested.items()}
     record.intervals |= {name: list(bounds) for name, (_, bounds) in parts.task.tested.items() if bounds != UNKNOWN}
     record.signatures |= getattr(parts.task, "signatures", {})
+    if parts.task.classified is not None and parts.task.tested:
+        with parts.task.left_out.guard("the most frequent class"):
+            record.baselines |= of_classes(*parts.task.classified, parts.data)
     with parts.task.left_out.guard("published figures"):
         record.published = published_for(
             record.model,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.engine import frozen as fr
+from tfcli.engine.baselines import of_classes
 from tfcli.engine.build import plain
 from tfcli.engine.compose import Composition
 from tfcli.engine.heads import HEADS, Result, Views, chosen
@@ -19,6 +20,7 @@ from tfcli.engine.skipped import list_skipped
 from tfcli.engine.tables import to_csv, to_markdown
 from tfcli.errors import DataError, TfcliError
 from tfcli.files import write_atomic
+from tfcli.metrics.classification import ClassificationMetrics
 
 COLUMNS = {"head": "head", "top1": "top-1  [95 %]", "per_class": "per class", "top5": "top 5"}
 COLUMNS |= {"published": "published", "difference": "ours - published", "cost": "cost"}
@@ -120,6 +122,7 @@ def _write(frozen: fr.Frozen, results: list[Result], folder: Path, record: Recor
             record.intervals[f"{name}/accuracy_top5"] = list(test.top5_interval)
         record.metrics |= result.metrics
         record.published += published(frozen, result)
+    record.baselines |= of_classes("", ClassificationMetrics(len(frozen.data.classes)), frozen.data)
     extraction = sum(frozen.seconds.values())
     images = sum(frozen.data.counts[s] for s in frozen.seconds)
     record.cost = {

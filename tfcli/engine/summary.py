@@ -147,6 +147,19 @@ def headline(folder: Path, record: Record) -> list[str]:
     return lines
 
 
+def baselines(record: Record, metric: str) -> dict[str, float]:
+    """Return what was measured beside a metric, by what it is of: chance, the most frequent class, a simple model."""
+    split, _, figure = metric.partition("/")
+    found = {}
+    for key, value in record.baselines.items() if split not in ("train", "val") else ():
+        what, _, name = key.partition("/")
+        if key == "logistic_pixels":
+            what, name = "logistic regression on pixels", "accuracy"
+        if name in (figure, metric):
+            found[what] = value
+    return found
+
+
 def metric_rows(record: Record) -> list[dict[str, Any]]:
     """The metrics of a run, the main one first, with what was published and measured beside it."""
     main = main_metric(record)
@@ -154,11 +167,10 @@ def metric_rows(record: Record) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name in names:
         row = {"metric": name, "value": record.metrics[name], "interval": interval(record.intervals.get(name))}
-        if name == main:
-            if record.published:
-                best = record.published[0]
-                row |= {"published": best.get("value"), "source": best.get("source")}
-            row["baseline"] = ", ".join(f"{number(v)} {k.replace('_', ' ')}" for k, v in record.baselines.items())
+        row["baseline"] = ", ".join(f"{number(value)} {what}" for what, value in baselines(record, name).items())
+        if name == main and record.published:
+            best = record.published[0]
+            row |= {"published": best.get("value"), "source": best.get("source")}
         rows.append(row)
     return rows
 

@@ -98,6 +98,10 @@ class Classify(Objective):
     def lower_is_better(self) -> frozenset[str]:
         return self._metric("test").lower_is_better
 
+    @property
+    def classified(self) -> tuple[str, ClassificationMetrics]:
+        return "", self._metric("test")
+
     def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]:
         return self.net(image)
 

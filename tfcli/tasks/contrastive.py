@@ -143,6 +143,10 @@ class Contrastive(Objective):
         zeroshot = self._metric("test").lower_is_better if self.measured else ()
         return self.retrieved["test"].lower_is_better.union(f"zeroshot_{name}" for name in zeroshot)
 
+    @property
+    def classified(self) -> tuple[str, ClassificationMetrics] | None:
+        return ("zeroshot_", self._metric("test")) if self.measured and self.prompts is not None else None
+
     def configure_model(self) -> None:
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
@@ -202,7 +206,6 @@ class Contrastive(Objective):
             found = self.test_figures("zero-shot figures", metric.with_intervals, metric.compute)
             figures |= {f"zeroshot_{name}": figure for name, figure in found.items()}
             self.confusion = metric.confusion.cpu()
-            self.chance["test/zeroshot_accuracy"] = 1 / metric.num_classes
         self.tested = {f"test/{name}": figure for name, figure in figures.items()}
         self._classes = None
 

@@ -11,6 +11,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.intervals import UNKNOWN, Figures
 from tfcli.metrics.left_out import LeftOut
 from tfcli.tasks.optim import clip_gradients
@@ -58,6 +59,11 @@ class Objective(pl.LightningModule):
     def lower_is_better(self) -> frozenset[str]:
         """Return the figures, named without their split, of which less is better; of all others more is."""
         return frozenset({"loss"})
+
+    @property
+    def classified(self) -> tuple[str, ClassificationMetrics] | None:
+        """Return what stands before the names of figures on classes, and the test's metric of them; None without."""
+        return None
 
     def on_fit_start(self) -> None:
         self.train()  # Lightning leaves the modes as they are

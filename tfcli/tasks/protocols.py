@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tfcli.data.workers import Ranks
+from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.left_out import LeftOut
 
 
@@ -32,6 +33,7 @@ class Task(Protocol):
         horizon: set by the engine before fitting.
         evaluated: the splits of the validation loaders, in their order; set by the engine.
         monitors: the metrics that checkpoints and early stopping may look at.
+        classified: what stands before the names of figures on classes, and the test's metric of them; None without.
         lower_is_better: the figures, named without their split, of which less is better.
         tested: after a test, each figure with its 95 % interval, over all ranks.
         confusion: after a test, right classes against guessed ones, where the task has classes.
@@ -54,6 +56,9 @@ class Task(Protocol):
 
     @property
     def lower_is_better(self) -> frozenset[str]: ...
+
+    @property
+    def classified(self) -> tuple[str, ClassificationMetrics] | None: ...
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor: ...
 
@@ -115,6 +120,10 @@ class Data(Protocol):
 
     def texts(self, split: str) -> list[str]:
         """All captions or texts of a split."""
+        ...
+
+    def labels(self, split: str) -> np.ndarray:
+        """The labels (N,) of a split, in its own order; empty where it has none."""
         ...
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import Fraction, NotNegative
 from tfcli.data.texts import TextData
+from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.glue import LabelMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.gather import all_rows
@@ -65,6 +66,10 @@ class TextClassify(TextObjective):
         groups = {"val_": (), "test_": tuple(data.groups)}
         self.measured.update({split: LabelMetrics(self.num_classes, groups=parts) for split, parts in groups.items()})
 
+    @property
+    def classified(self) -> tuple[str, ClassificationMetrics]:
+        return "", self.metric("test")
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         label = batch["label"]
         loss = cross_entropy(self.scores(batch).float(), label, label_smoothing=self.label_smoothing)
@@ -96,7 +101,6 @@ class TextClassify(TextObjective):
         super().on_test_epoch_end()
         self.confusion = self.metric("test").confusion.cpu()
         self.outcomes = all_rows(self._answers)
-        self.chance = {"test/accuracy": 1 / len(self.confusion)}
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
         """Probabilities (B, K) of each class, and which row each is."""
