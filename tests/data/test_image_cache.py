@@ -54,6 +54,14 @@ def test_disk_is_read_again_until_a_file_changes(files, tmp_path, monkeypatch):
     assert not list((tmp_path / "cache" / "images").glob("*.tmp"))
 
 
+def test_a_torn_file_is_named_and_made_anew(files, tmp_path, capsys):
+    whole = build(files, "disk")[0]["train"].one(3)
+    for file in sorted((tmp_path / "cache" / "images").iterdir()):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        assert np.array_equal(build(files, "disk")[0]["train"].one(3), whole)
+        assert "is torn; the images are decoded again" in capsys.readouterr().err
+
+
 def test_a_killed_writer_leaves_nothing_that_is_used(files, tmp_path, monkeypatch):
     def killed(path, **how):
         raise KeyboardInterrupt

@@ -51,7 +51,8 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     [
         ('{"schema": 7}', "schema 7"),
         ("{", "not JSON"),
-        ("[]", "no `schema`"),
+        ("[]", "no JSON object"),
+        ("{}", "no `schema`"),
         ('{"schema": 1, "verb": "train"}', "`status`, `model`, `data`"),
     ],
 )

@@ -107,6 +107,7 @@ def _root(cache: str | None) -> Any:
 
 
 def _entries(cache: str | None) -> list[dict[str, Any]]:
+    from tfcli.cli.console import say
     from tfcli.probes.store import entries
 
     return [
@@ -118,7 +119,7 @@ def _entries(cache: str | None) -> list[dict[str, Any]]:
             "size": f"{row['bytes'] / 1e6:,.1f} MB",
             "whole": row["rows"] == row["count"],
         }
-        for row in entries(_root(cache))
+        for row in entries(_root(cache), say)
     ]
 
 

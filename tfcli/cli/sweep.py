@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tfcli.cli.options import FailFast, Jobs, Json
+from tfcli.errors import RunError
 
 sweep = typer.Typer(help="List, show, retry, extend and tabulate sweeps (`-m` begins one).", no_args_is_help=True)
 
@@ -29,11 +30,16 @@ def mount(app: typer.Typer) -> None:
 @sweep.command("ls")
 def ls(root: Root = "outputs", json: Json = False) -> None:
     """List sweeps, the newest first."""
-    from tfcli.cli.console import table
+    from tfcli.cli.console import say, table
     from tfcli.sweeps.find import all_sweeps, brief
     from tfcli.sweeps.state import read_state
 
-    rows = [brief(folder, read_state(folder)) for folder in all_sweeps(root)]
+    rows = []
+    for folder in all_sweeps(root):
+        try:
+            rows.append(brief(folder, read_state(folder)))
+        except RunError as error:
+            say(f"skipped: {error}")
     names = ("sweep", "of", "jobs", "finished", "failed", "running", "left", "varied")
     style = {"failed": lambda count: "red" if count else ""}
     table(

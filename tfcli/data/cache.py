@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -248,6 +249,10 @@ def _on_disk(paths: Sequence[Path], *, name: str, read: Read, advance: Callable[
     data, index = folder / f"{stem}.u8", folder / f"{stem}.npz"
     _wait_for_another(folder, stem)
     try:
+        if index.exists() and _read_index(index, data) is None:
+            print(f"`{index}` is torn; the images are decoded again", file=sys.stderr)
+            index.unlink()
+            data.unlink(missing_ok=True)
         if not (index.exists() and data.exists()):
             folder.mkdir(parents=True, exist_ok=True)
             _clean(folder)
@@ -269,9 +274,22 @@ def _on_disk(paths: Sequence[Path], *, name: str, read: Read, advance: Callable[
         raise DataError(
             f"The image cache cannot be written: {error}. Choose another folder with TFCLI_CACHE, or data.cache=none"
         ) from None
-    with np.load(index, allow_pickle=False) as saved:
-        sizes, bad = saved["sizes"], [(str(path), str(reason)) for path, reason in saved["bad"]]
+    found = _read_index(index, data)
+    if found is None:
+        raise DataError(f"`{index}` was changed while it was read; run the command again, or set data.cache=none.")
+    sizes, bad = found
     return Store("disk", good=sizes[:, 0] > 0, offsets=_offsets(sizes), sizes=sizes, path=data), bad
+
+
+def _read_index(index: Path, data: Path) -> tuple[np.ndarray, Bad] | None:
+    """Return the sizes of the images and the files left out; None where the index or the bytes are not whole."""
+    try:
+        with open(index, "rb") as file, np.load(file, allow_pickle=False) as saved:
+            sizes, bad = saved["sizes"], [(str(path), str(reason)) for path, reason in saved["bad"]]
+        whole = data.stat().st_size == int((3 * sizes[:, 0].astype(np.int64) * sizes[:, 1]).sum())
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+        return None
+    return (sizes, bad) if whole else None
 
 
 def _key(paths: Sequence[Path], *, resize: Resize) -> str:

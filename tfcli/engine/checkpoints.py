@@ -25,6 +25,7 @@ from tfcli.engine.finite import last_good, on_any_rank, set_aside
 from tfcli.engine.signals import Stop
 from tfcli.errors import ConfigError, Interrupted, PolicyStop, RunError, TfcliError
 from tfcli.files import sync_folder
+from tfcli.weights.pickles import load_pickle
 
 
 class AtomicIO(TorchCheckpointIO):
@@ -65,15 +66,33 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         RunError: it is torn, or not a checkpoint of this program.
+        WeightsError: it asks for code.
     """
     if not whole(path):
         raise RunError(f"`{path}` is not a whole checkpoint: it was cut short or changed on disk.")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if "tfcli" not in checkpoint:
+    checkpoint = load_pickle(path, mapped=False)  # the next save takes its place
+    parts = [checkpoint.get(key) for key in ("tfcli", "state_dict")] if isinstance(checkpoint, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
         raise RunError(
             f"`{path}` is not a checkpoint of tfcli. Weights of other programs are taken by `model.weights=`."
         )
     return checkpoint
+
+
+def load_state(module: torch.nn.Module, state: dict[str, torch.Tensor], run: Path) -> None:
+    """Load the tensors of a run's checkpoint.
+
+    Raises:
+        RunError: it is of another model.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        found = [line.strip() for line in str(error).splitlines()[1:]]
+        more = f" ({len(found)} differences)" if len(found) > 1 else ""
+        raise RunError(
+            f"the checkpoint of `{run}` is of another model than its config.yaml describes: {found[0][:300]}{more}"
+        ) from error
 
 
 def find_checkpoint(run: Path, which: str) -> Path:
@@ -139,7 +158,7 @@ class EpochWeights(Checkpoint):
         Raises:
             PolicyStop: the mean is not finite.
         """
-        kept = [torch.load(path, map_location="cpu", weights_only=True) for path in epoch_weights(self.folder)]
+        kept = [load_pickle(path, mapped=False) for path in epoch_weights(self.folder)]
         if not kept:
             return None
         checkpoint = read_checkpoint(self.folder / "last.ckpt")

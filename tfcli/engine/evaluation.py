@@ -14,7 +14,7 @@ from tfcli.data.entries import EXTENSIONS, Ignored, images
 from tfcli.engine import numerics as num
 from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
 from tfcli.engine.build import build, plain
-from tfcli.engine.checkpoints import find_checkpoint, read_checkpoint
+from tfcli.engine.checkpoints import find_checkpoint, load_state, read_checkpoint
 from tfcli.engine.compose import compose, given
 from tfcli.engine.outcome import announce, keep_outcomes, tell_left_out
 from tfcli.engine.parts import (
@@ -30,6 +30,7 @@ from tfcli.engine.record import Record
 from tfcli.engine.run import evaluate
 from tfcli.engine.saved import kept_tokenizer, recomposed, saved_config, stored
 from tfcli.engine.session import check_writable, is_child, locked, logged, run_folder, write_start
+from tfcli.engine.skipped import list_skipped
 from tfcli.errors import ConfigError, DataError, TfcliError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -125,7 +126,7 @@ def predict(
         classes = checkpoint["tfcli"]["classes"]
         tokenizer = tokenizer_for(config, kept_tokenizer(run), lambda: classes)
         data, net, task = _parts(config, len(classes))
-        task.load_state_dict(checkpoint["state_dict"])
+        load_state(task, checkpoint["state_dict"], run)
         if tokenizer is not None:
             task.prompts = prompt_tokens(choices["data"], classes, tokenizer)
     else:

@@ -22,7 +22,7 @@ from tfcli.data.resize import SETTINGS
 from tfcli.engine import numerics as num
 from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
 from tfcli.engine.build import build, plain
-from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
+from tfcli.engine.checkpoints import find_checkpoint, load_state, network, read_checkpoint
 from tfcli.engine.compose import Composition, given
 from tfcli.engine.parts import quiet_libraries, train_first
 from tfcli.engine.record import run_name
@@ -110,7 +110,7 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
     OmegaConf.update(config, "data.num_classes", data.num_classes)
     net, tokenizer = _net(config, data, tokenizer_path)
     if state is not None:
-        net.load_state_dict(state)
+        load_state(net, state, cast(Path, run))
         source = f"run {run_name(cast(Path, run))}"
     else:
         source = _load(job, net, data, said)

@@ -22,7 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from tfcli.data.places import cache_root
-from tfcli.errors import ConfigError
+from tfcli.engine.record import read_json
+from tfcli.engine.terminal import say
+from tfcli.errors import ConfigError, RunError
 from tfcli.files import alone, write_atomic
 from tfcli.nn.attention import Attention, set_kernel
 from tfcli.tasks.protocols import Task
@@ -218,12 +220,21 @@ def remembered(facts: list[Any], measure: Callable[[], dict[str, Any]]) -> dict[
     memory = cache_root() / "numerics.json"
     # The jobs of a sweep that begin together measure one after the other, so that equal ones compute alike.
     with alone(memory.with_suffix(".lock")):
-        known = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
+        known = _known(memory)
         if key not in known:
             known[key] = measure()
             with suppress(OSError):  # a read-only home: measured again next time
                 write_atomic(memory, json.dumps(known, indent=1))
         return known[key]
+
+
+def _known(memory: Path) -> dict[str, Any]:
+    """Return what was measured before; a file that cannot be read is named, and written anew."""
+    try:
+        return read_json(memory) if memory.exists() else {}
+    except RunError as error:
+        say(f"{error} It is measured again.")
+        return {}
 
 
 def _stepper(task: Task, batch: dict[str, Tensor], numerics: Numerics) -> Callable[[], None]:

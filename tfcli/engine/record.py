@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tfcli.engine.terminal import say
 from tfcli.errors import RunError, nearest
 from tfcli.files import write_atomic
 
@@ -106,13 +107,10 @@ def read_record(folder: Path) -> Record:
     """
     folder = Path(folder)
     path = folder / "results.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
-    except FileNotFoundError:
+    if not path.exists():
         return _unfinished(folder)
-    except json.JSONDecodeError as error:
-        raise RunError(f"`{path}` is not JSON (line {error.lineno}, column {error.colno}): {error.msg}.") from None
-    if not isinstance(values, dict) or "schema" not in values:
+    values = read_json(path)
+    if "schema" not in values:
         raise RunError(f"`{path}` has no `schema`: it is no record of ours.")
     if values["schema"] != SCHEMA:
         raise RunError(
@@ -124,11 +122,40 @@ def read_record(folder: Path) -> Record:
     if missing:
         raise RunError(f"`{path}` lacks {', '.join(f'`{m}`' for m in missing)}.")
     record = Record(**{k: v for k, v in values.items() if k in known and v is not None})
+    for name in ("metrics", "intervals", "counts", "params", "cost", "baselines"):
+        if not isinstance(getattr(record, name), dict):
+            raise RunError(f"`{path}`: `{name}` is no table of names and values.")
     for name in ("metrics", "baselines"):
         setattr(record, name, {k: math.nan if v is None else v for k, v in getattr(record, name).items()})
     record.intervals = {k: [math.nan if v is None else v for v in bounds] for k, bounds in record.intervals.items()}
     record.cost = {k: v for k, v in record.cost.items() if v is not None}
     return record
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        RunError: it cannot be read, is torn, or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except OSError as error:
+        raise RunError(f"`{path}` cannot be read: {error.strerror}.") from None
+    except json.JSONDecodeError as error:
+        raise RunError(f"`{path}` is not JSON (line {error.lineno}, column {error.colno}): {error.msg}.") from None
+    if not isinstance(values, dict):
+        raise RunError(f"`{path}` holds no JSON object.")
+    return values
+
+
+def readable(folders: Iterable[Path]) -> Iterator[tuple[Path, Record]]:
+    """Yield each run folder with its record; one whose files cannot be read is named on stderr and left out."""
+    for folder in folders:
+        try:
+            yield folder, read_record(folder)
+        except RunError as error:
+            say(f"skipped: {error}")
 
 
 def _unfinished(folder: Path) -> Record:
@@ -165,6 +192,8 @@ def _yaml(path: Path) -> Any:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
     except FileNotFoundError:
         return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"`{path}` cannot be read: {error}.") from None
     except yaml.YAMLError as error:
         raise RunError(f"`{path}` is not YAML: {' '.join(str(error).split())}") from None
 

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAverag
 from tfcli.engine import loggers as logs
 from tfcli.engine.build import plain
 from tfcli.engine.callbacks import AddressedRandomness, Progress, TrainLog
-from tfcli.engine.checkpoints import Checkpoints, EpochWeights, clean, newest, read_checkpoint
+from tfcli.engine.checkpoints import Checkpoints, EpochWeights, clean, load_state, newest, read_checkpoint
 from tfcli.engine.finite import Finite, check_tested
 from tfcli.engine.outcome import (
     announce,
@@ -106,6 +106,8 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
             config.model.weights = weights
         checkpoint = read_checkpoint(start)
         facts, step = checkpoint["tfcli"], checkpoint["global_step"]
+        if parts.devices.strategy != "fsdp":
+            load_state(parts.task, checkpoint["state_dict"], folder)  # of another model: refused before it trains
         if facts["fingerprint"] != parts.data.fingerprint:
             raise RunError(
                 f"the data are not those the run began with (fingerprint {facts['fingerprint'][:8]}, "
@@ -122,7 +124,7 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
 def evaluate(parts: Parts, *, checkpoint: Path | None) -> Record:
     """Test metrics of a run's checkpoint, or of the weights that the config names. Trains nothing."""
     if checkpoint:
-        parts.task.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+        load_state(parts.task, read_checkpoint(checkpoint)["state_dict"], checkpoint.parents[1])
     began = time.monotonic()
     trainer = make_trainer(parts, [], [], log=False)
     _test(parts, trainer)

@@ -14,7 +14,7 @@ from torch import nn
 from tfcli.engine import numerics as num
 from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
 from tfcli.engine.build import build, plain
-from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
+from tfcli.engine.checkpoints import find_checkpoint, load_state, network, read_checkpoint
 from tfcli.engine.compose import compose
 from tfcli.engine.evaluation import on_these_devices
 from tfcli.engine.parts import quiet_libraries, train_first
@@ -71,8 +71,8 @@ def load_seer(
     if config.data.get("num_classes") is None:
         config.data.num_classes = len(classes) or 1  # of a head that nobody asks
     data, net = build(config.data), build(config.model)
-    if state is not None:
-        net.load_state_dict(state)
+    if state is not None and run is not None:
+        load_state(net, state, run)
     else:
         from tfcli.weights.load import HEADS, load_weights
 

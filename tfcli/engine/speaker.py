@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tfcli.engine import numerics as num
 from tfcli.engine.adopt import adopt_blueprint, subwords_for
 from tfcli.engine.build import build, plain
-from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
+from tfcli.engine.checkpoints import find_checkpoint, load_state, network, read_checkpoint
 from tfcli.engine.compose import compose
 from tfcli.engine.evaluation import on_these_devices
 from tfcli.engine.parts import quiet_libraries, train_first
@@ -103,8 +103,8 @@ def load_speaker(
     if config.data.get("num_classes") is None:
         config.data.num_classes = len(classes) or None
     net = build(config.model)
-    if checkpoint is not None:
-        net.load_state_dict(network(checkpoint))
+    if checkpoint is not None and run is not None:
+        load_state(net, network(checkpoint), run)
     else:
         from tfcli.weights.load import load_weights
 

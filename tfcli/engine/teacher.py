@@ -92,7 +92,7 @@ def load(config: DictConfig, data_name: str, data: Data) -> tuple[Teacher, str]:
 
 def _run(folder: Path, data: Data) -> Found:
     from tfcli.engine.build import build
-    from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
+    from tfcli.engine.checkpoints import find_checkpoint, load_state, network, read_checkpoint
 
     saved = trusted_config(folder)
     if not saved:
@@ -100,7 +100,7 @@ def _run(folder: Path, data: Data) -> Found:
     checkpoint = read_checkpoint(find_checkpoint(folder, "best"))
     _same_classes(checkpoint["tfcli"]["classes"], data.classes, run_name(folder))
     net = build(OmegaConf.create(saved["model"]))
-    net.load_state_dict(network(checkpoint))
+    load_state(net, network(checkpoint), folder)
     accuracy = read_record(folder).metrics.get("test/accuracy")
     name = f"run {run_name(folder)} ({saved['choices']['model']}"
     name += f", test accuracy {accuracy:.3f})" if accuracy is not None else ")"

@@ -211,15 +211,20 @@ def _owned(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
         yield handle is not None
 
 
-def entries(root: Path) -> list[dict[str, Any]]:
-    """The manifests below `root`, each with its `folder`, `bytes` on disk and `rows` that are there."""
+def entries(root: Path, say: Callable[[str], None] = lambda line: None) -> list[dict[str, Any]]:
+    """The manifests below `root`, each with its `folder`, `bytes` on disk and `rows` that are there.
+
+    One that cannot be read is named by `say` and left out.
+    """
     found = []
     for file in sorted(root.glob("*/manifest.json")):
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
             shards = values["shards"].values()
             values |= {"bytes": sum(s["bytes"] for s in shards), "rows": sum(s["rows"] for s in shards)}
+            values |= {"facts": dict(values["facts"]), "count": int(values["count"])}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            say(f"skipped: `{file}` is torn or no manifest of features. They are extracted again when next wanted.")
             continue
         found.append({**values, "folder": file.parent, "age": time.time() - file.stat().st_mtime})
     return found

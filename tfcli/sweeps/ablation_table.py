@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfcli.engine.paired import Outcomes, read_outcomes
-from tfcli.engine.record import Record, finite, lower_is_better, read_record
+from tfcli.engine.record import Record, finite, lower_is_better, read_json, read_record
 from tfcli.engine.tables import number, seconds, size, spread, to_csv, to_markdown
 from tfcli.files import write_atomic
 from tfcli.sweeps import table as plain
@@ -33,7 +33,7 @@ def summarize(folder: Path, state: State) -> dict[str, Any]:
         mean, std, difference, low, high, p, p_holm, differs, tested, published, params, seconds, memory, also; then
         `failed`, `finished`, `jobs` and `notes`.
     """
-    facts = json.loads((folder / "ablation.json").read_text(encoding="utf-8"))
+    facts = read_json(folder / "ablation.json")
     jobs = {job.id: job for job in state.jobs}
     published = {(row, column): value for row, column, value in (facts["published"] or {}).get("values", [])}
     cells = []

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tfcli.engine.record import read_record
+from tfcli.engine.record import Record, readable
 from tfcli.engine.session import RUN_DIR
 from tfcli.engine.summary import main_metric
 from tfcli.engine.tables import number
@@ -141,7 +141,12 @@ def _die_with_parent() -> None:
 
 
 def _interrupted(run: Path) -> bool:
-    return (run / "results.json").exists() and read_record(run).status == "interrupted"
+    return any(record.status == "interrupted" for record in _written(run))
+
+
+def _written(run: Path) -> list[Record]:
+    """Return the record that a run has left, if it has, and if it can be read."""
+    return [record for _, record in readable([run] if (run / "results.json").exists() else [])]
 
 
 def quoted(text: str) -> str:
@@ -168,8 +173,9 @@ def _tail(log: Path) -> list[str]:
 
 def reason(run: Path, log: Path, exit_code: int) -> str:
     """Why a job failed: its record's error, else what it said last, else the signal that killed it."""
-    if (run / "results.json").exists() and (error := read_record(run).error):
-        return error
+    for record in _written(run):
+        if record.error:
+            return record.error
     lines = _tail(log)
     said = next((line.removeprefix("tfcli: ") for line in reversed(lines) if line.startswith("tfcli: ")), None)
     if exit_code < 0:  # what it said before may be of an earlier attempt
@@ -180,8 +186,7 @@ def reason(run: Path, log: Path, exit_code: int) -> str:
 
 def score(run: Path) -> str:
     """The main figure of a finished run, or nothing."""
-    if not (run / "results.json").exists():
-        return ""
-    record = read_record(run)
-    name = main_metric(record)
-    return f"{name} {number(record.metrics[name])}" if name else ""
+    for record in _written(run):
+        if name := main_metric(record):
+            return f"{name} {number(record.metrics[name])}"
+    return ""

@@ -10,11 +10,13 @@ import json
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine.record import finite, read_record
+from tfcli.engine.record import finite, read_json, read_record
 from tfcli.engine.session import alive
+from tfcli.engine.terminal import say
 from tfcli.errors import RunError
 from tfcli.files import is_held, write_atomic
 from tfcli.sweeps.expand import job_id
@@ -140,8 +142,12 @@ def read_state(folder: Path) -> State:
         )
     jobs = {job.name: job for job in (_job(v) for v in values["jobs"])}
     for file in sorted(folder.glob("[0-9]*-*.json")):
-        job = read_job(file)
-        jobs[job.name] = job
+        try:
+            job = read_job(file)
+        except RunError as error:
+            _say_once(f"skipped: {error} The job's own folder says how it stands.")
+        else:
+            jobs[job.name] = job
     known = {f.name for f in fields(State)}
     state = State(**{**{k: v for k, v in values.items() if k in known}, "jobs": list(jobs.values())})
     for job in state.jobs:
@@ -160,12 +166,14 @@ def _job(values: dict[str, Any]) -> Job:
 
 
 def _read(path: Path, absent: str) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(absent) from None
-    except json.JSONDecodeError as error:
-        raise RunError(f"`{path}` is not JSON (line {error.lineno}): {error.msg}.") from None
+    if not path.exists():
+        raise RunError(absent)
+    return read_json(path)
+
+
+@cache
+def _say_once(line: str) -> None:
+    say(line)  # a sweep that runs reads its files every second
 
 
 def settle(job: Job, folder: Path) -> None:
@@ -179,6 +187,8 @@ def settle(job: Job, folder: Path) -> None:
     status, error = _recorded(run)
     if status == "finished":
         job.status, job.error = "finished", None
+    elif job.status == "finished" and status == "failed":  # its record cannot be read any more
+        job.status, job.error = "failed", error
     elif job.status == "running" or (job.slurm and job.status == "pending"):  # nobody was there to say how it ended
         job.status, job.error = ("failed", error) if status == "failed" else ("interrupted", None)
         if job.slurm and job.status == "interrupted":
@@ -211,5 +221,8 @@ def _is_ours(pid: int, run: Path) -> bool:
 def _recorded(run: Path) -> tuple[str | None, str | None]:
     if not (run / "results.json").exists():
         return None, None
-    record = read_record(run)
+    try:
+        record = read_record(run)
+    except RunError as error:
+        return "failed", f"{error} Delete it, and `tfcli sweep retry` writes it anew."
     return record.status, record.error

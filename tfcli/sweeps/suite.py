@@ -11,6 +11,7 @@ import yaml
 from tfcli.engine.compose import search_path
 from tfcli.engine.record import finite
 from tfcli.engine.tables import seconds, to_csv, to_markdown
+from tfcli.engine.terminal import say
 from tfcli.errors import ConfigError, nearest
 from tfcli.files import write_atomic
 from tfcli.sweeps import table as plain
@@ -50,7 +51,11 @@ def summarize(folder: Path, state: State) -> dict[str, Any]:
             continue
         typed = dict(text.partition("=")[::2] for text in job.overrides)
         settings = {key: typed.get(key, "") for key in keys}
-        found = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            say(f"skipped: `{file}` is torn or no JSON: {error}.")
+            continue
         rows += [{**settings, **row, "job": job.name, "job_seconds": job.seconds} for row in found]
     rest = plain.summarize(folder, state)
     return {

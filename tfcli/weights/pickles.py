@@ -21,8 +21,8 @@ from tfcli.errors import WeightsError
 from tfcli.weights.script import is_script, load_script
 
 
-def load_pickle(file: Path) -> Any:
-    """The tensors and plain containers in a torch file, mapped into memory where its format allows.
+def load_pickle(file: Path, *, mapped: bool = True) -> Any:
+    """The tensors and plain containers in a torch file, mapped into memory where its format allows and `mapped` is set.
 
     Raises:
         WeightsError: it asks for anything else, or is damaged; nothing in it was run.
@@ -46,7 +46,7 @@ def load_pickle(file: Path) -> Any:
     try:
         with warnings.catch_warnings():  # torch warns of pickle protocols that it then reads or refuses
             warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped and mapped)
     except pickle.UnpicklingError as error:
         code = _code_in(file, str(error))
         if code:
@@ -54,8 +54,9 @@ def load_pickle(file: Path) -> Any:
                 f"`{file}` is refused: it asks to import `{code}`, and a checkpoint must hold tensors, not code. "
                 "Nothing in it was run. Ask its author for the state dict alone, as safetensors."
             ) from error
+        # Not in torch's words: they advise to switch this check off.
         raise WeightsError(
-            f"`{file}` is not a checkpoint that torch can read. Expected one of {', '.join(SUFFIXES)}."
+            f"`{file}` is refused: it is damaged, or holds more than tensors and plain values. Nothing in it was run."
         ) from error
     except (
         RuntimeError,
