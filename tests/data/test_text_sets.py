@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def test_words_with_tags_and_choices_come_out_of_tables(tmp_path: Path) -> None:
 
 
 BAD = {
-    r"no column `sentense`; it has sentence, class\. Did you mean `sentence`\? Name another with data.columns": (
+    r"no column `sentense`; it has sentence, class\. Did you mean `sentence`\? Name another with data.source": (
         *({"text": "sentense", "label": "class"}, "sentence,class\nx,1\n"),
     ),
     r"1 rows with an empty `sentence` \(data.on_empty=drop leaves them out\): line 3": (
@@ -190,6 +191,22 @@ def test_what_is_wrong_with_a_table(tmp_path: Path, message: str) -> None:
     file = write(tmp_path / "t.csv", text)
     with pytest.raises(DataError, match=message):
         OwnTable(columns).load(ask(file))
+
+
+def test_a_missing_column_is_named_as_the_message_says(tmp_path: Path) -> None:
+    file = write(tmp_path / "t.csv", "review,stars\nx,1\ny,2\n")
+    settings = ["data=table", f"data.root={file}", "data.columns={text: text, label: stars}"]
+    with pytest.raises(DataError, match=r"no column `text`") as caught:
+        build(compose("data", settings).config.data).prepare()
+    typed = re.search(r"with '(.*)'", str(caught.value)).group(1)
+    assert typed == "data.columns={text: NAME, label: stars}"
+    data = build(compose("data", [*settings[:2], typed.replace("NAME", "review")]).config.data)
+    data.prepare()
+    assert data.classes == ["1", "2"]
+    alone = build(compose("data", [*settings[:2], "data.columns={text: review}"]).config.data)  # in place of both
+    alone.prepare()
+    assert alone.kinds == ("text",)
+    assert set(alone.rows["train"]) == {"text"}
 
 
 def test_what_is_wrong_is_left_out_where_that_is_asked_for(tmp_path: Path) -> None:

@@ -262,6 +262,16 @@ def test_cfg_shows_what_hydra_would():
         c.show("train", [], kind="jobs", package=None, resolve=False, config_dir=None)
 
 
+def test_a_mapping_that_is_given_as_a_whole_replaces_the_old_one():
+    def composed(*words: str) -> dict:
+        return c.compose("data", ["data=table", *words]).config.data
+
+    assert composed("data.columns={text: review}").columns == {"text": "review"}
+    assert list(composed("data.columns={text: review}").kinds) == ["text"]
+    assert composed("data.columns.text=review").columns == {"text": "review", "label": "label"}
+    assert c.compose("data", ["data=digits", "data.augment={crop: none}"]).config.data.augment.flip is not None
+
+
 def test_values_of_a_saved_config_are_set_with_the_same_care():
     config = OmegaConf.create({"trainer": {"max_epochs": 3}, "model": {"width": 8}})
     assert c.set_value(config, "trainer.max_epochs=5") == ("trainer.max_epochs", 3, 5)

@@ -20,7 +20,6 @@ Named = Mapping[str, str | list[str]]
 """Which of a table's columns is which of ours; choices are several."""
 KINDS = ("text", "pair", "label", "score", "source", "target", "words", "tags", "context", "choices", "stem", "id")
 """Columns that a table can give; `stem` begins every choice."""
-SETTING = "Name another with data.columns={...}."
 _NAMED = 20
 
 
@@ -98,7 +97,7 @@ def _classes(tables: dict[str, Table], columns: Named, request: Request) -> list
     kind = next((kind for kind in ("label", "tags") if kind in columns), None)
     if kind is None:
         return []
-    cells = {split: table.column(str(columns[kind]), SETTING) for split, table in tables.items()}
+    cells = {split: table.column(str(columns[kind])) for split, table in tables.items()}
     if kind == "tags":
         cells = {split: [tag for tags in rows for tag in _list(tags)] for split, rows in cells.items()}
     found = {split: set(map(_label, labels)) for split, labels in cells.items()}
@@ -116,12 +115,21 @@ def _label(cell: Any) -> str:
     return composed(str(cell).strip())
 
 
+def _setting(columns: Named, ours: str, request: Request) -> str:
+    """Return how to name another column of a table, as it is typed."""
+    if "columns" not in request.facts:
+        return f"Name another with data.source.columns.{ours}=NAME."
+    named = {**columns, ours: ["NAME", "..."] if ours == "choices" else "NAME"}
+    pairs = (f"{key}: {name if isinstance(name, str) else '[' + ', '.join(name) + ']'}" for key, name in named.items())
+    return f"Name another with 'data.columns={{{', '.join(pairs)}}}'."
+
+
 def without_empty(table: Table, columns: Named, request: Request, notes: list[str]) -> Table:
     """A table less its rows with an empty cell, or an error that names them."""
     empty: set[int] = set()
     for ours, theirs in columns.items():
         for name in [theirs] if isinstance(theirs, str) else theirs:
-            cells = table.column(name, SETTING)
+            cells = table.column(name, _setting(columns, ours, request))
             rows = [i for i, cell in enumerate(cells) if cell is None or cell == [] or not str(cell).strip()]
             if not drops(request) and ours != "id":
                 why = f"with an empty `{name}` (data.on_empty=drop leaves them out)"
@@ -137,12 +145,12 @@ def converted(table: Table, columns: Named, classes: list[str]) -> Columns:
     found: Columns = {}
     for ours, theirs in columns.items():
         if ours == "choices":
-            several = zip(*(table.column(name, SETTING) for name in theirs), strict=True)
+            several = zip(*(table.column(name) for name in theirs), strict=True)
             found[ours] = [list(map(str, choices)) for choices in several]
         elif ours != "stem":
-            found[ours] = _values(table, ours, table.column(str(theirs), SETTING), classes)
+            found[ours] = _values(table, ours, table.column(str(theirs)), classes)
     if "stem" in columns:
-        stems = table.column(str(columns["stem"]), SETTING)
+        stems = table.column(str(columns["stem"]))
         found["choices"] = [
             [f"{stem} {end}" for end in ends] for stem, ends in zip(stems, found["choices"], strict=True)
         ]

@@ -355,10 +355,22 @@ def _apply(
             known = setting(tree, key).argument
             validate.same_type(key, old, override.value(), override.input_line, known)
     try:
-        ConfigLoaderImpl._apply_overrides_to_config([override], config)
+        if _is_whole(override, config):
+            OmegaConf.update(config, key, override.value(), merge=False)
+        else:
+            ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except (HydraException, OmegaConfBaseException) as error:
         detail = error.__cause__ or error
         raise ConfigError(f"`{override.input_line}` cannot be applied: {str(detail).splitlines()[0]}") from error
+
+
+def _is_whole(override: Override, config: DictConfig) -> bool:
+    """Tell whether a mapping replaces the old one, where Hydra would add to it: its owner lists it under `whole`."""
+    owner, _, name = override.key_or_group.rpartition(".")
+    if override.is_add() or not isinstance(override.value(), dict):
+        return False
+    node = OmegaConf.select(config, owner, throw_on_missing=False) if owner else config
+    return isinstance(node, DictConfig) and name in (node.get("whole") or [])
 
 
 def _check_key(key: str, config: DictConfig, choices: dict[str, str], config_dir: str | None) -> None:
