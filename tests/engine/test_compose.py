@@ -41,7 +41,11 @@ BAD = [
     ("data.on_error=ignore", ["raise, skip"]),
     ("data.augment=3", ["group of settings", "data.augment.crop"]),
     ("data.download=maybe", ["true or false"]),
-    ("vit", ["key=value"]),
+    ("vti", ["Did you mean `model=vit`", "key=value"]),
+    ("digit", ["Did you mean `data=digits`"]),
+    ("adamw", ["Did you mean `optim=adamw`"]),
+    ("trainer", ["Did you mean `trainer=…`"]),
+    ("xyzzy", ["`xyzzy` is not a setting", "key=value"]),
     ("model=null", ["must be named"]),
     ("seed=1,2", ["-m"]),
     ("experiment=petz", ["no experiment `petz`"]),
@@ -236,6 +240,19 @@ def test_experiments_keep_the_task_that_they_name():
     for name in ("sst2_bert", "english_bert", "deit_distilled"):
         job = c.compose("train", [f"experiment={name}"])
         assert job.notes == []
+
+
+def test_names_in_place_are_short_for_model_and_data():
+    job = c.compose("train", ["vit", "digits", "seed=3"])
+    assert (job.choices["model"], job.choices["data"]) == ("vit", "digits")
+    assert job.overrides == ["model=vit", "data=digits", "seed=3"]
+    assert c.named(["mobilenet_v2", "pets,dtd", "shapes_vit", "~x", "+a=b"]) == [
+        "model=mobilenet_v2",
+        "data=pets,dtd",
+        "experiment=shapes_vit",
+        "~x",
+        "+a=b",
+    ]
 
 
 def test_broken_yaml_is_named_with_its_line(tmp_path: Path):

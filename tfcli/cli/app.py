@@ -26,6 +26,7 @@ VERBS = (
     "viz",
     "sweep",
     "ls",
+    "keys",
     "describe",
     "data",
     "weights",

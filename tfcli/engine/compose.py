@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -114,7 +116,7 @@ def compose(name: str, overrides: list[str], config_dir: str | None = None) -> C
     Raises:
         ConfigError: whatever is wrong, with the nearest right word, before anything heavy is imported.
     """
-    typed = list(overrides)
+    typed = named(overrides, config_dir)
     with _hydra(config_dir) as hydra:
         parsed = [_parse(text) for text in _sugar(typed, config_dir)]
         chosen = [o for o in parsed if _is_choice(o, hydra, config_dir)]
@@ -206,7 +208,7 @@ def info(name: str, overrides: list[str], *, kind: str, config_dir: str | None) 
     if kind not in kinds:
         raise ConfigError(f"`--info` takes one of {', '.join(kinds)}, but was given `{kind}`.{nearest(kind, kinds)}")
     with _hydra(config_dir) as hydra:
-        hydra.show_info(kind, config_name=name, overrides=_sugar(overrides, config_dir))
+        hydra.show_info(kind, config_name=name, overrides=_sugar(named(overrides, config_dir), config_dir))
 
 
 def _choices(config: DictConfig) -> dict[str, str]:
@@ -282,6 +284,31 @@ def _parse(text: str) -> Override:
             f"`{text}` has several values: add -m (--multirun) to run each, or quote the list: `'{text}'`."
         )
     return override
+
+
+def named(words: Sequence[str], config_dir: str | None = None) -> list[str]:
+    """Write out names that stand for themselves: `vit digits` is short for `model=vit data=digits`.
+
+    Raises:
+        ConfigError: a word without `=` names no model, data set or experiment, or one of each.
+    """
+    return [word if "=" in word or word[:1] in "~+" else _name(word, config_dir) for word in words]
+
+
+def _name(word: str, config_dir: str | None) -> str:
+    """The setting that a name stands for, or that several names with commas do (of a sweep)."""
+    pools = {group: [*options(group, config_dir)] for group in ("model", "data", "experiment")}
+    pools["model"] += torchvision_names()
+    fits = [group for group, names in pools.items() if set(word.split(",")) <= set(names)]
+    if len(fits) == 1:
+        return f"{fits[0]}={word}"
+    meant = [f"{group}=…" for group in groups(config_dir) if group == word]
+    meant += [f"{group}={word}" for group in groups(config_dir) if word in options(group, config_dir)]
+    if not meant:
+        close = get_close_matches(word, [name for names in pools.values() for name in names], n=1, cutoff=0.6)
+        meant = [f"{group}={name}" for name in close for group, names in pools.items() if name in names]
+    hint = f" Did you mean {' or '.join(f'`{setting}`' for setting in meant)}?" if meant else ""
+    raise ConfigError(f"`{word}` is not a setting.{hint} Settings are written key=value, for instance `model=vit`.")
 
 
 def _sugar(overrides: list[str], config_dir: str | None) -> list[str]:
