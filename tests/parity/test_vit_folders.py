@@ -94,6 +94,7 @@ def of_timm(rng: random.Random, folder: Path) -> Draw:
         num_classes=CLASSES,
         global_pool=pool,
         class_token=own_class,
+        fc_norm=rng.choice([None, False]) if pool == "avg" else rng.choice([None, pool == "token"]),
         qkv_bias=rng.random() < 0.6,
         init_values=rng.choice([None, 0.1]),
         reg_tokens=rng.choice([0, 0, 2, 4]),

@@ -171,7 +171,7 @@ def _load(job: Composition, net: nn.Module, data: ImageData, said: list[str]) ->
         return "random weights"
     from tfcli.weights.load import HEADS, load_weights
 
-    report = load_weights(net, str(weights), typed={o.lstrip("+").partition("=")[0] for o in job.overrides})
+    report = load_weights(net, str(weights), typed=given(job.overrides, job.choices))
     report.refuse_untrained(train_first(job.overrides), unused=HEADS)
     said += [note for note in report.notes if "head" not in note]
     return str(weights)

@@ -24,7 +24,7 @@ from tfcli.nn.stack import Stack
 from tfcli.nn.stems import StemName, make_stem
 from tfcli.shapes import Float
 
-POOLS = ("class", "mean", "attention")
+POOLS = ("class", "mean", "normed_mean", "attention")
 
 
 class ViT(nn.Module):
@@ -45,7 +45,8 @@ class ViT(nn.Module):
         pos: makes a position (`conf/pos`).
         mlp_width: hidden width of the MLPs; 4 D by default.
         stem: how patches become tokens: patch, overlap, conv, hybrid (see `nn.stems`), or what makes another.
-        pool: class (read the class token), mean (of the patches) or attention (a learned query reads them).
+        pool: class (read the class token), mean (of the patches, then a norm), normed_mean (a norm, then the mean) or
+            attention (a learned query reads the normed patches).
         pool_activation: of the MLP behind a pooling attention.
         registers: further special tokens after the class token, which nothing reads (Darcet et al. 2024).
         norm: layer or rms.
@@ -72,7 +73,7 @@ class ViT(nn.Module):
         pos: Callable[..., Position],
         mlp_width: Count | None = None,
         stem: StemName | Callable[..., Stem] = "patch",
-        pool: Literal["class", "mean", "attention"] = "class",
+        pool: Literal["class", "mean", "normed_mean", "attention"] = "class",
         pool_activation: Activation = "gelu",
         registers: Natural = 0,
         norm: Norm = "layer",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from math import isqrt
 from typing import Any
 
 from torch import Tensor
 from torchvision.models import VisionTransformer
 
 from tfcli.models.classifier import TorchvisionClassifier
+from tfcli.weights.files import Checkpoint
 from tfcli.weights.positions import resize_positions
 
 RENAMED = [  # torchvision itself renames these when it loads its files
@@ -16,6 +18,7 @@ RENAMED = [  # torchvision itself renames these when it loads its files
     (r"(.*encoder_layer_\d+\.mlp)\.linear_1\.(.*)", r"\1.0.\2"),
     (r"(.*encoder_layer_\d+\.mlp)\.linear_2\.(.*)", r"\1.3.\2"),
 ]
+TABLE, PATCHES = "encoder.pos_embedding", "conv_proj.weight"
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 
 
@@ -40,13 +43,21 @@ def convert(
     kept = {name: tensor for name, tensor in ours.items() if not name.removeprefix("body.").startswith(AUXILIARY)}
     if len(kept) < len(ours):
         notes.append("auxiliary heads: left out")
-    table = "body.encoder.pos_embedding"
+    table = f"body.{TABLE}"
     if table in kept and isinstance(net.body, VisionTransformer):
         side = net.body.image_size // net.body.patch_size
         resized, note = resize_positions(kept[table][0], (side, side), special=1, source="torchvision")
         kept[table] = resized[None]
         notes.extend([note] if note else [])
     return kept, notes, {}
+
+
+def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
+    """Return the size of images that a vit_* is for; None for the others, which take any size and are told by name."""
+    state = {name.removeprefix("body."): tensor for name, tensor in checkpoint.state.items()}
+    if TABLE not in state or PATCHES not in state:
+        return None
+    return {}, {"image_size": isqrt(state[TABLE].shape[1] - 1) * state[PATCHES].shape[-1]}, []
 
 
 def torchvision_name(net: TorchvisionClassifier) -> str | None:

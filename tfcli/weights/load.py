@@ -164,6 +164,8 @@ def blueprint(
     if found is None and told is None:
         return None
     model, data, notes = found or ({}, {}, [])
+    if model.pop("_target_", target) != target:
+        raise WeightsError(f"`{checkpoint.path}` is not for this model.{converter.describe(checkpoint.state)}")
     folder = checkpoint.path.parent
     tokenizer = folder if any((folder / name).is_file() for name in VOCABULARIES) else None
     fixed = tuple(getattr(converter, "SHAPES", ()))

@@ -58,6 +58,7 @@ def plan(checkpoint: Checkpoint, *, family: str) -> tuple[dict[str, Any], dict[s
     """
     config, source = checkpoint.config, detect(checkpoint.state)
     if source is None:
+        names.refuse_foreign(config, family=family)
         return None
     state = names.renamed(checkpoint.state, source, family=family, notes=[])
     shapes = facts.sizes(state)
@@ -78,6 +79,9 @@ def plan(checkpoint: Checkpoint, *, family: str) -> tuple[dict[str, Any], dict[s
         entries = state[TABLE].shape[-2]
         side = facts.grid_side(entries, special, config=config, patch_size=model["patch_size"])
         data["image_size"] = side * model["patch_size"]
+        theirs = facts.stated_side(config) or data["image_size"]
+        if theirs % model["patch_size"]:
+            notes.append(f"its library shows it images of {theirs} px, of which patches cover {data['image_size']}")
     for key, ours in facts.TRAINING.items():
         if config.get(key):
             notes.append(f"trained with {key} {config[key]}, which is not taken: a run says its own `model.{ours}`")
@@ -147,7 +151,7 @@ def describe(state: State) -> str:
     width, depth = patches.shape[0], count(state, r"stack\.blocks\.(\d+)\.")
     letter = SIZES.get((width, depth), "")
     kind, family = ("distilled DeiT", "deit") if "dist_token" in state else ("ViT", "vit")
-    name = f"{family}_{letter}{patches.shape[-1]}" if letter else None
+    name = f"{family}_{letter}{patches.shape[-1]}" if letter and patches.shape[-1] in (4, 8, 14, 16, 32) else None
     size = f"width {width}, depth {depth}, patch {patches.shape[-1]}"
     if "patch_embed.root.conv.weight" in state:
         blocks = tuple(facts.stages(state))

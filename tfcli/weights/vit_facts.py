@@ -28,9 +28,14 @@ TRAINING = {
 """What transformers calls what belongs to training, which a new run states itself -> our setting."""
 TIMM_HEADS = {"tiny": 3, "small": 6, "medium": 8, "base": 12, "large": 16, "huge": 16}
 """The word for a size in timm's names -> heads, for one that was made with another width."""
-TIMM_ODD_HEADS = {"vit_base_patch16_gap": 16, "vit_giantopt_": 16}
+TIMM_ODD_HEADS = {"vit_base_patch16_gap": 16, "vit_giantopt_": 16, "test_vit4": 3, "test_vit3": 3, "test_vit": 2}
 TIMM_TANH = r"vit_(?:base_patch32|so400m_patch16|giantopt_patch16)_siglip|vit_large_patch16_siglip_(?:gap_)?512"
-TIMM_LACKING = {"_rpn_": "a norm after each branch", "_rope_": "rotary positions of its own"}
+TIMM_LACKING = {
+    "_rpn_": "a norm after each branch",
+    "_rope_": "rotary positions of its own",
+    "_pe_": "rotary positions of its own",
+    "_lingbot_": "rotary positions of its own",
+}
 """Part of a name of an architecture -> a feature that neither tensors nor `model_args` tell and our ViT has not."""
 TIMM_POOLS = {"token": "class", "avg": "mean", "map": "attention"}
 
@@ -124,9 +129,12 @@ def pool(state: State, source: str, config: dict[str, Any]) -> str:
         lacking = f"`{theirs}` pooling"
     elif not any(f"{norm}.weight" in state for norm in ("stack.norm", "head_norm")):
         lacking = "no norm after its last block"
-    elif (found == "mean" and by_names != "mean") or (found == "class" and "cls_token" not in state):
-        lacking = "the mean of patches that are normed before"
-    elif found != "class" and made_with.get("pool_include_prefix", config.get("architecture") == "test_vit3"):
+    elif found == "class" and "cls_token" not in state:
+        found = "normed_mean"  # no other pooling does without both
+    elif found == "mean" and by_names != "mean":
+        found = "normed_mean"
+    with_special = made_with.get("pool_include_prefix", config.get("architecture") == "test_vit3")
+    if not lacking and found != "class" and with_special:
         lacking = "the class token and registers pooled with the patches"
     if lacking:
         raise WeightsError(f"this checkpoint uses {lacking}, which tfcli's ViT does not have.")
@@ -148,10 +156,21 @@ def grid_side(entries: int, special: int, *, config: dict[str, Any], patch_size:
         raise WeightsError(
             f"a position table of {entries} entries, {special} of them special, is not that of a square grid."
         )
-    size = config.get("image_size") or (config.get("model_args") or {}).get("img_size")
-    size = size or (config.get("pretrained_cfg") or {}).get("input_size") or 0
-    said = (size[-1] if isinstance(size, list) else int(size)) // patch_size
+    said = (stated_side(config) or 0) // patch_size
     return said if said in sides else sides[0]
+
+
+def stated_side(config: dict[str, Any]) -> int | None:
+    """Return the side of the images that a model is made for, where its config states it.
+
+    Raises:
+        WeightsError: the images are no squares.
+    """
+    size = config.get("image_size") or (config.get("model_args") or {}).get("img_size")
+    size = size or (config.get("pretrained_cfg") or {}).get("input_size")
+    if isinstance(size, list) and size[-1] != size[-2]:
+        raise WeightsError(f"this checkpoint reads images of {size[-2]} x {size[-1]} px; tfcli's are square.")
+    return size[-1] if isinstance(size, list) else size
 
 
 def assumed(source: str, said: dict[str, Any], *, width: int) -> tuple[dict[str, Any], list[str]]:

@@ -125,6 +125,8 @@ def renamed(state: State, source: str, *, family: str, notes: list[str]) -> Stat
     patches = found.get(PATCHES)
     if patches is None or patches.ndim != 4:
         raise WeightsError(f"the checkpoint is no {family} that is read: it has no map of patches.")
+    if patches.shape[-1] != patches.shape[-2]:
+        raise WeightsError(f"this checkpoint uses patches that are no squares, which tfcli's {family} does not have.")
     if "patch_embed.root.conv.weight" not in found and patches.shape[1] != 3:
         raise WeightsError(
             f"this checkpoint reads images of {patches.shape[1]} channels, which tfcli's {family} does not."
@@ -134,6 +136,17 @@ def renamed(state: State, source: str, *, family: str, notes: list[str]) -> Stat
     if family == "ViT" and "head_dist.weight" in found:
         raise WeightsError("the checkpoint is a distilled DeiT, with two heads: take `model=deit`.")
     return found
+
+
+def refuse_foreign(config: dict[str, Any], *, family: str) -> None:
+    """Refuse a folder whose tensors have names of no ViT, by what its library calls the model.
+
+    Raises:
+        WeightsError: `config.json` says whose it is.
+    """
+    for key, library in (("model_type", "transformers"), ("architecture", "timm")):
+        if isinstance(config.get(key), str):
+            raise WeightsError(f"the checkpoint is the {config[key]} of {library}, which is not read as a {family}.")
 
 
 def settle_tokens(state: State, *, own_class: bool) -> State:
