@@ -30,32 +30,19 @@ def _composed(name: str, settings: list[str]) -> Any:
     return compose("data", [f"data={name}", *settings]).config.data
 
 
-def _source(config: Any, **changes: Any) -> tuple[Any, Any]:
-    """The set's source and what to ask of it, without building (and importing) the whole data module."""
-    from omegaconf import OmegaConf
-
-    from tfcli.data.items import Request
-    from tfcli.data.places import data_root
-    from tfcli.engine.build import build
-
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    keys = ("download", "verify", "split_seed", "test_fraction")
-    asked: dict[str, Any] = {key: plain[key] for key in keys if key in plain} | changes
-    return build(plain["source"]), Request(name=plain["name"], root=data_root(plain["root"]), facts=plain, **asked)
-
-
 @data.command()
 def status(names: list[str] = Names, check: bool = Check, json: bool = Json) -> None:
     """What is here, where, how large it is and under which licence."""
     from tfcli.cli.console import say, table
     from tfcli.engine.compose import options
+    from tfcli.engine.readiness import source_of
 
     settings = [word for word in names or [] if "=" in word]
     chosen = [word for word in names or [] if "=" not in word] or [name for name in options("data") if name not in OWN]
     rows, notes = [], [] if check else ["Counts are the official ones; --check reads what is here."]
     for name in chosen:
         config = _composed(name, settings)
-        source, request = _source(config, download=False)
+        source, request = source_of(config, download=False)
         where = source.locate(request)
         place = str(where or request.root / name)
         row: dict[str, Any] = {"set": name, "here": "yes" if where else "no", "where": place}
@@ -98,8 +85,9 @@ def _size(count: int | None) -> str:
 def get(name: str = Name, settings: list[str] = Settings, json: bool = Json) -> None:
     """Fetch a set ahead of a run."""
     from tfcli.cli.console import emit_json, out
+    from tfcli.engine.readiness import source_of
 
-    source, request = _source(_composed(name, settings or []))
+    source, request = source_of(_composed(name, settings or []))
     loaded = source.load(request)
     counts = loaded.counts
     facts = {"set": name, "where": str(loaded.where or source.locate(request)), "counts": counts, "notes": loaded.notes}

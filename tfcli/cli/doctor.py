@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from tfcli.cli.options import ConfigDir, Settings
+
 
 def mount(app: typer.Typer) -> None:
     """Add `doctor` to the program."""
@@ -11,15 +13,27 @@ def mount(app: typer.Typer) -> None:
 
 
 def doctor(
+    settings: Settings = None,
     root: str = typer.Option("outputs", "--root", help="The folder of all runs."),
+    config_dir: ConfigDir = None,
     json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> None:
-    """Look at everything a run needs. Exit code 1 when something that every run needs is broken."""
+    """Look at everything a run needs, and with settings (experiment=…) at what that run needs besides.
+
+    The exit code is 1 where something is broken, so that no run, or not this one, can start.
+    """
     from tfcli.cli.console import emit_json, status, table
-    from tfcli.engine.health import examine
+    from tfcli.cli.options import composed
+
+    job = composed("train", settings, config_dir=config_dir) if settings else None
+    from tfcli.engine.health import examine, network
 
     status("looking at the environment ...")
     checks = examine(root)
+    if job is not None:
+        from tfcli.engine import readiness
+
+        checks += readiness.examine(job, network=network().state == "ok")
     status("")
     broken = [check for check in checks if check.state == "broken"]
     if json:
@@ -28,7 +42,13 @@ def doctor(
         rows = [check._asdict() for check in checks]
         columns = {"state": "", "name": "what", "found": "found", "mend": "what to do"}
         colours = {"ok": "green", "note": "yellow", "broken": "red"}
-        notes = ["all that a run needs is here" if not broken else f"{len(broken)} broken: no run can start"]
+        notes = [_verdict(job is not None, len(broken))]
         table(None, columns, rows, notes=notes, style={"state": lambda value: colours[value]})
     if broken:
         raise typer.Exit(1)
+
+
+def _verdict(one: bool, broken: int) -> str:
+    if broken:
+        return f"{broken} broken: {'this run cannot' if one else 'no run can'} start"
+    return "all that this run needs is here or can be fetched" if one else "all that a run needs is here"

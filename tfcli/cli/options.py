@@ -53,11 +53,11 @@ def composed(
     name: str,
     settings: list[str] | None,
     *,
-    cfg: str | None,
-    resolve: bool,
-    package: str | None,
-    info: str | None,
-    config_dir: str | None,
+    cfg: str | None = None,
+    resolve: bool = False,
+    package: str | None = None,
+    info: str | None = None,
+    config_dir: str | None = None,
 ) -> Any:
     """Compose and check; with `--cfg` or `--info` print and leave.
 

@@ -8,9 +8,14 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from tfcli.data.places import cache_root, data_root
 from tfcli.engine.session import check_writable, git_state, wandb_login
@@ -167,15 +172,49 @@ def _folder(name: str, path: Path, bad: str, mend: str) -> Check:
 
 
 def _outside() -> Iterator[Check]:
-    offline = [n for n in ("TFCLI_OFFLINE", "HF_HUB_OFFLINE", "WANDB_MODE") if os.environ.get(n)]
-    said = ", ".join(f"{name}={os.environ[name]}" for name in offline)
-    yield Check("network", "ok", f"not tried; {said}" if said else "allowed; TFCLI_OFFLINE=1 forbids it")
+    yield network()
     if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
         yield Check("W&B", "ok", f"WANDB_MODE={os.environ['WANDB_MODE']}")
     elif wandb_login():
         yield Check("W&B", "ok", "logged in")
     else:
         yield Check("W&B", "note", "no login: runs are logged offline", "wandb login, or logger=csv")
+
+
+HOSTS = ("https://huggingface.co", "https://download.pytorch.org", "https://api.wandb.ai")
+"""Where weights, data and logs go to and come from."""
+
+
+@cache
+def network(timeout_s: float = 4.0) -> Check:
+    """Ask each host for its first line, all at once and through the proxy of the environment, where there is one.
+
+    Nothing is tried under TFCLI_OFFLINE=1 or HF_HUB_OFFLINE=1.
+    """
+    closed = [n for n in ("TFCLI_OFFLINE", "HF_HUB_OFFLINE") if os.environ.get(n, "") not in ("", "0")]
+    if closed:
+        return Check("network", "note", f"not tried: {closed[0]}={os.environ[closed[0]]}", f"unset {closed[0]}")
+    with ThreadPoolExecutor(len(HOSTS)) as pool:
+        answers = dict(zip(HOSTS, pool.map(lambda host: _reason(host, timeout_s), HOSTS), strict=True))
+    silent = {host.partition("//")[2]: reason for host, reason in answers.items() if reason}
+    if not silent:
+        return Check("network", "ok", ", ".join(host.partition("//")[2] for host in HOSTS))
+    mend = "set HTTPS_PROXY where there is a proxy; without a network: TFCLI_OFFLINE=1, and files fetched by hand"
+    found = "; ".join(f"{host}: {reason}" for host, reason in silent.items())
+    return Check("network", "note", found, mend)
+
+
+def _reason(host: str, timeout_s: float) -> str:
+    """Why a host does not answer; empty where it does, with whatever status."""
+    try:
+        with urlopen(Request(host, method="HEAD"), timeout=timeout_s):
+            return ""
+    except HTTPError:
+        return ""
+    except URLError as error:
+        return " ".join(str(error.reason).split())
+    except (OSError, HTTPException) as error:
+        return " ".join(str(error).split()) or type(error).__name__
 
 
 def _code() -> Iterator[Check]:
