@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from tfcli.data.resize import SETTINGS, describe
 from tfcli.engine import ancestor
 from tfcli.engine.build import plain
 from tfcli.errors import ConfigError, WeightsError
@@ -21,12 +20,15 @@ if TYPE_CHECKING:
     from tfcli.weights.load import Blueprint
 
 
-def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Path | None, list[str]]:
+def adopt_blueprint(
+    config: DictConfig, typed: Collection[str], found: Blueprint | None = None
+) -> tuple[Path | None, list[str]]:
     """Size and transform of the checkpoint that `model.weights` names, where its format states them; or of a run.
 
     Args:
         config: changed in place: `model`, and of `data` how images are seen, unless it was typed.
         typed: keys that the user gave, or the experiment.
+        found: what the checkpoint says, where it has been read already.
 
     Returns:
         the checkpoint's tokenizer, and what to say.
@@ -39,23 +41,23 @@ def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Path | 
     if run is not None:
         return ancestor.adopt(config, run, typed)
     from tfcli.weights.load import VOCABULARIES
-    from tfcli.weights.preprocessing import TYPED
 
     ours = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False))
-    found = says(config, seen={f"data.{key}" for key in TYPED} <= set(typed))
+    found = found or says(config, typed)
+    own = (config.model.get("tokenizer") or {}).get("path")
+    if not (found and found.model) and "vocab_size" in config.model and not own:
+        raise WeightsError(
+            f"`{config.model.weights}` is no run and no published format of this model: it says neither its sizes "
+            "nor its tokenizer. Name the run that wrote it, or its sizes and model.tokenizer.path=FOLDER."
+        )
     if found is None:
-        if "vocab_size" in config.model and not (config.model.get("tokenizer") or {}).get("path"):
-            raise WeightsError(
-                f"`{config.model.weights}` is no run and no published format of this model: it says neither its sizes "
-                "nor its tokenizer. Name the run that wrote it, or its sizes and model.tokenizer.path=FOLDER."
-            )
-        return None, []
+        return None, _see(config, {}, "", typed)
     kept, changed = _against_typed(config, ours, found, typed)
     typed = {*typed, *(f"model.{name}" for name in kept)}
     OmegaConf.set_struct(config, False)
     config.model = found.apply(ours, typed)
     OmegaConf.set_struct(config, True)
-    images = _see(config, found, typed)
+    images = _see(config, found.data, found.images, typed)
     own = config.model.get("tokenizer", {}).get("path")
     if "vocab_size" in found.model and not (own or found.tokenizer):
         raise WeightsError(
@@ -100,34 +102,38 @@ def _against_typed(
     return kept, changed
 
 
-def _see(config: DictConfig, found: Blueprint, typed: Collection[str]) -> list[str]:
-    """Take over how images are seen, but for what was typed. Return a line that says it all."""
-    if "image_size" not in config.data or not found.data:
+def _see(config: DictConfig, stated: dict[str, Any], source: str, typed: Collection[str]) -> list[str]:
+    """Take over how images are seen, but for what was typed. Return a line that says all of it."""
+    from tfcli.data.resize import SETTINGS, describe
+
+    if any(key not in config.data for key in SETTINGS):  # no images, or a data module of another kind
         return []
     own = []
-    for key, value in found.data.items():
+    for key, value in stated.items():
         if f"data.{key}" not in typed:
             config.data[key] = value
         elif config.data[key] != value:
             own.append(f"data.{key}")
-    source = f"{found.images} states" if found.images else "is usual for this family (no file states it)"
+    said = f"as {source} states" if source else "as usual, for no file states it"
     but = f", but for {', '.join(own)}, which you gave" if own else ""
-    return [f"images are seen as {source}{but}: {describe({key: config.data[key] for key in SETTINGS})}"]
+    return [f"images are seen {said}{but}: {describe({key: config.data[key] for key in SETTINGS})}"]
 
 
-def says(config: DictConfig, *, seen: bool = False) -> Blueprint | None:
-    """Return what the checkpoint that `model.weights` names says of its model and its images.
+def says(config: DictConfig, typed: Collection[str] = ()) -> Blueprint | None:
+    """Return what the checkpoint that `model.weights` names says of its model, its images and its classes.
 
     Args:
-        seen: how images are seen is known: do not ask the checkpoint.
+        typed: keys that were given; where they say all of how images are seen, the checkpoint is not asked for that.
 
     Raises:
         WeightsError: as `tfcli.weights.load.blueprint`.
     """
     from tfcli.weights.load import blueprint
+    from tfcli.weights.preprocessing import TYPED
 
-    target, weights, images = str(config.model._target_), str(config.model.weights), "image_size" in config.data
-    return blueprint(target, weights, plain(config.model), seen=seen or not images)
+    target, weights = str(config.model._target_), str(config.model.weights)
+    seen = "image_size" not in config.data or {f"data.{key}" for key in TYPED} <= set(typed)
+    return blueprint(target, weights, plain(config.model), seen=seen)
 
 
 def tokenizer_for(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Tokenizer | None:

@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from tfcli.data.decode import BadImage, decode
 from tfcli.data.entries import EXTENSIONS, Ignored, images
 from tfcli.engine import numerics as num
-from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
+from tfcli.engine.adopt import tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, load_state, read_checkpoint
-from tfcli.engine.compose import compose, given
+from tfcli.engine.naming import classifier, run_of
 from tfcli.engine.outcome import announce, keep_outcomes, tell_left_out
 from tfcli.engine.parts import (
     Parts,
@@ -24,7 +24,6 @@ from tfcli.engine.parts import (
     prompt_tokens,
     quiet_evaluation,
     quiet_libraries,
-    train_first,
 )
 from tfcli.engine.record import Record
 from tfcli.engine.run import evaluate
@@ -119,8 +118,8 @@ def predict(
     """
     quiet_libraries()
     paths = collect(files)
-    if subject:
-        run = subject
+    run = subject or run_of(overrides, config_dir)
+    if run:
         checkpoint = read_checkpoint(find_checkpoint(run, "best"))
         config, choices = on_these_devices(run, overrides)
         classes = checkpoint["tfcli"]["classes"]
@@ -130,19 +129,10 @@ def predict(
         if tokenizer is not None:
             task.prompts = prompt_tokens(choices["data"], classes, tokenizer)
     else:
-        job = compose("train", overrides, config_dir)
-        config, choices = job.config, job.choices
-        if not config.model.get("weights"):
-            raise ConfigError("`tfcli predict` needs a run, or `model.weights=NAME or PATH`.")
-        adopt_blueprint(config, given(overrides, choices))
-        data = build(config.data)
-        data.prepare()
-        classes = data.classes
-        _, net, task = _parts(config, len(classes))
-        from tfcli.weights.load import load_weights
-
-        report = load_weights(net, str(config.model.weights), num_classes=len(classes))
-        report.refuse_untrained(train_first(overrides))
+        found = classifier(overrides, config_dir)
+        config, choices, classes = found.config, found.choices, found.classes
+        data, net, task = _parts(config, len(classes))
+        found.load(net)
     os.environ.pop(num.HANDED_DOWN, None)
     devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
     num.set_threads(devices, None)

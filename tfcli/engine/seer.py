@@ -19,6 +19,7 @@ from tfcli.engine.compose import compose
 from tfcli.engine.evaluation import on_these_devices
 from tfcli.engine.parts import quiet_libraries, train_first
 from tfcli.engine.saved import kept_tokenizer
+from tfcli.engine.terminal import say
 from tfcli.errors import ConfigError
 from tfcli.text.tokenizer import Tokenizer
 
@@ -64,7 +65,9 @@ def load_seer(
         config, choices = job.config, job.choices
         if not config.model.get("weights"):
             raise ConfigError("a run, or `model.weights=NAME or PATH`, is needed: untrained weights see nothing.")
-        path, _ = adopt_blueprint(config, typed)
+        path, said = adopt_blueprint(config, typed)
+        for line in said:
+            say(line)
     if "image_size" not in config.data:
         raise ConfigError(f"{choices['model']} on {choices['data']} takes no image.")
     tokenizer = tokenizer_for(config, path, words)

@@ -118,7 +118,7 @@ def _public(config: DictConfig, data_name: str, data: Data) -> Found:
     OmegaConf.update(job, "data.num_classes", data.num_classes)
     OmegaConf.update(job, "model.weights", weights)
     net = build(job.model)
-    report = load_weights(net, weights, num_classes=data.num_classes)
+    report = load_weights(net, weights, num_classes=data.num_classes, classes=data.classes)
     report.refuse_untrained(
         f"Train the teacher first (`tfcli train model={model} data={data_name} model.weights={weights}`), "
         "and name that run in `task.teacher`."

@@ -33,10 +33,11 @@ TORCHVISION_NAME = re.compile(r"(?:(?P<model>[a-z][a-z0-9_]*)\.)?(?P<weights>DEF
 
 @dataclass(frozen=True)
 class Place:
-    """Where a checkpoint lies, and how its owner states that images are seen, where that is not written beside it."""
+    """Where a checkpoint lies, and what its owner states elsewhere: how images are seen, and the names of classes."""
 
     path: Path
     preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def find(weights: str, *, torchvision_name: str | None = None) -> Place:
     """
     path = Path(weights).expanduser()
     if path.exists():
-        return Place(path, _published(path))
+        return _published(path) or Place(path)
     if weights.startswith(("https://", "http://")):
         return Place(_file(weights, name=weights, about=""))
     match = TORCHVISION_NAME.fullmatch(_plain_enum(weights))
@@ -171,18 +172,18 @@ def _torchvision(model: str | None, weights: str, *, asked: str) -> Place:
             f"torchvision has no `{weights}` for {full}, but {', '.join(choices)}.{nearest(weights, choices)}"
         )
     licence = entry.meta.get("license") or "BSD-3-Clause, torchvision's own"
-    return Place(_file(entry.url, name=f"{full}.{entry.name}", about=f"licence {licence}"), _transforms(full, entry))
+    return _of_torchvision(_file(entry.url, name=f"{full}.{entry.name}", about=f"licence {licence}"), full, entry)
 
 
-def _transforms(model: str, entry: Any) -> Preprocessing:
-    """Return how torchvision says that a model with these weights sees images."""
+def _of_torchvision(path: Path, model: str, entry: Any) -> Place:
+    """Return what torchvision says of its weights beside their file."""
     found = of_torchvision(entry.transforms(), f"torchvision's {model}.{entry.name}")
     if model in ("googlenet", "inception_v3"):  # torchvision rescales to this inside these two
-        return Preprocessing(found.settings | {"mean": HALF, "std": HALF}, found.source)
-    return found
+        found = Preprocessing(found.settings | {"mean": HALF, "std": HALF}, found.source)
+    return Place(path, found, tuple(entry.meta.get("categories") or ()))
 
 
-def _published(path: Path) -> Preprocessing | None:
+def _published(path: Path) -> Place | None:
     """Return the same for a file that torchvision publishes under this name, such as `resnet34-b627a593.pth`."""
     if not TORCHVISION_FILE.fullmatch(path.name):
         return None
@@ -191,7 +192,7 @@ def _published(path: Path) -> Preprocessing | None:
     for model in list_models():
         for entry in get_model_weights(model):
             if entry.url.endswith(f"/{path.name}") and hasattr(entry.transforms(), "crop_size"):
-                return _transforms(model, entry)
+                return _of_torchvision(path, model, entry)
     return None
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from tfcli.errors import WeightsError
+from tfcli.weights import classes as classnames
 from tfcli.weights import kinds
 from tfcli.weights.files import Checkpoint, open_checkpoint
-from tfcli.weights.hub import find
+from tfcli.weights.hub import Place, find
 from tfcli.weights.preprocessing import stated
 from tfcli.weights.settings import apply_settings
 
@@ -30,6 +31,9 @@ State = dict[str, Tensor]
 
 HEADS = ("head", "head_dist")
 """Attributes of a net that give its logits, and are replaced when the classes differ."""
+
+LABELLED = ("classes", "tags")
+"""Kinds of heads whose outputs have names; others give numbers of another meaning."""
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
 """Files by which a tokenizer stands beside a checkpoint."""
@@ -87,6 +91,7 @@ class Blueprint:
         model: settings of `config.model`; a part with a `_target_` is whole, see `apply`.
         data: settings of `config.data`: how images are seen.
         images: who says so; empty where nobody does.
+        classes: names of what its head knows; empty where nobody says so.
         tokenizer: a folder that `tfcli.text.tokenizer.load` reads, or None: the family's usual one.
         path: the file that holds the weights, or the folder of a sharded one.
         notes: lines for the log.
@@ -100,6 +105,7 @@ class Blueprint:
     notes: list[str] = field(default_factory=list)
     fixed: tuple[str, ...] = ()
     images: str = ""
+    classes: tuple[str, ...] = ()
 
     def apply(self, model: dict[str, Any], typed: Collection[str] = ()) -> dict[str, Any]:
         """The settings `model` with these in place of its own.
@@ -161,7 +167,8 @@ def blueprint(
     kinds.check(checkpoint, converter, model=target.split(".")[-2], weights=weights)
     told = None if seen else place.preprocessing or stated(checkpoint.path.parent, checkpoint.config)
     found = reads(checkpoint) if reads else None
-    if found is None and told is None:
+    classes = _class_names(checkpoint, place)
+    if found is None and told is None and not classes:
         return None
     model, data, notes = found or ({}, {}, [])
     if model.pop("_target_", target) != target:
@@ -171,7 +178,7 @@ def blueprint(
     fixed = tuple(getattr(converter, "SHAPES", ()))
     images, source = (told.settings, told.source) if told else ({}, "")
     notes = [*checkpoint.notes, *notes]
-    return Blueprint(model, data | images, tokenizer, checkpoint.path, notes, fixed, source)
+    return Blueprint(model, data | images, tokenizer, checkpoint.path, notes, fixed, source, classes)
 
 
 def load_weights(
@@ -193,7 +200,7 @@ def load_weights(
         net: a built model; `net.head` is its head, and `net.head_dist` a second one.
         weights: a file, a folder, an address (https://...), or the name of a public checkpoint.
         num_classes: K of the data, checked against the head; None: not checked.
-        classes: their names; the head of a run that knows others is not taken.
+        classes: their names; a head that knows others is not taken.
         typed: keys that the user gave, such as `model.norm_eps`: these settings stay the net's own.
 
     Raises:
@@ -211,10 +218,12 @@ def load_weights(
         implied = {name: value for name, value in settings.items() if f"model.{name}" not in typed}
         report.settings, notes = apply_settings(net, implied)
         report.notes += notes
-    lacking = _other_head(net, checkpoint, list(classes))
+    theirs, ours = _class_names(checkpoint, place), list(classes)
+    lacking = _other_head(net, checkpoint, theirs, ours)
     if lacking:
         state = {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in HEADS}
-    state = _fit_head(state, net, num_classes, report, lacking=lacking or "the checkpoint has none")
+    lists = f", since the checkpoint's knows {_two_lists(theirs, ours)}" if theirs and ours else ""
+    state = _fit_head(state, net, num_classes, report, lacking=lacking or "the checkpoint has none", lists=lists)
     wanted = net.state_dict()
     lackable = getattr(converter, "LACKABLE", ())
     state = _fit_parts(state, wanted, getattr(converter, "OPTIONAL", ()), report, lackable=lackable)
@@ -242,21 +251,34 @@ def _converter_of(module: str) -> ModuleType | None:
     return import_module(name) if stem[0] == "tfcli.models" and find_spec(name) else None
 
 
-def _other_head(net: nn.Module, checkpoint: Checkpoint, classes: list[str]) -> str:
-    """Why the head of a run is of no use: it gives something else, or knows other classes. Empty where it is."""
+def _class_names(checkpoint: Checkpoint, place: Place) -> tuple[str, ...]:
+    return checkpoint.classes or place.classes or classnames.stated(checkpoint.config)
+
+
+def _other_head(net: nn.Module, checkpoint: Checkpoint, theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """Why the head is of no use: it gives something else, or knows other classes. Empty where it is."""
     run = checkpoint.config.get("run", {}).get("model")
-    theirs_there = any(name.partition(".")[0] in HEADS for name in checkpoint.state)
-    if run is None or not theirs_there or getattr(net, "head", None) is None:
+    if getattr(net, "head", None) is None:
         return ""
-    if run.get("head") != getattr(net, "kind", None):
-        return f"the run's gives {run.get('head')}"
-    theirs = list(checkpoint.classes)
-    if theirs and classes and theirs != classes:
-        return f"the run's knows {', '.join(theirs[:3])}{', ...' * (len(theirs) > 3)}"
-    return ""
+    if run is not None:
+        theirs_there = any(name.partition(".")[0] in HEADS for name in checkpoint.state)
+        if theirs_there and run.get("head") != getattr(net, "kind", None):
+            return f"the run's gives {run.get('head')}"
+        same = not theirs_there or list(theirs) == list(ours)
+    else:
+        same = len(theirs) != len(ours) or classnames.agree(theirs, ours)  # another number is told with both numbers
+    if same or not theirs or not ours or getattr(net, "kind", "classes") not in LABELLED:
+        return ""
+    return f"the {'run' if run else 'checkpoint'}'s knows {_two_lists(theirs, ours)}"
 
 
-def _fit_head(state: State, net: nn.Module, num_classes: int | None, report: LoadReport, *, lacking: str) -> State:
+def _two_lists(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    return f"{classnames.listed(theirs)}, the data have {classnames.listed(ours)}"
+
+
+def _fit_head(
+    state: State, net: nn.Module, num_classes: int | None, report: LoadReport, *, lacking: str, lists: str = ""
+) -> State:
     """Keep a head of `net` where the checkpoint has none, or one that differs in its number of outputs alone."""
     heads = [module for module in (getattr(net, name, None) for name in HEADS) if isinstance(module, nn.Module)]
     for head in [name for name, module in net.named_modules() if name and any(module is other for other in heads)]:
@@ -264,7 +286,7 @@ def _fit_head(state: State, net: nn.Module, num_classes: int | None, report: Loa
         if not ours:
             continue
         classes = len(list(ours.values())[-1])
-        labelled = getattr(net, "kind", "classes") in ("classes", "tags")  # else it gives numbers of another meaning
+        labelled = getattr(net, "kind", "classes") in LABELLED
         if labelled and num_classes not in (None, classes):
             raise WeightsError(f"the model's head has {classes} classes, the data {num_classes}.")
         theirs = {name: state[name] for name in ours if name in state}
@@ -273,7 +295,7 @@ def _fit_head(state: State, net: nn.Module, num_classes: int | None, report: Loa
             of = f" of {classes} classes" if labelled else ""
             report.notes.append(f"{what}{of}: new, since {lacking}")
         elif theirs.keys() == ours.keys() and _differ_in_outputs(list(theirs.values()), list(ours.values())):
-            report.notes.append(f"{what} {len(list(theirs.values())[-1])} -> {classes} classes: new")
+            report.notes.append(f"{what} {len(list(theirs.values())[-1])} -> {classes} classes: new{lists}")
         else:
             continue
         report.new.append(what)
