@@ -142,12 +142,12 @@ def _check_settings(raw: dict[str, Any], values: dict[str, Any]) -> None:
         if argument is not None and argument.kind.says:
             if not argument.kind.takes(value):
                 shown = "null" if value is None else f"`{value}`"
-                if isinstance(value, float) and not isfinite(value):
-                    shown += ", which is not finite"
                 close = nearest(str(value), list(map(str, argument.kind.choices))) if argument.kind.choices else ""
                 raise ConfigError(f"`{name}` must be {argument.kind.words()}, but is {shown}.{close}")
         elif owner is None or owner.ours:
             _check_value(name, value)
+        if isinstance(value, float) and not isfinite(value):
+            raise ConfigError(f"`{name}` must be a finite number, but is `{value}`.")
         if argument is None and owner is not None and not owner.open and not leaf.startswith("_"):
             target = owner.target.rpartition(".")[2]
             known = [k for k, v in owner.arguments.items() if not v.kind.any]

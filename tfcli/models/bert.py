@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from tfcli.bounds import Count, Fraction, Positive
+from tfcli.bounds import Count, Positive, Rate
 from tfcli.errors import DataError
 from tfcli.models.heads import check_vocabulary, make_head
 from tfcli.models.protocols import Features
@@ -99,7 +99,7 @@ class BERT(nn.Module):
         post_norm: bool = True,
         norm_eps: Positive = 1e-12,
         pool: Literal["class", "mean"] = "class",
-        dropout: Fraction = 0.0,
+        dropout: Rate = 0.0,
         head: Literal["pretrain", "classes", "score", "span", "tags", "choice"] | None = "pretrain",
         num_classes: int | None = None,
         **blocks: Any,

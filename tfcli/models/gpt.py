@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from tfcli.bounds import Count, Fraction, Positive
+from tfcli.bounds import Count, Positive, Rate
 from tfcli.errors import DataError
 from tfcli.models.heads import check_vocabulary, make_head
 from tfcli.models.protocols import Features
@@ -77,7 +77,7 @@ class GPT(nn.Module):
         activation: Activation = "gelu_tanh",
         post_norm: bool = False,
         norm_eps: Positive = 1e-5,
-        dropout: Fraction = 0.0,
+        dropout: Rate = 0.0,
         head: Literal["classes", "score", "choice"] | None = None,
         num_classes: int | None = None,
         **blocks: Any,

@@ -8,7 +8,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from tfcli.bounds import Count, Fraction
+from tfcli.bounds import Count, Rate
 from tfcli.nn.blocks import Dropout
 from tfcli.nn.cache import Owners
 from tfcli.nn.capture import Watched
@@ -104,7 +104,7 @@ class RNN(nn.Module):
         tied: bool = False,
         target_vocab_size: Count | None = None,
         paper_init: bool = False,
-        dropout: Fraction = 0.0,
+        dropout: Rate = 0.0,
     ):
         super().__init__()
         if attention not in ATTENTIONS:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tfcli.bounds import Count, Fraction, Positive
+from tfcli.bounds import Count, Positive, Rate
 from tfcli.errors import DataError
 from tfcli.nn.attention import Attention
 from tfcli.nn.blocks import Activation
@@ -76,7 +76,7 @@ class Transformer(nn.Module):
         target_vocab_size: Count | None = None,
         scale: bool = True,
         output_bias: bool = False,
-        dropout: Fraction = 0.1,
+        dropout: Rate = 0.1,
         **blocks: Any,
     ):
         super().__init__()

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from tfcli.bounds import Fraction
+from tfcli.bounds import Rate
 from tfcli.errors import IncompatibleError
 from tfcli.nn.approximations import Approximation
 from tfcli.nn.cache import Cache, Memory
@@ -109,7 +109,7 @@ class Attention(nn.Module):
         pattern: Pattern | None = None,
         causal: bool = False,
         kernel: KernelName | Callable[..., Approximation] = "auto",
-        dropout: Fraction = 0.0,
+        dropout: Rate = 0.0,
         bias: bool = True,
         extent: tuple[int, ...] = (),
         special: int = 0,

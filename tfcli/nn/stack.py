@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from tfcli.bounds import Count, Fraction, Positive
+from tfcli.bounds import Count, Positive, Rate
 from tfcli.errors import IncompatibleError
 from tfcli.nn.attention import Attention, Plan
 from tfcli.nn.blocks import Activation, Block, Norm, make_dropout, make_mlp, make_norm, through
@@ -70,10 +70,10 @@ class Stack(nn.Module):
         layer_scale: float | None = None,
         stem_norm: bool = False,
         final_norm: bool = True,
-        dropout: Fraction = 0.0,
-        mlp_dropout: Fraction | None = None,
-        attention_dropout: Fraction = 0.0,
-        drop_path: Fraction = 0.0,
+        dropout: Rate = 0.0,
+        mlp_dropout: Rate | None = None,
+        attention_dropout: Rate = 0.0,
+        drop_path: Rate = 0.0,
     ):
         super().__init__()
         first = pos(width, heads=heads, extent=extent, special=special)

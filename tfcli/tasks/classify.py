@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfcli.bounds import Fraction
+from tfcli.bounds import Rate
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.models.protocols import Classifier
 from tfcli.shapes import Float, Int
@@ -78,7 +78,7 @@ class Classify(Objective):
         num_classes: int,
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
-        label_smoothing: Fraction = 0.0,
+        label_smoothing: Rate = 0.0,
         batch_norm: Literal["auto", "train", "frozen"] = "auto",
     ):
         super().__init__(net, optim=optim, schedule=schedule)

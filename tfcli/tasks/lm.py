@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfcli.bounds import Fraction
+from tfcli.bounds import Rate
 from tfcli.metrics.language import LanguageMetrics
 from tfcli.models.protocols import LanguageModel
 from tfcli.shapes import Float, Int
@@ -51,7 +51,7 @@ class CausalLM(TextObjective):
         *,
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
-        label_smoothing: Fraction = 0.0,
+        label_smoothing: Rate = 0.0,
     ):
         super().__init__(net, optim=optim, schedule=schedule)
         self.label_smoothing = label_smoothing

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfcli.bounds import Fraction, NotNegative
+from tfcli.bounds import NotNegative, Rate
 from tfcli.data.texts import TextData
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.glue import LabelMetrics
@@ -50,7 +50,7 @@ class TextClassify(TextObjective):
         num_classes: int | None = None,
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
-        label_smoothing: Fraction = 0.0,
+        label_smoothing: Rate = 0.0,
         lm_weight: NotNegative = 0.0,
     ):
         super().__init__(net, optim=optim, schedule=schedule)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfcli.bounds import Count, Fraction, Natural, NotNegative
+from tfcli.bounds import Count, Natural, NotNegative, Rate
 from tfcli.data.texts import TextData
 from tfcli.data.translations import start_of
 from tfcli.decoding.sampling import greedy
@@ -116,7 +116,7 @@ class Translate(TextObjective):
         *,
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
-        label_smoothing: Fraction = 0.1,
+        label_smoothing: Rate = 0.1,
         smoothing_mode: Literal["torch", "t2t"] = "torch",
         beams: Count = 4,
         alpha: NotNegative = 0.6,
