@@ -1,0 +1,77 @@
+"""What the README says is what the program does."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from readme import blocks, commands, run, small, transcripts
+
+ABSENT = ("TFCLI_OFFLINE", "sbatch")
+"""Words of the refusals that the README's commands may meet here: public weights, and a cluster."""
+
+
+def refusals() -> list:
+    return [t for t in transcripts() if any(line.startswith("tfcli: ") for line in t.lines)]
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def test_there_are_commands_and_refusals():
+    assert len(commands()) > 40
+    assert len(refusals()) >= 2
+
+
+@pytest.mark.parametrize("transcript", refusals(), ids=lambda t: t.command)
+def test_a_refusal_is_printed_as_the_readme_shows_it(quiet: None, transcript, tmp_path: Path):
+    code, lines = run(transcript.command, tmp_path)
+    assert (code, lines) == (2, transcript.lines)
+    assert not any(tmp_path.iterdir())
+
+
+def inputs(folder: Path) -> None:
+    """Make the files that the README's commands name: photos, a pair of texts, a model of one's own."""
+    rng = np.random.default_rng(0)
+    places = [f"photos/{name}/{i}.jpg" for name in ("cat", "dog") for i in range(30)]
+    for place in [*places, "photo.jpg", "holiday.jpg", "more-photos/a.jpg"]:
+        file = folder / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (40, 48, 3)).astype("uint8")).save(file)
+    (folder / "FOLDER").mkdir()
+    for language, text in (("de", "Das ist Satz {}."), ("en", "This is sentence {}.")):
+        (folder / "FOLDER" / f"train.{language}").write_text("".join(text.format(i) + "\n" for i in range(90)))
+    (python,), yamls = blocks("python"), blocks("yaml")
+    (folder / "my_net.py").write_text("\n".join(python[1]))
+    (folder / "conf" / "model").mkdir(parents=True)
+    (folder / "conf" / "model" / "mine.yaml").write_text("\n".join(yamls[0][1]))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_every_command_runs_from_top_to_bottom(quiet: None, shared_data: Path, tmp_path: Path, monkeypatch):
+    """Small and in order. `RUN` stands for the newest run that suits; weights that are not here are named."""
+    monkeypatch.setenv("TFCLI_DATA", str(shared_data))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    inputs(tmp_path)
+    faults = []
+    for command in commands():
+        runs = sorted(tmp_path.glob("outputs/train/*/*/checkpoints"), key=os.path.getmtime, reverse=True)
+        for made in [folder.parent for folder in runs] if "RUN" in command else [None]:
+            words = small(command, made)
+            code, lines = run(words, tmp_path)
+            if code == 0:
+                break
+        said = "\n".join(lines)
+        print(code, shlex.join(words), said[-300:], sep="\n", flush=True)
+        assert "Traceback" not in said, said
+        if code != 0 and not (code in (2, 4) and any(word in said for word in ABSENT)):
+            faults.append(f"{code}: tfcli {shlex.join(words)}\n{chr(10).join(lines[-6:])}")
+    assert not faults, "\n\n".join(faults)
