@@ -100,7 +100,8 @@ def run(words: list[str] | str, folder: Path, *, stop_after: int | None = None) 
     if isinstance(words, str):
         words = shlex.split(words)[1:]
     environment = {**os.environ, "COLUMNS": "150", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
+    lines: list[str] = []
+    with subprocess.Popen(
         [sys.executable, "-m", "tfcli", *words],
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -108,16 +109,15 @@ def run(words: list[str] | str, folder: Path, *, stop_after: int | None = None) 
         text=True,
         env=environment,
         start_new_session=True,
-    )
-    assert process.stdout is not None
-    lines: list[str] = []
-    for line in process.stdout:
-        lines.append(line.rstrip("\n"))
-        if stop_after is not None and len(lines) >= stop_after:
-            os.kill(process.pid, signal.SIGKILL)
-            lines.append("Killed")
-            break
-    return process.wait(), lines
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            if stop_after is not None and len(lines) >= stop_after:
+                os.kill(process.pid, signal.SIGKILL)
+                lines.append("Killed")
+                break
+    return process.returncode, lines
 
 
 def shaped(old: list[str], new: list[str]) -> list[str]:
