@@ -1,4 +1,19 @@
-from tfcli.cli.app import main
+"""The program's first line: take the signals over, then read the command."""
+
+from tfcli.engine import ranks, signals
+
+
+def main() -> None:
+    """Run the command in `sys.argv`. Exit codes: see tfcli.errors."""
+    signals.begin()
+    ranks.obey_parent()
+    try:
+        from tfcli.cli.app import main as run
+
+        run()
+    finally:
+        signals.kill_workers()
+
 
 if __name__ == "__main__":
     main()

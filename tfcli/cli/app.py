@@ -9,6 +9,7 @@ from importlib import import_module
 import typer
 
 import tfcli
+from tfcli.engine.ranks import told_rank_0
 from tfcli.errors import TfcliError
 
 VERBS = (
@@ -71,7 +72,8 @@ def main() -> None:
     except TfcliError as error:
         if debug:
             raise
-        print(f"tfcli: {error}", file=sys.stderr)
+        if not told_rank_0(error, error.exit_code):
+            print(f"tfcli: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -82,5 +84,6 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        print(f"tfcli: {type(error).__name__}: {error} (TFCLI_DEBUG=1 shows where)", file=sys.stderr)
+        if not told_rank_0(error, 1):
+            print(f"tfcli: {type(error).__name__}: {error} (TFCLI_DEBUG=1 shows where)", file=sys.stderr)
         sys.exit(1)

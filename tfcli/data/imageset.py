@@ -16,7 +16,7 @@ from tfcli.data.hashing import hash64, seed_for
 from tfcli.data.items import Pixels
 from tfcli.data.order import Address, EvalBatches, TrainBatches
 from tfcli.data.transforms import EvalTransform, TrainTransform, normalise
-from tfcli.data.workers import Ranks, choose_workers
+from tfcli.data.workers import Ranks, choose_workers, patient
 
 
 def identity(batch: Any) -> Any:
@@ -33,11 +33,12 @@ class BatchLoader(DataLoader):
     """A DataLoader that raises a loader process's error in the main process.
 
     torch does so too, but it loses the error's own arguments, adds the process's traceback to its text, and then waits
-    five seconds for each process (2.15).
+    five seconds for each process (2.15). Batches of a spare rank get the mark `spare`.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names a private iterator class
-        return map(_raised, super().__iter__())
+        mark = {"spare": True} if getattr(self.sampler, "spare", False) else {}
+        return (_raised(batch) | mark for batch in super().__iter__())
 
 
 def _raised(batch: Any) -> Any:
@@ -89,6 +90,7 @@ def batch_loader(
         persistent_workers=count > 0,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=patient,
     )
     return loader, note
 

@@ -170,12 +170,15 @@ class BucketBatches(Sampler):
 class EvalBatches(Sampler):
     """Batches of an evaluation in the split's own order: rank r takes r, r + world, ...; every sample exactly once.
 
-    Ranks may differ by one sample, and where samples are fewer than ranks some ranks have none. `order` is another
-    order than the split's own, for instance by length.
+    Ranks may differ by one sample. Where samples are fewer than ranks, a rank without one is `spare`: it gets another
+    rank's first sample, so that it takes part in the evaluation, and its loader marks the batch as not to be counted.
+    `order` is another order than the split's own, for instance by length.
     """
 
     def __init__(self, count: int, *, batch_size: int, rank: int = 0, world: int = 1, order: np.ndarray | None = None):
-        self.shard = (np.arange(count) if order is None else order)[rank::world]
+        whole = np.arange(count) if order is None else order
+        self.spare = 0 < count <= rank
+        self.shard = whole[:1] if self.spare else whole[rank::world]
         self.batch_size = batch_size
 
     def __len__(self) -> int:

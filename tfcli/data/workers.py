@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
 FEW_CORES = 4
 MOST_WORKERS = 8
+PATIENT_S = 20
 
 
 class Ranks(NamedTuple):
@@ -51,6 +53,13 @@ def choose_workers(
         reduced, note = _fits(cores(), bytes_a_batch, asked=None)
         return reduced, note or f"data.workers={count} is more than the {cores()} cores here: {reduced} are used"
     return _fits(count, bytes_a_batch, asked=count)
+
+
+def patient(worker: int) -> None:
+    """Let a loader process outlive a signal that its whole group gets: its parent first ends the step that it is in."""
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(PATIENT_S))  # and SIGALRM ends it
 
 
 def _fits(count: int, bytes_a_batch: int, *, asked: int | None) -> tuple[int, str | None]:

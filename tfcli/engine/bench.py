@@ -14,6 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 from tfcli.engine.build import build, plain
+from tfcli.engine.lifecycle import recorded
 from tfcli.engine.outcome import peak_memory
 from tfcli.engine.record import Record
 from tfcli.engine.session import check_writable, locked, logged, run_folder, say, write_start
@@ -53,18 +54,16 @@ def attention(config: DictConfig, choices: dict[str, str], overrides: list[str])
     began = time.monotonic()
     record = Record("bench", "failed", model=choices["attn"], data="attention", task="attention", seed=config.seed)
     record.overrides = list(overrides)
-    with locked(folder), logged(folder):
+
+    def cost() -> None:
+        record.cost = {"seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory()}
+
+    with locked(folder), logged(folder), recorded(folder, record) as life:
+        life.doing, life.complete = "while it measured", cost
         write_start(folder, config=plain(config), overrides=overrides, devices="cpu")
-        try:
-            record.metrics, record.params = _measure(config, settings)
-            record.lower_is_better = [name for name in record.metrics if name != "longest"]
-            record.status = "finished"
-        except ConfigError as error:
-            record.error = str(error)
-            raise
-        finally:
-            record.cost = {"seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory()}
-            record.write(folder)
+        record.metrics, record.params = _measure(config, settings)
+        record.lower_is_better = [name for name in record.metrics if name != "longest"]
+        cost()
     return folder, record
 
 

@@ -12,7 +12,35 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
 
 from tfcli.data.hashing import seed_for
+from tfcli.engine.ranks import Board
 from tfcli.engine.terminal import clear_status, is_terminal, say, status, width
+
+
+class Beats(Callback):
+    """Tells the other ranks how far this one is, so that one which hangs can be named."""
+
+    def __init__(self, board: Board):
+        self.board = board
+
+    def on_train_batch_start(self, trainer, pl_module, batch: Any, batch_idx: int) -> None:
+        self.board.beat(1)
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
+        self.board.beat(2)
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer: Any) -> None:
+        self.board.beat(3)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+        self.board.beat(4)
+
+    def on_validation_batch_start(
+        self, trainer, pl_module, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.board.beat(5)
+
+    def on_test_batch_start(self, trainer, pl_module, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.board.beat(6)
 
 
 class AddressedRandomness(Callback):

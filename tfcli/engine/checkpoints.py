@@ -27,6 +27,8 @@ from tfcli.errors import ConfigError, Interrupted, PolicyStop, RunError, TfcliEr
 from tfcli.files import sync_folder
 from tfcli.weights.pickles import load_pickle
 
+LITTLE_S = 30.0  # training that a stop may cost where it cannot be saved
+
 
 class AtomicIO(TorchCheckpointIO):
     """Writes beside the target, fsyncs, renames.
@@ -115,11 +117,13 @@ def network(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
 
 
-def newest(folder: Path) -> tuple[Path, list[str]]:
-    """The checkpoint to go on from, and a line for each one that had to be passed over.
+def newest(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the checkpoint to go on from, and a line for each one that had to be passed over.
+
+    The checkpoint is None where the run was stopped before its first one.
 
     Raises:
-        RunError: no whole checkpoint is there.
+        RunError: there are checkpoints, but none is whole.
     """
     passed: list[str] = []
     found = [folder / name for name in ("last.ckpt", "best.ckpt") if (folder / name).exists()]
@@ -127,9 +131,10 @@ def newest(folder: Path) -> tuple[Path, list[str]]:
         if whole(path):
             return path, passed
         passed.append(f"`{path}` is torn (cut short or changed on disk) and was passed over.")
-    reason = " ".join(passed) or "The run ended before its first one."
+    if not found:
+        return None, passed
     raise RunError(
-        f"there is no whole checkpoint in `{folder}`. {reason} `tfcli rerun {folder.parent}` starts it anew."
+        f"there is no whole checkpoint in `{folder}`. {' '.join(passed)} `tfcli rerun {folder.parent}` starts it anew."
     )
 
 
@@ -217,6 +222,7 @@ class Checkpoints(Checkpoint):
         self.check: Callable[[pl.Trainer], None] = lambda trainer: None
         self.saved_step = self.proven_step = -1  # of the last save; of the last weights that validation found finite
         self.position = (0, 0)  # epoch and batch at which training goes on
+        self.group: Any = None
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "improved": self.improved, "proven_step": self.proven_step}
@@ -226,19 +232,21 @@ class Checkpoints(Checkpoint):
         self.proven_step = state_dict.get("proven_step", -1)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.stop.held += 1  # from now on a request is granted between two steps
         self.saved_at, self.saved_step = time.monotonic(), trainer.global_step or -1
         if self.improved and trainer.is_global_zero and whole(self.folder / "last.ckpt"):
             self._keep_as_best()  # the run was killed between the two
         self.improved = False
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
-        signum, late = self._agreed(trainer)
-        last = batch_idx + 1 >= trainer.num_training_batches
-        if last and not signum:
+        left = trainer.num_training_batches - batch_idx - 1
+        # A stop in a validation goes back to the last save: little may lie between the two.
+        signum, late = self._agreed(trainer, every_s=min(self.every_s, LITTLE_S) if left == 1 else self.every_s)
+        if not left and not signum:
             return  # the end of the epoch saves
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         due = stepped and self.every_steps and trainer.global_step % self.every_steps == 0
-        if last:
+        if not left:
             self._stop(trainer, signum)  # Lightning has counted the batch but not the epoch: go back to the save before
         if (signum and stepped) or due or (late and stepped):
             self.position = (trainer.current_epoch, batch_idx + 1)
@@ -249,7 +257,8 @@ class Checkpoints(Checkpoint):
     def on_validation_batch_end(
         self, trainer, pl_module, outputs, batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if trainer.world_size == 1 and self.stop.signum and not trainer.sanity_checking:
+        # Ranks may have unequal numbers of these batches: each stops by itself, and rank 0 ends the others.
+        if self.stop.signum and not trainer.sanity_checking:
             self._stop(trainer, self.stop.signum)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -269,9 +278,12 @@ class Checkpoints(Checkpoint):
         if self.improved and trainer.is_global_zero:
             self._keep_as_best()
         self.improved = False
-        signum, _ = self._agreed(trainer)
+        signum, _ = self._agreed(trainer, every_s=self.every_s)
         if signum and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             self._stop(trainer, signum)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.stop.held -= 1
 
     def _keep_as_best(self) -> None:
         copy_atomic(self.folder / "last.ckpt", self.folder / "best.ckpt")
@@ -295,20 +307,23 @@ class Checkpoints(Checkpoint):
             set_aside(last)
         return last_good(self.folder)
 
-    def _agreed(self, trainer: pl.Trainer) -> tuple[int, bool]:
-        """The signal that any rank has received, and whether a save is overdue; all ranks answer alike."""
-        wish = on_any_rank(trainer, 2 * self.stop.signum + (time.monotonic() - self.saved_at > self.every_s))
+    def _agreed(self, trainer: pl.Trainer, *, every_s: float) -> tuple[int, bool]:
+        """Return the signal that any rank has received, and whether a save is overdue; all ranks answer alike."""
+        if trainer.world_size > 1 and self.group is None:
+            # On the CPU: a GPU's group would make every step wait for the device.
+            self.group = torch.distributed.new_group(backend="gloo")
+        overdue = time.monotonic() - self.saved_at > every_s
+        wish = on_any_rank(trainer, 2 * self.stop.signum + overdue, group=self.group)
+        self.stop.signum = self.stop.signum or wish // 2
         return wish // 2, bool(wish % 2)
 
     def _stop(self, trainer: pl.Trainer, signum: int) -> None:
-        where = (
-            f"Go on with `tfcli resume {self.folder.parent}`."
-            if (self.folder / "last.ckpt").exists()
-            else "No checkpoint was due yet."
-        )
+        self.stop.grant()
         word = "interrupted" if signum == signal.SIGINT else "terminated"
         raise Interrupted(
-            signum, f"{word} in epoch {trainer.current_epoch + 1} after step {trainer.global_step}. {where}"
+            signum,
+            f"{word} in epoch {trainer.current_epoch + 1} after step {trainer.global_step}. "
+            f"Go on with `tfcli resume {self.folder.parent}`.",
         )
 
 

@@ -15,8 +15,9 @@ from tfcli.engine import numerics as num
 from tfcli.engine.adopt import tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, load_state, read_checkpoint
+from tfcli.engine.lifecycle import recorded
 from tfcli.engine.naming import classifier, run_of
-from tfcli.engine.outcome import announce, keep_outcomes, tell_left_out
+from tfcli.engine.outcome import announce, keep_outcomes, new_record, tell_left_out
 from tfcli.engine.parts import (
     Parts,
     make_trainer,
@@ -71,22 +72,20 @@ def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
     typed = any(text.startswith("run.dir=") for text in parts.overrides)  # else it is the folder of the run itself
     given = parts.config.run.dir if typed else None
     folder = run_folder("evaluate", parts.name, root=root, given=given)
-    with locked(folder), logged(folder):
+    record = new_record(parts, "evaluate")
+    record.checkpoint = str(checkpoint) if checkpoint else str(parts.config.model.weights)
+    with locked(folder), logged(folder), recorded(folder, record) as life:
         if not is_child():
             write_start(folder, config=stored(parts), overrides=parts.overrides, devices=parts.devices.label)
         announce(parts, folder, resumed=False)
         list_skipped(parts.data, folder)
-        record = evaluate(parts, checkpoint=checkpoint)
-        record.checkpoint = str(checkpoint) if checkpoint else str(parts.config.model.weights)
+        evaluate(parts, life, checkpoint=checkpoint)
         if not is_child():
             with parts.task.left_out.guard("outcomes of the test"):
                 keep_outcomes(parts, folder)
             tell_left_out(record, parts, folder)
-            record.status = "finished" if parts.task.tested else "failed"
-            record.error = None if parts.task.tested else NOTHING
-            record.write(folder)
-    if not parts.task.tested:
-        raise TfcliError(f"{NOTHING}. {folder / 'log.txt'} has the details.")
+        if not parts.task.tested:
+            raise TfcliError(f"{NOTHING}. {folder / 'log.txt'} has the details.")
     return folder, record
 
 

@@ -19,6 +19,7 @@ from tfcli.data.textrows import padded
 from tfcli.data.texts import TextData
 from tfcli.engine.build import build, plain
 from tfcli.engine.compose import compose
+from tfcli.engine.lifecycle import recorded
 from tfcli.engine.outcome import peak_memory, shown
 from tfcli.engine.record import Record
 from tfcli.engine.sampling import greedy, prompt_ids
@@ -102,20 +103,16 @@ def fewshot(
     folder = run_folder("fewshot", name, root=Path("outputs"), given=None)
     record = Record("fewshot", "failed", speaker.choices["model"], data, task="fewshot", seed=seed, overrides=words)
     began = time.monotonic()
-    with locked(folder), logged(folder):
-        try:
-            values = {**plain(speaker.config), "choices": {**speaker.choices, "data": data}}
-            write_start(folder, config=values, overrides=words, devices=str(speaker.device))
-            there = texts.counts["test"]
-            say(f"{name} · {there:,} test rows, {min(rows, there):,} asked · {shown(folder)}")
-            for note in texts.notes:
-                say(note)
-            found = [
-                _ask(speaker, texts, prompt, k, rows=rows, seed=seed, calibrate=calibrate) for k in sorted(set(shots))
-            ]
-            _write(folder, record, found, texts, began)
-        finally:
-            record.write(folder)
+    with locked(folder), logged(folder), recorded(folder, record) as life:
+        life.doing = "while the model answered"
+        values = {**plain(speaker.config), "choices": {**speaker.choices, "data": data}}
+        write_start(folder, config=values, overrides=words, devices=str(speaker.device))
+        there = texts.counts["test"]
+        say(f"{name} · {there:,} test rows, {min(rows, there):,} asked · {shown(folder)}")
+        for note in texts.notes:
+            say(note)
+        found = [_ask(speaker, texts, prompt, k, rows=rows, seed=seed, calibrate=calibrate) for k in sorted(set(shots))]
+        _write(folder, record, found, texts, began)
     return folder, record, found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -107,10 +108,14 @@ def last_good(folder: Path) -> str:
     return f"The last good checkpoint is `{found[0]}`." if found else "There is no good checkpoint yet."
 
 
-def on_any_rank(trainer: pl.Trainer, wish: int) -> int:
-    """Return the largest `wish` of all ranks; all must ask."""
+def on_any_rank(trainer: pl.Trainer, wish: int, *, group: Any = None) -> int:
+    """Return the largest `wish` of all ranks; all must ask.
+
+    Args:
+        group: a process group on the CPU; None: that of the training.
+    """
     if trainer.world_size > 1:
-        flag = torch.tensor(wish, device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+        flag = torch.tensor(wish, device=trainer.strategy.root_device if group is None else "cpu")
+        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX, group=group)
         wish = int(flag)
     return wish

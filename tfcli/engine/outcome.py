@@ -121,7 +121,6 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None, trained:
     if seconds is not None:
         tested = parts.data.counts["test"]
         record.cost = {"seconds": seconds, "examples_per_second": tested / seconds, "peak_memory_bytes": peak_memory()}
-        record.status = "finished"
 
 
 def measure_after(record: Record, parts: Parts, folder: Path) -> list[Path]:

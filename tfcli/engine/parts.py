@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -186,8 +187,12 @@ def make_trainer(parts: Parts, callbacks: list[Callback], loggers: list[Any], *,
     if strategy == "ddp":
         from pytorch_lightning.strategies import DDPStrategy
 
-        strategy = DDPStrategy(process_group_backend="gloo" if devices.accelerator == "cpu" else None)
-    return pl.Trainer(
+        strategy = DDPStrategy(
+            process_group_backend="gloo" if devices.accelerator == "cpu" else None,
+            # Later than our own watch, which names the rank that hangs.
+            timeout=timedelta(seconds=timeout(parts.config) + 30),
+        )
+    trainer = pl.Trainer(
         accelerator=devices.accelerator,
         devices=devices.devices,
         num_nodes=devices.num_nodes,
@@ -209,6 +214,14 @@ def make_trainer(parts: Parts, callbacks: list[Callback], loggers: list[Any], *,
         num_sanity_val_steps=0,
         log_every_n_steps=settings.log_every_steps,
     )
+    # Signals have one owner, `tfcli.engine.signals`. Lightning's handler calls a collective wherever it interrupts.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
+
+
+def timeout(config: DictConfig) -> float:
+    """Return how many seconds the ranks of a run may stand still; runs of earlier versions do not say."""
+    return float(config.trainer.get("timeout_s", 600))
 
 
 @contextmanager

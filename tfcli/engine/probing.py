@@ -12,13 +12,14 @@ from tfcli.engine.baselines import of_classes
 from tfcli.engine.build import plain
 from tfcli.engine.compose import Composition
 from tfcli.engine.heads import HEADS, Result, Views, chosen
+from tfcli.engine.lifecycle import recorded
 from tfcli.engine.outcome import peak_memory, shown
 from tfcli.engine.published import gap, in_words, published_for
 from tfcli.engine.record import Record
 from tfcli.engine.session import check_writable, locked, logged, run_folder, say, write_start
 from tfcli.engine.skipped import list_skipped
 from tfcli.engine.tables import to_csv, to_markdown
-from tfcli.errors import DataError, TfcliError
+from tfcli.errors import DataError
 from tfcli.files import write_atomic
 from tfcli.metrics.classification import ClassificationMetrics
 
@@ -57,18 +58,10 @@ def probe(job: Composition, run: Path | None, *, verb: str = "probe") -> tuple[P
         checkpoint=frozen.weights,
         lower_is_better=[],
     )
-    with locked(folder), logged(folder):
-        try:
-            results = _heads(frozen, heads, folder)
-            _write(frozen, results, folder, record, began)
-        except TfcliError as error:
-            record.error = str(error)
-            raise
-        except KeyboardInterrupt:
-            record.status, record.error = "interrupted", "stopped by Ctrl-C; features already extracted are cached"
-            raise
-        finally:
-            record.write(folder)
+    with locked(folder), logged(folder), recorded(folder, record) as life:
+        life.doing = "(features already extracted are cached)"
+        results = _heads(frozen, heads, folder)
+        _write(frozen, results, folder, record, began)
     return folder, record, table(frozen, results)
 
 

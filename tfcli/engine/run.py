@@ -13,9 +13,10 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAverag
 
 from tfcli.engine import loggers as logs
 from tfcli.engine.build import plain
-from tfcli.engine.callbacks import AddressedRandomness, Progress, TrainLog
+from tfcli.engine.callbacks import AddressedRandomness, Beats, Progress, TrainLog
 from tfcli.engine.checkpoints import Checkpoints, EpochWeights, clean, load_state, newest, read_checkpoint
 from tfcli.engine.finite import Finite, check_tested
+from tfcli.engine.lifecycle import Life, recorded
 from tfcli.engine.outcome import (
     announce,
     explained,
@@ -26,7 +27,7 @@ from tfcli.engine.outcome import (
     peak_memory,
     structure,
 )
-from tfcli.engine.parts import Parts, make_trainer, prepare, quiet_evaluation
+from tfcli.engine.parts import Parts, make_trainer, prepare, quiet_evaluation, timeout
 from tfcli.engine.record import Record, read_overrides, read_record
 from tfcli.engine.saved import RESUMABLE, apply_saved, kept_tokenizer, merged, saved_config, stored, stretched
 from tfcli.engine.session import (
@@ -40,9 +41,8 @@ from tfcli.engine.session import (
     write_resumed,
     write_start,
 )
-from tfcli.engine.signals import Stop
 from tfcli.engine.skipped import list_skipped
-from tfcli.errors import ConfigError, Interrupted, RunError, TfcliError
+from tfcli.errors import ConfigError, RunError
 from tfcli.files import write_atomic
 
 
@@ -97,116 +97,113 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
         start, passed = newest(folder / "checkpoints")
         for line in passed:
             say(line)
+        if start is None:
+            say("the run was stopped before its first checkpoint: it starts from the beginning")
         os.environ[RUN_DIR] = str(folder.resolve())
-        weights = config.model.get("weights")
+        weights = config.model.get("weights") if start else None
         if weights:
             config.model.weights = None  # the checkpoint has them all
         parts = prepare(config, choices, merged(read_overrides(folder), overrides), tokenizer=kept_tokenizer(folder))
         if weights:
             config.model.weights = weights
-        checkpoint = read_checkpoint(start)
-        facts, step = checkpoint["tfcli"], checkpoint["global_step"]
-        if parts.devices.strategy != "fsdp":
-            load_state(parts.task, checkpoint["state_dict"], folder)  # of another model: refused before it trains
-        if facts["fingerprint"] != parts.data.fingerprint:
-            raise RunError(
-                f"the data are not those the run began with (fingerprint {facts['fingerprint'][:8]}, "
-                f"now {parts.data.fingerprint[:8]}). Give it the same `data.root`, or `tfcli rerun {folder}`."
-            )
-        parts.data.start_epoch, parts.data.start_batch = facts["position"]
+        step = _go_on_at(start, parts, folder) if start else -1
         if not is_child():
-            parts.said += stretched(parts, changed, step)
+            parts.said += stretched(parts, changed, step) if start else []
             logs.forget_after(folder / "metrics.csv", step)
             write_resumed(folder, config=stored(parts), overrides=parts.overrides)
-        return folder, _run(parts, folder, start=start)
+        return folder, _run(parts, folder, start=start, resumed=True)
 
 
-def evaluate(parts: Parts, *, checkpoint: Path | None) -> Record:
-    """Test metrics of a run's checkpoint, or of the weights that the config names. Trains nothing."""
+def _go_on_at(start: Path, parts: Parts, folder: Path) -> int:
+    """Set the data to where a checkpoint stands; return its step."""
+    checkpoint = read_checkpoint(start)
+    facts = checkpoint["tfcli"]
+    if parts.devices.strategy != "fsdp":
+        load_state(parts.task, checkpoint["state_dict"], folder)  # of another model: refused before it trains
+    if facts["fingerprint"] != parts.data.fingerprint:
+        raise RunError(
+            f"the data are not those the run began with (fingerprint {facts['fingerprint'][:8]}, "
+            f"now {parts.data.fingerprint[:8]}). Give it the same `data.root`, or `tfcli rerun {folder}`."
+        )
+    parts.data.start_epoch, parts.data.start_batch = facts["position"]
+    return checkpoint["global_step"]
+
+
+def evaluate(parts: Parts, life: Life, *, checkpoint: Path | None) -> None:
+    """Fill a record with test metrics of a run's checkpoint, or of the weights that the config names."""
     if checkpoint:
         load_state(parts.task, read_checkpoint(checkpoint)["state_dict"], checkpoint.parents[1])
     began = time.monotonic()
-    trainer = make_trainer(parts, [], [], log=False)
-    _test(parts, trainer)
-    record = new_record(parts, "evaluate")
-    fill_tested(record, parts, seconds=time.monotonic() - began, trained=checkpoint is not None)
-    check_tested(record.metrics, None)
-    return record
+    _test(parts, life)
+    fill_tested(life.record, parts, seconds=time.monotonic() - began, trained=checkpoint is not None)
+    check_tested(life.record.metrics, None)
 
 
-def _run(parts: Parts, folder: Path, *, start: Path | None) -> Record:
-    """Fit, test, write. A record is left however it ends."""
-    record = new_record(parts, "train")
-    loggers: list[Any] = []
+def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = False) -> Record:
+    """Fit, test, draw the figures. A record is left however it ends."""
+    record, earlier = new_record(parts, "train"), read_record(folder)
     images: list[Path] = []
     began = time.monotonic()
     progress = Progress(parts.data.counted, monitor=parts.config.trainer.monitor)
-    try:
+
+    def complete() -> None:
+        record.metrics = {**last_values(folder), **record.metrics}
+        record.cost = {**record.cost, "seconds": time.monotonic() - began}
+
+    def finish() -> None:
+        progress.close()
+        if not is_child():
+            logs.finish(loggers, record.metrics, images, failed=record.status != "finished")
+
+    loggers: list[Any] = []
+    with recorded(folder, record, resumable=True) as life:
+        life.explain, life.complete, life.finish = (lambda error: explained(error, parts)), complete, finish
         announce(parts, folder, resumed=start is not None)
         list_skipped(parts.data, folder)
         if not is_child():
             write_atomic(folder / "model.txt", structure(parts))
             if parts.data.tokenizer is not None and start is None:
                 parts.data.tokenizer.save(folder)
-        loggers = logs.make_loggers(
+        loggers += logs.make_loggers(
             plain(parts.config.logger),
             folder,
             name=f"{parts.name}-{folder.name[-4:]}",
             run_config=stored(parts),
-            resumed=start is not None,
+            resumed=resumed,
             say=say,
         )
-        best = _fit(parts, folder, loggers, progress, start)
+        best = _fit(parts, folder, loggers, progress, start, life)
         record.cost = {
             "seconds": time.monotonic() - began,
             "examples_per_second": progress.rate,
             "peak_memory_bytes": peak_memory(),
         }
+        if not progress.seen:  # it was stopped after the last epoch, and is only tested now
+            record.cost |= {"examples_per_second": earlier.cost.get("examples_per_second", 0.0)}
         record.checkpoint = str(best.relative_to(folder)) if best else None
         record.metrics = {k: v for k, v in last_values(folder).items() if k.startswith(("train/", "val/"))}
         if parts.config.trainer.test != "none" and parts.data.counts["test"]:
             if best and parts.devices.strategy != "fsdp":
                 parts.task.load_state_dict(read_checkpoint(best)["state_dict"])
-            _test(
-                parts,
-                make_trainer(parts, [], [], log=False),
-                checkpoint=best if parts.devices.strategy == "fsdp" else None,
-            )
+            _test(parts, life, checkpoint=best if parts.devices.strategy == "fsdp" else None)
             fill_tested(record, parts, seconds=None)
         if not is_child():
-            images = measure_after(record, parts, folder)
+            life.doing = "while the figures were drawn"
+            images += measure_after(record, parts, folder)
             check_tested(record.metrics, best)
-        record.status = "finished"
-    except (Interrupted, KeyboardInterrupt) as error:
-        record.status, record.error = "interrupted", str(error) or f"stopped by Ctrl-C; `tfcli resume {folder}` goes on"
-        raise
-    except (TfcliError, RuntimeError, OSError, ValueError) as error:
-        told = explained(error, parts)
-        record.status = "failed"
-        record.error = str(told) if isinstance(told, TfcliError) else f"{type(error).__name__}: {error}"
-        if told is error:
-            raise
-        raise told from error
-    finally:
-        progress.close()
-        if not is_child():
-            if record.status != "finished":
-                record.metrics = {**last_values(folder), **record.metrics}
-                record.cost = {**record.cost, "seconds": time.monotonic() - began}
-            record.write(folder)
-            logs.finish(loggers, record.metrics, images, failed=record.status != "finished")
     return record
 
 
-def _fit(parts: Parts, folder: Path, loggers: list[Any], progress: Progress, start: Path | None) -> Path | None:
+def _fit(
+    parts: Parts, folder: Path, loggers: list[Any], progress: Progress, start: Path | None, life: Life
+) -> Path | None:
     """Train; returns the checkpoint to test."""
     trainer_config = parts.config.trainer
     monitor = trainer_config.monitor if "val" in parts.task.evaluated else "train/loss"
     lower = monitor.partition("/")[2] in parts.task.lower_is_better
-    stop = Stop()
     saver = Checkpoints(
         folder / "checkpoints",
-        stop=stop,
+        stop=life.stop,
         monitor=monitor,
         lower_is_better=lower,
         every_minutes=trainer_config.save_every_minutes,
@@ -236,12 +233,11 @@ def _fit(parts: Parts, folder: Path, loggers: list[Any], progress: Progress, sta
                 check_on_train_epoch_end=monitor.startswith("train/"),
             )
         )
-    trainer = make_trainer(parts, callbacks, loggers, log=True)
+    trainer = _trainer(parts, life, callbacks, loggers)
     (folder / "checkpoints").mkdir(exist_ok=True)
-    with stop.listening():
-        trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=start, weights_only=True)
-    if stop.signum:
-        raise Interrupted(stop.signum, f"stopped after the last epoch, before the test. `tfcli resume {folder}` tests.")
+    trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=start, weights_only=True)
+    life.doing = "after the last epoch, before the test"
+    life.stop.check()
     if trainer_config.average_last:
         if trainer.is_global_zero:
             averaging.average()
@@ -253,6 +249,19 @@ def _fit(parts: Parts, folder: Path, loggers: list[Any], progress: Progress, sta
     return found[0] if found else None
 
 
-def _test(parts: Parts, trainer: pl.Trainer, checkpoint: Path | None = None) -> None:
+def _test(parts: Parts, life: Life, checkpoint: Path | None = None) -> None:
+    trainer = _trainer(parts, life, [], None)
+    life.doing = "during the test"
     with quiet_evaluation():
         trainer.test(parts.module, datamodule=parts.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
+
+
+def _trainer(parts: Parts, life: Life, callbacks: list[Callback], loggers: list[Any] | None) -> pl.Trainer:
+    """Make a Trainer, start the other ranks where it is the first, and let each say how far it is."""
+    trainer = make_trainer(parts, callbacks, loggers or [], log=loggers is not None)
+    devices = parts.devices
+    timeout_s = timeout(parts.config)
+    life.start_ranks(trainer.strategy, count=devices.devices, nodes=devices.num_nodes, timeout_s=timeout_s)
+    if life.board:
+        trainer.callbacks.append(Beats(life.board))
+    return trainer

@@ -24,6 +24,7 @@ RESUMABLE = (
     "trainer.log_every_",
     "trainer.test",
     "trainer.threads",
+    "trainer.timeout_s",
     "logger.",
     "data.workers",
     "data.cache",

@@ -1,20 +1,66 @@
-"""Ctrl-C and SIGTERM, and what they ask of a run. Imports no torch."""
+"""Ctrl-C, SIGTERM and SIGHUP, and what they ask of this process. Imports no torch.
+
+From the program's first line to its last each signal has one owner. Before a run begins, and in verbs that keep no run
+folder, it ends the program at once: files are written whole or not at all, so that nothing can be torn. While a run
+lives it belongs to the run's `Stop`.
+"""
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
+import select
 import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CODES = tuple(128 + signum for signum in SIGNALS)
+"""Exit codes of a program that a signal has stopped."""
+WORDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP (the terminal was closed)"}
+TICK_S = 0.25  # between two looks of the watch
+ONE_REQUEST_S = 1.0  # a closing session sends SIGHUP and SIGTERM together: that is one request
+GRANT_S = 3.0  # a run that is at no step boundary and does not stop by then is ended
+CLOSING_S = 30.0  # for the loggers of a run that stops
+
+
+def begin() -> None:
+    """Take the signals over at the program's first line; they end it at once, with its exit code and no traceback."""
+    for signum in _taken():
+        signal.signal(signum, _end)
+    atexit.register(_ignore)
+
+
+def _ignore() -> None:
+    """Let no signal change the exit code of a program that is done: Python gives its handlers up before its end."""
+    for signum in _taken():
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    os.write(2, f"\ntfcli: stopped by {WORDS[signal.Signals(signum)]}.\n".encode())
+    leave(128 + signum)
+
+
+def leave(code: int) -> None:
+    """End this process now, and those that it started; Python's own clean-up is left out."""
+    if sys.stderr and sys.stderr.isatty():
+        os.write(2, b"\x1b[?25h")  # a progress bar has hidden the cursor
+    kill_children()
+    os._exit(code)
+
 
 @contextmanager
 def handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """SIGINT and SIGTERM go to `handler` meanwhile, and afterwards where they went before."""
-    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    """Send the signals to `handler` meanwhile, and afterwards where they went before."""
+    before = {s: signal.signal(s, handler) for s in _taken()}
     try:
         yield
     finally:
@@ -22,33 +68,170 @@ def handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
             signal.signal(s, old)
 
 
-class Stop:
-    """A wish to stop, left by a signal and granted at the next step's end. A second Ctrl-C ends the program at once."""
+def _taken() -> list[signal.Signals]:
+    """The signals that we handle: not SIGHUP under `nohup`, and none outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [s for s in SIGNALS if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN]
 
-    def __init__(self) -> None:
-        self.signum = 0
+
+def _forget() -> None:
+    """Give a forked process the system's handlers: its signals are not its parent's."""
+    with suppress(ValueError):  # forked from another thread
+        signal.set_wakeup_fd(-1)
+    for signum in SIGNALS:
+        if callable(signal.getsignal(signum)):
+            with suppress(ValueError):
+                signal.signal(signum, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+class Stopped(BaseException):
+    """Raised by a signal where nothing can be lost. Libraries that catch errors do not catch it."""
+
+    def __init__(self, signum: int):
+        super().__init__(signum)
+        self.signum = signum
+
+
+class Stop:
+    """A request to stop, left by a signal.
+
+    While the run trains or writes (`holding`) it is only noted, and granted at the next step's end. Elsewhere it is
+    granted at once: `Stopped` is raised in the main thread. A second signal ends the program, as does a main thread
+    that does not answer because it waits inside a library; a thread of its own sees to both.
+
+    Args:
+        ended: writes what is left to say, an exit code and a reason, when the program is ended so.
+    """
+
+    def __init__(self, ended: Callable[[int, str], None]):
+        self.ended = ended
+        self.signum, self.held = 0, 0
+        self.granted_at: float | None = None
+        self.trouble: Callable[[], tuple[int, str] | None] = lambda: None  # why other ranks make us end, if they do
+        self.quiet = False
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum == signal.SIGINT == signum:
-            os.write(2, b"\ntfcli: stopped at once; the last checkpoint is whole.\n")
-            kill_children()
-            os._exit(130)
-        self.signum = signum
-        words = "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
-        os.write(2, f"\ntfcli: {words}: saving a checkpoint, then stopping.\n".encode())
+        self.signum = self.signum or signum
+        if not self.held and self.granted_at is None:
+            self.check()
+
+    def check(self) -> None:
+        """Grant what a signal has asked for; once more where a library has swallowed it.
+
+        Raises:
+            Stopped: a signal has asked for it.
+        """
+        if self.signum:
+            self.grant()
+            raise Stopped(self.signum)
+
+    def grant(self) -> None:
+        """Say that the run is stopping."""
+        self.granted_at = self.granted_at or time.monotonic()
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Put a request off until the end of the block."""
+        self.held += 1
+        try:
+            yield
+        finally:
+            self.held -= 1
+        if not self.held:
+            self.check()
 
     @contextmanager
     def listening(self) -> Iterator[Stop]:
-        """Catch SIGINT and SIGTERM meanwhile."""
-        with handling(self):
+        """Own the signals meanwhile."""
+        if not _taken():
+            yield self
+            return
+        with handling(self), Watch(self):
             yield self
 
 
+class Watch(threading.Thread):
+    """Hears the signals in a thread of its own, which also works while the main thread waits inside a library."""
+
+    def __init__(self, stop: Stop):
+        super().__init__(name="tfcli-signals", daemon=True)
+        self.stop, self.over = stop, False
+        self.first, self.asked_at = 0, 0.0
+
+    def __enter__(self) -> Watch:
+        self.read, self.write = os.pipe()
+        for end in (self.read, self.write):
+            os.set_blocking(end, False)
+        self.before = signal.set_wakeup_fd(self.write, warn_on_full_buffer=False)
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over = True
+        signal.set_wakeup_fd(self.before)
+        os.write(self.write, b"\0")
+        self.join()
+        os.close(self.read)
+        os.close(self.write)
+
+    def run(self) -> None:
+        while not self.over:
+            if select.select([self.read], [], [], TICK_S)[0]:
+                for signum in os.read(self.read, 64):
+                    if signum in SIGNALS:
+                        self._heard(signum)
+            if not self.over:
+                self._look(time.monotonic())
+
+    def _heard(self, signum: int) -> None:
+        now = time.monotonic()
+        if not self.first:
+            self.first, self.asked_at = signum, now
+            if not self.stop.quiet:
+                what = "saving a checkpoint, then stopping" if self.stop.held else "stopping"
+                os.write(2, f"\ntfcli: {WORDS[signal.Signals(signum)]}: {what}.\n".encode())
+        elif signum == self.first or now - self.asked_at > ONE_REQUEST_S:
+            self._end(128 + signum, f"ended at once by a second signal ({WORDS[signal.Signals(signum)]})")
+
+    def _look(self, now: float) -> None:
+        granted = self.stop.granted_at
+        if (granted is not None and now - granted > CLOSING_S) or (
+            self.first and granted is None and not self.stop.held and now - self.asked_at > GRANT_S
+        ):
+            self._end(128 + (self.first or self.stop.signum), f"stopped by {WORDS[signal.Signals(self.first)]}")
+        if found := self.stop.trouble():
+            self._end(*found)
+
+    def _end(self, code: int, reason: str) -> None:
+        self.stop.ended(code, reason)
+        leave(code)
+
+
 def kill_children() -> None:
-    """Kill the processes that this one started (loader workers, ranks)."""
+    """Kill the processes that this one started (loader workers, ranks with theirs)."""
     me = os.getpid()
     with suppress(OSError):
         children = Path(f"/proc/{me}/task/{me}/children").read_text(encoding="ascii").split()
-        for pid in children:
+        for pid in map(int, children):
             with suppress(OSError):
-                os.kill(int(pid), signal.SIGKILL)
+                if os.getpgid(pid) == pid:  # a process that we gave a group of its own
+                    os.killpg(pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
+
+
+def kill_workers() -> None:
+    """Kill the loader processes that still live at the program's end: they have nothing to save, and are patient."""
+    if processes := sys.modules.get("multiprocessing"):
+        for child in processes.active_children():
+            child.kill()
+
+
+def die_with_parent(signum: int) -> None:
+    """Ask Linux to send this process a signal when the one that started it is gone."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signum)

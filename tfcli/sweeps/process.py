@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -12,10 +11,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from tfcli.engine.record import Record, readable
 from tfcli.engine.session import RUN_DIR
+from tfcli.engine.signals import CODES, die_with_parent
 from tfcli.engine.summary import main_metric
 from tfcli.engine.tables import number
 from tfcli.sweeps.state import Job, State, settle
@@ -45,7 +46,7 @@ class Process:
     ):
         self.job, self.folder, self.signum = job, folder, 0
         self.run, self.log = folder / job.name, folder / f"{job.name}.log"
-        words = _words(job, state, self.run)
+        words = words_of(job, state, self.run)
         job.status, job.error, job.exit_code, job.seconds = "running", None, None, None
         job.pid, job.host, job.started = None, socket.gethostname(), time.time()
         job.write(folder)
@@ -58,7 +59,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env=_environment(folder, environment or {}),
                 process_group=0,  # a Ctrl-C at the terminal reaches us alone, and we pass it on once
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(die_with_parent, signal.SIGTERM),  # it saves and ends, and nothing runs unseen
             )
         job.pid = self.process.pid
         job.write(folder)
@@ -93,9 +94,10 @@ class Process:
     def _end(self, code: int) -> None:
         job = self.job
         job.exit_code, job.seconds, job.pid = code, round(time.monotonic() - self.begun, 3), None
-        if code == 0:
+        status = next((record.status for record in _written(self.run)), None)
+        if status == "finished":  # a signal may have come after that
             job.status = "finished"
-        elif self.signum or (code in (130, 143) and _interrupted(self.run)):
+        elif self.signum or code in CODES or status == "interrupted":
             job.status = "interrupted"
         else:
             job.status, job.error = "failed", reason(self.run, self.log, code)
@@ -103,12 +105,14 @@ class Process:
         job.write(self.folder)
 
 
-def _words(job: Job, state: State, run: Path) -> list[str]:
-    """The verb and its words: on from a checkpoint where an interrupted job left one, else from the start.
+def words_of(job: Job, state: State, run: Path) -> list[str]:
+    """Return the verb and its words: on from a checkpoint where the last attempt left one, else from the start.
 
-    What a failed or uncheckpointed attempt left is removed, its log apart: a run folder holds one run.
+    A failed job goes on only where its training was done, in its test or figures; a failed training would fail again.
+    What another attempt left is removed, its log apart: a run folder holds one run.
     """
-    if job.status != "failed" and (run / "config.yaml").exists() and any(run.glob("checkpoints/*.ckpt")):
+    trained = job.status != "failed" or any(record.checkpoint for record in _written(run))
+    if state.verb == "train" and trained and (run / "config.yaml").exists() and any(run.glob("checkpoints/*.ckpt")):
         return ["resume", str(run)]
     clear(run)
     words = [state.verb]
@@ -131,17 +135,6 @@ def _environment(folder: Path, changes: Mapping[str, str | None]) -> dict[str, s
         if value is not None:
             environment[name] = value
     return environment
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to send the job SIGTERM when this process is killed: it saves and ends, and nothing runs unseen."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-
-def _interrupted(run: Path) -> bool:
-    return any(record.status == "interrupted" for record in _written(run))
 
 
 def _written(run: Path) -> list[Record]:

@@ -131,7 +131,8 @@ class Classify(Objective):
             self.log_dict({"train/loss": sums[0] / sums[2], "train/accuracy": sums[1] / sums[2]}, logger=False)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._measure(self.evaluated[dataloader_idx], batch)
+        if "spare" not in batch:
+            self._measure(self.evaluated[dataloader_idx], batch)
 
     def on_validation_epoch_end(self) -> None:
         for split in self.evaluated:  # the test set may be watched for its curve; nothing is chosen by it
@@ -144,6 +145,8 @@ class Classify(Objective):
         self._answers = []
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        if "spare" in batch:
+            return
         guess = self._measure("test", batch)
         self._answers.append(torch.stack([batch["index"], batch["label"], guess], 1))
 

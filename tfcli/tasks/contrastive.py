@@ -240,6 +240,8 @@ class Contrastive(Objective):
         return self.model.scale.float() * image @ self._classes.mT
 
     def _measure(self, split: str, batch: dict[str, Tensor]) -> None:
+        if "spare" in batch:
+            return
         if "owner" in batch:
             image, text = self.model.encode_image(batch["image"]), self.model.encode_text(batch["tokens"])
             self.retrieved[split].update(image, batch["index"], text, batch["owner"])

@@ -73,7 +73,8 @@ class TextObjective(Objective):
             self.metric(split).reset()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self.measure(self.evaluated[dataloader_idx], batch)
+        if "spare" not in batch:
+            self.measure(self.evaluated[dataloader_idx], batch)
 
     def on_validation_epoch_end(self) -> None:
         for split in self.evaluated:  # the test set may be watched for its curve; nothing is chosen by it
@@ -84,7 +85,8 @@ class TextObjective(Objective):
         self.metric("test").reset()
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.measure("test", batch)
+        if "spare" not in batch:
+            self.measure("test", batch)
 
     def on_test_epoch_end(self) -> None:
         metric = self.metric("test")
