@@ -30,12 +30,13 @@ def describe(
     facts, structure = measure(job.config, job.choices)
     from tfcli.cli.console import emit_json, out, table
     from tfcli.engine.published import in_words
+    from tfcli.engine.subject import which
 
     if json:
         emit_json({**facts, **({"structure": structure} if tree else {})})
         return
     table(
-        f"{facts['model']} on {facts['data']}",
+        f"{which(facts['model'], job.config.model)} on {facts['data']}",
         {"what": "", "value": ""},
         [{"what": k, "value": v} for k, v in lines(facts)],
     )

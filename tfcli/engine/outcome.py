@@ -16,6 +16,7 @@ from tfcli.engine.parts import Parts
 from tfcli.engine.published import published_for
 from tfcli.engine.record import Record, read_metrics
 from tfcli.engine.session import say
+from tfcli.engine.subject import which
 from tfcli.engine.summary import main_metric
 from tfcli.errors import TfcliError
 from tfcli.metrics.intervals import UNKNOWN
@@ -30,7 +31,7 @@ def announce(parts: Parts, folder: Path, *, resumed: bool) -> None:
     )
     why = f" ({numerics.why})" if numerics.why else ""
     size = f"{parts.params['total'] / 1e6:,.1f} M parameters"
-    model, name = parts.name.rpartition("-")[0], parts.choices["data"]
+    model, name = which(parts.name.rpartition("-")[0], parts.config.model), parts.choices["data"]
     say(
         f"{model} on {name} · {parts.choices['task']} · {size} · {parts.devices.label}, "
         f"{arithmetic}{why} · {shown(folder)}"

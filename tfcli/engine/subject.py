@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from tfcli.engine.compose import Composition, compose, options, torchvision_names
 from tfcli.engine.record import all_runs, find_run, read_config, run_name
+from tfcli.engine.terminal import say
 from tfcli.errors import ConfigError, RunError, nearest
 
 NEUTRAL = "model=pixels"
@@ -40,6 +43,7 @@ def frozen_job(
     if public and not job.config.model.weights:
         # The bare family is sized for training on a laptop; what is probed without further words is the public one.
         own = [o for o in overrides if not o.startswith("model=")]
+        _say_public(job.choices["model"], public)
         job = compose(name, [f"model={public.model}", f"model.weights={public.weights}", *own], config_dir)
     return job, run
 
@@ -92,14 +96,39 @@ def predictor(rest: list[str], settings: list[str], config_dir: str | None) -> t
         settings = [f"model={word}", *settings]
     if any(s.startswith("model.weights=") for s in settings):
         return None, settings
-    config = compose("train", [*settings], config_dir).config
-    public = config.model.get("public")
+    job = compose("train", [*settings], config_dir)
+    public = job.config.model.get("public")
     if not public:
         raise ConfigError(
             f"a run, or `model.weights=NAME or PATH`, is needed: untrained weights have nothing to say.{hint}"
         )
     own = [s for s in settings if not s.startswith("model=")]
+    _say_public(job.choices["model"], public)
     return None, [f"model={public.model}", f"model.weights={public.weights}", *own]
+
+
+def which(name: str, model: DictConfig) -> str:
+    """Return a model's name, and which of its sizes it is where the bare name of a family stands for two.
+
+    Args:
+        name: the option of `model`.
+        model: its config.
+    """
+    public = model.get("public")
+    if not public or public.model == name:
+        return name
+    size = "sized as its weights are" if model.get("weights") else "laptop size"
+    return f"{name} ({size}; the public {_spoken(public.model)} is {public.model})"
+
+
+def _say_public(name: str, public: DictConfig) -> None:
+    if public.model != name:
+        spoken = _spoken(public.model)
+        say(f"{name}: the public {spoken} ({public.weights}); `tfcli train model={name}` trains one of laptop size")
+
+
+def _spoken(model: str) -> str:
+    return options("model").get(model, model).partition(":")[0]
 
 
 def _run(word: str, config_dir: str | None) -> Path | None:
