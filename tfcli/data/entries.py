@@ -61,7 +61,8 @@ def listed(folder: Path, ignored: Ignored) -> tuple[list[Path], list[Path]]:
     Raises:
         DataError: it cannot be read.
     """
-    folders, files = [], []
+    folders: list[Path] = []
+    files: list[Path] = []
     try:
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):

@@ -193,6 +193,7 @@ class FileSet(ImageSet):
 
     def _batch(self, address: Address) -> dict[str, Any]:
         assert isinstance(self.pixels, Store)
+        assert isinstance(self.transform, EvalTransform)
         index, images = np.array(address.indices, dtype=np.int64), []
         for position, row in enumerate(self.rows[index]):
             try:
