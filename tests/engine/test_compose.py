@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from tfcli.engine import compose as c
 from tfcli.engine import validate
 from tfcli.errors import ConfigError
+from tfcli.sweeps.expand import expand
 
 BAD = [
     ("modle=vit", ["`modle`", "Did you mean `model`"]),
@@ -290,6 +291,17 @@ def test_cfg_shows_what_hydra_would():
     assert {"hydra", "seed", "model"} <= set(both)
     with pytest.raises(ConfigError, match="job, hydra or all"):
         c.show("train", [], kind="jobs", package=None, resolve=False, config_dir=None)
+
+
+@pytest.mark.parametrize(
+    "path", ["/home/学生/Fotos", "/d/été (1)", "/d/epoch=3.ckpt", "/d/a;b & c!", "~/photos", "/d/a b"]
+)
+def test_a_path_is_typed_as_it_is(path: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/élève")
+    wanted = path.replace("~", "/home/élève")
+    assert c.compose("data", ["data=folder", f"data.root={path}"]).config.data.root == wanted
+    (job,) = expand([f"data.root={path}", "data=folder"]).jobs
+    assert c.compose("data", job).config.data.root == wanted
 
 
 def test_a_mapping_that_is_given_as_a_whole_replaces_the_old_one():

@@ -32,6 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tfcli.engine import validate
 from tfcli.engine.arguments import setting
 from tfcli.engine.candidates import Configs, roots
+from tfcli.engine.literal import literal
 from tfcli.engine.offers import families_for, fitting, tasks_of
 from tfcli.errors import ConfigError, nearest
 
@@ -272,7 +273,7 @@ def _task_note(config: DictConfig, choices: dict[str, str]) -> str:
 def _parse(text: str) -> Override:
     parser = OverridesParser.create()
     try:
-        override = parser.parse_override(text)
+        override = parser.parse_override(literal(text))
     except HydraException as error:
         hint = (
             "" if "=" in text or text[:1] in "~+" else f" Settings are written key=value, for instance `model={text}`."

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from tfcli.engine.literal import literal
 from tfcli.errors import ConfigError
 
 MAX_JOBS = 1000
@@ -74,7 +75,7 @@ def parsed(text: str) -> Any:
     from hydra.errors import HydraException
 
     try:
-        override = OverridesParser.create(config_loader=_groups()).parse_override(text)
+        override = OverridesParser.create(config_loader=_groups()).parse_override(literal(text))
         override.config_loader = _groups()
     except HydraException as error:
         raise ConfigError(f"`{text}` is not a setting: {str(error).splitlines()[0]}") from error
