@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import typer
 
@@ -37,6 +38,9 @@ VERBS = (
     "completion",
 )
 
+UsageError = typer.BadParameter.__mro__[1]
+"""What typer raises for a command's words, from its own copy of click or from click."""
+
 app = typer.Typer(
     name="tfcli",
     help="Train, probe and ablate transformers. Settings are written key=value: tfcli train model=vit data=pets",
@@ -64,11 +68,33 @@ for _verb in VERBS:
     import_module(f"tfcli.cli.{_verb}").mount(app)
 
 
+def _usage(error: UsageError) -> NoReturn:
+    """Say in one line what is wrong with the words of a command; a group of commands without any shows its help."""
+    context = error.ctx
+    command = context.command_path if context else "tfcli"
+    text = " ".join(error.format_message().split())
+    if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
+        print(context.get_help())
+    else:
+        text = text.replace("'", "`").rstrip(".")
+        stop = "" if text.endswith("?") else "."
+        print(f"tfcli: {text[:1].lower()}{text[1:]}{stop}  (`{command} --help`)", file=sys.stderr)
+    sys.exit(2)
+
+
+def _invoke() -> NoReturn:
+    try:
+        code = app(prog_name="tfcli", standalone_mode=False)
+    except UsageError as error:
+        _usage(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
 def main() -> None:
     """Run the command in `sys.argv`. Exit codes: see tfcli.errors."""
     debug = os.environ.get("TFCLI_DEBUG") == "1"
     try:
-        app(prog_name="tfcli")
+        _invoke()
     except TfcliError as error:
         if debug:
             raise

@@ -57,6 +57,9 @@ def evaluate(
         sweep("evaluate", settings, options, words=given, config_dir=config_dir, json=json)
     elif run is None:
         job = composed("train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+        from tfcli.engine.paths import check_paths
+
+        check_paths(job.config)
         from tfcli.engine import evaluation
 
         report(*evaluation.of_weights(job.config, job.choices, job.overrides), json=json)

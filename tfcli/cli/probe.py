@@ -115,6 +115,9 @@ def _report(verb: str, words: list[str], json: bool, config_dir: str | None) -> 
     from tfcli.engine.subject import frozen_job
 
     job, run = frozen_job(words, config_dir=config_dir)
+    from tfcli.engine.paths import check_paths
+
+    check_paths(job.config)
     from tfcli.engine.probing import probe as go
 
     folder, record, rows = go(job, run, verb=verb)
