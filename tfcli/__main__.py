@@ -1,10 +1,11 @@
-"""The program's first line: take the signals over, then read the command."""
+"""The program's first line: take the streams and the signals over, then read the command."""
 
-from tfcli.engine import ranks, signals
+from tfcli.engine import ranks, signals, terminal
 
 
 def main() -> None:
     """Run the command in `sys.argv`. Exit codes: see tfcli.errors."""
+    terminal.make_lasting()
     signals.begin()
     ranks.obey_parent()
     try:

@@ -41,6 +41,8 @@ VERBS = (
 UsageError = typer.BadParameter.__mro__[1]
 """What typer raises for a command's words, from its own copy of click or from click."""
 
+GONE = "the current folder has been deleted; `cd` to one that is there."
+
 app = typer.Typer(
     name="tfcli",
     help="Train, probe and ablate transformers. Settings are written key=value: tfcli train model=vit data=pets",
@@ -93,23 +95,40 @@ def _invoke() -> NoReturn:
 def main() -> None:
     """Run the command in `sys.argv`. Exit codes: see tfcli.errors."""
     debug = os.environ.get("TFCLI_DEBUG") == "1"
+    gone = not _stands_somewhere()
     try:
         _invoke()
     except TfcliError as error:
         if debug:
             raise
         if not told_rank_0(error, error.exit_code):
-            print(f"tfcli: {error}", file=sys.stderr)
+            print(f"tfcli: {GONE if gone else error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader went away (tfcli ... | head): end quietly, and keep Python from flushing into the closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as error:
         if debug:
             raise
+        told = GONE if gone else f"{type(error).__name__}: {error} (TFCLI_DEBUG=1 shows where)"
         if not told_rank_0(error, 1):
-            print(f"tfcli: {type(error).__name__}: {error} (TFCLI_DEBUG=1 shows where)", file=sys.stderr)
-        sys.exit(1)
+            print(f"tfcli: {told}", file=sys.stderr)
+        sys.exit(2 if gone else 1)
+    finally:
+        _say_all()
+
+
+def _stands_somewhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _say_all() -> None:
+    """Write out what stdout still holds; a result that nobody gets is an error (`tfcli ... > /dev/full`)."""
+    try:
+        sys.stdout.flush()
+    except TfcliError as error:
+        print(f"tfcli: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

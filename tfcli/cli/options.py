@@ -75,7 +75,7 @@ def composed(
         )
         raise typer.Exit
     if info:
-        compose.info(name, settings, kind=info, config_dir=config_dir)
+        out(compose.info(name, settings, kind=info, config_dir=config_dir).rstrip("\n"))
         raise typer.Exit
     job = compose.compose(name, settings, config_dir)
     for note in job.notes:

@@ -7,9 +7,10 @@ key or a value of the wrong type can be answered with the nearest right one and 
 from __future__ import annotations
 
 import gc
+import io
 import os
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -203,13 +204,14 @@ def show(
     return OmegaConf.to_yaml(config) if OmegaConf.is_config(config) else f"{config}\n"
 
 
-def info(name: str, overrides: list[str], *, kind: str, config_dir: str | None) -> None:
-    """Print Hydra's `--info all|config|defaults|defaults-tree|plugins|searchpath`."""
+def info(name: str, overrides: list[str], *, kind: str, config_dir: str | None) -> str:
+    """Return the text of Hydra's `--info all|config|defaults|defaults-tree|plugins|searchpath`."""
     kinds = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
     if kind not in kinds:
         raise ConfigError(f"`--info` takes one of {', '.join(kinds)}, but was given `{kind}`.{nearest(kind, kinds)}")
-    with _hydra(config_dir) as hydra:
+    with redirect_stdout(io.StringIO()) as text, _hydra(config_dir) as hydra:  # its logger prints each failure
         hydra.show_info(kind, config_name=name, overrides=_sugar(named(overrides, config_dir), config_dir))
+    return text.getvalue()
 
 
 def _choices(config: DictConfig) -> dict[str, str]:

@@ -41,20 +41,26 @@ def say(line: str) -> None:
 
 
 def check_writable(root: Path) -> None:
-    """Refuse a folder that cannot be written, before any work is done.
+    """Refuse a folder that cannot be written, or made, before any work is done. Nothing is made yet.
 
     Raises:
         RunError: with the folder and the reason.
     """
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe = root / f".write-{os.getpid()}-{secrets.token_hex(2)}"
+        there = next(folder for folder in (root, *root.absolute().parents) if os.path.lexists(folder))
+        probe = there / f".write-{os.getpid()}-{secrets.token_hex(2)}"
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise RunError(
             f"cannot write to `{root}`: {error.strerror}. Choose another folder with `run.root=` or `run.dir=`."
         ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that can be written. Raises RunError as `check_writable`."""
+    check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def run_folder(verb: str, name: str, *, root: Path, given: str | None) -> Path:
@@ -72,10 +78,10 @@ def run_folder(verb: str, name: str, *, root: Path, given: str | None) -> Path:
                 f"`{folder}` already holds a run; nothing was written. "
                 f"Take another `run.dir=`, or `tfcli resume {folder}`."
             )
-        check_writable(folder)
+        make_folder(folder)
     else:
         parent = root / verb / safe(name)
-        check_writable(parent)
+        make_folder(parent)
         folder = _dated(parent)
         link_latest(root, folder)
     os.environ[RUN_DIR] = str(folder.resolve())

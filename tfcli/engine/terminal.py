@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
+
+from tfcli.errors import TfcliError
 
 ASCII = str.maketrans(
     {
@@ -48,6 +50,52 @@ def _silence(stream: TextIO) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+class Lasting:
+    """A standard stream that a reader who goes away only silences. On stderr nothing that fails stops the command.
+
+    Results are another matter: where stdout cannot be written (`> /dev/full`), that is an error (TfcliError).
+    """
+
+    def __init__(self, stream: TextIO, *, results: bool):
+        self.stream, self.results = stream, results
+
+    def write(self, text: str) -> int:
+        return self._try(lambda: self.stream.write(text), len(text))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        self.write("".join(lines))
+
+    def flush(self) -> None:
+        self._try(self.stream.flush, None)
+
+    def _try(self, act: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            return act()
+        except OSError as error:
+            _silence(self.stream)
+            if self.results and not isinstance(error, BrokenPipeError):
+                raise TfcliError(f"the output cannot be written: {error.strerror}.") from error
+            return otherwise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def make_lasting() -> None:
+    """Give this process standard streams that are there and last.
+
+    A stream that was closed (`>&-`) is opened on nothing: else the next file that is opened would get its number, and
+    what a library prints would land in a checkpoint.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115  it lives as long as the process
+            setattr(sys, name, stream)
+        if mode == "w":
+            setattr(sys, name, Lasting(stream, results=name == "stdout"))
 
 
 def say(line: str = "") -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.engine.record import read_record
-from tfcli.engine.session import check_writable
+from tfcli.engine.session import make_folder
 from tfcli.engine.tables import seconds
 from tfcli.files import write_atomic
 from tfcli.sweeps.ablation import Ablation, Budget, Cell, load
@@ -76,7 +76,7 @@ def run(planned: Planned, launch: Launch, config_dir: str | None = None) -> Stat
         Interrupted: a signal ended it; the tables hold what was done.
     """
     verb, *words = planned.ablation.verb.split()
-    check_writable(planned.folder)
+    make_folder(planned.folder)
     remember(planned)
     return run_in(
         planned.folder,

@@ -12,7 +12,7 @@ from typing import Any
 
 from tfcli.engine import terminal
 from tfcli.engine.build import build
-from tfcli.engine.session import check_writable, link_latest, locked
+from tfcli.engine.session import link_latest, locked, make_folder
 from tfcli.errors import Interrupted
 from tfcli.sweeps import ablation_table
 from tfcli.sweeps.expand import job_id
@@ -89,7 +89,7 @@ def run_in(
         RunError: the folder cannot be written, or another process runs this sweep.
         Interrupted: Ctrl-C or SIGTERM; the running jobs have saved and ended, the rest is pending.
     """
-    check_writable(folder)
+    make_folder(folder)
     with locked(folder) if not launch.search else nullcontext():
         known = (folder / "sweep.json").exists()
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")

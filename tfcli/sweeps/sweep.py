@@ -10,7 +10,7 @@ from pathlib import Path
 from tfcli.engine import terminal
 from tfcli.engine.compose import compose
 from tfcli.engine.record import read_overrides
-from tfcli.engine.session import check_writable, locked, safe
+from tfcli.engine.session import locked, make_folder, safe
 from tfcli.engine.subject import NEUTRAL
 from tfcli.errors import ConfigError, RunError
 from tfcli.sweeps.expand import Grid, expand, job_id
@@ -211,7 +211,7 @@ def _is_number(text: str) -> bool:
 
 
 def _new_folder(parent: Path, ident: str) -> Path:
-    check_writable(parent)
+    make_folder(parent)
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{ident}"
     for i in range(1, 1000):
         folder = parent / (stem if i == 1 else f"{stem}-{i}")
