@@ -9,6 +9,7 @@ from tfcli.cli.app import app
 from tfcli.engine.compose import compose
 from tfcli.engine.subject import frozen_job, predictor, which
 
+LAPTOP = "clip (laptop size; the public CLIP ViT-B/32 is clip_vit_b32)"
 SAID = "clip: the public CLIP ViT-B/32 (openai/clip-vit-base-patch32); "
 PUBLIC = SAID + "`tfcli train model=clip` trains one of laptop size\n"
 
@@ -26,6 +27,4 @@ def test_clip_says_first_which_one_it_is(capsys: pytest.CaptureFixture[str]) -> 
     assert which("clip", model).startswith("clip (sized as its weights are; the public")
     assert which("vit", compose("train", ["model=vit"]).config.model) == "vit"
     app(["describe", "model=clip"], standalone_mode=False)
-    assert capsys.readouterr().out.startswith(
-        "clip (laptop size; the public CLIP ViT-B/32 is clip_vit_b32) on shapes\n"
-    )
+    assert capsys.readouterr().out.startswith(f"{LAPTOP} on shapes\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from parity.test_vit import randomise
 from PIL import Image
 from torch import Tensor
 
+from tfcli.engine.frozen import features, prepare
 from tfcli.engine.seer import load_seer
+from tfcli.engine.subject import frozen_job
 
 pytestmark = pytest.mark.parity
 
@@ -187,6 +190,26 @@ def compare(family: str, seed: int, folder: Path, files: list[Path]) -> float:
     features, similarity = theirs(photos, tokens)
     assert similarity is not None
     return max(difference(net.encode_image(pixels), features), difference(net(pixels, tokens), similarity))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["ViT of transformers", "ViT of timm"])
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_extracted_features(family: str, cache: str, tmp_path: Path, photographs: list[Path]) -> None:
+    """Through `features extract`, whether images are decoded at once or each time."""
+    files = []
+    for number, file in enumerate(photographs):
+        for split in ("train", "val", "test"):
+            place = tmp_path / "own" / split / f"class{number % 2}" / f"{number}.jpg"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, place)
+        files.append(place)
+    _, theirs = FAMILIES[family](random.Random(f"{family} {cache}"), tmp_path / "theirs")
+    words = ["vit", "folder", f"data.root={tmp_path / 'own'}", f"model.weights={tmp_path / 'theirs'}"]
+    words += [f"data.cache={cache}", "data.workers=0", "features.precision=32", f"features.cache={tmp_path / 'kept'}"]
+    found, _ = features(prepare(*frozen_job(words)), "test")
+    photos = [Image.open(file).convert("RGB") for file in sorted(files)]
+    assert difference(found, theirs(photos, torch.empty(0))[0]) <= ATOL
 
 
 def draws(family: str, seeds: range, folder: Path, files: list[Path]) -> None:
