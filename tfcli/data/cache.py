@@ -153,7 +153,10 @@ def store_files(
     if mode == "auto":
         mode = choose_mode(needed, ranks=ranks)
         if mode == "none":
-            notes.append(f"cache: none, {needed / 1e9:.1f} GB of decoded images do not fit, so each is decoded anew")
+            smaller = " (data.decode_size=N keeps N px of the shorter side)" if resize.rule == "squash" else ""
+            notes.append(
+                f"cache: none, {needed / 1e9:.1f} GB of decoded images do not fit, so each is decoded anew{smaller}"
+            )
     if mode == "none":
         stores = {s: Store.of_files(paths, resize=resize) for s, paths in files.items()}
         return stores, [], notes
