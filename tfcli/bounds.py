@@ -5,6 +5,7 @@ The engine reads them from the source, so that a value out of range is refused b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 
@@ -31,6 +32,8 @@ Share = Annotated[float, Bounds(above=0, high=1)]
 """A part of a whole that may be all of it, but not nothing."""
 Rate = Annotated[float, Bounds(low=0, below=1)]
 """A share that may not be all: of a running mean, of what is dropped."""
+Rates = Annotated[Sequence[float], tuple[Rate, Rate]]
+"""Two of these. A part is given the list that the config has."""
 Positive = Annotated[float, Bounds(above=0)]
 """A number greater than 0."""
 NotNegative = Annotated[float, Bounds(low=0)]

@@ -106,6 +106,21 @@ def test_a_buffer_that_is_not_a_number_is_found():
         watch.check_weights(trainer)
 
 
+def test_an_epoch_that_max_steps_cut_short_goes_on_with_more_of_them(capfd):
+    words = ("data.batch_size=16", "schedule=constant", "trainer.max_epochs=4", "trainer.save_every_steps=1")
+    tfcli("train", *SMALL, *words, "trainer.max_steps=6", "run.dir=cut")
+    said = capfd.readouterr().err
+    assert "epoch 2/2 " in said
+    assert "val/" not in next(line for line in said.splitlines() if line.startswith("epoch 2/"))  # not validated again
+    tfcli("resume", "cut", "trainer.max_steps=9")
+    tfcli("train", *SMALL, *words, "trainer.max_steps=9", "run.dir=whole")
+    cut, whole = (torch.load(f"{run}/checkpoints/last.ckpt", weights_only=True) for run in ("cut", "whole"))
+    assert cut["tfcli"]["position"] == whole["tfcli"]["position"] == [2, 1]
+    assert all(torch.equal(cut["state_dict"][name], whole["state_dict"][name]) for name in whole["state_dict"])
+    assert values("cut", "train/loss")[-2:] == values("whole", "train/loss")[-2:]
+    assert values("cut", "val/loss")[-1:] == values("whole", "val/loss")[-1:]
+
+
 def on_a_terminal(*words: str) -> str:
     """Run a command in this process with stderr on a pseudo-terminal; returns what it drew."""
     leader, follower = pty.openpty()
@@ -146,7 +161,9 @@ def test_a_terminal_of_60_columns_gets_and_leaves_what_a_pipe_does(monkeypatch, 
     assert said("piped") == said("drawn")
     log = Path("drawn/log.txt").read_text()
     assert [line[:9] for line in log.splitlines() if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
-    assert all(line in log for line in piped.out.splitlines() if line.startswith(("accuracy", "loss")))
+    results = [line.partition("]")[0] for line in piped.out.splitlines() if line.startswith(("accuracy", "loss"))]
+    assert len(results) == 2
+    assert all("…" not in line and line in log for line in results)
     assert "\x1b" not in log
     lines = drawn.replace("\r\n", "\n").split("\n")
     assert sum(line.rpartition("\r\x1b[K")[2].startswith("epoch") for line in lines) == 2
@@ -186,3 +203,16 @@ def test_a_resumed_run_logs_nothing_twice_and_says_how_its_schedule_changes(capf
         "trainer.max_epochs" in Path("run/command.txt").read_text()
         or len(Path("run/command.txt").read_text().splitlines()) == 2
     )
+
+
+def test_an_evaluation_that_finds_no_finite_loss_keeps_its_record_and_exits_with_3(capfd):
+    tfcli("train", *SMALL, "trainer.max_epochs=1", "run.dir=run")
+    path = Path("run/checkpoints/best.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    for value in checkpoint["state_dict"].values():
+        value *= 1e30
+    torch.save(checkpoint, path)
+    with pytest.raises(PolicyStop, match="`test/loss` is nan"):
+        tfcli("evaluate", "run")
+    record = read_record(next(Path("outputs/evaluate").glob("*/*")))
+    assert (record.status, record.metrics["test/accuracy"] >= 0) == ("failed", True)

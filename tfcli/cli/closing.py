@@ -80,7 +80,7 @@ def closing(folder: Path, record: Record, *, json: bool = False) -> None:
     if json:
         emit_json({**record.to_json(), "run": str(folder)})
     else:
-        table(title, columns, rows, notes=notes)
+        table(title, columns, rows, notes=notes, whole=("test", "ours"))
         say(last)
     to_log(folder, [*plain_lines(title, columns, rows, notes), last])
 

@@ -12,7 +12,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
 
 from tfcli.data.hashing import seed_for
-from tfcli.engine.ranks import Board, Stage
+from tfcli.engine.ranks import Board
 from tfcli.engine.terminal import clear_status, is_terminal, say, status, width
 
 
@@ -23,24 +23,24 @@ class Beats(Callback):
         self.board = board
 
     def on_train_batch_start(self, trainer, pl_module, batch: Any, batch_idx: int) -> None:
-        self.board.beat(Stage.FORWARD_PASS)
+        self.board.beat(1)
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
-        self.board.beat(Stage.BACKWARD_PASS)
+        self.board.beat(2)
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer: Any) -> None:
-        self.board.beat(Stage.OPTIMIZER_STEP)
+        self.board.beat(3)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
-        self.board.beat(Stage.LOADING_OF_THE_NEXT_BATCH)
+        self.board.beat(4)
 
     def on_validation_batch_start(
         self, trainer, pl_module, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self.board.beat(Stage.VALIDATION)
+        self.board.beat(5)
 
     def on_test_batch_start(self, trainer, pl_module, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self.board.beat(Stage.TEST)
+        self.board.beat(6)
 
 
 class AddressedRandomness(Callback):
@@ -107,6 +107,7 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
         self.seen = 0  # images or tokens since the fit began, over all ranks
         self.busy_s = 0.0  # time in training batches and between them, validation left out
         self.figures: list[str] = []  # of the epoch before
+        self.validated = -1  # the last epoch that was
 
     @property
     def rate(self) -> float:
@@ -142,12 +143,16 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
             where, done = self._where(trainer, batch_idx + 1), (batch_idx + 1) / trainer.num_training_batches
             status(bar(where, done, figures, width() - 1))
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.validated = trainer.current_epoch
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         names = dict.fromkeys(("train/loss", "train/accuracy", "val/loss", self.monitor))
         found = trainer.callback_metrics
-        self.figures = [f"{name} {float(found[name]):.3f}" for name in names if name in found]
+        fresh = [n for n in names if n in found and (n.startswith("train/") or self.validated == trainer.current_epoch)]
+        self.figures = [f"{name} {float(found[name]):.3f}" for name in fresh]
         self._line(trainer, trainer.num_training_batches, self.figures)
 
     def close(self) -> None:
@@ -163,11 +168,20 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
 
     def _where(self, trainer: pl.Trainer, batch: float) -> tuple[str, str]:
         """Return the epoch, and rate and time left, in words."""
-        done = trainer.current_epoch * trainer.num_training_batches + batch
-        total = (trainer.max_epochs or 1) * trainer.num_training_batches
-        left = (total - done) * (time.monotonic() - self.start) / max(1, done - self.began)
-        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        done, total = trainer.current_epoch * trainer.num_training_batches + batch, batches(trainer)
+        left = max(0, total - done) * (time.monotonic() - self.start) / max(1, done - self.began)
+        epoch = f"epoch {trainer.current_epoch + 1}/{-(-total // int(trainer.num_training_batches))}"
         return epoch, f"{self.rate:,.0f} {self.unit}/s · {clock(left)} left"
+
+
+def batches(trainer: pl.Trainer) -> int:
+    """Return the batches of the whole fit, on one rank: of `max_epochs`, or of `max_steps` where they end first."""
+    each, size = int(trainer.num_training_batches), trainer.accumulate_grad_batches
+    total = (trainer.max_epochs or 1) * each
+    if trainer.max_steps < 0:
+        return total
+    epochs, steps = divmod(trainer.max_steps, -(-each // size))
+    return min(total, epochs * each + steps * size)
 
 
 BAR = 24

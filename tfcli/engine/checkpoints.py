@@ -245,7 +245,8 @@ class Checkpoints(Checkpoint):
         if not left and not signum:
             return  # the end of the epoch saves
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        due = stepped and self.every_steps and trainer.global_step % self.every_steps == 0
+        ends = trainer.global_step == trainer.max_steps  # with more of them the epoch would go on
+        due = stepped and (ends or (self.every_steps and trainer.global_step % self.every_steps == 0))
         if not left:
             self._stop(trainer, signum)  # Lightning has counted the batch but not the epoch: go back to the save before
         if (signum and stepped) or due or (late and stepped):
@@ -273,8 +274,9 @@ class Checkpoints(Checkpoint):
             self.best, self.improved = score, True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.position = (trainer.current_epoch + 1, 0)
-        self.save(trainer)
+        if self.saved_step < trainer.global_step:  # else `trainer.max_steps` has cut the epoch short
+            self.position = (trainer.current_epoch + 1, 0)
+            self.save(trainer)
         if self.improved and trainer.is_global_zero:
             self._keep_as_best()
         self.improved = False
@@ -314,8 +316,7 @@ class Checkpoints(Checkpoint):
             self.group = torch.distributed.new_group(backend="gloo")
         overdue = time.monotonic() - self.saved_at > every_s
         wish = on_any_rank(trainer, 2 * self.stop.signum + overdue, group=self.group)
-        if wish >= 2:  # else a signal that comes now is not forgotten
-            self.stop.signum, self.stop.agreed = wish // 2, True
+        self.stop.signum = self.stop.signum or wish // 2
         return wish // 2, bool(wish % 2)
 
     def _stop(self, trainer: pl.Trainer, signum: int) -> None:

@@ -15,6 +15,7 @@ from tfcli.engine import numerics as num
 from tfcli.engine.adopt import tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, load_state, read_checkpoint
+from tfcli.engine.finite import check_tested
 from tfcli.engine.lifecycle import recorded
 from tfcli.engine.naming import classifier, run_of
 from tfcli.engine.outcome import announce, keep_outcomes, new_record, tell_left_out
@@ -86,6 +87,7 @@ def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
             tell_left_out(record, parts, folder)
         if not parts.task.tested:
             raise TfcliError(f"{NOTHING}. {folder / 'log.txt'} has the details.")
+        check_tested(record.metrics, None)
     return folder, record
 
 

@@ -231,7 +231,9 @@ def _subscript(module: str, node: ast.Subscript) -> Kind:
     if outer == "Annotated":
         inner = kind(module, parts[0])
         for part in parts[1:]:
-            if isinstance(part, ast.Call) and ast.unparse(part.func).rpartition(".")[2] == "Bounds":
+            if isinstance(part, ast.Subscript):  # says more than the type at run time: how long a sequence is
+                inner = kind(module, part)
+            elif isinstance(part, ast.Call) and ast.unparse(part.func).rpartition(".")[2] == "Bounds":
                 inner = inner.within(
                     Bounds(*map(_literal, part.args), **{k.arg or "": _literal(k.value) for k in part.keywords})
                 )

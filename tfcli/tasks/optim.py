@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from tfcli.bounds import NotNegative, Positive, Rate
+from tfcli.bounds import NotNegative, Positive, Rate, Rates
 from tfcli.models.protocols import Classifier
 
 
@@ -54,7 +54,7 @@ def adamw(
     *,
     lr: Positive,
     weight_decay: NotNegative,
-    betas: tuple[Rate, Rate] = (0.9, 0.999),
+    betas: Rates = (0.9, 0.999),
     eps: Positive = 1e-8,
     layer_decay: Positive = 1.0,
     head_scale: NotNegative = 1.0,
