@@ -88,9 +88,14 @@ class Program:
         except subprocess.TimeoutExpired:
             self.kill()
             return None
-        self.reader.join(5)
         self.marks["all"] = time.monotonic() - self.began
+        self._close()
         return code
+
+    def _close(self) -> None:
+        assert self.process.stderr is not None
+        self.reader.join(10)
+        self.process.stderr.close()
 
     def left(self) -> list[int]:
         """Return the processes that it has started, at first or second hand, and that live."""
@@ -109,6 +114,8 @@ class Program:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+        self.process.wait()
+        self._close()
 
 
 @dataclass

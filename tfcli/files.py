@@ -116,3 +116,27 @@ def is_held(lock: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def identity() -> str:
+    """Return a name of this process that no later one gets: its number and, on Linux, when it began."""
+    return f"{os.getpid()}.{_began(os.getpid())}"
+
+
+def is_alive(name: str) -> bool:
+    """Return whether the process with this `identity`, or of this mere number, lives on this machine."""
+    pid, _, began = name.partition(".")
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):
+        pass
+    return not began or began == _began(int(pid))
+
+
+def _began(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""

@@ -14,6 +14,7 @@ from conftest import ROOT
 
 from tfcli.engine.session import locked
 from tfcli.errors import RunError
+from tfcli.files import identity, is_alive
 
 
 def test_of_three_takers_of_a_lock_one_gets_it(tmp_path: Path):
@@ -77,3 +78,10 @@ with locked(Path(sys.argv[1])):
         finally:
             holder.kill()
             os.kill(worker, 9)
+
+
+def test_a_later_process_with_the_same_number_is_another_one():
+    pid, _, began = identity().partition(".")
+    assert is_alive(identity())
+    assert is_alive(pid)  # as earlier versions wrote it
+    assert not is_alive(f"{pid}.{int(began or 0) - 1}")

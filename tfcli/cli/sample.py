@@ -32,13 +32,24 @@ def sample(
     file: Annotated[str | None, typer.Option("--file", help="A text a line from this file; - is stdin.")] = None,
     length: Annotated[int, typer.Option("--length", "-n", min=1, help="Most tokens to write.")] = 256,
     count: Annotated[int, typer.Option("--count", min=1, help="Continuations, or translations, of each text.")] = 1,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0: always the likeliest.")] = 1.0,
+    start: Annotated[
+        bool, typer.Option("--start", help="Put the mark that texts begin with, as <|endoftext|>, before the prompt.")
+    ] = False,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", min=0.0, help="0: always the likeliest. By default the checkpoint's, or 1."),
+    ] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Only the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option("--top-p", help="Only the likeliest, of this mass together.")] = None,
-    penalty: Annotated[float, typer.Option("--repetition-penalty", min=1.0, help="Of tokens seen before.")] = 1.0,
+    penalty: Annotated[
+        float | None, typer.Option("--repetition-penalty", min=1.0, help="Of tokens seen before.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Equal seeds write equal texts.")] = 0,
-    beam: Annotated[int, typer.Option("--beam", min=1, help="Width of the search for a translation.")] = 4,
-    alpha: Annotated[float, typer.Option("--alpha", help="Length penalty of that search.")] = 0.6,
+    beam: Annotated[
+        int | None,
+        typer.Option("--beam", min=1, help="Width of the search for a translation. By default the model's own, or 4."),
+    ] = None,
+    alpha: Annotated[float | None, typer.Option("--alpha", help="Its length penalty. Likewise, or 0.6.")] = None,
     cache: Annotated[bool, typer.Option(help="Keep keys and values of tokens that were read.")] = True,
     json: Json = False,
     config_dir: ConfigDir = None,
@@ -54,9 +65,9 @@ def sample(
     if top_p is not None and not 0 < top_p <= 1:
         raise ConfigError(f"`--top-p` must lie above 0 and at most at 1, but is {top_p:g}.")
     texts = [*(text or []), *(_lines(file) if file else [])]
-    from tfcli.cli.console import emit_json, out
+    from tfcli.cli.console import emit_json, out, say
     from tfcli.decoding.sampling import Sampler
-    from tfcli.engine.sampling import continuations
+    from tfcli.engine.sampling import continuations, start_mark
     from tfcli.engine.speaker import load_speaker
     from tfcli.engine.terminal import write
 
@@ -75,11 +86,16 @@ def sample(
                     out(hypothesis["text"])
         return
     speaker.check_writes()
-    sampler = Sampler(temperature, top_k, 1.0 if top_p is None else top_p, penalty)
+    typed = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": penalty}
+    sampler = Sampler(**speaker.drawn | {name: value for name, value in typed.items() if value is not None})
+    mark = start_mark(speaker)
+    if run is not None and mark is not None and not start and any(texts):
+        token = speaker.tokenizer.id_to_token(mark)
+        say(f"the prompt is read as it is; this run was trained on texts after `{token}`, which --start puts before it")
     rows = []
     for number, prompt in enumerate(texts or [""]):
         for copy in range(count):
-            pieces = continuations(speaker, prompt, sampler, length=length, cache=cache, seed=seed + copy)
+            pieces = continuations(speaker, prompt, sampler, length=length, cache=cache, seed=seed + copy, start=start)
             if json:
                 rows.append({"prompt": prompt, "text": "".join(pieces)})
                 continue

@@ -24,7 +24,7 @@ from tfcli.data.items import Request
 from tfcli.data.places import cache_root, offline
 from tfcli.data.workers import Ranks
 from tfcli.errors import DataError
-from tfcli.files import alone
+from tfcli.files import alone, identity, is_alive
 
 TIMEOUT_S = 20
 _DOWNLOAD_ERRORS = (
@@ -163,7 +163,7 @@ def _download_alone(request: Request, expects: Sequence[str], build: Callable[[P
             f"{request.name}: downloading {size / 1e6:,.0f} MB to {printable(target)} · licence: {licence} · {page}",
             file=sys.stderr,
         )
-        partial = Path(tempfile.mkdtemp(prefix=f"{_prefix(request)}{os.getpid()}-", dir=request.root))
+        partial = Path(tempfile.mkdtemp(prefix=f"{_prefix(request)}{identity()}-", dir=request.root))
     except OSError as error:
         raise missing(request, expects, f"and cannot be downloaded there: {error.strerror or error}") from None
     try:
@@ -194,14 +194,7 @@ def _prefix(request: Request) -> str:
 
 
 def _alive(partial: Path, prefix: str) -> bool:
-    pid = partial.name.removeprefix(prefix).split("-")[0]
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, ValueError):
-        return True
-    return True
+    return is_alive(partial.name.removeprefix(prefix).split("-")[0])
 
 
 def _clean(request: Request) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,8 +31,62 @@ class Hypothesis:
     ended: bool
 
 
+@dataclass(frozen=True)
+class Rules:
+    """By what rules a search ranks sequences and ends.
+
+    Attributes:
+        penalty: what log-probabilities are divided by: wu, ((5 + |Y|) / 6)^alpha (Wu et al. 2016, equation 14), or
+            power, |Y|^alpha, as in transformers.
+        early: whether a sample is done with as many found sequences as beams; False: once no beginning, ended now,
+            would be better than the worst of them; never: the same, ended at its limit.
+        longest: most tokens of a sequence, the stop included; None: as the caller says.
+        banned: tokens that are never said.
+        renormalise: whether what is left of the probabilities without those sums to one again.
+        ends: whether a sequence ends with the stop where its limit cuts it, at no cost.
+    """
+
+    penalty: Literal["wu", "power"] = "wu"
+    early: bool | Literal["never"] = True
+    longest: int | None = None
+    banned: Sequence[int] = ()
+    renormalise: bool = False
+    ends: bool = False
+
+    def rank(self, score: float, length: int, *, alpha: float) -> float:
+        """Return the score by which sequences of different lengths are ranked."""
+        return score / (length_penalty(length, alpha) if self.penalty == "wu" else length**alpha)
+
+    def done(
+        self, found: Sequence[Hypothesis], best: float, length: int, limit: int, *, beams: int, alpha: float
+    ) -> bool:
+        """Whether a sample's search may end.
+
+        Args:
+            found: the sequences that have ended.
+            best: log-probability of the best beginning, of `length` tokens.
+        """
+        if len(found) < beams or self.early is True:
+            return len(found) >= beams
+        worst = sorted(one.score for one in found)[-beams]
+        return self.rank(best, limit if self.early == "never" and alpha > 0 else length, alpha=alpha) <= worst
+
+    def log_probabilities(self, logits: Float[Tensor, "R V"], stop: Sequence[int], last: Bool[Tensor, "R"]) -> Tensor:
+        """Of each token to come next; where it is the `last` and `ends` is set, of the stop alone."""
+        logs = logits.float().log_softmax(-1)
+        if len(self.banned):
+            logs[:, list(self.banned)] = -torch.inf
+        if self.ends:
+            logs[last] = -torch.inf
+            logs[last.nonzero(), torch.tensor(stop, device=logs.device)] = 0.0
+        return logs.log_softmax(-1) if self.renormalise else logs
+
+
+WU = Rules()
+
+
 def length_penalty(length: int, alpha: float) -> float:
-    """((5 + |Y|) / 6)^alpha, by which log-probabilities are divided (Wu et al. 2016, equation 14)."""
+    """((5 + |Y|) / 6)^alpha (Wu et al. 2016, equation 14)."""
     return ((5 + length) / 6) ** alpha
 
 
@@ -43,12 +99,14 @@ def beam_search(
     limits: Int[Tensor, "B"],
     stop: Sequence[int],
     alpha: float = 0.6,
+    rules: Rules = WU,
 ) -> list[list[Hypothesis]]:
     """The best sequences of each sample, best first; at most `beams`, and one at least.
 
     Of the `beams` best ways to go on, those that stop are kept as found, and as many others go on. A sample is done
-    when `beams` are found, or when its limit cuts what still goes on, which is then ranked with the rest. With one beam
-    this is greedy; with as many as there are sequences it is exhaustive. Samples that are done leave the batch.
+    when `beams` are found (or as `rules` say), or when its limit cuts what still goes on, which is then ranked with the
+    rest. With one beam this is greedy; with as many as there are sequences it is exhaustive. Samples that are done
+    leave the batch.
 
     Args:
         logits: of the first token of each sample.
@@ -58,6 +116,7 @@ def beam_search(
         limits: most tokens of each sample, the stop included.
         stop: tokens that end a sequence.
         alpha: of the length penalty; 0: there is none, larger: longer sequences.
+        rules: how sequences are ranked, and when a sample is done.
 
     Raises:
         ValueError: `beams` or a limit is less than 1.
@@ -72,18 +131,24 @@ def beam_search(
     scores = torch.zeros(len(logits), 1, device=logits.device)  # (S, K), log-probabilities
     past = torch.zeros(len(logits), 1, 0, dtype=torch.long, device=logits.device)  # (S, K, length)
     limits = limits.to(logits.device)
+    rank, done = partial(rules.rank, alpha=alpha), partial(rules.done, beams=beams, alpha=alpha)
     while len(samples):
         width = scores.shape[1]
-        scores, beam, token = _candidates(scores, logits, beams * (1 + len(stop)))
+        last = (limits[samples] <= past.shape[2] + 1).repeat_interleave(width)
+        logs = rules.log_probabilities(logits, stop, last)
+        scores, beam, token = _candidates(scores, logs, beams * (1 + len(stop)))
         past = torch.cat([_pick(past, beam), token[..., None]], 2)
         ends = torch.isin(token, ending)
-        _note(found, samples, past, scores, ends & (torch.arange(ends.shape[1]) < beams).to(ends.device), alpha, True)
+        first = (torch.arange(ends.shape[1]) < beams).to(ends.device)
+        _note(found, samples, past, scores, ends & first, True, rank)
         order = ends.long().argsort(dim=1, stable=True)[:, :beams]  # what goes on first, the best of it first
         scores = scores.masked_fill(ends, -torch.inf).gather(1, order)
         past, beam = _pick(past, order), beam.gather(1, order)
         cut = limits[samples] <= past.shape[2]
-        _note(found, samples, past, scores, cut[:, None].expand_as(scores), alpha, False)
-        full = torch.tensor([len(found[sample]) >= beams for sample in samples.tolist()], device=cut.device)
+        _note(found, samples, past, scores, cut[:, None].expand_as(scores), False, rank)
+        going = zip(samples.tolist(), scores.amax(1).tolist(), strict=True)
+        length = past.shape[2]
+        full = torch.tensor([done(found[s], best, length, int(limits[s])) for s, best in going], device=cut.device)
         rows = (scores.isfinite().any(1) & ~cut & ~full).nonzero()[:, 0]
         samples, scores, past = samples[rows], scores[rows], past[rows]
         if len(rows):
@@ -93,10 +158,10 @@ def beam_search(
 
 
 def _candidates(
-    scores: Float[Tensor, "S K"], logits: Float[Tensor, "R V"], count: int
+    scores: Float[Tensor, "S K"], logs: Float[Tensor, "R V"], count: int
 ) -> tuple[Float[Tensor, "S C"], Int[Tensor, "S C"], Int[Tensor, "S C"]]:
     """The best ways to go on: their log-probabilities, best first, the beams they go on from, their tokens."""
-    total = scores[..., None] + logits.float().log_softmax(-1).view(*scores.shape, -1)
+    total = scores[..., None] + logs.view(*scores.shape, -1)
     best, index = total.flatten(1).topk(min(count, total[0].numel()))
     return best, index // total.shape[-1], index % total.shape[-1]
 
@@ -111,12 +176,12 @@ def _note(
     past: Int[Tensor, "S K N"],
     scores: Float[Tensor, "S K"],
     where: Bool[Tensor, "S K"],
-    alpha: float,
     ended: bool,
+    rank: Callable[[float, int], float],
 ) -> None:
     """Keep the sequences that are done."""
-    penalty = length_penalty(past.shape[2], alpha)
     where = where & scores.isfinite()
     rows = where.nonzero()[:, 0]
     for sample, total, tokens in zip(samples[rows].tolist(), scores[where].tolist(), past[where].tolist(), strict=True):
-        found[sample].append(Hypothesis(tokens[:-1] if ended else tokens, total, total / penalty, ended))
+        said = tokens[:-1] if ended else tokens
+        found[sample].append(Hypothesis(said, total, rank(total, past.shape[2]), ended))

@@ -58,6 +58,7 @@ def adopt_blueprint(
     config.model = found.apply(ours, typed)
     OmegaConf.set_struct(config, True)
     images = _see(config, found.data, found.images, typed)
+    _search(config, found.task, typed)
     own = config.model.get("tokenizer", {}).get("path")
     if "vocab_size" in found.model and not (own or found.tokenizer):
         raise WeightsError(
@@ -100,6 +101,17 @@ def _against_typed(
         else:
             kept[name] = f"`{key}` stays {before}, as it was typed; the weights were trained with {value}"
     return kept, changed
+
+
+def _search(config: DictConfig, found: dict[str, Any], typed: Collection[str]) -> None:
+    """Take over how what the model writes is searched for, but for what was typed."""
+    if not {"beams", "search"} <= set(config.task):
+        return
+    for key, value in found.items():
+        rules = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {key: value}
+        for name, one in rules.items():
+            if f"task.{name}" not in typed:
+                OmegaConf.update(config.task, name, one)
 
 
 def _see(config: DictConfig, stated: dict[str, Any], source: str, typed: Collection[str]) -> list[str]:

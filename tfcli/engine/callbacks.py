@@ -12,7 +12,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
 
 from tfcli.data.hashing import seed_for
-from tfcli.engine.ranks import Board
+from tfcli.engine.ranks import Board, Stage
 from tfcli.engine.terminal import clear_status, is_terminal, say, status, width
 
 
@@ -23,24 +23,24 @@ class Beats(Callback):
         self.board = board
 
     def on_train_batch_start(self, trainer, pl_module, batch: Any, batch_idx: int) -> None:
-        self.board.beat(1)
+        self.board.beat(Stage.FORWARD_PASS)
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
-        self.board.beat(2)
+        self.board.beat(Stage.BACKWARD_PASS)
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer: Any) -> None:
-        self.board.beat(3)
+        self.board.beat(Stage.OPTIMIZER_STEP)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
-        self.board.beat(4)
+        self.board.beat(Stage.LOADING_OF_THE_NEXT_BATCH)
 
     def on_validation_batch_start(
         self, trainer, pl_module, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self.board.beat(5)
+        self.board.beat(Stage.VALIDATION)
 
     def on_test_batch_start(self, trainer, pl_module, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self.board.beat(6)
+        self.board.beat(Stage.TEST)
 
 
 class AddressedRandomness(Callback):

@@ -316,7 +316,8 @@ class Checkpoints(Checkpoint):
             self.group = torch.distributed.new_group(backend="gloo")
         overdue = time.monotonic() - self.saved_at > every_s
         wish = on_any_rank(trainer, 2 * self.stop.signum + overdue, group=self.group)
-        self.stop.signum = self.stop.signum or wish // 2
+        if wish >= 2:  # else a signal that comes now is not forgotten
+            self.stop.signum, self.stop.agreed = wish // 2, True
         return wish // 2, bool(wish % 2)
 
     def _stop(self, trainer: pl.Trainer, signum: int) -> None:

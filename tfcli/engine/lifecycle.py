@@ -34,6 +34,7 @@ class Life:
         self.stop.quiet = is_child()
         self.doing = "before the first step"
         self.ranks: Ranks | None = None
+        self.board = Board.here()  # what the ranks of this machine share; None where there is one rank
         self.explain: Callable[[BaseException], BaseException] = lambda error: error
         self.complete: Callable[[], None] = lambda: None
         self.finish: Callable[[], None] = lambda: None
@@ -51,26 +52,21 @@ class Life:
         cluster = getattr(strategy, "cluster_environment", None)
         if self.ranks is None and count > 1 and cluster and not cluster.creates_processes_externally:
             self.ranks = Ranks(cluster, count, nodes=nodes, timeout_s=timeout_s)
+            self.board = self.ranks.board
             self.stop.trouble = self.ranks.trouble
-
-    @property
-    def board(self) -> Board | None:
-        """What the ranks of this machine share; None where there is one rank."""
-        return self.ranks.board if self.ranks else Board.here()
 
     def close(self, error: BaseException | None) -> BaseException | None:
         """Write the record, end the other ranks and the loggers. Return the error to raise; None for a finished run."""
         told = self._told(error)
-        board = self.board
-        if board and told:
-            board.fell(getattr(told, "exit_code", 1), _line(told))
+        if self.board and told:
+            self.board.fell(getattr(told, "exit_code", 1), _line(told))
         if self.ranks and told:
             found = self.ranks.cause(told)
             told = found or told
         if not is_child():
             self._write(told)
         if self.ranks:
-            self.ranks.end(at_once=told is not None and not isinstance(error, Interrupted))
+            self.ranks.end(at_once=told is not None and not self.stop.agreed)
         self.finish()
         return told
 
@@ -97,8 +93,8 @@ class Life:
     def _cut(self, code: int, reason: str) -> None:
         """Say and write why the program is ended, from the thread that watches over it."""
         if is_child():
-            if board := self.board:
-                board.fell(code, reason)
+            if self.board:
+                self.board.fell(code, reason)
             return
         stopped = code in CODES
         reason = f"{reason}{f' {self.doing}' if stopped else ''}. {self._advice()}" if stopped else reason

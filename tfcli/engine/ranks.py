@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -24,19 +25,25 @@ from tfcli.engine.signals import CODES, WORDS, die_with_parent
 from tfcli.errors import ConfigError, Interrupted, TfcliError
 
 BOARD, PARENT = "TFCLI_BOARD", "TFCLI_PARENT"
-STAGES = (
-    "start",
-    "forward pass",
-    "backward pass",
-    "optimizer step",
-    "loading of the next batch",
-    "validation",
-    "test",
-    "end",
-)
 FALLEN_S = 5.0  # for rank 0 to notice by itself that another one is gone
 TOLD_S = 3.0  # for the others to say why, when a collective of rank 0 has failed
 ENDING_S = 15.0  # for the others to end by themselves when all is done
+
+
+class Stage(IntEnum):
+    """What a rank is at, in the order in which it comes to it."""
+
+    START = 0
+    MEETING_OF_THE_RANKS = 1
+    FORWARD_PASS = 2
+    BACKWARD_PASS = 3
+    OPTIMIZER_STEP = 4
+    LOADING_OF_THE_NEXT_BATCH = 5
+    VALIDATION = 6
+    TEST = 7
+
+    def __str__(self) -> str:
+        return self.name.replace("_", " ").lower()
 
 
 class Cluster(Protocol):
@@ -73,10 +80,10 @@ class Board:
             return cls(int(os.environ[BOARD]), int(os.environ.get("LOCAL_RANK", 0)))
         return None
 
-    def beat(self, stage: int) -> None:
-        """Say that this rank goes on, and with what: an index of STAGES."""
+    def beat(self, stage: Stage) -> None:
+        """Say that this rank goes on, and with what."""
         self.beats += 1
-        self.batch += stage == 1
+        self.batch += stage == Stage.FORWARD_PASS
         self.memory[self._head()] = self.HEAD.pack(self.beats, self.batch, stage, math.inf, 0)
 
     def fell(self, code: int, reason: str) -> None:
@@ -168,7 +175,7 @@ class Ranks:
         behind = [rank for rank, place in places.items() if place == last]
         behind = [rank for rank in behind if rank and _state(self.others[rank - 1].pid) in ("T", "D")] or behind
         names = f"rank {behind[0]} hangs" if len(behind) == 1 else f"ranks {', '.join(map(str, behind))} do not go on"
-        where = "; ".join(f"rank {rank}: batch {batch}, {STAGES[stage]}" for rank, (batch, stage) in places.items())
+        where = "; ".join(f"rank {rank}: batch {batch}, {Stage(stage)}" for rank, (batch, stage) in places.items())
         return f"{names}: no rank has come further for {self.timeout_s:.0f} s (`trainer.timeout_s`). {where}."
 
     def cause(self, own: BaseException | None) -> TfcliError | None:

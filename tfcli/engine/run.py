@@ -28,6 +28,7 @@ from tfcli.engine.outcome import (
     structure,
 )
 from tfcli.engine.parts import Parts, make_trainer, prepare, quiet_evaluation, timeout
+from tfcli.engine.ranks import Stage
 from tfcli.engine.record import Record, read_overrides, read_record
 from tfcli.engine.saved import RESUMABLE, apply_saved, kept_tokenizer, merged, saved_config, stored, stretched
 from tfcli.engine.session import (
@@ -262,5 +263,6 @@ def _trainer(parts: Parts, life: Life, callbacks: list[Callback], loggers: list[
     timeout_s = timeout(parts.config)
     life.start_ranks(trainer.strategy, count=devices.devices, nodes=devices.num_nodes, timeout_s=timeout_s)
     if life.board:
+        life.board.beat(Stage.MEETING_OF_THE_RANKS)
         trainer.callbacks.append(Beats(life.board))
     return trainer

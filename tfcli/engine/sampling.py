@@ -47,22 +47,42 @@ class Reader:
         return self.net(token[:, None], self.cache)[:, -1]
 
 
-def prompt_ids(speaker: Speaker, text: str) -> list[int]:
-    """A text as the model has read texts in training: after the mark that they begin with."""
+def start_mark(speaker: Speaker) -> int | None:
+    """Return the token that texts begin with in the training of our own models; None where the vocabulary has none."""
     tokenizer = speaker.tokenizer
-    mark = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
-    ids = [*([] if mark is None else [mark]), *tokenizer.encode([text])[0]]
+    return tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
+
+
+def prompt_ids(speaker: Speaker, text: str, *, start: bool = False) -> list[int]:
+    """A text as it is written, without any mark unless it is empty.
+
+    Args:
+        start: put the mark that texts begin with before it.
+    """
+    ids, mark = speaker.tokenizer.encode([text])[0], start_mark(speaker)
+    if mark is not None and (start or not ids):
+        return [mark, *ids]
     return ids or [0]  # a vocabulary without marks and an empty prompt: from its first token on
 
 
 def continuations(
-    speaker: Speaker, prompt: str, sampler: Sampler, *, length: int, cache: bool = True, seed: int = 0
+    speaker: Speaker,
+    prompt: str,
+    sampler: Sampler,
+    *,
+    length: int,
+    cache: bool = True,
+    seed: int = 0,
+    start: bool = False,
 ) -> Iterator[str]:
     """What a model writes after a prompt, as it comes, until it ends the text or has written `length` tokens.
 
     A prompt that is longer than the context is read from its end, which is said.
+
+    Args:
+        start: put the mark that texts begin with before the prompt.
     """
-    ids = prompt_ids(speaker, prompt)
+    ids = prompt_ids(speaker, prompt, start=start)
     if speaker.context and len(ids) > speaker.context:
         say(f"the prompt has {len(ids)} tokens; its last {speaker.context} are read (model.context)")
         ids = ids[-speaker.context :]
@@ -92,14 +112,16 @@ def greedy(speaker: Speaker, ids: Sequence[int], *, until: str, length: int) -> 
 
 
 def _spelled(speaker: Speaker, tokens: Iterator[int], end: int | None) -> Iterator[str]:
-    """Tokens as text, each piece as soon as its last character is whole."""
+    """Tokens as text, each piece as soon as its last character is whole; what is not at the end comes as it is."""
     ids: list[int] = []
-    told = ""
+    told = text = ""
     for token in tokens:
         if token == end:
-            return
+            break
         ids.append(token)
         text = speaker.tokenizer.decode(ids)
         if not text.endswith("\N{REPLACEMENT CHARACTER}") and len(text) > len(told):
             yield text[len(told) :]
             told = text
+    if len(text) > len(told):
+        yield text[len(told) :]

@@ -113,6 +113,7 @@ class Stop:
         self.granted_at: float | None = None
         self.trouble: Callable[[], tuple[int, str] | None] = lambda: None  # why other ranks make us end, if they do
         self.quiet = False
+        self.agreed = False  # all ranks know of it, and stop at the same step
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         self.signum = self.signum or signum

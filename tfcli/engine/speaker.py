@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -29,6 +30,8 @@ class Speaker:
 
     Attributes:
         classes: names of the classes or tags that its head knows; empty where it has none.
+        drawn: how tokens are drawn where the user does not say: arguments of a `Sampler` that the checkpoint states.
+        run: whose it is; None for public weights.
     """
 
     net: nn.Module
@@ -37,6 +40,8 @@ class Speaker:
     choices: dict[str, str]
     device: torch.device
     classes: list[str]
+    drawn: dict[str, Any] = field(default_factory=dict)
+    run: Path | None = None
 
     @property
     def context(self) -> int | None:
@@ -85,6 +90,7 @@ def load_speaker(
     """
     quiet_libraries()
     classes: list[str] = []
+    drawn: dict[str, Any] = {}
     if run is not None:
         config, choices = on_these_devices(run, overrides)
         checkpoint = read_checkpoint(find_checkpoint(run, "best"))
@@ -98,7 +104,14 @@ def load_speaker(
             raise ConfigError(
                 "a run, or `model.weights=NAME or PATH`, is needed: untrained weights have nothing to say."
             )
-        path, _ = adopt_blueprint(config, {o.partition("=")[0] for o in overrides})
+        from tfcli.weights import generation
+
+        path, said = adopt_blueprint(config, {o.partition("=")[0] for o in overrides})
+        if path is not None and not inside:
+            drawn, lines = generation.sampler(path, {}) if "search" not in config.task else ({}, [])
+            said += lines
+        for line in said:
+            say(line)
         tokenizer = subwords_for(config, path, list)
     if config.data.get("num_classes") is None:
         config.data.num_classes = len(classes) or None
@@ -113,4 +126,4 @@ def load_speaker(
     devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
     num.set_threads(devices, None)
     device = torch.device("cuda" if devices.accelerator in ("gpu", "cuda") else devices.accelerator)
-    return Speaker(net.to(device).eval(), tokenizer, config, choices, device, classes)
+    return Speaker(net.to(device).eval(), tokenizer, config, choices, device, classes, drawn, run)

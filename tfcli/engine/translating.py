@@ -8,6 +8,8 @@ from typing import Any, cast
 import numpy as np
 
 from tfcli.data.translations import Translations, start_of
+from tfcli.decoding.search import WU
+from tfcli.engine.build import build
 from tfcli.engine.speaker import Speaker
 from tfcli.engine.terminal import progress
 from tfcli.models.protocols import Translator
@@ -17,13 +19,13 @@ BATCH = 32
 
 
 def translations(
-    speaker: Speaker, texts: Sequence[str], *, beam: int, alpha: float, count: int = 1
+    speaker: Speaker, texts: Sequence[str], *, beam: int | None, alpha: float | None, count: int = 1
 ) -> list[dict[str, Any]]:
     """Each text with its `translations`, best first: `text`, `score` and `log_probability`.
 
     Args:
-        beam: sequences that are followed at a time, at least `count`.
-        alpha: length penalty.
+        beam: sequences that are followed at a time, at least `count`; None: as the task's config has it.
+        alpha: length penalty; None: likewise.
         count: translations of each text.
     """
     tokenizer = speaker.tokenizer
@@ -31,6 +33,9 @@ def translations(
         {"source": list(texts), "target": [""] * len(texts)}, tokenizer, length=speaker.context, train=False
     )
     speaker.tell_cut(encoded.cut)
+    asked = {"beams": 4, "alpha": 0.6, "longer": 50, "search": None, **(speaker.config.get("task") or {})}
+    rules = build(asked["search"]) if asked["search"] else WU
+    beams, alpha = max(beam or asked["beams"], count), asked["alpha"] if alpha is None else alpha
     order = np.argsort(encoded.lengths, kind="stable")
     found: list[dict[str, Any]] = [{} for _ in texts]
     with progress("translating", len(texts), "sentences") as advance:
@@ -43,9 +48,11 @@ def translations(
                 batch["valid"].to(speaker.device),
                 start=start_of(tokenizer),
                 stop=cast(int, tokenizer.eos_id),
-                beams=max(beam, count),
+                beams=beams,
                 alpha=alpha,
+                longer=asked["longer"],
                 longest=speaker.context,
+                rules=rules,
             )
             for row, best in zip(rows, hypotheses, strict=True):
                 said = [

@@ -160,7 +160,7 @@ def reading(speaker: Speaker, text: str) -> Looked:
     if model.get("head") or model.get("layout") == "cls":  # else it has read bare text
         ids = Frame(tokenizer, model.layout).pair(tokenizer.encode([text])[0], None).ids
     else:
-        ids = prompt_ids(speaker, text)
+        ids = prompt_ids(speaker, text, start=True)
     net: Any = speaker.net
     with capture(net) as trace:
         net.features(torch.tensor([ids], device=speaker.device))

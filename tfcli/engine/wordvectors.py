@@ -95,7 +95,7 @@ def _read(speaker: Speaker, sentence: str) -> tuple[list[int], int]:
     if speaker.config.model.get("layout") == "cls":
         framed = Frame(speaker.tokenizer, "cls").pair(speaker.tokenizer.encode([sentence])[0], None)
         return framed.ids, framed.first[0]
-    ids = prompt_ids(speaker, sentence)
+    ids = prompt_ids(speaker, sentence, start=True)
     return ids, len(ids) - len(speaker.tokenizer.encode([sentence])[0])
 
 

@@ -8,7 +8,6 @@ another machine, takes part.
 from __future__ import annotations
 
 import math
-import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,9 @@ from typing import Any, Literal
 
 from tfcli.bounds import Count, Natural
 from tfcli.engine.record import lower_is_better, read_record
-from tfcli.engine.session import alive
 from tfcli.engine.summary import main_metric
 from tfcli.errors import ConfigError, nearest
-from tfcli.files import alone
+from tfcli.files import alone, identity, is_alive
 from tfcli.sweeps.expand import job_id, parsed
 from tfcli.sweeps.state import Job, State, settle
 
@@ -115,7 +113,7 @@ class Search:
         )
         trial = self.study.ask(self.space)
         overrides = [*self.fixed, *(f"{key}={text(trial.params[key])}" for key in self.space)]
-        trial.set_user_attr("worker", f"{os.getpid()} {socket.gethostname()}")
+        trial.set_user_attr("worker", f"{identity()} {socket.gethostname()}")
         ident = job_id(overrides)
         job = next((j for j in self.state.jobs if j.id == ident and j.status == "interrupted"), None)
         if job is None:
@@ -188,8 +186,8 @@ class Search:
         """Report finished trials of dead workers on this machine to the study; requeue the others."""
         here = socket.gethostname()
         for trial in self.study.get_trials(deepcopy=False):
-            pid, _, host = str(trial.user_attrs.get("worker", "")).partition(" ")
-            if trial.state.name != "RUNNING" or host != here or not pid.isdigit() or alive(int(pid)):
+            worker, _, host = str(trial.user_attrs.get("worker", "")).partition(" ")
+            if trial.state.name != "RUNNING" or host != here or is_alive(worker):
                 continue
             self.state.refresh(self.folder)
             name = trial.user_attrs.get("job")

@@ -13,7 +13,7 @@ from tfcli.bounds import Count, Natural, NotNegative, Rate
 from tfcli.data.texts import TextData
 from tfcli.data.translations import start_of
 from tfcli.decoding.sampling import greedy
-from tfcli.decoding.search import Hypothesis, beam_search
+from tfcli.decoding.search import WU, Hypothesis, Rules, beam_search
 from tfcli.metrics.translated import TranslatedMetrics
 from tfcli.models.protocols import Translator
 from tfcli.shapes import Bool, Float, Int
@@ -59,6 +59,7 @@ def translate(
     alpha: float = 0.6,
     longer: int = 50,
     longest: int | None = None,
+    rules: Rules = WU,
 ) -> list[list[Hypothesis]]:
     """Translations of each sentence, best first.
 
@@ -67,25 +68,27 @@ def translate(
         start, stop: marks of a translation.
         beams: followed at a time; 1: the likeliest token each time.
         alpha: length penalty of the search.
-        longer: by how many tokens a translation may be longer than its source (Vaswani et al. 2017, section 6.1).
+        longer: by how many tokens a translation may be longer than its source (Vaswani et al. 2017, section 6.1), where
+            `rules` do not say how long it may be.
         longest: tokens that the model takes; None: any number.
+        rules: of the search.
     """
     state = net.begin(source, valid)
     logits = net.step(torch.full((len(source),), start, device=source.device), state)
-    limits = valid.sum(1) + longer
+    limits = valid.sum(1) + longer if rules.longest is None else torch.full_like(valid.sum(1), rules.longest)
     if longest is not None:
         limits = limits.clamp(max=longest)
 
     def step(token: Tensor) -> Tensor:
         return net.step(token, state)
 
-    if beams == 1:
+    if beams == 1 and not (rules.banned or rules.ends):
         rows = greedy(logits, step, limits=limits, stop=[stop])
         return [
             [Hypothesis(row, float("nan"), float("nan"), len(row) < int(n))]
             for row, n in zip(rows, limits, strict=True)
         ]
-    return beam_search(logits, step, state.reorder, beams=beams, limits=limits, stop=[stop], alpha=alpha)
+    return beam_search(logits, step, state.reorder, beams=beams, limits=limits, stop=[stop], alpha=alpha, rules=rules)
 
 
 class Translate(TextObjective):
@@ -99,7 +102,7 @@ class Translate(TextObjective):
         optim: makes an optimizer, called as `optim(net)`.
         schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
         label_smoothing, smoothing_mode: of the training loss; see `smoothed_loss`.
-        beams, alpha, longer: of the search; see `translate`.
+        beams, alpha, longer, search: of the search; see `translate`, whose `rules` are `search`.
         tokenize: sacrebleu's tokenizer.
 
     Attributes:
@@ -121,6 +124,7 @@ class Translate(TextObjective):
         beams: Count = 4,
         alpha: NotNegative = 0.6,
         longer: Natural = 50,
+        search: Rules = WU,
         tokenize: Literal[
             "13a", "zh", "intl", "char", "none", "ja-mecab", "ko-mecab", "flores101", "flores200", "spBLEU-1K"
         ] = "13a",
@@ -129,7 +133,7 @@ class Translate(TextObjective):
         if smoothing_mode not in MODES:
             raise ValueError(f"`task.smoothing_mode` must be one of {', '.join(MODES)}, but is {smoothing_mode!r}.")
         self.label_smoothing, self.smoothing_mode = label_smoothing, smoothing_mode
-        self.beams, self.alpha, self.longer = beams, alpha, longer
+        self.beams, self.alpha, self.longer, self.search = beams, alpha, longer, search
         self.measured = nn.ModuleDict({split: TranslatedMetrics(tokenize=tokenize) for split in ("val_", "test_")})
         self.signatures: dict[str, str] = {}
         self.written: list[str] = []
@@ -157,7 +161,7 @@ class Translate(TextObjective):
         found = translate(
             cast(Translator, self.net), batch["source"], batch["valid"], start=start, stop=stop,
             beams=self.beams if self.trainer.testing else 1, alpha=self.alpha, longer=self.longer,
-            longest=getattr(self.net, "context", None),
+            longest=getattr(self.net, "context", None), rules=self.search,
         )  # fmt: skip
         assert self._spell is not None
         said = [self._spell(best[0].tokens) for best in found]

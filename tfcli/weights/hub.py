@@ -24,7 +24,15 @@ from tfcli.weights.preprocessing import HALF, IMAGENET_MEAN, IMAGENET_STD, PROCE
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt", ".tar", ".npz")
 HUB_FILES = (
     *("config.json", *PROCESSORS, "model.safetensors.index.json", "pytorch_model.bin.index.json"),
-    *("open_clip_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "vocab.txt"),
+    *(
+        "open_clip_config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+        "merges.txt",
+        "vocab.txt",
+    ),
 )
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 TORCHVISION_FILE = re.compile(r"\w+-[0-9a-f]{8}\.pth")

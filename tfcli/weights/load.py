@@ -96,6 +96,7 @@ class Blueprint:
         path: the file that holds the weights, or the folder of a sharded one.
         notes: lines for the log.
         fixed: settings of the model that the tensors fix: no other value can be typed.
+        task: settings of `config.task`: how what the model writes is searched for.
     """
 
     model: dict[str, Any]
@@ -106,6 +107,7 @@ class Blueprint:
     fixed: tuple[str, ...] = ()
     images: str = ""
     classes: tuple[str, ...] = ()
+    task: dict[str, Any] = field(default_factory=dict)
 
     def apply(self, model: dict[str, Any], typed: Collection[str] = ()) -> dict[str, Any]:
         """The settings `model` with these in place of its own.
@@ -177,8 +179,10 @@ def blueprint(
     tokenizer = folder if any((folder / name).is_file() for name in VOCABULARIES) else None
     fixed = tuple(getattr(converter, "SHAPES", ()))
     images, source = (told.settings, told.source) if told else ({}, "")
-    notes = [*checkpoint.notes, *notes]
-    return Blueprint(model, data | images, tokenizer, checkpoint.path, notes, fixed, source, classes)
+    searches = getattr(converter, "search", None) if found else None
+    task, lines = searches(folder, checkpoint.config) if searches else ({}, [])
+    notes = [*checkpoint.notes, *notes, *lines]
+    return Blueprint(model, data | images, tokenizer, checkpoint.path, notes, fixed, source, classes, task)
 
 
 def load_weights(

@@ -15,9 +15,11 @@ from tfcli.errors import WeightsError
 from tfcli.models.transformer import Transformer
 from tfcli.weights import kinds
 from tfcli.weights.files import Checkpoint
+from tfcli.weights.generation import search
 from tfcli.weights.names import ACTIVATIONS, Renames, State, count, fuse, rename
 from tfcli.weights.positions import fit_line
 
+__all__ = ["blueprint", "convert", "describe", "detect", "search"]
 READS = {"marian": "Marian"}
 LAYER = r"(encoder|decoder)\.layers\.(\d+)\."
 OURS = r"\1.blocks.\2."
