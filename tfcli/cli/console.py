@@ -11,7 +11,7 @@ import json as json_
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from tfcli.engine.record import finite
 from tfcli.engine.tables import cell, is_numeric, to_csv, to_markdown
@@ -85,10 +85,9 @@ def _rich_table(title, columns, rows, notes, style, whole) -> None:
     drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for key, head in columns.items():
         right = is_numeric([row.get(key) for row in rows])
-        kept = {"min_width": max(len(cell(row.get(key))) for row in rows)} if key in whole else {}
-        drawn.add_column(
-            Text(head), justify="right" if right else "left", no_wrap=right or key in whole, overflow="fold", **kept
-        )
+        least = max(len(cell(row.get(key))) for row in rows) if key in whole else None
+        justify: Literal["left", "right"] = "right" if right else "left"
+        drawn.add_column(Text(head), justify=justify, no_wrap=right or key in whole, overflow="fold", min_width=least)
     for row in rows:
         drawn.add_row(*(Text(cell(row.get(k)), style=style[k](row.get(k)) if k in style else "") for k in columns))
     buffer = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8", errors="replace")
