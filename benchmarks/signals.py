@@ -2,11 +2,12 @@
 
     python benchmarks/signals.py --count 20 --ranks 1 2 --sweeps 10
 
-A run is started, gets Ctrl-C, SIGTERM or SIGHUP at a random moment of its start, its epochs or what comes after them,
-and is resumed. A trial is right when the exit code is that of the signal, no process and no half-written file is left,
-nothing of Python's is printed, the record says `interrupted`, and the resumed run ends with the figures of a run that
-nobody stopped. A sweep is stopped likewise and started again until it is done: each job has run to its end once, with
-the same figures. The moments are drawn with `--seed`; the clock of the machine moves them.
+A run is started, gets Ctrl-C, SIGTERM or SIGHUP at a random moment of its start (imports, data, the meeting of the
+ranks, the first epoch with its validation), of its other epochs, or of what comes after them (test, figures), and is
+resumed. A trial is right when the exit code is that of the signal, no process and no half-written file is left, nothing
+of Python's is printed, the record says `interrupted`, and the resumed run ends with the figures of a run that nobody
+stopped. A sweep is stopped likewise and started again until it is done: each job has run to its end once, with the same
+figures. The moments are drawn with `--seed`; the clock of the machine moves them.
 """
 
 from __future__ import annotations
@@ -74,12 +75,10 @@ class Program:
         for line in self.process.stderr:
             now = time.monotonic() - self.began
             self.said.append(line)
-            if " steps of " in line:
+            if line.startswith("epoch 1/"):
                 self.marks.setdefault("epochs", now)
             elif line.startswith("epoch 4/4"):
                 self.marks.setdefault("end", now)
-            elif line.startswith("epoch 1/"):
-                self.marks.setdefault("first", now)
 
     def wait(self, timeout_s: float) -> int | None:
         """Return the exit code; None, and kill it, where it takes longer."""

@@ -9,7 +9,7 @@
     │   └── RunError              a run folder that is missing, in use or not writable
     ├── PolicyStop            3: stopped on purpose (NaN, too many bad files); the last good checkpoint is kept
     ├── SweepFailed           4: some jobs of a sweep failed, the rest are done
-    └── Interrupted           130 or 143: Ctrl-C or SIGTERM, after a checkpoint
+    └── Interrupted           130, 143 or 129: Ctrl-C, SIGTERM or SIGHUP; nothing is lost
 
 `cli` alone turns them into a line on stderr and an exit code; a traceback shows only with TFCLI_DEBUG=1.
 """

@@ -136,10 +136,11 @@ def wait_for(program: Program, part: str) -> None:
 def test_a_second_signal_ends_a_run_within_two_seconds(tmp_path: Path):
     run = Program(["train", *TINY, "trainer.max_epochs=400", "run.dir=run"], tmp_path)
     try:
-        wait_for(run, "first")
+        wait_for(run, "epochs")
         run.process.send_signal(signal.SIGTERM)
         while not any("SIGTERM: " in line for line in run.said) and run.process.poll() is None:
             time.sleep(0.01)
+        time.sleep(0.4)
         run.process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert run.wait(60) == 143
@@ -167,7 +168,7 @@ LONG = [*TINY, *RANKS[2], "trainer.max_epochs=2000", "run.dir=run"]
 def test_a_rank_that_hangs_is_named_when_its_time_is_up(tmp_path: Path):
     run = Program(["train", *LONG, "trainer.timeout_s=60"], tmp_path)
     try:
-        wait_for(run, "first")
+        wait_for(run, "epochs")
         os.kill(rank(run, 1), signal.SIGSTOP)
         assert run.wait(120) == 1
         said = "".join(run.said)
@@ -186,7 +187,7 @@ def test_a_rank_that_hangs_is_named_when_its_time_is_up(tmp_path: Path):
 def test_a_rank_that_is_killed_takes_the_others_with_it(tmp_path: Path, killed: int):
     run = Program(["train", *LONG], tmp_path)
     try:
-        wait_for(run, "first")
+        wait_for(run, "epochs")
         os.kill(rank(run, 1) if killed else run.process.pid, signal.SIGKILL)
         assert run.wait(20) == (1 if killed else -9)
         if killed:

@@ -63,10 +63,12 @@ class Life:
         if self.ranks and told:
             found = self.ranks.cause(told)
             told = found or told
-        if not is_child():
-            self._write(told)
-        if self.ranks:
-            self.ranks.end(at_once=told is not None and not self.stop.agreed)
+        try:
+            if not is_child():
+                self._write(told)
+        finally:
+            if self.ranks:
+                self.ranks.end(at_once=told is not None and not self.stop.agreed)
         self.finish()
         return told
 
@@ -104,6 +106,8 @@ class Life:
                 self.record.status, self.record.error = ("interrupted" if stopped else "failed"), reason
                 self.complete()
                 self.record.write(self.folder)
+        if self.ranks:
+            self.ranks.end(at_once=True)
 
 
 def _line(error: BaseException) -> str:

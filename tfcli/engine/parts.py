@@ -28,6 +28,7 @@ from tfcli.engine.build import build, plain
 from tfcli.engine.candidates import roots
 from tfcli.engine.checkpoints import AtomicIO
 from tfcli.engine.compose import given
+from tfcli.engine.ranks import preparation_s
 from tfcli.engine.session import is_child
 from tfcli.errors import ConfigError, nearest
 from tfcli.probes.prompts import load_prompts, texts
@@ -190,7 +191,7 @@ def make_trainer(parts: Parts, callbacks: list[Callback], loggers: list[Any], *,
         strategy = DDPStrategy(
             process_group_backend="gloo" if devices.accelerator == "cpu" else None,
             # Later than our own watch, which names the rank that hangs.
-            timeout=timedelta(seconds=timeout(parts.config) + 30),
+            timeout=timedelta(seconds=timeout(parts.config) + preparation_s() + 30),
         )
     trainer = pl.Trainer(
         accelerator=devices.accelerator,

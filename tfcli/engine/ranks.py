@@ -25,6 +25,7 @@ from tfcli.engine.signals import CODES, WORDS, die_with_parent
 from tfcli.errors import ConfigError, Interrupted, TfcliError
 
 BOARD, PARENT = "TFCLI_BOARD", "TFCLI_PARENT"
+BEGAN = time.monotonic()
 FALLEN_S = 5.0  # for rank 0 to notice by itself that another one is gone
 TOLD_S = 3.0  # for the others to say why, when a collective of rank 0 has failed
 ENDING_S = 15.0  # for the others to end by themselves when all is done
@@ -149,7 +150,7 @@ class Ranks:
                 for rank in range(1, count)
             ]
         self.seen: list[tuple[int, ...]] = []
-        self.moved = time.monotonic()
+        self.moved = time.monotonic() + preparation_s()
         self.fallen_at: float | None = None
 
     def trouble(self) -> tuple[int, str] | None:
@@ -163,7 +164,7 @@ class Ranks:
                 return (error.exit_code, str(error)) if error else None
         seen = [self.board.read(rank)[:3] for rank in range(len(codes) + 1)]
         if seen != self.seen or all(code == 0 for code in codes):
-            self.seen, self.moved = list(seen), now
+            self.seen, self.moved = list(seen), max(self.moved, now)
         if now - self.moved > self.timeout_s:
             return 1, self._hanging()
         return None
@@ -213,6 +214,11 @@ class Ranks:
             os.environ.pop(name, None)
             if name in self.before:
                 os.environ[name] = self.before[name]
+
+
+def preparation_s() -> float:
+    """Return how long the others may take to prepare what this process has prepared until now."""
+    return 2 * (time.monotonic() - BEGAN)
 
 
 def obey_parent() -> None:

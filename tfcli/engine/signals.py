@@ -27,6 +27,7 @@ CODES = tuple(128 + signum for signum in SIGNALS)
 WORDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP (the terminal was closed)"}
 TICK_S = 0.25  # between two looks of the watch
 ONE_REQUEST_S = 1.0  # a closing session sends SIGHUP and SIGTERM together: that is one request
+ECHO_S = 0.3  # a signal to all processes of a job reaches it twice where its parent passes it on
 GRANT_S = 3.0  # a run that is at no step boundary and does not stop by then is ended
 CLOSING_S = 30.0  # for the loggers of a run that stops
 
@@ -54,6 +55,7 @@ def leave(code: int) -> None:
     if sys.stderr and sys.stderr.isatty():
         os.write(2, b"\x1b[?25h")  # a progress bar has hidden the cursor
     kill_children()
+    kill_workers()
     os._exit(code)
 
 
@@ -195,7 +197,7 @@ class Watch(threading.Thread):
             if not self.stop.quiet:
                 what = "saving a checkpoint, then stopping" if self.stop.held else "stopping"
                 os.write(2, f"\ntfcli: {WORDS[signal.Signals(signum)]}: {what}.\n".encode())
-        elif signum == self.first or now - self.asked_at > ONE_REQUEST_S:
+        elif now - self.asked_at > (ECHO_S if signum == self.first else ONE_REQUEST_S):
             self._end(128 + signum, f"ended at once by a second signal ({WORDS[signal.Signals(signum)]})")
 
     def _look(self, now: float) -> None:
