@@ -55,7 +55,7 @@ def test_a_run_stopped_in_any_part_of_it_loses_nothing(whole, part: str, share: 
 
 def run_in(folder: Path, body: Callable[[Life], object]) -> None:
     with recorded(folder, Record(**RECORD), resumable=True) as life:
-        life.doing = "during the test"
+        life.stop.doing = "during the test"
         body(life)
 
 
@@ -99,6 +99,18 @@ def test_a_signal_that_a_library_swallows_still_stops_the_run(tmp_path: Path):
     with pytest.raises(Interrupted):
         run_in(tmp_path, body)
     assert read_record(tmp_path).status == "interrupted"
+
+
+def test_an_error_that_a_signal_has_caused_is_an_interruption(tmp_path: Path):
+    def body(life: Life) -> None:
+        life.stop.held += 1  # in the fit
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Terminated.")
+
+    with pytest.raises(Interrupted) as stopped:
+        run_in(tmp_path, body)
+    assert stopped.value.exit_code == 143
+    assert "is killed by signal" in str(stopped.value)
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("gone"), RecursionError("deep")])

@@ -59,7 +59,7 @@ def attention(config: DictConfig, choices: dict[str, str], overrides: list[str])
         record.cost = {"seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory()}
 
     with locked(folder), logged(folder), recorded(folder, record) as life:
-        life.doing, life.complete = "while it measured", cost
+        life.stop.doing, life.complete = "while it measured", cost
         write_start(folder, config=plain(config), overrides=overrides, devices="cpu")
         record.metrics, record.params = _measure(config, settings)
         record.lower_is_better = [name for name in record.metrics if name != "longest"]

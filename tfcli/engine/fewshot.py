@@ -104,7 +104,7 @@ def fewshot(
     record = Record("fewshot", "failed", speaker.choices["model"], data, task="fewshot", seed=seed, overrides=words)
     began = time.monotonic()
     with locked(folder), logged(folder), recorded(folder, record) as life:
-        life.doing = "while the model answered"
+        life.stop.doing = "while the model answered"
         values = {**plain(speaker.config), "choices": {**speaker.choices, "data": data}}
         write_start(folder, config=values, overrides=words, devices=str(speaker.device))
         there = texts.counts["test"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +22,6 @@ class Life:
 
     Attributes:
         stop: the request to stop that a signal leaves.
-        doing: what an interruption is said to have come in.
         ranks: the other processes of the run, where this one has started some.
         explain: turns an error into one that helps.
         complete: called before the record of a run that did not finish is written.
@@ -32,7 +32,6 @@ class Life:
         self.folder, self.record, self.resumable = folder, record, resumable
         self.stop = Stop(self._cut)
         self.stop.quiet = is_child()
-        self.doing = "before the first step"
         self.ranks: Ranks | None = None
         self.board = Board.here()  # what the ranks of this machine share; None where there is one rank
         self.explain: Callable[[BaseException], BaseException] = lambda error: error
@@ -74,9 +73,12 @@ class Life:
 
     def _told(self, error: BaseException | None) -> BaseException | None:
         if isinstance(error, Stopped):
-            return Interrupted(error.signum, f"stopped by {WORDS[error.signum]} {self.doing}. {self._advice()}")
+            return Interrupted(error.signum, f"stopped by {WORDS[error.signum]} {self.stop.doing}. {self._advice()}")
         if isinstance(error, KeyboardInterrupt):  # raised by a library
-            return Interrupted(2, f"stopped by Ctrl-C {self.doing}. {self._advice()}")
+            return Interrupted(signal.SIGINT, f"stopped by Ctrl-C {self.stop.doing}. {self._advice()}")
+        if self.stop.signum and isinstance(error, (RuntimeError, OSError)):  # the signal ended a process that it needs
+            said = f"stopped by {WORDS[self.stop.signum]} {self.stop.doing} ({_line(error)})"
+            return Interrupted(self.stop.signum, f"{said}. {self._advice()}")
         return self.explain(error) if error else None
 
     def _advice(self) -> str:
@@ -99,7 +101,7 @@ class Life:
                 self.board.fell(code, reason)
             return
         stopped = code in CODES
-        reason = f"{reason}{f' {self.doing}' if stopped else ''}. {self._advice()}" if stopped else reason
+        reason = f"{reason}{f' {self.stop.doing}' if stopped else ''}. {self._advice()}" if stopped else reason
         os.write(2, f"tfcli: {reason}\n".encode(errors="replace"))
         with suppress(OSError):
             if not self._written and self._lock.acquire(timeout=1):

@@ -223,7 +223,11 @@ def peak_memory() -> int:
 
 
 def explained(error: BaseException, parts: Parts) -> BaseException:
-    """Out of memory in words that help; everything else as it is."""
+    """Return an error in words that help: out of memory, a loader process that was killed. Others stay as they are."""
+    if "DataLoader worker" in str(error):
+        return TfcliError(
+            f"{str(error).strip()} Memory ran out, or someone ended it: try a smaller `data.workers=`, or 0."
+        )
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         batch, accumulate = parts.data.batch_size, parts.config.trainer.accumulate
         return TfcliError(

@@ -59,7 +59,7 @@ def probe(job: Composition, run: Path | None, *, verb: str = "probe") -> tuple[P
         lower_is_better=[],
     )
     with locked(folder), logged(folder), recorded(folder, record) as life:
-        life.doing = "(features already extracted are cached)"
+        life.stop.doing = "(features already extracted are cached)"
         results = _heads(frozen, heads, folder)
         _write(frozen, results, folder, record, began)
     return folder, record, table(frozen, results)

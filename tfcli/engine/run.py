@@ -188,7 +188,7 @@ def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = Fals
             _test(parts, life, checkpoint=best if parts.devices.strategy == "fsdp" else None)
             fill_tested(record, parts, seconds=None)
         if not is_child():
-            life.doing = "while the figures were drawn"
+            life.stop.doing = "while the figures were drawn"
             images += measure_after(record, parts, folder)
             check_tested(record.metrics, best)
     return record
@@ -236,7 +236,7 @@ def _fit(
     trainer = _trainer(parts, life, callbacks, loggers)
     (folder / "checkpoints").mkdir(exist_ok=True)
     trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=start, weights_only=True)
-    life.doing = "after the last epoch, before the test"
+    life.stop.doing = "after the last epoch, before the test"
     life.stop.check()
     if trainer_config.average_last:
         if trainer.is_global_zero:
@@ -251,7 +251,7 @@ def _fit(
 
 def _test(parts: Parts, life: Life, checkpoint: Path | None = None) -> None:
     trainer = _trainer(parts, life, [], None)
-    life.doing = "during the test"
+    life.stop.doing = "during the test"
     with quiet_evaluation():
         trainer.test(parts.module, datamodule=parts.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
 

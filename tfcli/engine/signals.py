@@ -114,6 +114,7 @@ class Stop:
         self.signum, self.held = 0, 0
         self.granted_at: float | None = None
         self.trouble: Callable[[], tuple[int, str] | None] = lambda: None  # why other ranks make us end, if they do
+        self.doing = "before the first step"  # what an interruption is said to have come in
         self.quiet = False
         self.agreed = False  # all ranks know of it, and stop at the same step
 
