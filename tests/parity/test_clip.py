@@ -244,7 +244,9 @@ def test_plain_state_dict_names_its_guess(tmp_path: Path, vision: dict[str, Any]
     assert_equal_to_open_clip(mine(tmp_path / "x.pt")[0], theirs, vision["image_size"])
     found = blueprint(OURS, str(tmp_path / "x.pt"))
     assert found
-    assert found.notes == ["the file does not state its activation: quick_gelu, as in OpenAI's; others' is mostly gelu"]
+    (note,) = found.notes
+    assert "states neither activation nor heads" in note
+    assert "64 channels a head" in note
 
 
 @torch.no_grad()
@@ -265,6 +267,21 @@ def test_vit_at_another_size_resamples_its_positions_as_transformers_does(tmp_pa
     expected = theirs.get_image_features(images(side), interpolate_pos_encoding=True).pooler_output
     assert close(net.encode_image(images(side)), expected)
     assert f"positions 4x4 -> {side // 6}x{side // 6}, as transformers does: bicubic" in report.notes
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [12, 36])
+def test_vit_at_another_size_resamples_its_positions_as_open_clip_does(tmp_path: Path, side: int) -> None:
+    theirs, other = open_clip_net(VIT), open_clip_net(VIT | {"image_size": side})
+    from open_clip.model import resize_pos_embed
+
+    open_clip_folder(theirs, tmp_path / "own", VIT, quick_gelu=True, suffix=".safetensors")
+    state = theirs.state_dict()
+    resize_pos_embed(state, other)
+    other.load_state_dict(state)
+    net = _at(tmp_path / "own", side)
+    load_weights(net, str(tmp_path / "own"))
+    assert close(net.encode_image(images(side)), other.encode_image(images(side)))
 
 
 @torch.no_grad()

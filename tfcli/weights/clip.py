@@ -19,7 +19,7 @@ from tfcli.errors import WeightsError
 from tfcli.models.clip import CLIP, ModifiedResNet
 from tfcli.weights.fetch import Unreachable, download, offline
 from tfcli.weights.files import Checkpoint
-from tfcli.weights.names import Renames, State, fuse, known_activation, rename
+from tfcli.weights.names import Renames, State, fuse, known_activation, rename, usual_heads
 from tfcli.weights.positions import resize_positions
 from tfcli.weights.preprocessing import OPENAI_MEAN, OPENAI_STD
 
@@ -80,8 +80,6 @@ LEFT_OUT = re.compile(
     r"input_resolution|context_length|vocab_size|(?:text\.)?attn_mask|.*embeddings\.position_ids|.*\.attn_mask"
 )
 SIZES = {(768, 32): "vit_b32", (768, 16): "vit_b16", (1024, 14): "vit_l14"}
-HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104}
-"""Width of open_clip's H, g and G -> of their heads; of all others it is 64."""
 RESNETS: dict[tuple[int, ...], str] = {
     (3, 4, 6, 3): "rn50",
     (3, 4, 23, 3): "rn101",
@@ -143,7 +141,10 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
     stated = _stated(checkpoint.state, source, checkpoint.config)
     notes: list[str] = []
     if "activation" not in stated["text"]:
-        notes.append("the file does not state its activation: quick_gelu, as in OpenAI's; others' is mostly gelu")
+        notes.append(
+            "the file states neither activation nor heads, so they are taken as OpenAI's have them: quick_gelu (others' is "
+            "mostly gelu: `model.image.activation=gelu model.text.activation=gelu`), 64 channels a head"
+        )
         stated = {tower: {"activation": "quick_gelu"} | values for tower, values in stated.items()}
     try:
         text = _text_size(state) | stated["text"]
@@ -296,7 +297,7 @@ def _vit_size(state: State) -> dict[str, Any]:
         "_target_": "tfcli.models.clip.VisionTransformer",
         "width": width,
         "depth": _depth(state, "image"),
-        "heads": max(width // HEAD_WIDTHS.get(width, 64), 1),
+        "heads": usual_heads(width),
         "mlp_width": state["image.stack.blocks.0.mlp.fc1.weight"].shape[0],
         "patch_size": patch_size,
         "stem": "patch",
