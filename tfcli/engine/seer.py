@@ -15,7 +15,7 @@ from tfcli.engine import numerics as num
 from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, load_state, network, read_checkpoint
-from tfcli.engine.compose import compose
+from tfcli.engine.compose import compose, given
 from tfcli.engine.evaluation import on_these_devices
 from tfcli.engine.parts import quiet_libraries, train_first
 from tfcli.engine.saved import kept_tokenizer
@@ -65,6 +65,7 @@ def load_seer(
         config, choices = job.config, job.choices
         if not config.model.get("weights"):
             raise ConfigError("a run, or `model.weights=NAME or PATH`, is needed: untrained weights see nothing.")
+        typed = given(overrides, choices)
         path, said = adopt_blueprint(config, typed)
         for line in said:
             say(line)

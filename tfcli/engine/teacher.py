@@ -108,7 +108,7 @@ def _run(folder: Path, data: Data) -> Found:
 
 
 def _public(config: DictConfig, data_name: str, data: Data) -> Found:
-    from tfcli.engine.adopt import says
+    from tfcli.engine.adopt import adopt_blueprint, says
     from tfcli.engine.build import build
     from tfcli.weights.load import load_weights
 
@@ -117,13 +117,14 @@ def _public(config: DictConfig, data_name: str, data: Data) -> Found:
     job = compose("train", [f"model={model}", f"data={data_name}", size, "task=classify"]).config
     OmegaConf.update(job, "data.num_classes", data.num_classes)
     OmegaConf.update(job, "model.weights", weights)
+    told = says(job)
+    adopt_blueprint(job, {"data.image_size"}, told)  # it is shown the student's images
     net = build(job.model)
     report = load_weights(net, weights, num_classes=data.num_classes, classes=data.classes)
     report.refuse_untrained(
         f"Train the teacher first (`tfcli train model={model} data={data_name} model.weights={weights}`), "
         "and name that run in `task.teacher`."
     )
-    told = says(job)
     seen = (told.data["mean"], told.data["std"]) if told and "mean" in told.data else (data.mean, data.std)
     return net, seen, None, f"{model} with {weights}"
 

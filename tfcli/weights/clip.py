@@ -142,8 +142,8 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
     notes: list[str] = []
     if "activation" not in stated["text"]:
         notes.append(
-            "the file states neither activation nor heads, so they are taken as OpenAI's have them: quick_gelu (others' is "
-            "mostly gelu: `model.image.activation=gelu model.text.activation=gelu`), 64 channels a head"
+            "the file states neither activation nor heads, so they are taken as OpenAI's: quick_gelu (others' "
+            "is mostly gelu: `model.image.activation=gelu model.text.activation=gelu`), 64 channels a head"
         )
         stated = {tower: {"activation": "quick_gelu"} | values for tower, values in stated.items()}
     try:
