@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tfcli.data.checks import check_known
 from tfcli.data.folder import Folder
 from tfcli.data.images import ImageData
 from tfcli.data.texts import TextData
@@ -56,3 +57,14 @@ def test_scores_that_are_all_the_same_are_refused(tmp_path):
     with pytest.raises(DataError, match="every training score is 3"):
         table(tmp_path / "set", ["3.0"] * 30, kind="score").prepare()
     table(tmp_path / "other", ["3.0", "4"] * 15, kind="score").prepare()
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [(["a", "c"], "has the classes a, b, but the run `r` was trained on others: a, c"), (["b", "a"], "another order")],
+)
+def test_a_run_is_measured_on_its_own_classes(known, said):
+    check_known("set", ["a", "b"], ["a", "b"], run="r")
+    check_known("set", ["caf\u00e9"], ["cafe\u0301"], run="r")
+    with pytest.raises(DataError, match=said):
+        check_known("set", ["a", "b"], known, run="the run `r`")

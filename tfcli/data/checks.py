@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from tfcli.data.decode import printable
+from tfcli.data.entries import composed
 from tfcli.data.items import Items, Loaded
 from tfcli.errors import DataError
 
@@ -53,6 +54,27 @@ def check_splits(name: str, found: Mapping[str, Collection[str]], *, mend: str) 
                 f"{name}: train has {len(train)} classes and {split} has {len(set(labels))}, and they differ: "
                 f"{'; '.join(parts)}. Labels are never re-indexed: {mend}."
             )
+
+
+def check_known(name: str, classes: Sequence[str], known: Sequence[str], *, run: str) -> None:
+    """A run is measured on data with the classes that it was trained on, in their order.
+
+    Args:
+        name: of the set.
+        classes: its classes.
+        known: those of the run.
+        run: what the run is called.
+
+    Raises:
+        DataError: with both lists.
+    """
+    here, there = list(map(composed, classes)), list(map(composed, known))
+    if here != there:
+        order = ", in another order," if sorted(here) == sorted(there) else ""
+        raise DataError(
+            f"{name} has the classes {_some(here, 10)}, but {run} was trained on others{order}: {_some(there, 10)}. "
+            "Its answers mean nothing there: name the set that it was trained on, or train on this one."
+        )
 
 
 def check_scores(name: str, scores: Sequence[float]) -> None:

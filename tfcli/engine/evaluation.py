@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from tfcli.data.checks import check_known
 from tfcli.data.decode import BadImage, decode
 from tfcli.data.entries import EXTENSIONS, Ignored, images
 from tfcli.engine import numerics as num
@@ -34,7 +35,6 @@ from tfcli.engine.session import check_writable, is_child, locked, logged, run_f
 from tfcli.engine.skipped import list_skipped
 from tfcli.errors import ConfigError, DataError, TfcliError
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 NOTHING = "no figure could be measured"
 
 
@@ -43,12 +43,16 @@ def of_run(run: Path, overrides: list[str], *, which: str) -> tuple[Path, Record
 
     Raises:
         RunError: there is no such checkpoint.
+        DataError: the data have other classes than the run's.
     """
     checkpoint = find_checkpoint(run, which)
     config, choices = on_these_devices(run, overrides)
     weights, config.model.weights = config.model.get("weights"), None  # the checkpoint has them all
     parts = prepare(config, choices, overrides, tokenizer=kept_tokenizer(run))
     config.model.weights = weights  # what the run started from is part of what it is
+    if {"label", "tags"} & set(config.task.needs):
+        known = read_checkpoint(checkpoint)["tfcli"]["classes"]
+        check_known(choices["data"], parts.data.classes, known, run=f"the run `{run}`")
     return _evaluated(parts, checkpoint)
 
 
