@@ -34,6 +34,7 @@ def words(*typed: str) -> list[str]:
         ("train -m pos=none,learn", ["pos=none,learned", "pos=none,learned2d"]),
         ("train pos=none,non", []),
         ("train trainer.deterministic=", ["trainer.deterministic=true", "trainer.deterministic=false"]),
+        ("train model=mobilenet_v3_s", ["model=mobilenet_v3_small"]),
         ("train model.stem=", [f"model.stem={stem}" for stem in ("patch", "overlap", "conv", "hybrid")]),
         ("train data.augment.crop=p", ["data.augment.crop=padded"]),
         ("train model=gpt model.activation=r", ["model.activation=relu"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -38,7 +38,7 @@ VERBS = (
     "completion",
 )
 
-UsageError = typer.BadParameter.__mro__[1]
+UsageError: Any = typer.BadParameter.__mro__[1]
 """What typer raises for a command's words, from its own copy of click or from click."""
 
 GONE = "the current folder has been deleted; `cd` to one that is there."
@@ -70,7 +70,7 @@ for _verb in VERBS:
     import_module(f"tfcli.cli.{_verb}").mount(app)
 
 
-def _usage(error: UsageError) -> NoReturn:
+def _usage(error: Any) -> NoReturn:
     """Say in one line what is wrong with the words of a command; a group of commands without any shows its help."""
     context = error.ctx
     command = context.command_path if context else "tfcli"

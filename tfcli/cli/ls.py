@@ -55,7 +55,7 @@ def ls(
     rows = [{"name": name, "description": text} for name, text in configs.options(group).items()]
     notes = []
     taken = {row["name"] for row in rows}
-    names = [name for name in configs.load("model/torchvision").get("names", []) if name not in taken]
+    names = [name for name in configs.classifiers() if name not in taken]
     if group == "model" and names:
         if all:
             rows += [{"name": name, "description": "torchvision classifier"} for name in names]

@@ -54,13 +54,14 @@ def multirun(
     Raises:
         SweepFailed: some jobs failed; the table names them, their reasons and their logs.
     """
-    from tfcli.engine.compose import named
+    from tfcli.engine.candidates import Configs, roots
+    from tfcli.engine.names import named
     from tfcli.sweeps.options import split
     from tfcli.sweeps.runner import Launch
     from tfcli.sweeps.sweep import run_sweep
 
     rest, launcher, search = split(overrides, config_dir)
-    rest = named(rest, config_dir)
+    rest = named(rest, Configs(roots(config_dir)))
     launch = Launch(jobs=options.jobs, fail_fast=options.fail_fast, launcher=launcher, search=search)
     folder = run_sweep(
         verb, rest, launch=launch, new=options.new, words=words, config_dir=config_dir, config_name=config_name

@@ -91,6 +91,11 @@ class Configs:
                     if str(key).startswith("override /"):
                         yield str(key).removeprefix("override /"), str(option)
 
+    def classifiers(self) -> list[str]:
+        """The names of torchvision's classifiers, which `model=` takes as well."""
+        values = self.load("model/torchvision")
+        return list((values.get("model") or values).get("names", []))
+
     def groups(self) -> list[str]:
         """The names of the groups, sorted."""
         return sorted({p.name for root in self.folders for p in root.iterdir() if p.is_dir() and p.name[0] not in "._"})
@@ -234,8 +239,7 @@ def _words(configs: Configs, typed: Sequence[str], name: str, last: str) -> Iter
     if options:
         yield from options.items()
         if name == "model" and last:
-            named = configs.load("model/torchvision").get("names", [])
-            yield from ((word, "torchvision classifier") for word in named if word not in options)
+            yield from ((word, "torchvision classifier") for word in configs.classifiers() if word not in options)
         return
     from tfcli.engine.arguments import setting
 

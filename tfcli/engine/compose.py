@@ -9,10 +9,8 @@ from __future__ import annotations
 import gc
 import io
 import os
-from collections.abc import Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -34,7 +32,8 @@ from tfcli.engine import validate
 from tfcli.engine.arguments import setting
 from tfcli.engine.candidates import Configs, roots
 from tfcli.engine.literal import literal
-from tfcli.engine.offers import families_for, fitting, tasks_of
+from tfcli.engine.names import named
+from tfcli.engine.task_choice import task_note, task_of_data
 from tfcli.errors import ConfigError, nearest
 
 PACKAGED = next(p for p in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf") if p.is_dir())
@@ -118,13 +117,13 @@ def compose(name: str, overrides: list[str], config_dir: str | None = None) -> C
     Raises:
         ConfigError: whatever is wrong, with the nearest right word, before anything heavy is imported.
     """
-    typed = named(overrides, config_dir)
+    typed = named(overrides, Configs(roots(config_dir)))
     with _hydra(config_dir) as hydra:
         parsed = [_parse(text) for text in _sugar(typed, config_dir)]
         chosen = [o for o in parsed if _is_choice(o, hydra, config_dir)]
         single = [o for o in parsed if o not in chosen]
         config = _load(hydra, name, chosen, config_dir)
-        task = _task_of_data(config, chosen, single, config_dir)
+        task = task_of_data(config, _choices(config), chosen, single, Configs(roots(config_dir)))
         if task is not None:
             chosen.append(_parse(f"task={task}"))
             config = _load(hydra, name, chosen, config_dir)
@@ -145,7 +144,7 @@ def compose(name: str, overrides: list[str], config_dir: str | None = None) -> C
         config.data.image_size = native
     OmegaConf.set_struct(config, True)
     validate.check(config, choices=choices, picked={o.key_or_group for o in chosen})
-    notes = [_task_note(config, choices)] if task is not None else []
+    notes = [task_note(config, choices)] if task is not None else []
     return Composition(config, typed, choices, own, notes)
 
 
@@ -209,67 +208,15 @@ def info(name: str, overrides: list[str], *, kind: str, config_dir: str | None) 
     kinds = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
     if kind not in kinds:
         raise ConfigError(f"`--info` takes one of {', '.join(kinds)}, but was given `{kind}`.{nearest(kind, kinds)}")
+    words = _sugar(named(overrides, Configs(roots(config_dir))), config_dir)
     with redirect_stdout(io.StringIO()) as text, _hydra(config_dir) as hydra:  # its logger prints each failure
-        hydra.show_info(kind, config_name=name, overrides=_sugar(named(overrides, config_dir), config_dir))
+        hydra.show_info(kind, config_name=name, overrides=words)
     return text.getvalue()
 
 
 def _choices(config: DictConfig) -> dict[str, str]:
     """The option taken in each group."""
     return {k: v for k, v in config.hydra.runtime.choices.items() if v is not None and "/" not in k}
-
-
-def _task_of_data(
-    config: DictConfig, chosen: list[Override], single: list[Override], config_dir: str | None
-) -> str | None:
-    """The task that the columns of the data ask for, where the family's own would leave some of them unused.
-
-    A task that the command or its experiment names stays as it is.
-
-    Raises:
-        ConfigError: several tasks would fit, and the command must say which; or none does.
-    """
-    choices = _choices(config)
-    if "task" not in config or "task" in config.get("without", []) or "kinds" not in config.get("data", {}):
-        return None
-    configs = Configs(roots(config_dir))
-    picked = {o.key_or_group for o in chosen}
-    experiment = choices.get("experiment")
-    named = "task" in picked or "task" in dict(configs.overrides(f"experiment/{experiment}"))
-    if named or (experiment and not picked & {"model", "data"}):
-        return None
-    columns = _columns(config, single)
-    model = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False))
-    if not columns or not tasks_of(model, configs):
-        return None  # what is wrong is said where the parts are checked
-    fits = fitting(model, columns, configs)
-    if choices["task"] in fits:
-        return None
-    there = f"data `{choices['data']}` ({', '.join(columns)})"
-    if not fits:
-        others = families_for(columns, configs)
-        raise ConfigError(
-            f"model `{choices['model']}` offers no task for {there}; its tasks are "
-            f"{', '.join(tasks_of(model, configs))}. Models for these data: {', '.join(others) or 'none yet'}."
-        )
-    if len(fits) > 1:
-        listed = " or ".join(f"task={name}" for name in fits)
-        raise ConfigError(f"model `{choices['model']}` can do several tasks with {there}: say {listed}.")
-    return fits[0]
-
-
-def _columns(config: DictConfig, single: list[Override]) -> list[str]:
-    """The columns that the data will have, those of a table as the command names them."""
-    data = OmegaConf.create({"data": config.data})
-    for override in single:
-        if override.key_or_group.startswith(("data.columns", "data.kinds")) and not override.is_delete():
-            OmegaConf.update(data, override.key_or_group, override.value(), merge=False, force_add=True)
-    return [str(name) for name in OmegaConf.select(data, "data.kinds", throw_on_missing=False) or []]
-
-
-def _task_note(config: DictConfig, choices: dict[str, str]) -> str:
-    needs = " and ".join(config.task.needs) if len(config.task.needs) < 3 else ", ".join(config.task.needs)
-    return f"task {choices['task']}, since data {choices['data']} have {needs} (task=NAME takes another)"
 
 
 def _parse(text: str) -> Override:
@@ -287,31 +234,6 @@ def _parse(text: str) -> Override:
             f"`{text}` has several values: add -m (--multirun) to run each, or quote the list: `'{text}'`."
         )
     return override
-
-
-def named(words: Sequence[str], config_dir: str | None = None) -> list[str]:
-    """Write out names that stand for themselves: `vit digits` is short for `model=vit data=digits`.
-
-    Raises:
-        ConfigError: a word without `=` names no model, data set or experiment, or one of each.
-    """
-    return [word if "=" in word or word[:1] in "~+" else _name(word, config_dir) for word in words]
-
-
-def _name(word: str, config_dir: str | None) -> str:
-    """The setting that a name stands for, or that several names with commas do (of a sweep)."""
-    pools = {group: [*options(group, config_dir)] for group in ("model", "data", "experiment")}
-    pools["model"] += torchvision_names()
-    fits = [group for group, names in pools.items() if set(word.split(",")) <= set(names)]
-    if len(fits) == 1:
-        return f"{fits[0]}={word}"
-    meant = [f"{group}=…" for group in groups(config_dir) if group == word]
-    meant += [f"{group}={word}" for group in groups(config_dir) if word in options(group, config_dir)]
-    if not meant:
-        close = get_close_matches(word, [name for names in pools.values() for name in names], n=1, cutoff=0.6)
-        meant = [f"{group}={name}" for name in close for group, names in pools.items() if name in names]
-    hint = f" Did you mean {' or '.join(f'`{setting}`' for setting in meant)}?" if meant else ""
-    raise ConfigError(f"`{word}` is not a setting.{hint} Settings are written key=value, for instance `model=vit`.")
 
 
 def _sugar(overrides: list[str], config_dir: str | None) -> list[str]:

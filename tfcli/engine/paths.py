@@ -33,7 +33,7 @@ def check_paths(config: DictConfig) -> None:
 
 
 def _check_data(config: DictConfig) -> None:
-    data = config.get("data") or {}
+    data: Any = config.get("data") or {}
     root = data.get("root")
     if root is not None and not Path(str(root)).expanduser().exists():
         raise DataError(f"`data.root={root}`: there is no such file or folder.{_neighbour(root)}")

@@ -94,8 +94,7 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
                 f"`{path}.name`: there is no `{node.get('name')}`.{nearest(str(node.get('name')), node['names'])}"
             )
     for group in ("pos", "attn"):
-        raw = OmegaConf.to_container(config.model, resolve=False) if config.get("model") is not None else {}
-        if group in picked and "model" in config and f"${{{group}}}" not in str(raw):
+        if group in picked and "model" in config and f"${{{group}}}" not in str(raw.get("model")):
             part = "positions" if group == "pos" else "attention"
             raise ConfigError(
                 f"`{group}={choices.get(group)}`: model `{choices.get('model')}` has no {part} to swap; "
