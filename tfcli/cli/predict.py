@@ -56,7 +56,9 @@ def predict(
 
     subject, settings = predictor(rest, settings, config_dir)
     if text:
-        _texts(subject, settings, text, pair or [], top=top, out=out, json=json)
+        if rest:
+            raise ConfigError(f"`{rest[0]}`: with --text there are no files.")
+        _texts(subject, settings, text, pair or [], top=top, out=out, json=json, config_dir=config_dir)
         return
     if not rest:
         raise ConfigError("`tfcli predict` wants at least one image file or folder.")
@@ -72,12 +74,20 @@ def predict(
     _show(found, "file", out=out, json=json)
 
 
-def _texts(subject: Path | None, settings: list[str], text: list[str], pair: list[str], *, top: int, out, json) -> None:
-    if subject is None:
-        raise ConfigError("`--text` is for a run of a fine-tuned language model: tfcli predict latest --text '...'")
+def _texts(
+    subject: Path | None,
+    settings: list[str],
+    text: list[str],
+    pair: list[str],
+    *,
+    top: int,
+    out: Path | None,
+    json: bool,
+    config_dir: str | None,
+) -> None:
     from tfcli.engine.answers import answers
 
-    found = answers(subject, settings, text, pair, top=top)
+    found = answers(subject, settings, text, pair, top=top, config_dir=config_dir)
     if "classes" in found[0]:
         _show(found, "text", out=out, json=json)
         return

@@ -13,6 +13,7 @@ from torch import Tensor
 from tfcli.data.textitems import Columns
 from tfcli.engine.build import build
 from tfcli.engine.checkpoints import find_checkpoint, read_checkpoint
+from tfcli.engine.public_head import with_its_head
 from tfcli.engine.speaker import Speaker, load_speaker
 from tfcli.errors import ConfigError
 from tfcli.metrics.squad import best_spans
@@ -22,11 +23,19 @@ Row = dict[str, Any]
 
 
 @torch.no_grad()
-def answers(run: Path, overrides: list[str], texts: Sequence[str], seconds: Sequence[str], *, top: int) -> list[Row]:
+def answers(
+    run: Path | None,
+    overrides: list[str],
+    texts: Sequence[str],
+    seconds: Sequence[str],
+    *,
+    top: int,
+    config_dir: str | None = None,
+) -> list[Row]:
     """What a run of `text_classify`, `text_regress`, `tag`, `span` or `choice` says of texts.
 
     Args:
-        run: its folder.
+        run: its folder; None: the model and weights that `overrides` name, with the head that these have.
         overrides: settings.
         texts: sentences; to `span` questions, to `choice` one context.
         seconds: the second text of each pair; to `span` the contexts (one serves all questions), to `choice` what may
@@ -36,13 +45,13 @@ def answers(run: Path, overrides: list[str], texts: Sequence[str], seconds: Sequ
     Raises:
         ConfigError: the run is of another task, or the texts are not as many as it needs.
     """
-    speaker = load_speaker(run, overrides)
+    speaker = load_speaker(run, overrides) if run else with_its_head(overrides, ASKED, config_dir=config_dir)
     task = speaker.choices["task"]
     if task not in ASKED:
         raise ConfigError(f"a run of task `{task}` does not answer texts; those of {', '.join(ASKED)} do.")
     if not texts:
         raise ConfigError("what is to be answered? Give it with --text.")
-    return ASKED[task](speaker, run, list(texts), list(seconds), top)
+    return ASKED[task](speaker, list(texts), list(seconds), top)
 
 
 def _said(speaker: Speaker, rows: Columns) -> tuple[Tensor, dict[str, Tensor]]:
@@ -61,7 +70,7 @@ def _paired(texts: list[str], seconds: list[str]) -> Columns:
     return {"text": texts, **({"pair": seconds} if seconds else {})}
 
 
-def _classes(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+def _classes(speaker: Speaker, texts: list[str], seconds: list[str], top: int) -> list[Row]:
     logits, _ = _said(speaker, _paired(texts, seconds))
     return _ranked(logits, [*texts], speaker.classes, top)
 
@@ -74,14 +83,16 @@ def _ranked(logits: Tensor, texts: list[str], names: Sequence[str], top: int) ->
     ]
 
 
-def _scores(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+def _scores(speaker: Speaker, texts: list[str], seconds: list[str], top: int) -> list[Row]:
     logits, _ = _said(speaker, _paired(texts, seconds))
-    state = read_checkpoint(find_checkpoint(run, "best"))["state_dict"]
-    scores = logits.cpu() * state["spread"] + state["centre"]
+    scores = logits.cpu()
+    if speaker.run is not None:  # it was trained on scores that were brought to one scale
+        state = read_checkpoint(find_checkpoint(speaker.run, "best"))["state_dict"]
+        scores = scores * state["spread"] + state["centre"]
     return [{"text": text, "answer": round(score, 4)} for text, score in zip(texts, scores.tolist(), strict=True)]
 
 
-def _tags(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+def _tags(speaker: Speaker, texts: list[str], seconds: list[str], top: int) -> list[Row]:
     words = [text.split() for text in texts]
     logits, batch = _said(speaker, {"words": words, "tags": [[0] * len(own) for own in words]})
     rows = []
@@ -93,7 +104,7 @@ def _tags(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], top
     return rows
 
 
-def _spans(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+def _spans(speaker: Speaker, texts: list[str], seconds: list[str], top: int) -> list[Row]:
     contexts = seconds * len(texts) if len(seconds) == 1 else seconds
     if len(contexts) != len(texts):
         raise ConfigError("each question (--text) needs the text that its answer is cut from: --pair TEXT.")
@@ -102,8 +113,8 @@ def _spans(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], to
     start, end = logits.unbind(-1)
     score, first, last = best_spans(start, end, batch["inside"])
     none, most = start[:, 0] + end[:, 0], torch.inf
-    if speaker.config.data.source.get("version") == "2.0":  # there may be no answer
-        most = float(read_checkpoint(find_checkpoint(run, "best"))["state_dict"]["threshold"])
+    if speaker.run is not None and speaker.config.data.source.get("version") == "2.0":  # there may be no answer
+        most = float(read_checkpoint(find_checkpoint(speaker.run, "best"))["state_dict"]["threshold"])
     rows = []
     for number, (text, context) in enumerate(zip(texts, contexts, strict=True)):
         windows = (batch["question"] == number).nonzero()[:, 0]
@@ -116,14 +127,14 @@ def _spans(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], to
     return rows
 
 
-def _choices(speaker: Speaker, run: Path, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+def _choices(speaker: Speaker, texts: list[str], seconds: list[str], top: int) -> list[Row]:
     if len(texts) != 1 or len(seconds) < 2:
         raise ConfigError("one context (--text) and at least two ways to go on (--pair) are needed.")
     logits, _ = _said(speaker, {"context": texts, "choices": [seconds], "label": [0]})
     return _ranked(logits, texts, seconds, top)
 
 
-ASKED: dict[str, Callable[[Speaker, Path, list[str], list[str], int], list[Row]]] = {
+ASKED: dict[str, Callable[[Speaker, list[str], list[str], int], list[Row]]] = {
     "text_classify": _classes,
     "text_regress": _scores,
     "tag": _tags,

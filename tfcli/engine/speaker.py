@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,17 @@ class Speaker:
 
 
 def load_speaker(
-    run: Path | None, overrides: list[str], *, config_dir: str | None = None, inside: bool = False
+    run: Path | None,
+    overrides: list[str],
+    *,
+    config_dir: str | None = None,
+    inside: bool = False,
+    classes: Sequence[str] = (),
 ) -> Speaker:
     """The model of a run's best checkpoint, or of the weights that `overrides` name, ready to be asked.
 
     Args:
+        classes: names of what the head of public weights knows.
         inside: its layers alone are looked at, not what it says: the heads on the last of them may be untrained.
 
     Raises:
@@ -89,7 +96,7 @@ def load_speaker(
         WeightsError: the weights lack a part that is asked.
     """
     quiet_libraries()
-    classes: list[str] = []
+    classes = list(classes)
     drawn: dict[str, Any] = {}
     if run is not None:
         config, choices = on_these_devices(run, overrides)
@@ -113,7 +120,7 @@ def load_speaker(
         for line in said:
             say(line)
         tokenizer = subwords_for(config, path, list)
-    if config.data.get("num_classes") is None:
+    if config.data.get("num_classes") is None or (classes and run is None):
         config.data.num_classes = len(classes) or None
     net = build(config.model)
     if checkpoint is not None and run is not None:

@@ -39,6 +39,13 @@ NAMES: Renames = [
     (r"cls\.seq_relationship\.", "next."),
     (r"(classifier|qa_outputs)\.", "head."),
 ]
+ANSWERS = {
+    "ForSequenceClassification": "classes",
+    "ForTokenClassification": "tags",
+    "ForQuestionAnswering": "span",
+    "ForMultipleChoice": "choice",
+}
+"""How transformers' classes with a head end -> what the head answers."""
 OPTIONAL = ("pooler", "masked", "next", "head")
 """Parts that a checkpoint may lack, and then stay as they were made, or have in vain."""
 STATED = {
@@ -108,6 +115,23 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
     settings, notes = _settings(config, width)
     tokenizer = {"kind": "wordpiece", "vocab_size": vocab_size}
     return {**sizes, "post_norm": True, **settings, "tokenizer": tokenizer}, {}, notes
+
+
+def head_of(checkpoint: Checkpoint) -> tuple[str, int] | None:
+    """Return what the head answers (see `tfcli.models.bert`) and its outputs; None for a checkpoint without one.
+
+    The config's `architectures` tells it, or else the tensors: of a head with one output that it gives a score.
+    """
+    state = checkpoint.state
+    bias = next((state[f"{name}.bias"] for name in ("classifier", "qa_outputs") if f"{name}.bias" in state), None)
+    if bias is None or detect(state) is None:
+        return None
+    built = str(next(iter(checkpoint.config.get("architectures") or []), ""))
+    kind = next((kind for name, kind in ANSWERS.items() if built.endswith(name)), None)
+    if kind is None:
+        pooled = any("pooler." in name for name in state)
+        kind = "span" if "qa_outputs.bias" in state else "classes" if pooled else "tags"
+    return ("score" if kind == "classes" and len(bias) == 1 else kind), len(bias)
 
 
 def describe(state: State) -> str:

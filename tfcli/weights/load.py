@@ -97,6 +97,8 @@ class Blueprint:
         notes: lines for the log.
         fixed: settings of the model that the tensors fix: no other value can be typed.
         task: settings of `config.task`: how what the model writes is searched for.
+        head: what the head that a language model was fine-tuned with answers, as a task's `answer` says it, and its
+            outputs; None where it has none.
     """
 
     model: dict[str, Any]
@@ -108,6 +110,7 @@ class Blueprint:
     images: str = ""
     classes: tuple[str, ...] = ()
     task: dict[str, Any] = field(default_factory=dict)
+    head: tuple[str, int] | None = None
 
     def apply(self, model: dict[str, Any], typed: Collection[str] = ()) -> dict[str, Any]:
         """The settings `model` with these in place of its own.
@@ -182,7 +185,10 @@ def blueprint(
     searches = getattr(converter, "search", None) if found else None
     task, lines = searches(folder, checkpoint.config) if searches else ({}, [])
     notes = [*checkpoint.notes, *notes, *lines]
-    return Blueprint(model, data | images, tokenizer, checkpoint.path, notes, fixed, source, classes, task)
+    head_of = getattr(converter, "head_of", lambda _: None)
+    return Blueprint(
+        model, data | images, tokenizer, checkpoint.path, notes, fixed, source, classes, task, head_of(checkpoint)
+    )
 
 
 def load_weights(
