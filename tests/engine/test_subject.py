@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tfcli.cli.app import app
-from tfcli.engine.compose import compose
+from tfcli.engine.compose import compose, given
 from tfcli.engine.subject import frozen_job, predictor, which
 
 LAPTOP = "clip (laptop size; the public CLIP ViT-B/32 is clip_vit_b32)"
@@ -28,3 +28,10 @@ def test_clip_says_first_which_one_it_is(capsys: pytest.CaptureFixture[str]) -> 
     assert which("vit", compose("train", ["model=vit"]).config.model) == "vit"
     app(["describe", "model=clip"], standalone_mode=False)
     assert capsys.readouterr().out.startswith(f"{LAPTOP} on shapes\n")
+
+
+def test_an_experiments_settings_are_given_as_typed_ones_are() -> None:
+    keys = given(["+model.x=1", "optim.lr=0.1"], {"experiment": "deit_384", "model": "deit"})
+    assert {"model.x", "optim.lr", "data.image_size"} <= keys
+    assert "data.interpolation" in keys  # of the experiment that it builds on
+    assert given(["optim.lr=0.1"], {"model": "deit"}) == {"optim.lr"}

@@ -59,6 +59,19 @@ def test_a_photograph_is_named_by_the_weights_alone(theirs, capsys):
     assert "images are seen as preprocessor_config.json states: squashed to 16 x 16 px (bilinear, transformers)" in said
 
 
+def test_what_is_typed_of_the_images_wins_and_makes_up_for_what_is_not_possible(theirs, capsys):
+    class_folders(Path("own"), ["a"])
+    _, said = predicted(capsys, "vit", "model.weights=theirs", "data.interpolation=bicubic")
+    assert "but for data.interpolation, which you gave: squashed to 16 x 16 px (bicubic, transformers)" in said
+    file = theirs / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"do_pad": True}))
+    with pytest.raises(WeightsError, match=r"`preprocessor_config.json` .* states `do_pad`.* all of data.image_size, "):
+        predicted(capsys, "vit", "model.weights=theirs")
+    typed = ["data.image_size=16", "data.resize=squash", "data.eval_crop=1.0", "data.interpolation=nearest"]
+    typed += ["data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]"]
+    assert predicted(capsys, "vit", "model.weights=theirs", *typed)[0] == set(NAMES)
+
+
 def test_a_data_set_never_renames_outputs(theirs, capsys):
     class_folders(Path("own"), ["a", "b", "c"])
     names, said = predicted(capsys, "vit", "model.weights=theirs", "data=folder", "data.root=own")

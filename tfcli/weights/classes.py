@@ -24,8 +24,8 @@ def stated(config: dict[str, Any]) -> tuple[str, ...]:
         names = tuple(ordered[i] for i in sorted(ordered))
         whole = sorted(ordered) == list(range(len(names)))
         return names if whole and not all(UNNAMED.fullmatch(name) for name in names) else ()
-    names = config.get("label_names") or (config.get("pretrained_cfg") or {}).get("label_names")
-    return tuple(map(str, names)) if isinstance(names, list) else ()
+    listed_there = config.get("label_names") or (config.get("pretrained_cfg") or {}).get("label_names")
+    return tuple(map(str, listed_there)) if isinstance(listed_there, list) else ()
 
 
 def imagenet() -> tuple[str, ...]:

@@ -175,8 +175,12 @@ def blueprint(
     classes = _class_names(checkpoint, place)
     if found is None and told is None and not classes:
         return None
-    model, data, notes = found or ({}, {}, [])
-    if model.pop("_target_", target) != target:
+    model: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    notes: list[str] = []
+    if found is not None:
+        model, data, notes = found
+    if converter and model.pop("_target_", target) != target:
         raise WeightsError(f"`{checkpoint.path}` is not for this model.{converter.describe(checkpoint.state)}")
     folder = checkpoint.path.parent
     tokenizer = folder if any((folder / name).is_file() for name in VOCABULARIES) else None

@@ -166,9 +166,8 @@ def of_transformers(content: dict[str, Any], *, name: str, model: dict[str, Any]
     kind = str(content.get("image_processor_type") or content.get("feature_extractor_type") or "")
     if kind.startswith("TimmWrapper"):
         return of_timm(content.get("pretrained_cfg") or model.get("pretrained_cfg") or {})
-    stem = kind.partition("ImageProcessor")[0].partition("FeatureExtractor")[0] or OF_MODELS.get(
-        model.get("model_type")
-    )
+    stem = kind.partition("ImageProcessor")[0].partition("FeatureExtractor")[0]
+    stem = stem or OF_MODELS.get(str(model.get("model_type")), "")
     if not kind and "size" not in content:  # written by hand
         keys = [key for key in ("mean", "std") if f"image_{key}" in content]
         return Preprocessing({key: _channels(content[f"image_{key}"], f"`image_{key}`", name) for key in keys}, name)
