@@ -145,3 +145,13 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
         (tmp_path / "marian" / name).write_text("{}")
     with pytest.raises(DataError, match=r"only SentencePiece files .source.spm, target.spm.*Put the `tokenizer.json`"):
         load(tmp_path / "marian")
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "byte_bpe"])
+def test_a_blob_in_a_text_is_no_word_to_learn_from(kind):
+    texts = ["the cat sat on the mat"] * 5
+    blob = "the cat sat on the mat " + "xyz" * 100_000 + " the cat sat on the mat xyz"
+    with_blob, without = (
+        make(kind, texts=[*texts, text], vocab_size=300) for text in (blob, blob.replace("xyz" * 100_000, ""))
+    )
+    assert with_blob.encode(["the cat xyz"]) == without.encode(["the cat xyz"])

@@ -5,6 +5,7 @@ A vocabulary of source and target languages together (Vaswani et al. 2017, secti
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ SPACED_PIECES = rf"{SPACE}?[\p{{L}}\p{{M}}]+|{SPACE}?\p{{N}}+|{SPACE}?[^\s{SPACE
 VOCABULARY = 4096
 LEAST = 2
 """Smallest count at which a pair becomes a sub-word."""
+_NO_WORD = re.compile(r"\w{2000,}")
+"""A run of letters that is no word (a coded image): to learn pieces of it takes the square of its length."""
 
 
 def train(kind: str, texts: Sequence[str], *, vocab_size: int | None, lower: bool) -> Backend:
@@ -37,6 +40,8 @@ def train(kind: str, texts: Sequence[str], *, vocab_size: int | None, lower: boo
     Raises:
         ConfigError: `vocab_size` has no room for the specials and the alphabet.
     """
+    if kind not in ("chars", "words"):
+        texts = [_NO_WORD.sub(" ", text) for text in texts]
     recipe = {"chars": _chars, "words": _words, "bpe": _bpe, "byte_bpe": _byte_bpe, "wordpiece": _wordpiece}[kind]
     return recipe(texts, vocab_size, lower)
 
