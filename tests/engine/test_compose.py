@@ -14,6 +14,7 @@ from tfcli.engine import compose as c
 from tfcli.engine import validate
 from tfcli.engine.candidates import Configs, roots
 from tfcli.engine.names import named
+from tfcli.engine.saved import trusted_overrides
 from tfcli.errors import ConfigError
 from tfcli.sweeps.expand import expand
 
@@ -191,6 +192,7 @@ def test_the_signature_of_a_users_own_class_counts(tmp_path: Path, monkeypatch):
         ("model=gpt data=swag", "choice"),
         ("model=bert data=table", "text_classify"),
         ("model=bert data=table data.columns={text:review}", "mlm"),
+        ("model=bert data=table data.columns={text:review,score:stars}", "text_regress"),
         ("model=bert data=sst2 task=mlm", "mlm"),
         ("model=bert data=wikitext2", "mlm"),
         ("model=clip data=shapes", "contrastive"),
@@ -297,3 +299,12 @@ def test_nothing_heavy_is_imported():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_run_keeps_the_task_that_it_had(tmp_path: Path):
+    """A run of before the data chose: the same words mean another task now."""
+    (tmp_path / "overrides.yaml").write_text("- model=bert\n- data=sst2\n")
+    (tmp_path / "config.yaml").write_text("choices: {model: bert, data: sst2, task: mlm}\n")
+    assert trusted_overrides(tmp_path, name="train", config_dir=None) == ["task=mlm", "model=bert", "data=sst2"]
+    (tmp_path / "config.yaml").write_text("choices: {model: bert, data: sst2, task: text_classify}\n")
+    assert trusted_overrides(tmp_path, name="train", config_dir=None) == ["model=bert", "data=sst2"]

@@ -99,19 +99,10 @@ def rerun(
     if options.asked(settings, shown=cfg or info):
         sweep("train", kept + (settings or []), options, config_dir=config_dir, json=json)
         return
-    words = kept + (settings or [])
-    if read_record(folder).task and not any(w.startswith(("task=", "model=", "data=")) for w in settings or []):
-        words = [*_task_of(read_record(folder), words, config_dir), *words]
-    job = composed("train", words, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+    job = composed(
+        "train", kept + (settings or []), cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir
+    )
     _start(job, json=json)
-
-
-def _task_of(record, words: list[str], config_dir: str | None) -> list[str]:
-    """`task=` of a run whose settings would now be given another task than it had, by the columns of its data."""
-    from tfcli.engine.compose import compose
-
-    now = compose("train", words, config_dir).choices["task"]
-    return [] if now == record.task else [f"task={record.task}"]
 
 
 def _start(job, *, json: bool) -> None:

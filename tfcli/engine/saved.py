@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tfcli.engine import targets, validate
 from tfcli.engine.build import plain
-from tfcli.engine.compose import compose, search_path, set_value
+from tfcli.engine.compose import Composition, compose, search_path, set_value
 from tfcli.engine.record import flatten, read_config, read_overrides
 from tfcli.errors import ConfigError, RunError
 
@@ -69,13 +69,21 @@ def trusted_config(folder: Path) -> dict[str, Any]:
 def trusted_overrides(folder: Path, *, name: str, config_dir: str | None) -> list[str]:
     """Return what was typed for a run, to be typed again; where the run was kept is left out.
 
+    A task that the same words would not choose today is named.
+
     Raises:
         ConfigError: as `trusted_config`.
     """
     kept = [text for text in read_overrides(folder) if not text.startswith("run.dir=")]
-    values = plain(compose(name, kept, config_dir).config)
-    targets.check_saved(values, folder=folder, conf=search_path(config_dir))
-    return kept
+    job = compose(name, kept, config_dir)
+    targets.check_saved(plain(job.config), folder=folder, conf=search_path(config_dir))
+    return [*_other_task(folder, job), *kept]
+
+
+def _other_task(folder: Path, job: Composition) -> list[str]:
+    """`task=` of a run, where its words are now given another by the columns of its data."""
+    task = (read_config(folder).get("choices") or {}).get("task")
+    return [f"task={task}"] if task and job.choices.get("task") not in (None, task) else []
 
 
 def kept_tokenizer(folder: Path) -> Path | None:
@@ -134,6 +142,7 @@ def recomposed(run: Path, config: DictConfig, overrides: list[str]) -> None:
     """
     typed = read_overrides(run)
     try:
+        typed = [*_other_task(run, compose("train", typed)), *typed]
         before, after = (flatten(plain(compose("train", [*typed, *more]).config)) for more in ([], overrides))
     except ConfigError:  # composed by other configs than are here now
         before, after = {}, {}
