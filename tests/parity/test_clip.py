@@ -13,8 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tfcli.engine.adopt import adopt_blueprint
 from tfcli.engine.build import build
 from tfcli.engine.compose import compose
+from tfcli.errors import WeightsError
 from tfcli.models.clip import CLIP
 from tfcli.weights.load import LoadReport, blueprint, load_weights
 
@@ -256,6 +258,17 @@ def test_a_typed_activation_stays(tmp_path: Path) -> None:
     net, _, config = mine(tmp_path / "x.pt", "model.image.activation=gelu", "model.text.activation=gelu")
     assert_equal_to_open_clip(net, theirs, 24)
     assert config.model.image.activation == "gelu"
+
+
+def test_what_is_typed_of_a_tower_is_said_or_refused_by_name(tmp_path: Path) -> None:
+    transformers_clip(tmp_path)
+    weights = f"model.weights={tmp_path}"
+    config = compose("train", ["model=clip", weights, "model.image.heads=2"]).config
+    _, said = adopt_blueprint(config, {"model.image.heads"}, blueprint(OURS, str(tmp_path)))
+    assert "`model.image.heads` stays 2, as it was typed; the weights were trained with 4" in said
+    config = compose("train", ["model=clip", weights, "model.text.width=64"]).config
+    with pytest.raises(WeightsError, match=r"`model\.text\.width=64` was typed, but the weights in .* are made for"):
+        adopt_blueprint(config, {"model.text.width"}, blueprint(OURS, str(tmp_path)))
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tfcli.engine import ancestor
 from tfcli.engine.build import plain
+from tfcli.engine.record import flatten
 from tfcli.errors import ConfigError, WeightsError
 from tfcli.text import subwords
 from tfcli.text.subwords import Subwords
@@ -85,16 +86,17 @@ def _against_typed(
     """
     kept: dict[str, str] = {}
     changed: list[str] = []
-    for name, value in found.model.items():
-        before = config.model.get(name)
-        if before == value or isinstance(value, dict):
+    for name, value in flatten(found.model).items():
+        before = OmegaConf.select(config.model, name)
+        if before == value or str(value).startswith("${"):
             continue
         reference = re.fullmatch(r"\$\{([\w.]+)\}", str(ours.get(name)))
         keys = [f"model.{name}", *([reference[1]] if reference else [])]
         key = next((key for key in keys if key in typed), None)
         if key is None:
-            changed += [f"{name} {before} -> {value}"] if before is not None and value is not None else []
-        elif name in found.fixed and before is not None:
+            shown = "." not in name and before is not None and value is not None
+            changed += [f"{name} {before} -> {value}"] if shown else []
+        elif name.rpartition(".")[2] in found.fixed and before is not None:
             raise WeightsError(
                 f"`{key}={before}` was typed, but the weights in `{found.path}` are made for {value}: leave it out."
             )

@@ -84,7 +84,10 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
     _check_settings(raw, values)
     for path, node in _groups(values):
         check_parts(path, node)
-        own_size = not node.get("weights")  # else it is the checkpoint's, and checked when that has been read
+        own_size = node.get("weights") in (
+            None,
+            "random",
+        )  # else it is the checkpoint's, and checked when that has been read
         if own_size:
             _divides(path, node, "heads", "width")
         if own_size and path != "data":  # there it is a suggestion, which only some models take

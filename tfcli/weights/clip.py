@@ -76,6 +76,8 @@ TRANSFORMERS_INSIDE: Renames = [
     (r"(.*stack\.blocks\.\d+)\.self_attn\.([qkv])_proj\.", r"\1.attention.\2."),
     (r"(.*stack\.blocks\.\d+)\.self_attn\.out_proj\.", r"\1.attention.out."),
 ]
+SHAPES = ("embed_width", "width", "depth", "mlp_width", "patch_size", "blocks", "vocab_size")
+"""Settings, of a tower or of all, that the tensors fix, so that no other value can be typed."""
 LEFT_OUT = re.compile(
     r"input_resolution|context_length|vocab_size|(?:text\.)?attn_mask|.*embeddings\.position_ids|.*\.attn_mask"
 )
