@@ -360,7 +360,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise TfcliError(
             f"`{path}` could not be written after {written / 2**20:.0f} MiB, "
-            f"with {free / 2**20:.0f} MiB free: {error}. "
+            f"with {free / 2**20:.0f} MiB free: {(str(error).splitlines() or [''])[0]}. "
             f"The checkpoint before it is intact: make room, then `tfcli resume {path.parents[1]}`."
         ) from error
     sync_folder(path.parent)

@@ -11,6 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from tfcli.engine.room import writing
 from tfcli.engine.session import is_child
 from tfcli.errors import ConfigError
 from tfcli.files import write_atomic
@@ -43,7 +44,7 @@ class MetricsFile(Logger):
         epoch = int(values.pop("epoch", 0))
         lines = "".join(f"{epoch},{step or 0},{name},{float(value):.9g}\n" for name, value in values.items())
         start = "" if self.path.exists() and self.path.stat().st_size else HEADER
-        with open(self.path, "a", encoding="utf-8") as file:
+        with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(start + lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import resource
 import sys
 from pathlib import Path
@@ -15,10 +16,12 @@ from tfcli.engine.paired import write_outcomes, write_translations
 from tfcli.engine.parts import Parts
 from tfcli.engine.published import published_for
 from tfcli.engine.record import Record, read_metrics
-from tfcli.engine.session import say
+from tfcli.engine.room import no_room
+from tfcli.engine.session import RUN_DIR, say
 from tfcli.engine.subject import which
 from tfcli.engine.summary import main_metric
 from tfcli.errors import TfcliError
+from tfcli.files import is_full
 from tfcli.metrics.intervals import UNKNOWN
 from tfcli.probes.pixels import logistic_regression
 
@@ -223,11 +226,13 @@ def peak_memory() -> int:
 
 
 def explained(error: BaseException, parts: Parts) -> BaseException:
-    """Return an error in words that help: out of memory, a loader process that was killed. Others stay as they are."""
+    """Return an error in words that help: out of memory or disk, a loader process that was killed. Others stay as they are."""
     if "DataLoader worker" in str(error):
         return TfcliError(
             f"{str(error).strip()} Memory ran out, or someone ended it: try a smaller `data.workers=`, or 0."
         )
+    if isinstance(error, OSError) and is_full(error):
+        return no_room(Path(error.filename or os.environ.get(RUN_DIR, ".")), error)
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         batch, accumulate = parts.data.batch_size, parts.config.trainer.accumulate
         return TfcliError(

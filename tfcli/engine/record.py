@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tfcli.engine.room import free_record_room, writing
 from tfcli.engine.terminal import say
 from tfcli.errors import RunError, nearest
-from tfcli.files import write_atomic
+from tfcli.files import is_full, write_atomic
 
 SCHEMA = 1
 STATUSES = ("finished", "failed", "interrupted", "unfinished")
@@ -73,7 +74,15 @@ class Record:
     def write(self, folder: Path) -> Path:
         """Write `folder/results.json` whole or not at all."""
         path = Path(folder) / "results.json"
-        write_atomic(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
+        try:
+            write_atomic(path, text)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            free_record_room(path.parent)
+            with writing(path):
+                write_atomic(path, text)
         return path
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 
@@ -30,6 +31,7 @@ from tfcli.engine.outcome import (
 from tfcli.engine.parts import Parts, make_trainer, prepare, quiet_evaluation, timeout
 from tfcli.engine.ranks import Stage
 from tfcli.engine.record import Record, read_overrides, read_record
+from tfcli.engine.room import check_room
 from tfcli.engine.saved import RESUMABLE, apply_saved, kept_tokenizer, merged, saved_config, stored, stretched
 from tfcli.engine.session import (
     RUN_DIR,
@@ -57,6 +59,8 @@ def train(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> 
     logs.check_logger(plain(config.logger))
     check_writable(Path(config.run.dir) if config.run.dir else root)
     parts = prepare(config, choices, overrides)
+    if not is_child():
+        _check_room(parts, Path(config.run.dir) if config.run.dir else root, there=0)
     folder = run_folder("train", parts.name, root=root, given=config.run.dir)
     with locked(folder), logged(folder):
         if not is_child():
@@ -109,6 +113,7 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
             config.model.weights = weights
         step = _go_on_at(start, parts, folder) if start else -1
         if not is_child():
+            _check_room(parts, folder, there=len(list((folder / "checkpoints").glob("*.ckpt"))))
             parts.said += stretched(parts, changed, step) if start else []
             logs.forget_after(folder / "metrics.csv", step)
             write_resumed(folder, config=stored(parts), overrides=parts.overrides)
@@ -128,6 +133,24 @@ def _go_on_at(start: Path, parts: Parts, folder: Path) -> int:
         )
     parts.data.start_epoch, parts.data.start_batch = facts["position"]
     return checkpoint["global_step"]
+
+
+def _check_room(parts: Parts, folder: Path, *, there: int) -> None:
+    """Refuse a run whose checkpoints cannot fit: last, best, and the one that takes the place of either.
+
+    Args:
+        there: how many lie there already.
+    """
+    copies = 3 if parts.data.counts["val"] else 2
+    check_room(folder, checkpoint_bytes=checkpoint_bytes(parts.task, parts.config), copies=max(1, copies - there))
+
+
+def checkpoint_bytes(task: torch.nn.Module, config: DictConfig) -> int:
+    """Estimate the size of a checkpoint: the weights, their average, and what the optimizer keeps of each."""
+    weights = sum(tensor.nbytes for tensor in task.state_dict().values())
+    trained = sum(parameter.nbytes for parameter in task.parameters() if parameter.requires_grad)
+    moments = 2 if "betas" in config.optim else 1 if config.optim.get("momentum") else 0
+    return weights * (2 if config.trainer.ema_decay else 1) + moments * trained
 
 
 def evaluate(parts: Parts, life: Life, *, checkpoint: Path | None) -> None:

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 import yaml
 
 from tfcli.engine import terminal
+from tfcli.engine.room import record_room, writing
 from tfcli.errors import RunError
 from tfcli.files import alone, write_atomic
 
@@ -131,9 +132,11 @@ def locked(folder: Path) -> Iterator[None]:
                 f"`{folder}` is in use by process {pid} on {host}. Wait for its end, or stop it there: `kill {pid}`."
             ) from None
         if handle is not None:
-            os.ftruncate(handle, 0)
-            os.write(handle, f"{os.getpid()} {socket.gethostname()}".encode())
+            with writing(lock):
+                os.ftruncate(handle, 0)
+                os.write(handle, f"{os.getpid()} {socket.gethostname()}".encode())
             stack.callback(lock.unlink, missing_ok=True)
+            stack.enter_context(record_room(folder))
         yield
 
 
@@ -149,10 +152,11 @@ def alive(pid: int) -> bool:
 
 def write_start(folder: Path, *, config: dict[str, Any], overrides: list[str], devices: str) -> None:
     """What a run is, written before it starts: config.yaml, overrides.yaml, command.txt, environment.json."""
-    write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    write_atomic(folder / "overrides.yaml", yaml.safe_dump(overrides, allow_unicode=True))
-    write_atomic(folder / "command.txt", shlex.join(["tfcli", *sys.argv[1:]]) + "\n")
-    write_atomic(folder / "environment.json", json.dumps(environment(devices), indent=1) + "\n")
+    with writing(folder):
+        write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        write_atomic(folder / "overrides.yaml", yaml.safe_dump(overrides, allow_unicode=True))
+        write_atomic(folder / "command.txt", shlex.join(["tfcli", *sys.argv[1:]]) + "\n")
+        write_atomic(folder / "environment.json", json.dumps(environment(devices), indent=1) + "\n")
 
 
 def write_resumed(folder: Path, *, config: dict[str, Any], overrides: list[str]) -> None:
@@ -215,8 +219,12 @@ class Tee:
     def write(self, text: str) -> int:
         if "\x1b" not in text and "\r" not in text:
             terminal.clear_status()
-            self.file.write(text)
-            self.file.flush()
+            try:
+                self.file.write(text)
+                self.file.flush()
+            except OSError as error:  # the disk is full: the run itself has to say so, not what it says
+                self.stream.write(f"log.txt is no longer written: {error.strerror}\n")
+                self.file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  `logged` closes it
         return self.stream.write(text)
 
     def __getattr__(self, name: str) -> Any:
@@ -229,9 +237,13 @@ def logged(folder: Path) -> Iterator[None]:
     if is_child():
         yield
         return
-    with open(folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as file:
-        before, sys.stderr = sys.stderr, Tee(sys.stderr, file)
-        try:
-            yield
-        finally:
-            sys.stderr = before
+    file = open(folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    before, tee = sys.stderr, Tee(sys.stderr, file)
+    sys.stderr = tee  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stderr = before
+        for one in (file, tee.file):
+            with suppress(OSError):  # what a full disk has not taken
+                one.close()

@@ -9,7 +9,6 @@ A shard counts only when its checksum is in the manifest, which is written after
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import io
 import json
@@ -27,11 +26,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tfcli.errors import RunError
-from tfcli.files import alone, write_atomic
+from tfcli.files import alone, is_full, write_atomic
 
 VERSION = 1  # of what an extraction computes and how it is stored: part of every key
 SHARD_ROWS = 4096
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Facts = dict[str, Any]
 Shard = dict[str, Tensor]
@@ -177,7 +175,7 @@ def _write(
         }
         write_atomic(found.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     except OSError as error:
-        if error.errno not in FULL:
+        if not is_full(error):
             raise RunError(f"cannot keep features in `{found.folder}`: {error.strerror}.") from error
         manifest["shards"].pop(str(number), None)
         found.file(number).unlink(missing_ok=True)
