@@ -67,6 +67,26 @@ class Interrupted(TfcliError):
         self.exit_code = 130 if signum == signal.SIGINT else 128 + signum
 
 
+def install(extra: str) -> str:
+    """Return the command that installs an extra of tfcli, from where tfcli came: a checkout, git or an index."""
+    import json
+    import shlex
+    from importlib.metadata import PackageNotFoundError, distribution
+    from pathlib import Path
+
+    checkout = Path(__file__).parents[1]
+    if (checkout / "pyproject.toml").is_file():
+        return f"pip install -e {shlex.quote(f'{checkout}[{extra}]')}"
+    try:
+        origin = json.loads(distribution("tfcli").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        origin = {}
+    url = str(origin.get("url", ""))
+    if "vcs_info" in origin:
+        url = f"{origin['vcs_info']['vcs']}+{url}"
+    return f"pip install {shlex.quote(f'tfcli[{extra}] @ {url}' if url else f'tfcli[{extra}]')}"
+
+
 def nearest(word: str, names: Iterable[str]) -> str:
     """`Did you mean ...?` with the closest of `names`, or an empty string: appended to an error's text."""
     close = get_close_matches(word, list(names), n=1, cutoff=0.5)

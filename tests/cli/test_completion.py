@@ -218,6 +218,20 @@ def test_install_writes_the_script_and_says_so(tmp_path, monkeypatch, shell):
     assert path.read_text() == SCRIPTS[shell]
 
 
+def test_a_new_bash_completes_without_the_package(tmp_path, monkeypatch):
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "my home"))
+    monkeypatch.setattr("tfcli.cli.completion.PACKAGE", tmp_path / "not there")
+    (tmp_path / "my home").mkdir()
+    (tmp_path / "my home" / ".bashrc").write_text("export MINE=1")
+    assert any(".bashrc" in line for line in install("bash"))
+    assert not any(".bashrc" in line for line in install("bash"))  # it is there now
+    done = subprocess.run(["bash", "-i", "-c", "complete -p tfcli; echo $MINE"], capture_output=True, text=True)
+    assert "-F _tfcli tfcli" in done.stdout
+    assert done.stdout.endswith("1\n")
+
+
 def test_install_into_a_home_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "home").write_text("")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -110,6 +110,19 @@ def test_runs_are_found_by_path_name_id_and_pair(tmp_path):
     assert find_run(record.run_name(job), root=tmp_path) == job
 
 
+def test_the_latest_run_is_the_newest_that_has_what_is_needed(tmp_path):
+    for name in ("train/vit-digits/20260101-000000-aaaa", "probe/vit-digits/20260101-000001-bbbb"):
+        (tmp_path / name).mkdir(parents=True)
+        Record(name.split("/")[0], "finished", "vit", "digits").write(tmp_path / name)
+    (tmp_path / "latest").symlink_to("probe/vit-digits/20260101-000001-bbbb")
+    assert find_run("latest", root=tmp_path).name.endswith("bbbb")
+    with pytest.raises(RunError, match=r"none of the 2 runs .* has `checkpoints/\*\.ckpt`"):
+        find_run("latest", root=tmp_path, needs=record.CHECKPOINT)
+    (tmp_path / "train/vit-digits/20260101-000000-aaaa/checkpoints").mkdir()
+    (tmp_path / "train/vit-digits/20260101-000000-aaaa/checkpoints/last.ckpt").touch()
+    assert find_run("latest", root=tmp_path, needs=record.CHECKPOINT).name.endswith("aaaa")
+
+
 def test_a_run_that_is_not_found_says_what_is_near(tmp_path):
     with pytest.raises(RunError, match="no run below"):
         find_run("latest", root=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import typer
@@ -60,6 +61,8 @@ end
 complete -c tfcli -f -k -a '(__tfcli_complete)'
 """
 
+PACKAGE = Path("/usr/share/bash-completion/bash_completion")
+"""What loads completions on demand, where the package bash-completion is installed."""
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 Shell = typer.Argument(None, metavar="bash|zsh|fish", help="The shell; the one in use when left out.")
 Action = typer.Argument(..., metavar="bash|zsh|fish|install", help="Print that shell's script, or install one.")
@@ -110,12 +113,24 @@ def install(shell: str) -> list[str]:
         how = f'`eval "$(tfcli completion {shell})"`' if shell != "fish" else "`tfcli completion fish | source`"
         raise ConfigError(f"cannot write `{path}`: {error.strerror}. For this session only: {how}.") from error
     lines = [f"wrote {path}"]
-    if shell == "bash" and not any(Path(p, "share/bash-completion").exists() for p in ("/usr", "/usr/local")):
-        lines.append(f"the package bash-completion is not here; add to ~/.bashrc:  source {path}")
-    rc = zsh / ".zshrc"
-    if shell == "zsh" and ".zfunc" not in (rc.read_text(encoding="utf-8", errors="replace") if rc.exists() else ""):
-        lines.append(f"add to {rc}:  fpath+=({path.parent}); autoload -Uz compinit; compinit")
+    if shell == "bash" and not PACKAGE.exists():
+        lines += _added(home / ".bashrc", f"source {shlex.quote(str(path))}")
+    if shell == "zsh":
+        lines += _added(zsh / ".zshrc", f"fpath+=({shlex.quote(str(path.parent))}); autoload -Uz compinit; compinit")
     return [*lines, f"it works in the next {shell}"]
+
+
+def _added(rc: Path, line: str) -> list[str]:
+    """Append a line to what a shell reads at its start, unless it is there. Return what was done."""
+    text = rc.read_text(encoding="utf-8", errors="surrogateescape") if rc.exists() else ""
+    if line in text.splitlines():
+        return []
+    try:
+        with rc.open("a", encoding="utf-8") as file:
+            file.write(f"{'' if text.endswith(chr(10)) or not text else chr(10)}{line}\n")
+    except OSError as error:
+        raise ConfigError(f"cannot write `{rc}`: {error.strerror}. Add this line to it yourself:  {line}") from error
+    return [f"added to {rc}:  {line}"]
 
 
 def complete(shell: str, words: list[str] = Words) -> None:

@@ -51,9 +51,9 @@ def evaluate(
     run, settings = (None, words) if "=" in words[0] else (words[0], words[1:])
     options = Sweep(multirun, jobs, fail_fast, new)
     if options.asked(settings, shown=cfg or info):
-        from tfcli.engine.record import find_run
+        from tfcli.engine.record import CHECKPOINT, find_run
 
-        given = [str(find_run(run).resolve()), "--checkpoint", checkpoint] if run else []
+        given = [str(find_run(run, needs=CHECKPOINT).resolve()), "--checkpoint", checkpoint] if run else []
         sweep("evaluate", settings, options, words=given, config_dir=config_dir, json=json)
     elif run is None:
         job = composed("train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
@@ -64,9 +64,9 @@ def evaluate(
 
         report(*evaluation.of_weights(job.config, job.choices, job.overrides), json=json)
     else:
-        from tfcli.engine.record import find_run
+        from tfcli.engine.record import CHECKPOINT, find_run
 
-        found = find_run(run)
+        found = find_run(run, needs=CHECKPOINT)
         from tfcli.engine import evaluation
 
         report(*evaluation.of_run(found, settings, which=checkpoint), json=json)

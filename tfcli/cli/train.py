@@ -63,7 +63,7 @@ def resume(
     """Go on exactly where RUN stopped."""
     from tfcli.engine.record import find_run
 
-    folder = find_run(run)
+    folder = find_run(run, needs="checkpoints")
     from tfcli.engine.run import resume as go_on
 
     report(*go_on(folder, settings or []), json=json)

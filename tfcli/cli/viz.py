@@ -79,7 +79,7 @@ def curves(run: Run, out: Out = None, json: Json = False) -> None:
     from tfcli.engine.pictures import curves_of
     from tfcli.engine.record import find_run
 
-    folder = find_run(run)
+    folder = find_run(run, needs="metrics.csv")
     path = (out or folder / "figures") / "curves.png"
     _done([path], curves_of(folder, path), json=json)
 
@@ -90,7 +90,7 @@ def confusion(run: Run, out: Out = None, json: Json = False) -> None:
     from tfcli.engine.pictures import confusion_of
     from tfcli.engine.record import find_run
 
-    folder = find_run(run)
+    folder = find_run(run, needs="outcomes.safetensors")
     path = (out or folder / "figures") / "confusion.png"
     _done([path], confusion_of(folder, path), json=json)
 

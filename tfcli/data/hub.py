@@ -12,6 +12,7 @@ from tfcli.data.fetch import TIMEOUT_S, locate, missing
 from tfcli.data.items import Request
 from tfcli.data.places import offline
 from tfcli.data.tables import Table
+from tfcli.errors import install
 
 USUAL = {"train": "train", "validation": "val", "test": "test"}
 """What the hub calls splits, and what we call them."""
@@ -53,7 +54,7 @@ def hub_tables(request: Request, expects: Sequence[str], hub: Mapping[str, Any] 
         from datasets import load_dataset
         from datasets.exceptions import DatasetsError
     except ImportError:
-        raise missing(request, expects, why or "to download it: pip install 'tfcli[text]'") from None
+        raise missing(request, expects, why or f"to download it: {install('text')}") from None
     why = why or _unreachable(hub["path"])
     if not why:
         size, licence = (request.facts.get("download_bytes") or 0) / 1e6, request.facts.get("licence") or "none stated"

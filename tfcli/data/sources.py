@@ -15,7 +15,7 @@ from tfcli.data.archives import bounded
 from tfcli.data.fetch import bare, locate, locate_or_fetch
 from tfcli.data.items import ArrayPixels, Items, Loaded, Request
 from tfcli.data.splits import carve_test
-from tfcli.errors import DataError
+from tfcli.errors import DataError, install
 
 _REFUSALS = (RuntimeError, OSError, ValueError, KeyError, IndexError)
 
@@ -111,7 +111,7 @@ class Torchvision:
         except _REFUSALS as error:
             text = str(error).replace("You can use download=True to download it", "").strip(" .")
             if "h5py" in text:
-                raise DataError(f"{request.name} needs h5py: pip install 'tfcli[pcam]'") from None
+                raise DataError(f"{request.name} needs h5py: {install('pcam')}") from None
             hint = (
                 " If the files are a subset or were changed on purpose, data.verify=false reads them unchecked."
                 if request.verify

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from tfcli.engine.record import find_run, read_config, run_name
+from tfcli.engine.record import CHECKPOINT, find_run, read_config, run_name
 from tfcli.engine.saved import kept_tokenizer, trusted_config
 from tfcli.engine.session import RUN_DIR, is_child
 from tfcli.errors import ConfigError, RunError
@@ -58,7 +58,7 @@ def find(config: DictConfig) -> Path | None:
     if path.exists() and weights != "latest":
         return next((p for p in (path, *path.parents[:2]) if (p / "config.yaml").is_file()), None)
     try:
-        return find_run(weights, root=config.run.root)
+        return find_run(weights, root=config.run.root, needs=CHECKPOINT)
     except RunError as error:
         if weights == "latest" or "may mean" in str(error):
             raise

@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from tfcli.engine.room import writing
 from tfcli.engine.session import is_child
-from tfcli.errors import ConfigError
+from tfcli.errors import ConfigError, install
 from tfcli.files import write_atomic
 
 HEADER = "epoch,step,name,value\n"
@@ -94,7 +94,7 @@ def _tensorboard(folder: Path) -> Logger:
         return TensorBoardLogger(folder, name="tensorboard", version="")
     except ModuleNotFoundError as error:
         raise ConfigError(
-            "`logger=tensorboard` needs a package that is not installed: pip install tensorboard"
+            f"`logger=tensorboard` needs a package that is not installed: {install('tensorboard')}"
         ) from error
 
 

@@ -226,7 +226,7 @@ def peak_memory() -> int:
 
 
 def explained(error: BaseException, parts: Parts) -> BaseException:
-    """Return an error in words that help: out of memory or disk, a loader process that was killed. Others stay as they are."""
+    """Return an error in words that help: out of memory or disk, a killed loader process. Others stay as they are."""
     if "DataLoader worker" in str(error):
         return TfcliError(
             f"{str(error).strip()} Memory ran out, or someone ended it: try a smaller `data.workers=`, or 0."

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfcli.engine.room import free_record_room, writing
+from tfcli.engine.room import free_record_room
 from tfcli.engine.terminal import say
 from tfcli.errors import RunError, nearest
 from tfcli.files import is_full, write_atomic
@@ -81,8 +81,7 @@ class Record:
             if not is_full(error):
                 raise
             free_record_room(path.parent)
-            with writing(path):
-                write_atomic(path, text)
+            write_atomic(path, text)
         return path
 
 
@@ -303,9 +302,15 @@ def run_name(run: Path) -> str:
     return run.name if STAMP.match(run.name) or not STAMP.match(run.parent.name) else f"{run.parent.name}/{run.name}"
 
 
-def find_run(text: str, *, root: Path | str = "outputs") -> Path:
+CHECKPOINT = "checkpoints/*.ckpt"
+
+
+def find_run(text: str, *, root: Path | str = "outputs", needs: str | None = None) -> Path:
     """The run folder that `text` means: a path (or a file in a run), `latest`, the beginning or the id of a
     run folder's name, the end of its path, or `model-data` for the newest run of that pair.
+
+    `latest` is the newest run that has what `needs` describes, a pattern of files below it: the newest run may be a
+    probe, of which nothing can be predicted.
 
     Raises RunError when there is none (with the nearest names) or more than one (with the first of them).
     """
@@ -317,13 +322,16 @@ def find_run(text: str, *, root: Path | str = "outputs") -> Path:
                 return folder
         if "/" in text:
             raise RunError(f"`{text}` is no run folder: it has neither `results.json` nor `config.yaml`.")
-    if text == "latest" and (root / "latest").is_dir() and _is_run(root / "latest"):
+    if text == "latest" and (root / "latest").is_dir() and _is_run(root / "latest") and _has(root / "latest", needs):
         return (root / "latest").resolve()
     runs = all_runs(root)
     if not runs:
         raise RunError(f"There is no run below `{root}` yet. `tfcli train model=vit data=digits` makes one.")
     if text == "latest":
-        return runs[0]
+        found = next((run for run in runs if _has(run, needs)), None)
+        if found is None:
+            raise RunError(f"none of the {len(runs)} runs below `{root}` has `{needs}`, which this takes; name a run.")
+        return found
     pairs = {run.parent.name: run for run in reversed(runs)}
     if text in pairs and not STAMP.match(text):
         return pairs[text]
@@ -340,6 +348,10 @@ def find_run(text: str, *, root: Path | str = "outputs") -> Path:
     raise RunError(
         f"There is no run `{text}` below `{root}`.{nearest(text, sorted(known))}  (`tfcli runs ls` lists {len(runs)})"
     )
+
+
+def _has(run: Path, needs: str | None) -> bool:
+    return needs is None or any(run.glob(needs))
 
 
 def _matches(run: Path, text: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from tfcli.engine.compose import Composition, compose, options, torchvision_names
-from tfcli.engine.record import all_runs, find_run, read_config, run_name
+from tfcli.engine.record import CHECKPOINT, all_runs, find_run, read_config, run_name
 from tfcli.engine.terminal import say
 from tfcli.errors import ConfigError, RunError, nearest
 
@@ -137,7 +137,7 @@ def _run(word: str, config_dir: str | None) -> Path | None:
     if word in models or "," in word:  # several: a sweep over models
         return None
     try:
-        return find_run(word)
+        return find_run(word, needs=CHECKPOINT)
     except RunError as error:
         if "may mean" in str(error) or Path(word).exists() or word == "latest":
             raise

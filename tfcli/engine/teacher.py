@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from tfcli.engine.compose import compose, options, torchvision_names
-from tfcli.engine.record import find_run, read_config, read_record, run_name
+from tfcli.engine.record import CHECKPOINT, find_run, read_config, read_record, run_name
 from tfcli.engine.saved import trusted_config
 from tfcli.engine.session import RUN_DIR, is_child
 from tfcli.errors import ConfigError, RunError, nearest
@@ -63,7 +63,7 @@ def settle(config: DictConfig, overrides: list[str]) -> None:
         raise ConfigError(
             f"`task.teacher={task.teacher}` is a model that knows nothing: give it `task.teacher_weights=NAME or PATH`."
         )
-    run = find_run(task.teacher).resolve()
+    run = find_run(task.teacher, needs=CHECKPOINT).resolve()
     overrides[:] = [f"task.teacher={run}" if o.startswith("task.teacher=") else o for o in overrides]
     task.teacher = str(run)
 

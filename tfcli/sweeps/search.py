@@ -17,7 +17,7 @@ from typing import Any, Literal
 from tfcli.bounds import Count, Natural
 from tfcli.engine.record import lower_is_better, read_record
 from tfcli.engine.summary import main_metric
-from tfcli.errors import ConfigError, nearest
+from tfcli.errors import ConfigError, install, nearest
 from tfcli.files import alone, identity, is_alive
 from tfcli.sweeps.expand import job_id, parsed
 from tfcli.sweeps.state import Job, State, settle
@@ -47,9 +47,7 @@ class Search:
         try:
             import optuna
         except ModuleNotFoundError:
-            raise ConfigError(
-                "`search=optuna` needs a package that is not installed: pip install 'tfcli[search]'"
-            ) from None
+            raise ConfigError(f"`search=optuna` needs a package that is not installed: {install('search')}") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         if direction not in (None, "maximize", "minimize"):
             raise ConfigError(f"`search.direction` must be maximize or minimize, but is `{direction}`.")

@@ -15,7 +15,7 @@ from typing import Any
 
 from tfcli.bounds import Count, Natural
 from tfcli.engine.signals import handling
-from tfcli.errors import ConfigError
+from tfcli.errors import ConfigError, install
 from tfcli.sweeps import squeue
 from tfcli.sweeps.pool import Found
 from tfcli.sweeps.process import Process, clear
@@ -45,9 +45,7 @@ class Slurm:
         try:
             import submitit  # noqa: F401
         except ModuleNotFoundError:
-            raise ConfigError(
-                "`launcher=slurm` needs a package that is not installed: pip install 'tfcli[slurm]'"
-            ) from None
+            raise ConfigError(f"`launcher=slurm` needs a package that is not installed: {install('slurm')}") from None
         if shutil.which("sbatch") is None:
             raise ConfigError(
                 "`launcher=slurm`: there is no `sbatch` on this machine. Run it where the cluster takes jobs, "
