@@ -180,6 +180,8 @@ BAD = {
     "line 2: `high` is no number": ({"text": "sentence", "score": "class"}, "sentence,class\nx,high\n"),
     "line 2: `nan` is no number": ({"text": "sentence", "score": "class"}, "sentence,class\nx,nan\n"),
     "t.csv has no rows": (TABLE, "sentence,class\n"),
+    "t.csv is empty": (TABLE, ""),
+    "several columns `class`": (TABLE, "sentence,class,class\nx,1,2\ny,2,1\n"),
     "the split is `trian`": (TABLE, "sentence,class,split\nx,1,trian\n"),
     "there is no split `train`, only test": (TABLE, "sentence,class,split\nx,1,test\n"),
 }
@@ -191,6 +193,13 @@ def test_what_is_wrong_with_a_table(tmp_path: Path, message: str) -> None:
     file = write(tmp_path / "t.csv", text)
     with pytest.raises(DataError, match=message):
         OwnTable(columns).load(ask(file))
+
+
+def test_the_encoding_that_a_file_is_marked_with_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path / "t.csv", "sentence,class\nx,1\ny,2\n", "utf-16")
+    with pytest.raises(DataError, match=r"not UTF-8 .*data.encoding=utf-16"):
+        OwnTable(TABLE).load(ask(file, encoding="utf-8"))
+    assert OwnTable(TABLE).load(ask(file, encoding="utf-16")).splits["train"]["text"] == ["x", "y"]
 
 
 def test_a_missing_column_is_named_as_the_message_says(tmp_path: Path) -> None:
@@ -220,6 +229,7 @@ def test_what_is_wrong_is_left_out_where_that_is_asked_for(tmp_path: Path) -> No
     for change, error, match in (
         ({"on_empty": "skip"}, ConfigError, "must be raise or drop"),
         ({"encoding": "utf8x"}, DataError, "is no encoding"),
+        ({"encoding": "latin1", "separator": "tabs"}, ConfigError, "Did you mean `tab`"),
     ):
         with pytest.raises(error, match=match):
             OwnTable(TABLE).load(ask(file, **change))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Table:
         numbers: the line (or entry) of each row.
         unit: what a number counts: line or entry.
         notes: how the file was read, where that is not what its name says.
+        twice: names that several columns have.
     """
 
     where: str
@@ -40,6 +41,7 @@ class Table:
     numbers: Sequence[int]
     unit: str = "line"
     notes: Sequence[str] = ()
+    twice: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -56,8 +58,10 @@ class Table:
             setting: what the user can say to name another one.
 
         Raises:
-            DataError: there is no such column; the message names those there are.
+            DataError: there is no such column, with those there are; or there are several.
         """
+        if name in self.twice:
+            raise DataError(f"{self.where} has several columns `{printable(name)}`: rename all but one.")
         if name not in self.columns:
             raise DataError(
                 f"{self.where} has no column `{printable(name)}`; it has {self.shown_columns()}."
@@ -74,7 +78,7 @@ class Table:
         gone = set(rows)
         kept = [row for row in range(len(self)) if row not in gone]
         columns = {name: [cells[row] for row in kept] for name, cells in self.columns.items()}
-        return Table(self.where, columns, [self.numbers[row] for row in kept], self.unit)
+        return replace(self, columns=columns, numbers=[self.numbers[row] for row in kept])
 
 
 def read_table(path: Path, how: How | None = None, *, short: list[int] | None = None) -> Table:
@@ -113,7 +117,9 @@ def _objects(path: Path, entries: Sequence[Any], numbers: Sequence[int], unit: s
 
 def _table(path: Path, layout: Layout, header: Sequence[str] | None, short: list[int] | None) -> Table:
     rows = list(layout.rows)
-    names = [name.strip() for name in (header or (rows.pop(0)[1] if rows else []))]
+    if not rows:
+        raise DataError(f"{printable(path)} is empty.")
+    names = [name.strip() for name in header or rows.pop(0)[1]]
     odd = [(number, len(cells)) for number, cells in rows if len(cells) != len(names)]
     if odd and short is None:
         raise DataError(
@@ -125,7 +131,9 @@ def _table(path: Path, layout: Layout, header: Sequence[str] | None, short: list
     rows = [row for row in rows if len(row[1]) == len(names)]
     columns = zip(*(cells for _, cells in rows), strict=True) if rows else ([] for _ in names)
     numbers = [number for number, _ in rows]
-    return Table(printable(path), dict(zip(names, map(list, columns), strict=True)), numbers, notes=layout.notes)
+    named = dict(zip(names, map(list, columns), strict=True))
+    twice = [name for name in named if names.count(name) > 1]
+    return Table(printable(path), named, numbers, notes=layout.notes, twice=twice)
 
 
 def read_lines(path: Path, *, encoding: str | None = None) -> list[str]:
@@ -156,7 +164,8 @@ def read_text(path: Path, *, encoding: str | None = None) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         place = error.start - content.rfind(b"\n", 0, error.start)
-        other = "latin-1" if named != "latin-1" else "utf-8"
+        marked = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+        other = "utf-16" if marked else "latin-1" if named != "latin-1" else "utf-8"
         mend = "Convert the file." if encoding is None else f"Say which it is, for instance data.encoding={other}."
         raise DataError(
             f"{printable(path)}, line {line}: not {named.upper()} (byte {place} of the line is "
