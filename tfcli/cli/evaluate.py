@@ -32,7 +32,9 @@ def evaluate(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="[RUN] [KEY=VALUE]...", help="A run, or settings with model.weights=.", show_default=False
+            metavar="[RUN|MODEL] [KEY=VALUE]...",
+            help="A run, or a model with its weights: settings with model.weights=.",
+            show_default=False,
         ),
     ],
     checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
@@ -55,7 +57,13 @@ def evaluate(
 
         given = [str(find_run(run, needs=CHECKPOINT).resolve()), "--checkpoint", checkpoint] if run else []
         sweep("evaluate", settings, options, words=given, config_dir=config_dir, json=json)
-    elif run is None:
+        return
+    found = None
+    if run is not None:
+        from tfcli.engine.subject import predictor
+
+        found, settings = predictor([run], settings, config_dir)
+    if found is None:
         job = composed("train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
         from tfcli.engine.paths import check_paths
 
@@ -64,9 +72,6 @@ def evaluate(
 
         report(*evaluation.of_weights(job.config, job.choices, job.overrides), json=json)
     else:
-        from tfcli.engine.record import CHECKPOINT, find_run
-
-        found = find_run(run, needs=CHECKPOINT)
         from tfcli.engine import evaluation
 
         report(*evaluation.of_run(found, settings, which=checkpoint), json=json)

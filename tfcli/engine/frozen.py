@@ -91,6 +91,11 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
             f"data `{job.choices['data']}` has no labels, which every head is measured by. Retrieval on it is "
             "measured by `tfcli evaluate` of a CLIP run, or of `model=clip model.weights=...`."
         )
+    if "vocab_size" in config.model:
+        raise ConfigError(
+            f"`model={job.choices['model']}` reads text and has no features of images. What its layers hold of words: "
+            f"`tfcli words {job.choices['model']} model.weights=... --word WORD SENTENCE SENTENCE`."
+        )
     typed = given(job.overrides, job.choices)
     said: list[str] = []
     tokenizer_path: Path | None = None

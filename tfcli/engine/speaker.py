@@ -96,12 +96,12 @@ def load_speaker(
         WeightsError: the weights lack a part that is asked.
     """
     quiet_libraries()
-    classes = list(classes)
+    names = list(classes)
     drawn: dict[str, Any] = {}
     if run is not None:
         config, choices = on_these_devices(run, overrides)
         checkpoint = read_checkpoint(find_checkpoint(run, "best"))
-        classes = checkpoint["tfcli"]["classes"]
+        names = checkpoint["tfcli"]["classes"]
         config.model.weights = None
         tokenizer = subwords_for(config, kept_tokenizer(run), list)
     else:
@@ -120,8 +120,8 @@ def load_speaker(
         for line in said:
             say(line)
         tokenizer = subwords_for(config, path, list)
-    if config.data.get("num_classes") is None or (classes and run is None):
-        config.data.num_classes = len(classes) or None
+    if config.data.get("num_classes") is None or (names and run is None):
+        config.data.num_classes = len(names) or None
     net = build(config.model)
     if checkpoint is not None and run is not None:
         load_state(net, network(checkpoint), run)
@@ -133,4 +133,4 @@ def load_speaker(
     devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
     num.set_threads(devices, None)
     device = torch.device("cuda" if devices.accelerator in ("gpu", "cuda") else devices.accelerator)
-    return Speaker(net.to(device).eval(), tokenizer, config, choices, device, classes, drawn, run)
+    return Speaker(net.to(device).eval(), tokenizer, config, choices, device, names, drawn, run)

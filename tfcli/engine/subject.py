@@ -10,7 +10,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from tfcli.engine.candidates import Configs, roots
 from tfcli.engine.compose import Composition, compose, options, torchvision_names
+from tfcli.engine.offers import families_for
 from tfcli.engine.record import CHECKPOINT, all_runs, find_run, read_config, run_name
 from tfcli.engine.terminal import say
 from tfcli.errors import ConfigError, RunError, nearest
@@ -32,6 +34,7 @@ def frozen_job(
         ConfigError: a word that is neither a model nor a run nor a data set, or no data set at all.
     """
     run, overrides = subject(words, config_dir)
+    _check_images(overrides, config_dir)
     if run is not None:
         # Its own model and image size replace these; the family's defaults need not fit this data set.
         rest = [o for o in overrides if not o.startswith("model=")]
@@ -46,6 +49,27 @@ def frozen_job(
         _say_public(job.choices["model"], public)
         job = compose(name, [f"model={public.model}", f"model.weights={public.weights}", *own], config_dir)
     return job, run
+
+
+def _check_images(overrides: list[str], config_dir: str | None) -> None:
+    """Refuse a set without images, before a model that wants them is composed with it.
+
+    Raises:
+        ConfigError: names what does work on texts.
+    """
+    configs = Configs(roots(config_dir))
+    for override in overrides:
+        key, _, names = override.partition("=")
+        for name in names.split(",") if key == "data" else ():
+            data = configs.mounted("data", name).get("data")
+            if data and "image_size" not in data:
+                columns = data.get("kinds")
+                models = families_for(columns, configs) if isinstance(columns, list) else ["bert"]
+                train = f" `tfcli train model={models[0]} data={name}` trains a model on these data." if models else ""
+                raise ConfigError(
+                    f"data `{name}` has no images, and features and the heads on them (probe, zeroshot, linear, knn) "
+                    f"are made of images alone.{train}"
+                )
 
 
 def subject(words: Sequence[str], config_dir: str | None = None) -> tuple[Path | None, list[str]]:
