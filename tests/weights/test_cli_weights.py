@@ -36,10 +36,11 @@ def test_status_lists_what_is_known(app: typer.Typer) -> None:
 
 
 def test_status_of_a_file_says_what_it_holds(app: typer.Typer, tmp_path: Path) -> None:
-    torch.save({"blocks.0.attn.qkv.weight": torch.zeros(6, 2, dtype=torch.float16)}, tmp_path / "x.pt")
+    shapes = {"blocks.0.attn.qkv.weight": (6, 2), "patch_embed.proj.weight": (2, 1, 1, 2)}
+    torch.save({name: torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()}, tmp_path / "x.pt")
     result = RUNNER.invoke(app, ["weights", "status", str(tmp_path / "x.pt"), "--json"])
     facts = json.loads(result.stdout)
-    assert (facts["tensors"], facts["values"], facts["types"], facts["names"]) == (1, 12, ["float16"], "ViT of timm")
+    assert (facts["tensors"], facts["values"], facts["types"], facts["names"]) == (2, 16, ["float16"], "ViT of timm")
     assert len(facts["sha256"]) == 64
 
 
