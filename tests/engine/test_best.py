@@ -20,7 +20,7 @@ def test_the_best_of_a_rank_is_the_least(tmp_path):
     assert "image_to_text_r1" not in task.lower_is_better
     saver = Checkpoints(
         tmp_path,
-        stop=Stop(),
+        stop=Stop(lambda code, reason: None),
         monitor="val/image_to_text_median_rank",
         lower_is_better="image_to_text_median_rank" in task.lower_is_better,
         every_minutes=5,
