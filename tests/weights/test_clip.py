@@ -94,7 +94,8 @@ def test_a_tokenizer_beside_the_weights_is_found(openai_file: Path) -> None:
 
 
 def test_only_families_whose_files_tell_have_blueprints(openai_file: Path, tmp_path: Path) -> None:
-    assert blueprint("tfcli.models.vit.ViT", str(openai_file)) is None
+    with pytest.raises(WeightsError, match="holds weights of CLIP"):
+        blueprint("tfcli.models.vit.ViT", str(openai_file))
     save_file(net().state_dict(), tmp_path / "ours.safetensors")
     assert blueprint(TARGET, str(tmp_path / "ours.safetensors")) is None  # our own names do not tell the heads
 
