@@ -1,13 +1,12 @@
 """The program's first line: take the streams and the signals over, then read the command."""
 
-from tfcli.engine import ranks, signals, terminal
+from tfcli.engine import signals, terminal
 
 
 def main() -> None:
     """Run the command in `sys.argv`. Exit codes: see tfcli.errors."""
     terminal.make_lasting()
     signals.begin()
-    ranks.obey_parent()
     try:
         from tfcli.cli.app import main as run
 

@@ -223,8 +223,15 @@ def test_the_error_of_the_rank_that_fails_first_is_the_run_s(tmp_path: Path):
                 Image.frombytes("RGB", (64, 64), pixels).save(tmp_path / "pets" / split / name / f"{i}.jpg")
     torn = tmp_path / "pets" / "train" / "cat" / "2.jpg"
     torn.write_bytes(torn.read_bytes()[:1500])  # its header is whole: it fails when it is decoded, on one rank
-    words = ["model=vit", "model.width=16", "model.depth=1", "model.heads=2", "model.patch=8", "data=folder"]
-    words += ["data.root=pets", "data.image_size=32", "data.cache=none", "data.workers=0", "data.batch_size=1"]
+    words = ["model=vit", "model.width=16", "model.depth=1", "model.heads=2", "data=folder"]
+    words += [
+        "data.root=pets",
+        "data.image_size=32",
+        "data.patch_size=8",
+        "data.cache=none",
+        "data.workers=0",
+        "data.batch_size=1",
+    ]
     words += ["logger=csv", "trainer.precision=32", "trainer.threads=1", "trainer.max_epochs=3", *RANKS[2], "run.dir=r"]
     run = Program(["train", *words], tmp_path)
     try:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import typer
 
 import tfcli
-from tfcli.engine.ranks import told_rank_0
+from tfcli.engine.signals import PARENT
 from tfcli.errors import TfcliError
 
 VERBS = (
@@ -101,7 +101,7 @@ def main() -> None:
     except TfcliError as error:
         if debug:
             raise
-        if not told_rank_0(error, error.exit_code):
+        if not _told_rank_0(error, error.exit_code):
             print(f"tfcli: {GONE if gone else error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
@@ -110,7 +110,7 @@ def main() -> None:
         if debug:
             raise
         told = GONE if gone else f"{type(error).__name__}: {error} (TFCLI_DEBUG=1 shows where)"
-        if not told_rank_0(error, 1):
+        if not _told_rank_0(error, 1):
             print(f"tfcli: {told}", file=sys.stderr)
         sys.exit(2 if gone else 1)
     finally:
@@ -132,3 +132,12 @@ def _say_all() -> None:
     except TfcliError as error:
         print(f"tfcli: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _told_rank_0(error: Exception, code: int) -> bool:
+    """Leave the error for rank 0 to show, where it has started this process."""
+    if PARENT not in os.environ:
+        return False
+    from tfcli.engine.ranks import tell_rank_0
+
+    return tell_rank_0(error, code)

@@ -73,13 +73,16 @@ class Life:
 
     def _told(self, error: BaseException | None) -> BaseException | None:
         if isinstance(error, Stopped):
-            return Interrupted(error.signum, f"stopped by {WORDS[error.signum]} {self.stop.doing}. {self._advice()}")
+            return self._interrupted(error.signum)
         if isinstance(error, KeyboardInterrupt):  # raised by a library
-            return Interrupted(signal.SIGINT, f"stopped by Ctrl-C {self.stop.doing}. {self._advice()}")
+            return self._interrupted(signal.SIGINT)
         if self.stop.signum and isinstance(error, (RuntimeError, OSError)):  # the signal ended a process that it needs
-            said = f"stopped by {WORDS[self.stop.signum]} {self.stop.doing} ({_line(error)})"
-            return Interrupted(self.stop.signum, f"{said}. {self._advice()}")
+            return self._interrupted(self.stop.signum, f" ({_line(error)})")
         return self.explain(error) if error else None
+
+    def _interrupted(self, signum: int, why: str = "") -> Interrupted:
+        word = WORDS[signal.Signals(signum)]
+        return Interrupted(signum, f"stopped by {word} {self.stop.doing}{why}. {self._advice()}")
 
     def _advice(self) -> str:
         return f"`tfcli resume {self.folder}` goes on." if self.resumable else "Run it again."

@@ -21,11 +21,10 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
-from tfcli.engine.signals import CODES, WORDS, die_with_parent
+from tfcli.engine.signals import BEGAN, CODES, PARENT, WORDS
 from tfcli.errors import ConfigError, Interrupted, TfcliError
 
-BOARD, PARENT = "TFCLI_BOARD", "TFCLI_PARENT"
-BEGAN = time.monotonic()
+BOARD = "TFCLI_BOARD"
 FALLEN_S = 5.0  # for rank 0 to notice by itself that another one is gone
 TOLD_S = 3.0  # for the others to say why, when a collective of rank 0 has failed
 ENDING_S = 15.0  # for the others to end by themselves when all is done
@@ -221,18 +220,9 @@ def preparation_s() -> float:
     return 2 * (time.monotonic() - BEGAN)
 
 
-def obey_parent() -> None:
-    """End this process when rank 0, which has started it, is gone. Called at the program's first line."""
-    if PARENT in os.environ:
-        die_with_parent(signal.SIGKILL)
-        if os.getppid() != int(os.environ[PARENT]):
-            os._exit(1)
-
-
-def told_rank_0(error: BaseException, code: int) -> bool:
-    """Leave the error for rank 0 to show, where this is another rank that it has started."""
-    board = Board.here() if PARENT in os.environ else None
-    if board:
+def tell_rank_0(error: BaseException, code: int) -> bool:
+    """Write the error and the exit code on the board; return whether there is one."""
+    if board := Board.here():
         board.fell(code, str(error) if isinstance(error, TfcliError) else f"{type(error).__name__}: {error}")
     return board is not None
 

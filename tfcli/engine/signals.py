@@ -8,7 +8,6 @@ lives it belongs to the run's `Stop`.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
 import select
 import signal
@@ -25,6 +24,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CODES = tuple(128 + signum for signum in SIGNALS)
 """Exit codes of a program that a signal has stopped."""
 WORDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP (the terminal was closed)"}
+PARENT = "TFCLI_PARENT"
+"""How rank 0 tells the other ranks which process has started them."""
+BEGAN = time.monotonic()
 TICK_S = 0.25  # between two looks of the watch
 ONE_REQUEST_S = 1.0  # a closing session sends SIGHUP and SIGTERM together: that is one request
 ECHO_S = 0.3  # a signal to all processes of a job reaches it twice where its parent passes it on
@@ -33,10 +35,17 @@ CLOSING_S = 30.0  # for the loggers of a run that stops
 
 
 def begin() -> None:
-    """Take the signals over at the program's first line; they end it at once, with its exit code and no traceback."""
+    """Take the signals over at the program's first line; they end it at once, with its exit code and no traceback.
+
+    A further rank also ends when rank 0, which has started it, is gone.
+    """
     for signum in _taken():
         signal.signal(signum, _end)
     atexit.register(_ignore)
+    if PARENT in os.environ:
+        die_with_parent(signal.SIGKILL)
+        if os.getppid() != int(os.environ[PARENT]):
+            os._exit(1)
 
 
 def _ignore() -> None:
@@ -237,5 +246,7 @@ def kill_workers() -> None:
 def die_with_parent(signum: int) -> None:
     """Ask Linux to send this process a signal when the one that started it is gone."""
     if sys.platform == "linux":
+        import ctypes  # not needed at the start of every command
+
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signum)
