@@ -31,7 +31,7 @@ def test_the_best_of_a_rank_is_the_least(tmp_path):
     for rank in (9.0, 3.0, 5.0):
         figures = {saver.monitor: torch.tensor(rank)}
         saver.improved = False
-        saver.on_validation_end(SimpleNamespace(callback_metrics=figures, sanity_checking=False), task)
+        saver.on_validation_end(SimpleNamespace(callback_metrics=figures, sanity_checking=False, global_step=1), task)
         kept.append(saver.improved)
     assert kept == [True, True, False]
     assert saver.best == 3
