@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ def make_mlp(
 
     Where nothing is said of biases, a plain one has them, a gated one has none.
     """
-    drops = {"dropout": dropout, "inner_dropout": inner_dropout}
+    drops: dict[str, Any] = {"dropout": dropout, "inner_dropout": inner_dropout}
     if activation == "swiglu":
         return GatedMlp(width, hidden=hidden or 8 * -(-width // 3), bias=bool(bias), **drops)
     return Mlp(width, hidden=hidden or 4 * width, activation=activation, bias=bias is not False, **drops)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tfcli.nn.blocks import make_mlp, make_norm
+from tfcli.nn.blocks import Activation, Norm, make_mlp, make_norm
 from tfcli.nn.kernels import exact
 from tfcli.shapes import Float
 
@@ -31,9 +31,9 @@ class AttentionPool(nn.Module):
         *,
         heads: int,
         mlp_width: int | None = None,
-        norm: str = "layer",
+        norm: Norm = "layer",
         norm_eps: float = 1e-6,
-        activation: str = "gelu",
+        activation: Activation = "gelu",
     ):
         super().__init__()
         if width % heads:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -87,7 +87,7 @@ class Stack(nn.Module):
             attn = partial(attn, causal=True)
 
         def block(layer: int) -> Block:
-            drops = {"dropout": dropout, "inner_dropout": mlp_dropout}
+            drops: dict[str, Any] = {"dropout": dropout, "inner_dropout": mlp_dropout}
             attention = attn(width, heads=heads, dropout=attention_dropout, extent=extent, special=special)
             biased = attention.qkv.bias is not None
             return Block(
