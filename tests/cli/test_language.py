@@ -127,7 +127,7 @@ def test_few_shot_answers_are_scored(work, call):
           "data.columns={text: reviw, label: fine}"], "Did you mean `review`"),
         (["train", "model=bert", "data=text", "data.root=own.txt", "model.tokenizer.kind=chars"], "wordpiece"),
         (["train", "model=gpt", "data=text", "data.root=own.txt", "data.max_length=999"], "for 128 tokens"),
-        (["train", "model=vit", "data=text", "data.root=own.txt"], "needs image, label"),
+        (["train", "model=vit", "data=text", "data.root=own.txt"], "model `vit` offers no task for data `text`"),
     ],
 )  # fmt: skip
 def test_slips_are_named(work, words, said, monkeypatch):
