@@ -23,9 +23,9 @@ class Bounds(NamedTuple):
 
 
 Count = Annotated[int, Bounds(low=1)]
-"""How many there are, at least one."""
+"""A count of at least one."""
 Natural = Annotated[int, Bounds(low=0)]
-"""How many there are, or none."""
+"""A count, zero included."""
 Fraction = Annotated[float, Bounds(low=0, high=1)]
 """A share or a probability."""
 Share = Annotated[float, Bounds(above=0, high=1)]

@@ -114,8 +114,8 @@ def test_few_shot_answers_are_scored(work, call):
     [
         (["sample", "speaks", "--top-p", "1.5"], "`--top-p` must lie above 0"),
         (["sample", "speaks", "stray"], "`stray`"),
-        (["sample", "gpt"], "untrained weights have nothing to say. The run in the folder `gpt` is `./gpt`."),
-        (["sample", "optim.lr=1", "--text", "a"], "untrained weights have nothing to say."),
+        (["sample", "gpt"], "untrained weights give no useful output. The run in the folder `gpt` is `./gpt`."),
+        (["sample", "optim.lr=1", "--text", "a"], "untrained weights give no useful output."),
         (["sample", "speeks"], "neither a model nor a run"),
         (["sample", "speaks", "--file", "none.txt"], "`none.txt` cannot be read"),
         (["sample", "fine", "--text", "a"], "does not go on from a text"),

@@ -39,7 +39,7 @@ VERBS = (
 )
 
 UsageError: Any = typer.BadParameter.__mro__[1]
-"""What typer raises for a command's words, from its own copy of click or from click."""
+"""Errors that typer raises for a command's words, from its own copy of click or from click."""
 
 GONE = "the current folder has been deleted; `cd` to one that is there."
 

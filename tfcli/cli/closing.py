@@ -37,7 +37,7 @@ NAMES = {
     "loss": "loss",
     "calibration_error": "calibration error",
 }
-"""What figures are called. Others are shown after these, by their own names."""
+"""Titles of figures. Others are shown after these, by their own names."""
 NEXT = {
     "lm": 'tfcli sample latest --text "Once"',
     "translate": 'tfcli sample latest --text "..."',
@@ -45,7 +45,7 @@ NEXT = {
     **dict.fromkeys(("text_classify", "text_regress", "tag"), 'tfcli predict latest --text "..."'),
     "span": 'tfcli predict latest --text "..." --pair "..."',
 }
-"""What one would do with a trained model of a task."""
+"""The command to try next with a trained model of each task."""
 
 
 def closing(folder: Path, record: Record, *, json: bool = False) -> None:
@@ -94,7 +94,7 @@ def to_log(folder: Path, lines: list[str]) -> None:
 
 
 def _title(name: str) -> str:
-    """What a figure is called; one of sources of like length says of how many words they are at most."""
+    """Return a figure's title; a bucket of lengths is labelled by its largest source length, in words."""
     head, _, length = name.partition("/length=")
     title = NAMES.get(head, head.replace("_", " "))
     return f"{title}, up to {length} words" if length else title

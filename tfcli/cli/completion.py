@@ -62,7 +62,7 @@ complete -c tfcli -f -k -a '(__tfcli_complete)'
 """
 
 PACKAGE = Path("/usr/share/bash-completion/bash_completion")
-"""What loads completions on demand, where the package bash-completion is installed."""
+"""File that loads completions on demand, where the package bash-completion is installed."""
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 Shell = typer.Argument(None, metavar="bash|zsh|fish", help="The shell; the one in use when left out.")
 Action = typer.Argument(..., metavar="bash|zsh|fish|install", help="Print that shell's script, or install one.")

@@ -32,7 +32,7 @@ def _composed(name: str, settings: list[str]) -> Any:
 
 @data.command()
 def status(names: list[str] = Names, check: bool = Check, json: bool = Json) -> None:
-    """What is here, where, how large it is and under which licence."""
+    """Show which data sets are here, where, how large and under which licence."""
     from tfcli.cli.console import say, table
     from tfcli.engine.compose import options
     from tfcli.engine.readiness import source_of

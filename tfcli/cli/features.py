@@ -40,7 +40,7 @@ def extract(words: Words = None, json: Json = False, config_dir: ConfigDir = Non
 
 @features.command("ls")
 def list_(words: Words = None, cache: Folder = None, json: Json = False, config_dir: ConfigDir = None) -> None:
-    """What is cached; for MODEL and DATA whether it would be used, and if not, why."""
+    """List the cached features; for MODEL and DATA say whether they would be used, and if not, why."""
     from tfcli.cli.console import table
 
     if words:

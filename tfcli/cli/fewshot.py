@@ -23,11 +23,15 @@ def fewshot(
             show_default=False,
         ),
     ],
-    shots: Annotated[str, typer.Option("--shots", help="Numbers of demonstrations, with commas.")] = "0,1,4",
-    rows: Annotated[int, typer.Option("--rows", min=1, help="Test rows that are asked about, at most.")] = 200,
-    seed: Annotated[int, typer.Option("--seed", help="Of the draw of rows and demonstrations.")] = 0,
+    shots: Annotated[str, typer.Option("--shots", help="Numbers of demonstrations, separated by commas.")] = "0,1,4",
+    rows: Annotated[int, typer.Option("--rows", min=1, help="The largest number of test rows to ask about.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the drawn rows and demonstrations.")] = 0,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Score a candidate against a bare `Answer:`, not for each token.")
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Normalise a candidate's score by its score after a bare `Answer:`, instead of by its length.",
+        ),
     ] = False,
     show: Annotated[bool, typer.Option("--show", help="Print a prompt of each number of demonstrations.")] = False,
     json: Json = False,

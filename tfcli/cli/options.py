@@ -40,11 +40,13 @@ Multirun = Annotated[
     bool, typer.Option("--multirun", "-m", help="Run every combination of values given with commas: seed=0,1,2.")
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, metavar="N", help="Of a sweep: N jobs at a time.", show_default=False)
+    int | None,
+    typer.Option("--jobs", min=1, metavar="N", help="For a sweep: run N jobs at a time.", show_default=False),
 ]
-FailFast = Annotated[bool, typer.Option("--fail-fast", help="Of a sweep: stop at the first job that fails.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="For a sweep: stop at the first job that fails.")]
 New = Annotated[
-    bool, typer.Option("--new", help="With -m: a new sweep, though the last of these very jobs is unfinished.")
+    bool,
+    typer.Option("--new", help="With -m: start a new sweep even if the last sweep of the same jobs is unfinished."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 

@@ -32,12 +32,12 @@ def predict(
     ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option("--text", "-t", help="In place of files: a sentence, a question. May be given often."),
+        typer.Option("--text", "-t", help="A text instead of files: a sentence, a question. May be repeated."),
     ] = None,
     pair: Annotated[
         list[str] | None, typer.Option("--pair", help="The second text of a pair, a question's context, a choice.")
     ] = None,
-    template: Annotated[str, typer.Option("--template", help="What is said of each label.")] = "{}",
+    template: Annotated[str, typer.Option("--template", help="Template around each label.")] = "{}",
     top: Annotated[int, typer.Option("--top", min=1, help="Classes to give for each file.")] = 3,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the table to this CSV file.")] = None,
     json: Json = False,

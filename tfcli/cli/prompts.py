@@ -61,7 +61,7 @@ def try_(
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """What templates score: tfcli prompts try flowers "a photo of a {}"."""
+    """Score templates: tfcli prompts try flowers "a photo of a {}"."""
     data, *rest = words
     templates = [w for w in rest if "{" in w or " " in w]
     if not templates:

@@ -15,12 +15,12 @@ Root = typer.Option("outputs", "--root", help="The folder of all runs.")
 Model = typer.Option(None, "--model", help="Only runs of this model.")
 Data = typer.Option(None, "--data", help="Only runs on this data set.")
 Verb = typer.Option(None, "--verb", help="Only runs of this verb.")
-Status = typer.Option(None, "--status", help="Only runs that ended so: finished, failed, interrupted, unfinished.")
+Status = typer.Option(None, "--status", help="Only runs with this status: finished, failed, interrupted, unfinished.")
 
 
 Runs = typer.Argument(..., metavar="RUN RUN...", help="Two or more runs; differences are against the first.")
 Filters = typer.Argument(None, metavar="[KEY=VALUE...]", help="Only runs with these settings.")
-Metrics = typer.Option(None, "--metric", help="A metric to tabulate; may be given again.")
+Metrics = typer.Option(None, "--metric", help="A metric to tabulate; may be repeated.")
 
 
 def mount(app: typer.Typer) -> None:

@@ -27,9 +27,11 @@ def sample(
     ],
     text: Annotated[
         list[str] | None,
-        typer.Option("--text", "-t", help="What to go on from, or a sentence to translate. May be given often."),
+        typer.Option("--text", "-t", help="The text to continue, or a sentence to translate. May be repeated."),
     ] = None,
-    file: Annotated[str | None, typer.Option("--file", help="A text a line from this file; - is stdin.")] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", help="Read one text per line from this file; - is stdin.")
+    ] = None,
     length: Annotated[int, typer.Option("--length", "-n", min=1, help="Most tokens to write.")] = 256,
     count: Annotated[int, typer.Option("--count", min=1, help="Continuations, or translations, of each text.")] = 1,
     start: Annotated[
@@ -39,18 +41,23 @@ def sample(
         float | None,
         typer.Option("--temperature", min=0.0, help="0: always the likeliest. By default the checkpoint's, or 1."),
     ] = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Only the k likeliest tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option("--top-p", help="Only the likeliest, of this mass together.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", min=1, help="Sample only from the k most likely tokens.")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option("--top-p", help="Sample only from the most likely tokens whose probabilities add up to this."),
+    ] = None,
     penalty: Annotated[
         float | None, typer.Option("--repetition-penalty", min=1.0, help="Of tokens seen before.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Equal seeds write equal texts.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same text.")] = 0,
     beam: Annotated[
         int | None,
         typer.Option("--beam", min=1, help="Width of the search for a translation. By default the model's own, or 4."),
     ] = None,
     alpha: Annotated[float | None, typer.Option("--alpha", help="Its length penalty. Likewise, or 0.6.")] = None,
-    cache: Annotated[bool, typer.Option(help="Keep keys and values of tokens that were read.")] = True,
+    cache: Annotated[bool, typer.Option(help="Cache the keys and values of earlier tokens.")] = True,
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:
@@ -61,7 +68,7 @@ def sample(
     rest = [w for w in words if w not in settings]
     run, settings = predictor(rest, settings, config_dir)
     if rest:
-        raise ConfigError(f"`{rest[0]}`: the text to go on from is given with --text.")
+        raise ConfigError(f"`{rest[0]}`: give the text to continue with --text.")
     if top_p is not None and not 0 < top_p <= 1:
         raise ConfigError(f"`--top-p` must lie above 0 and at most at 1, but is {top_p:g}.")
     texts = [*(text or []), *(_lines(file) if file else [])]

@@ -41,7 +41,7 @@ def attention(
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Who looks at whom: tokens at tokens, a translation at its source, the class token at an image.
+    """Draw attention: of tokens to tokens, of a translation to its source, of the class token to an image.
 
     Beside the pictures attention.npz keeps the weights of all layers.
     """
@@ -86,7 +86,7 @@ def curves(run: Run, out: Out = None, json: Json = False) -> None:
 
 @viz.command()
 def confusion(run: Run, out: Out = None, json: Json = False) -> None:
-    """What a classifier took for what on its test samples."""
+    """Draw the confusion matrix of a classifier on its test samples."""
     from tfcli.engine.pictures import confusion_of
     from tfcli.engine.record import find_run
 

@@ -27,7 +27,7 @@ def mount(app: typer.Typer) -> None:
 
 @weights.command()
 def status(subject: str = Subject, json: bool = Json) -> None:
-    """What is on this machine, which model it is for, how large it is and under which licence."""
+    """Show which weights are here, for which model, how large and under which licence."""
     from tfcli.cli.console import table
     from tfcli.weights.hub import HUB_NAME, here, public
 

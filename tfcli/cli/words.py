@@ -20,7 +20,7 @@ def words(
         list[str],
         typer.Argument(
             metavar="RUN|MODEL [KEY=VALUE]... SENTENCE SENTENCE...",
-            help="A run of a BERT or GPT (or a model with weights), then sentences that have the word.",
+            help="A run of a BERT or GPT (or a model with weights), then sentences that contain the word.",
             show_default=False,
         ),
     ],
@@ -28,7 +28,9 @@ def words(
     layer: Annotated[
         str, typer.Option("--layer", metavar="N|all", help="Counted from 1.", show_default="the last")
     ] = "last",
-    pool: Annotated[str, typer.Option("--pool", help="Of a word in several pieces: mean, or first.")] = "mean",
+    pool: Annotated[
+        str, typer.Option("--pool", help="How to pool a word of several sub-words: mean or first.")
+    ] = "mean",
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:

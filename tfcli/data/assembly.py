@@ -20,7 +20,7 @@ from tfcli.data.workers import Ranks
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a set is split, kept and served.
+    """Settings by which a set is split, kept and served.
 
     Args:
         name: of the set.

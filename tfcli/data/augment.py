@@ -1,4 +1,4 @@
-"""What torchvision's transforms lack of DeiT's recipe: RandAugment whose operations grow, and erasing with noise.
+"""Parts of DeiT's recipe that torchvision lacks: RandAugment whose operations grow, and erasing with noise.
 
 Both draw from torch's generator, which `tfcli.data.transforms` seeds for each sample.
 """
@@ -114,7 +114,7 @@ def _solarize(image: Tensor, share: float) -> Tensor:
 
 
 def _solarize_add(image: Tensor, share: float) -> Tensor:
-    """What is dark becomes brighter."""
+    """Add brightness to the dark pixels."""
     return torch.where(image < 128, (image.short() + int(110 * share)).clamp(max=255).to(image.dtype), image)
 
 
@@ -135,4 +135,4 @@ OPERATIONS: dict[str, Callable[[Tensor, float, list[float]], Tensor]] = {
     "translate_x": lambda image, share, fill: _move(image, fill, shift=(_signed(0.45 * share), 0.0)),
     "translate_y": lambda image, share, fill: _move(image, fill, shift=(0.0, _signed(0.45 * share))),
 }
-"""What may happen to an image, by the magnitude's share of the largest; the fill is the colour beyond the edges."""
+"""Operations on an image, by the magnitude's share of the largest; the fill is the colour beyond the edges."""

@@ -42,7 +42,7 @@ Read = partial[np.ndarray]  # `decode` with the change of size
 
 @dataclass(frozen=True)
 class Policy:
-    """What to do about unusable image files: `raise`, or `skip` up to a share of them."""
+    """Policy for unusable image files: `raise`, or `skip` up to a share of them."""
 
     on_error: str = "raise"
     max_bad_fraction: float = 0.01
@@ -187,7 +187,7 @@ def estimate_bytes(files: Sequence[Path], *, resize: Resize, samples: int = 16) 
 
 
 def choose_mode(needed: int, *, ranks: Ranks) -> str:
-    """What `auto` means for so many bytes."""
+    """Choose the mode of `auto` for so many bytes."""
     if ranks.world == 1:
         return "memory" if needed <= free_memory() / 4 else "none"
     folder = cache_root()

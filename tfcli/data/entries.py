@@ -24,7 +24,7 @@ FOREIGN = frozenset(
         "__pycache__",
     )
 )
-"""What systems, network drives and programs leave in a user's folders, in lower case."""
+"""Names that systems, network drives and programs leave in a user's folders, in lower case."""
 
 
 def foreign(name: str) -> bool:

@@ -85,7 +85,7 @@ def present(folder: Path, entry: str) -> Path | None:
 
 
 def locate_or_fetch(request: Request, expects: Sequence[str], build: Callable[[Path], object] | None) -> Path:
-    """Where the set is; downloads it first when it is missing and may be fetched.
+    """Return the folder of the set; download it first when it is missing and may be fetched.
 
     Args:
         request: what the user wants.
@@ -124,7 +124,7 @@ def missing(request: Request, expects: Sequence[str], why: str) -> DataError:
 
 
 def found_in(folder: Path, most: int = 8) -> str:
-    """What a folder holds, for a message."""
+    """Describe what a folder holds, for a message."""
     if not folder.exists():
         return f"no such folder ({printable(folder)})"
     if not folder.is_dir():

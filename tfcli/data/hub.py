@@ -15,13 +15,13 @@ from tfcli.data.tables import Table
 from tfcli.errors import install
 
 USUAL = {"train": "train", "validation": "val", "test": "test"}
-"""What the hub calls splits, and what we call them."""
+"""The hub's names of splits, and ours."""
 
 
 def local_or_hub(
     request: Request, expects: Sequence[str], hub: Mapping[str, Any] | None
 ) -> tuple[Path | None, dict[str, Table]]:
-    """Where the set's own files are, or where there are none its tables from the hub, by split.
+    """Return the set's own files or, where there are none, its tables from the hub, by split.
 
     Args:
         request: what the user wants and allows.

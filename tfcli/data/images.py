@@ -172,7 +172,7 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def request(self) -> Request:
-        """What the source is asked for."""
+        """Return the request to the source."""
         return Request(
             name=self.name,
             root=self.root,
@@ -212,7 +212,8 @@ class ImageData(pl.LightningDataModule):
                 raise ConfigError("data.augment.mixup and .cutmix cannot mix captions. Set both to 0.")
             if self.augment.repeats > 1:
                 raise ConfigError(
-                    "data.augment.repeats: copies of an image would be strangers to each other. Set it to 1."
+                    "data.augment.repeats: repeated augmentation does not work with a contrastive loss: copies of "
+                    "one image would count as negatives. Set it to 1."
                 )
             check_captions(self.name, loaded)
             self._pairs = self._assembled(loaded.captioned(), notes)
@@ -372,7 +373,7 @@ class ImageData(pl.LightningDataModule):
         return self._sets[split].labels if split in self._sets else np.empty(0, np.int64)
 
     def sources(self, split: str) -> list[str]:
-        """Where each sample of a split comes from, in its own order: its file below the set's folder, or its number."""
+        """Return the origin of each sample of a split, in order: its file below the set's folder, or its number."""
         self.prepare()
         items, positions = self._items[split]
         if items.files is None:

@@ -18,7 +18,7 @@ _CHUNK = 4096
 
 @dataclass
 class Findings:
-    """What a check found.
+    """Findings of a check.
 
     Attributes:
         counts: samples of each split.

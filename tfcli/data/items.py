@@ -1,4 +1,4 @@
-"""What sources hand to the data module: labels or captions, and where the pixels are."""
+"""Types that sources of images give to the data module: labels or captions, and where the pixels are."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ArrayPixels:
 
 
 class Captions(Protocol):
-    """What is said about each image: at least one text."""
+    """Captions of each image: at least one text."""
 
     def __len__(self) -> int: ...
 
@@ -107,7 +107,7 @@ def unlabelled(count: int) -> np.ndarray:
 
 @dataclass
 class Loaded:
-    """What a source found: class names in label order, the splits it has (train, val, test), and notes to tell.
+    """A set that a source loaded: class names in label order, its splits (train, val, test), and notes to print.
 
     Attributes:
         splits: labelled samples.
@@ -131,13 +131,13 @@ class Loaded:
         return {split: len(items) for split, items in self.found.items()}
 
     def captioned(self) -> Loaded:
-        """The same with the captioned splits for its splits."""
+        """Return a copy whose splits are the captioned ones."""
         return replace(self, splits=self.pairs, pairs={})
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the data module asks of a source.
+    """Request of the data module to a source.
 
     Args:
         name: the set's name.
@@ -164,10 +164,10 @@ class Request:
 
 
 class Source(Protocol):
-    """Where images and labels come from."""
+    """Protocol of sources of images."""
 
     def load(self, request: Request) -> Loaded: ...
 
     def locate(self, request: Request) -> Path | str | None:
-        """Where the set is, without reading it; None when it is missing."""
+        """Locate the set without reading it; None when it is missing."""
         ...

@@ -16,7 +16,7 @@ from tfcli.text.frames import Frame
 from tfcli.text.subwords import Subwords
 
 SENTENCES = re.compile(r"\n+|(?<=[.!?]) +(?=[^a-z\s])")
-"""Where a document may be parted: at line breaks, and after a sentence's end before what does not begin small."""
+"""Boundaries of sentences: line breaks, and a full stop that no small letter follows."""
 
 
 class MaskedPairs:

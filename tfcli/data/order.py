@@ -16,7 +16,7 @@ from tfcli.data.hashing import hash64
 
 
 class Address(NamedTuple):
-    """Where a batch stands: the epoch, its number in the epoch, and the samples (positions in the split) it holds.
+    """Address of a batch: the epoch, its number in the epoch, and its samples (positions in the split).
 
     Where samples are repeated, `copies` numbers them: 0 for a sample's first place in the epoch, 1 for its second.
     """

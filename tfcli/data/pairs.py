@@ -20,7 +20,7 @@ _LOOKED_AT = 2000
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What is asked of a tokenizer."""
+    """Protocol of tokenizers."""
 
     context: int
 

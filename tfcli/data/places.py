@@ -1,4 +1,4 @@
-"""Where data and caches live, and whether the network may be used."""
+"""Folders of data and caches, and whether the network may be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How evaluation brings an image to the model's square, by the rule of the library that a checkpoint comes from.
+"""Resize images for evaluation by the rule of the library that a checkpoint comes from.
 
 torchvision, timm and open_clip resize with Pillow. transformers resizes tensors with torchvision, which rounds a few
 values in a thousand the other way, and it rounds an odd margin of a crop down where the others round half to even.
@@ -15,11 +15,11 @@ from PIL import Image
 from tfcli.errors import ConfigError
 
 RULES = ("shorter", "longer", "squash", "none")
-"""Which side becomes `side` pixels long; squash: both; none: the image keeps its size."""
+"""The side that becomes `side` pixels long; squash: both; none: the image keeps its size."""
 RESIZERS = ("pillow", "transformers")
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 ON_TENSORS = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos"}
-"""What torchvision can do with tensors: our name and its own."""
+"""Interpolations of torchvision for tensors: our name and its own."""
 SETTINGS = ("image_size", "resize", "eval_crop", "interpolation", "resizer", "fill", "mean", "std")
 """Settings of `config.data` that together say how a model sees an image."""
 

@@ -31,7 +31,7 @@ Rows = list[tuple[int, list[str]]]
 
 @dataclass(frozen=True)
 class How:
-    """What the set's settings say of a text file.
+    """Settings of a text file.
 
     Args:
         encoding: of the text; None: UTF-8.

@@ -47,7 +47,7 @@ class Table:
         return len(self.numbers)
 
     def place(self, row: int) -> str:
-        """Where a row stands, for a message."""
+        """Return the position of a row, for a message."""
         return f"{self.unit} {self.numbers[row]}"
 
     def column(self, name: str, setting: str = "") -> list[Any]:

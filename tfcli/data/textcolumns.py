@@ -17,7 +17,7 @@ from tfcli.data.textitems import Columns, LoadedTexts
 from tfcli.errors import ConfigError, DataError
 
 Named = Mapping[str, str | list[str]]
-"""Which of a table's columns is which of ours; choices are several."""
+"""Mapping from our column names to a table's headers; several headers for the choices."""
 KINDS = ("text", "pair", "label", "score", "source", "target", "words", "tags", "context", "choices", "stem", "id")
 """Columns that a table can give; `stem` begins every choice."""
 _NAMED = 20

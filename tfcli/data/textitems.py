@@ -1,4 +1,4 @@
-"""What sources of text hand to the data module: named columns of rows, a table for each split. Imports no torch."""
+"""Types that sources of text give to the data module: named columns, a table for each split. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Columns = dict[str, list[Any]]
 
 
 def height(rows: Columns) -> int:
-    """How many rows there are."""
+    """Return the number of rows."""
     return len(next(iter(rows.values()), []))
 
 
 @dataclass
 class LoadedTexts:
-    """What a source found.
+    """Texts that a source loaded.
 
     Attributes:
         splits: train, val and test as far as the set has them, and whatever further ones it names
@@ -54,10 +54,10 @@ class LoadedTexts:
 
 
 class TextSource(Protocol):
-    """Where texts come from."""
+    """Protocol of sources of text."""
 
     def load(self, request: Request) -> LoadedTexts: ...
 
     def locate(self, request: Request) -> Path | str | None:
-        """Where the set is, without reading it; None when it is missing."""
+        """Locate the set without reading it; None when it is missing."""
         ...

@@ -47,7 +47,7 @@ class Encoded(Protocol):
 
 
 class View(Protocol):
-    """What an objective makes of rows of text: windows of a stream, masked sentences, pairs to translate."""
+    """Protocol of views: an objective's samples of rows of text (windows of a stream, masked sentences, pairs)."""
 
     unit: str
 
@@ -172,12 +172,12 @@ class TextData(pl.LightningDataModule):
 
     @property
     def unit(self) -> str:
-        """What a sample is called."""
+        """Name of one sample, for counts and rates."""
         return self.view.unit if self.view else "rows"
 
     @property
     def request(self) -> Request:
-        """What the source is asked for."""
+        """Return the request to the source."""
         facts = {**self.facts, "kinds": self.kinds}
         return Request(
             name=self.name, root=self.root, download=self.download, split_seed=self.split_seed,

@@ -27,7 +27,7 @@ POLICIES = tuple(policy.value for policy in v2.AutoAugmentPolicy)
 
 @dataclass(frozen=True)
 class Augment:
-    """What training does to an image.
+    """Augmentation of training images.
 
     Args:
         crop: `resized` (a random part of the image, brought to size), `padded` (zero padding of an eighth of the side
@@ -113,7 +113,7 @@ def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Ten
 
 
 class EvalTransform:
-    """The same for every epoch: the size changed and the central square cut out, as `fit` says."""
+    """Evaluation transform, the same in every epoch: resized and centre-cropped as `fit` says."""
 
     def __init__(self, fit: Fit):
         self.fit = fit

@@ -59,7 +59,7 @@ class Pairs:
 
 
 def start_of(tokenizer: Subwords) -> int:
-    """What a translation begins with: the start mark, or as in Marian, whose vocabulary has none, padding."""
+    """Return the first token of a translation: the start mark, or padding as in Marian, which has no start mark."""
     start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.pad_id
     assert start is not None
     return start

@@ -39,7 +39,7 @@ def cores() -> int:
 def choose_workers(
     asked: int | str, *, in_memory: bool, ranks: Ranks, batches: int, bytes_a_batch: int
 ) -> tuple[int, str | None]:
-    """How many loader processes, and a note where it is fewer than asked for.
+    """Choose the number of loader processes, with a note where it is fewer than asked for.
 
     `auto`: none where batches come out of memory and cores are few (measured: a gather is faster than the trip between
     processes); otherwise the cores of this rank but one, at most eight.

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, taken into the config before the model is built; and the tokenizer of a model."""
+"""Take what a checkpoint states into the config before the model is built; find a model's tokenizer."""
 
 from __future__ import annotations
 

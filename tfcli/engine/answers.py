@@ -1,4 +1,4 @@
-"""What a fine-tuned language model says of texts: classes, scores, tags, or an answer cut out of one."""
+"""Predictions of a fine-tuned language model for texts: classes, scores, tags, or an answer span."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def answers(
     top: int,
     config_dir: str | None = None,
 ) -> list[Row]:
-    """What a run of `text_classify`, `text_regress`, `tag`, `span` or `choice` says of texts.
+    """Predict for texts with a run of `text_classify`, `text_regress`, `tag`, `span` or `choice`.
 
     Args:
         run: its folder; None: the model and weights that `overrides` name, with the head that these have.
@@ -55,7 +55,7 @@ def answers(
 
 
 def _said(speaker: Speaker, rows: Columns) -> tuple[Tensor, dict[str, Tensor]]:
-    """What the head says of rows, and their batch."""
+    """Return the head's output for rows, and their batch."""
     view = build(speaker.config.task.view)
     encoded = view.encode(rows, speaker.tokenizer, length=speaker.context, train=False)
     speaker.tell_cut(encoded.cut)

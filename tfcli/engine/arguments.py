@@ -1,4 +1,4 @@
-"""Which argument of which part a setting is: from a key of the config to its kind, default and help. No torch."""
+"""Find the argument behind a setting: from a key of the config to its kind, default and help. No torch."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from tfcli.tasks.protocols import Data
 
 MOST_ROWS = 70_000
 MOST_TOKENS = 5_000_000
-"""What is counted of larger training sets; the figure's name then says so."""
+"""Limits on the training rows and tokens that are counted; the figure's name says where they cut."""
 
 
 def of_classes(prefix: str, metric: ClassificationMetrics, data: Data) -> dict[str, float]:

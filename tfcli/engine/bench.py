@@ -1,4 +1,4 @@
-"""What an attention costs: seconds and bytes against the length of the sequence, and the exponents that fit them."""
+"""Measure the cost of attention: seconds and bytes against the length of the sequence, and the fitted exponents."""
 
 from __future__ import annotations
 

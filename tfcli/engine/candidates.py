@@ -1,4 +1,4 @@
-"""What may follow on the command line: settings, options of groups, values, runs, files. For shell completion.
+"""Candidates for shell completion: settings, options of groups, values, runs, files.
 
 Hydra alone takes longer to import than a completion may take, so the configs are read here by a small composer of our
 own: it knows defaults lists, bases, `override` entries and packages, and keeps keys and values as they are written.
@@ -195,7 +195,7 @@ def settings(
 
 
 def _followed(configs: Configs, typed: Sequence[str], node: Any) -> Any:
-    """Where an interpolation such as `${pos}` leads, one step."""
+    """Follow an interpolation such as `${pos}` by one step."""
     if isinstance(node, str) and node.startswith("${") and node.endswith("}"):
         target: Any = compose(configs, typed)
         for part in node[2:-1].split("."):

@@ -62,7 +62,7 @@ class Composition:
 
 
 def search_path(config_dir: str | None = None) -> list[Path]:
-    """Where configs are looked for, first match first: `--config-dir`, `./conf`, the packaged ones.
+    """Return the folders of configs, first match first: `--config-dir`, `./conf`, the packaged ones.
 
     Raises:
         ConfigError: `config_dir` is no folder.

@@ -85,7 +85,7 @@ def _measure(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str,
 
 
 def _measure_text(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str, list[int]]]:
-    """The same of a model of text, for as many tokens as it takes (64 where it takes any number)."""
+    """Measure a model of text on as many tokens as it takes (64 where it takes any number)."""
     with torch.device(device), torch.no_grad():
         net = build(config.model).eval()
         tokens = torch.zeros(1, config.data.get("max_length") or config.model.get("context") or 64, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""What a trained model says: test figures of a run or of public weights, and predictions for files."""
+"""Evaluate a run or public weights on the test split, and predict for files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a language model answers when it is shown how: zero-, one- and few-shot evaluation without any training."""
+"""Learning in context: zero-, one- and few-shot evaluation of a language model without any training."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Asked:
 
 @dataclass
 class Shots:
-    """What came of K demonstrations.
+    """Result with K demonstrations in the prompt.
 
     Attributes:
         used: demonstrations that fitted into the context, on average.

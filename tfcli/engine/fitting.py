@@ -1,4 +1,4 @@
-"""Which attention and which positions fit together, told from the config alone. Imports no torch.
+"""Check from the config alone that attention and positions fit together. Imports no torch.
 
 `conf/pos` says what a position `acts` on and its `placements`; `conf/attn` says what an approximation `refuses` and
 which patterns it `takes`. The parts check the same when they are built, so that a user's own need not say it.

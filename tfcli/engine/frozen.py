@@ -285,7 +285,7 @@ def cached(frozen: Frozen) -> list[dict[str, Any]]:
 
 
 def settle_precision(frozen: Frozen) -> None:
-    """What `features.precision=auto` means here: the fastest arithmetic whose features agree with fp32's to 0.9999.
+    """Settle `features.precision=auto`: the fastest arithmetic whose features agree with fp32's to 0.9999.
 
     Measured once on a few images of the set and remembered, so that the cache is hit tomorrow.
     """

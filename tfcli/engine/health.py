@@ -182,7 +182,7 @@ def _outside() -> Iterator[Check]:
 
 
 HOSTS = ("https://huggingface.co", "https://download.pytorch.org", "https://api.wandb.ai")
-"""Where weights, data and logs go to and come from."""
+"""Hosts of weights, data and logs."""
 
 
 @cache

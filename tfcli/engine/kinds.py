@@ -90,7 +90,7 @@ class Kind:
         )
 
     def within(self, bounds: Bounds) -> Kind:
-        """The same with its numbers in bounds."""
+        """Return this kind with bounds on its numbers."""
         return replace(
             self, ones=tuple(replace(o, bounds=(*o.bounds, bounds)) if o.type in (int, float) else o for o in self.ones)
         )

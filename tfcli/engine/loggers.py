@@ -1,4 +1,4 @@
-"""Where metrics go: metrics.csv always; W&B and TensorBoard by choice."""
+"""Loggers of metrics: metrics.csv always; W&B and TensorBoard by choice."""
 
 from __future__ import annotations
 

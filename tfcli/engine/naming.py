@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Classifier:
-    """What `model.weights` names, not built yet.
+    """A model that `model.weights` names, not built yet.
 
     Attributes:
         config: sized and transformed as the checkpoint states.
@@ -101,7 +101,7 @@ def classifier(overrides: list[str], config_dir: str | None = None) -> Classifie
 
 def _takes_images_alone(config: DictConfig, model: str) -> None:
     if "image_size" not in config.data:
-        raise ConfigError(f"`model={model}` takes no image.")
+        raise ConfigError(f"`model={model}` takes no images.")
     if config.model.get("tokenizer"):
         raise ConfigError(
             f"`model={model}` has no classes of its own: say what to choose from, `--labels 'a cat,a dog'`."

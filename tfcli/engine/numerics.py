@@ -36,7 +36,7 @@ MARGIN = 1.1  # a variant must be this much faster than fp32 to be taken
 
 @dataclass
 class Devices:
-    """What Lightning's Trainer is given."""
+    """Devices as Lightning's Trainer takes them."""
 
     accelerator: str
     devices: int
@@ -51,7 +51,7 @@ class Devices:
 
 @dataclass
 class Numerics:
-    """How it is computed: Lightning's precision word, an attention kernel, channels-last or not, compiled or not."""
+    """Arithmetic of a run: Lightning's precision word, an attention kernel, channels-last or not, compiled or not."""
 
     precision: str = "32-true"
     kernel: str = "exact"
@@ -215,7 +215,7 @@ def _measured(
 
 
 def remembered(facts: list[Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `measure` said for these facts on this chip the first time it was asked; kept in the user's cache folder."""
+    """Return the measurement for these facts on this chip, measuring on first use; kept in the user's cache folder."""
     key = hashlib.sha256(json.dumps([*facts, torch.__version__, _chip()]).encode()).hexdigest()[:16]
     memory = cache_root() / "numerics.json"
     # The jobs of a sweep that begin together measure one after the other, so that equal ones compute alike.

@@ -1,4 +1,4 @@
-"""Which tasks a model offers, and which of these fit the columns of a set of data. Imports no torch.
+"""Tasks that a model offers, and those that fit the columns of a data set. Imports no torch.
 
 A task says which protocol its network must keep (`net_protocol`) and which head it wants (`answer` in its config); a
 model has the protocol's methods or not, and says in its signature which heads it makes. Both are read from the source.
@@ -116,7 +116,7 @@ def _protocol(task: str) -> Definition | None:
 
 @cache
 def _missing(model: str, protocol: str) -> str | None:
-    """What the protocol asks for and the model's class has not."""
+    """Return the methods of the protocol that the model's class lacks."""
     asked, has = find(protocol), find(model)
     if asked is None or has is None:
         return None

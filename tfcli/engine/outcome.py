@@ -1,4 +1,4 @@
-"""What a run says and leaves: its first lines, the record, baselines, figures, and failures in words that help."""
+"""A run's output: its first lines, the record, baselines, figures, and failures explained."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def keep_outcomes(parts: Parts, folder: Path) -> None:
 
 
 def baselines(record: Record, parts: Parts) -> None:
-    """What chance would have found, and what simple models come to where the data set asks for one."""
+    """Fill in the baselines: chance, and simple models where the data set asks for one."""
     chance = getattr(parts.task, "chance", {})
     record.baselines |= {f"chance/{name.partition('/')[2]}": value for name, value in chance.items()}
     if not (parts.data.baseline and parts.data.counts["test"]):

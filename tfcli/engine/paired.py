@@ -1,4 +1,4 @@
-"""What each run said of each test sample, and runs compared on the same samples. No torch.
+"""Per-sample outcomes of runs, and paired tests of runs on the same samples. No torch.
 
 Of classifiers `outcomes.safetensors` says which samples were right, of translators `translations.tsv` what was said.
 """

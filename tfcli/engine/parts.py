@@ -39,7 +39,7 @@ from tfcli.text.tokenizer import Tokenizer
 
 @dataclass
 class Parts:
-    """What a config was built into."""
+    """The objects that a config was built into."""
 
     config: DictConfig
     choices: dict[str, str]
@@ -162,7 +162,7 @@ def prepare(
 
 
 def train_first(overrides: list[str]) -> str:
-    """How to train the model that these settings name."""
+    """Return the command that trains the model of these settings."""
     own = [text for text in overrides if not text.startswith(("heads", "features", "run.", "protocol", "cache"))]
     return f"Train it first (`{shlex.join(['tfcli', 'train', *own])}`), and ask that run."
 

@@ -86,7 +86,7 @@ def _by_length(record: Record) -> dict[str, list[tuple[float, float, float, floa
 
 
 def _labels(records: dict[Path, Record]) -> dict[Path, str]:
-    """What to call each run: its model; where several have one, with what was typed for some of them alone."""
+    """Return a label for each run: its model, with the overrides that tell runs of one model apart."""
     names = {run: record.model for run, record in records.items()}
     for model, number in Counter(names.values()).items():
         same = [run for run, name in names.items() if name == model and number > 1]

@@ -155,7 +155,7 @@ CSV = {
 
 
 def published(frozen: fr.Frozen, result: Result) -> list[dict[str, Any]]:
-    """What was published for this head on this set, with the metric it is in; under hw5 the homework's range first."""
+    """Return figures published for this head on this set, with their metric; under hw5 the homework's range first."""
     head, found = result.head.partition("/")[0], []
     for metric in (f"{head}/accuracy", f"{head}/accuracy_per_class"):
         figures = published_for(

@@ -31,7 +31,7 @@ ENDING_S = 15.0  # for the others to end by themselves when all is done
 
 
 class Stage(IntEnum):
-    """What a rank is at, in the order in which it comes to it."""
+    """Stages of a rank, in order."""
 
     START = 0
     MEETING_OF_THE_RANKS = 1

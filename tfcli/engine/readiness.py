@@ -1,4 +1,4 @@
-"""What one experiment lacks on this machine: its data, weights, packages, devices, a login. For `tfcli doctor`."""
+"""Find what one experiment lacks on this machine: data, weights, packages, devices, a login. For `tfcli doctor`."""
 
 from __future__ import annotations
 

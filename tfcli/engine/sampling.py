@@ -75,7 +75,7 @@ def continuations(
     seed: int = 0,
     start: bool = False,
 ) -> Iterator[str]:
-    """What a model writes after a prompt, as it comes, until it ends the text or has written `length` tokens.
+    """Yield the text that a model writes after a prompt, until it ends the text or has written `length` tokens.
 
     A prompt that is longer than the context is read from its end, which is said.
 

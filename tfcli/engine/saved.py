@@ -32,7 +32,7 @@ RESUMABLE = (
     "data.download",
     "run.",
 )
-"""What may change when a run is resumed; everything else would make it another run."""
+"""Keys that may change when a run is resumed; any other would make it another run."""
 
 
 def saved_config(folder: Path) -> tuple[DictConfig, dict[str, str]]:

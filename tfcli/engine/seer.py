@@ -49,7 +49,7 @@ def load_seer(
         words: texts that a new vocabulary of words is made from.
 
     Raises:
-        ConfigError: neither a run nor weights, or a model that takes no image.
+        ConfigError: neither a run nor weights, or a model that takes no images.
         RunError: the run has no checkpoint.
     """
     quiet_libraries()
@@ -64,13 +64,15 @@ def load_seer(
         job = compose("train", overrides, config_dir)
         config, choices = job.config, job.choices
         if not config.model.get("weights"):
-            raise ConfigError("a run, or `model.weights=NAME or PATH`, is needed: untrained weights see nothing.")
+            raise ConfigError(
+                "a run, or `model.weights=NAME or PATH`, is needed: untrained weights give no useful output."
+            )
         typed = given(overrides, choices)
         path, said = adopt_blueprint(config, typed)
         for line in said:
             say(line)
     if "image_size" not in config.data:
-        raise ConfigError(f"{choices['model']} on {choices['data']} takes no image.")
+        raise ConfigError(f"{choices['model']} on {choices['data']} takes no images.")
     tokenizer = tokenizer_for(config, path, words)
     if config.data.get("num_classes") is None:
         config.data.num_classes = len(classes) or 1  # of a head that nobody asks

@@ -25,7 +25,7 @@ from tfcli.errors import RunError
 from tfcli.files import alone, write_atomic
 
 RUN_DIR = "TFCLI_RUN_DIR"
-"""How the parent of several ranks hands them the folder: a time stamp taken by each would make one folder per rank."""
+"""Environment variable that hands the ranks their run folder (a time stamp of each would make a folder per rank)."""
 
 
 def is_child() -> bool:
@@ -151,7 +151,7 @@ def alive(pid: int) -> bool:
 
 
 def write_start(folder: Path, *, config: dict[str, Any], overrides: list[str], devices: str) -> None:
-    """What a run is, written before it starts: config.yaml, overrides.yaml, command.txt, environment.json."""
+    """Write a run's description before it starts: config.yaml, overrides.yaml, command.txt, environment.json."""
     with writing(folder):
         write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         write_atomic(folder / "overrides.yaml", yaml.safe_dump(overrides, allow_unicode=True))

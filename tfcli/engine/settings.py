@@ -1,4 +1,4 @@
-"""What the settings may be that are no arguments of a part: of the trainer, of the run, of the heads, of a logger.
+"""Bounds of settings that are not arguments of a part: of the trainer, the run, the heads, a logger.
 
 The types alone are used, read from the source as those of every part are (`tfcli.engine.signatures`): a top-level
 group of the config finds its class by its name. Defaults and comments stand in `conf/`.
@@ -158,7 +158,7 @@ class Facts(TypedDict):
 
 
 class PartsOfParts(TypedDict):
-    """The same of the parts of a part: which of them fit together (see `tfcli.engine.fitting`)."""
+    """Keys of nested parts that are not arguments: which parts fit together (see `tfcli.engine.fitting`)."""
 
     acts: str | None
     placements: list[str]

@@ -25,7 +25,7 @@ CODES = tuple(128 + signum for signum in SIGNALS)
 """Exit codes of a program that a signal has stopped."""
 WORDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP (the terminal was closed)"}
 PARENT = "TFCLI_PARENT"
-"""How rank 0 tells the other ranks which process has started them."""
+"""Environment variable that gives the other ranks the number of the process that started them."""
 BEGAN = time.monotonic()
 TICK_S = 0.25  # between two looks of the watch
 ONE_REQUEST_S = 1.0  # a closing session sends SIGHUP and SIGTERM together: that is one request

@@ -1,4 +1,4 @@
-"""What a class or function takes, read from its source: names, types, choices and bounds. Imports nothing of it.
+"""Read a signature from source: names, types, choices and bounds of arguments. Imports nothing of it.
 
 `Literal[...]` says which choices there are and `Annotated[int, Bounds(low=1)]` which numbers (`tfcli.bounds`). From
 this one statement values are checked, completed and documented. What the source does not say, anything may be.
@@ -307,7 +307,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _docstring(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
-    """What the section `Args:` says of each argument."""
+    """Return the text of the section `Args:` for each argument."""
     lines = (ast.get_docstring(node) or "").partition("Args:\n")[2].split("\n\n")[0].splitlines()
     found: dict[str, str] = {}
     current: list[str] = []

@@ -62,14 +62,14 @@ class Speaker:
         """
         if self.translates or not isinstance(self.net, LanguageModel):
             raise ConfigError(
-                f"`{self.choices['model']}` does not go on from a text; the models of `tfcli train model=gpt` do."
+                f"`{self.choices['model']}` does not continue a text; models trained by `tfcli train model=gpt` do."
             )
 
     def tell_cut(self, cut: int) -> None:
         """Say that so many texts were longer than what it takes."""
         if cut:
             texts = "a text is" if cut == 1 else f"{cut:,} texts are"
-            say(f"{texts} longer than the {self.context:,} tokens that the model takes: what comes after is not read")
+            say(f"{texts} longer than the {self.context:,} tokens that the model takes: the rest is not read")
 
     def ids(self, text: str) -> Tensor:
         """A text as a batch (1, N) of one row of ids, without marks."""
@@ -109,7 +109,7 @@ def load_speaker(
         config, choices, checkpoint = job.config, job.choices, None
         if not config.model.get("weights"):
             raise ConfigError(
-                "a run, or `model.weights=NAME or PATH`, is needed: untrained weights have nothing to say."
+                "a run, or `model.weights=NAME or PATH`, is needed: untrained weights give no useful output."
             )
         from tfcli.weights import generation
 

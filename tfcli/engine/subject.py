@@ -1,4 +1,4 @@
-"""What the words before the settings mean: `clip flowers` is `model=clip data=flowers`; a run may stand for the model.
+"""Resolve the words before the settings: `clip flowers` is `model=clip data=flowers`; a run may stand for the model.
 
 Imports no torch.
 """
@@ -124,7 +124,7 @@ def predictor(rest: list[str], settings: list[str], config_dir: str | None) -> t
     public = job.config.model.get("public")
     if not public:
         raise ConfigError(
-            f"a run, or `model.weights=NAME or PATH`, is needed: untrained weights have nothing to say.{hint}"
+            f"a run, or `model.weights=NAME or PATH`, is needed: untrained weights give no useful output.{hint}"
         )
     own = [s for s in settings if not s.startswith("model=")]
     _say_public(job.choices["model"], public)

@@ -128,7 +128,7 @@ def files(folder: Path) -> dict[str, int]:
 
 
 def headline(folder: Path, record: Record) -> list[str]:
-    """What the run was and how it ended, in a few lines."""
+    """Describe a run and how it ended in a few lines."""
     parts = [f"{record.model} on {record.data}", record.task, record.verb, record.status, f"seed {record.seed}"]
     if total := record.params.get("total"):
         parts.insert(2, f"{total:,} parameters")

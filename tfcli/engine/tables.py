@@ -67,7 +67,7 @@ def size(value: float | None) -> str:
 
 
 def cell(value: Any) -> str:
-    """How a value reads in a table: nothing for None, `yes`/`no`, short numbers, lists joined by commas.
+    """Format a value for a table: nothing for None, `yes`/`no`, short numbers, lists joined by commas.
 
     Control characters (a newline in a class name) are escaped, so that a row stays a row.
     """

@@ -1,4 +1,4 @@
-"""Which callables a config may name by `_target_`: naming one is running it, and run folders are shared.
+"""Callables that a config may name by `_target_`: naming one is running it, and run folders are shared.
 
 A class or function is judged by the module that defines it, never by the one through which it is reached. What a
 refusal can be read from (names and source files) is read first, so that a refused config imports nothing heavy.
@@ -17,7 +17,7 @@ from typing import Any
 from tfcli.errors import ConfigError
 
 PARTS = ("tfcli.models", "tfcli.nn", "tfcli.tasks", "tfcli.data")
-"""Where our parts are. Their classes may be named; a function, or a class elsewhere, where one of our configs does."""
+"""Packages of our parts. Their classes may be named; others where one of our configs names them."""
 LIBRARIES = ("torch.optim", "torch.nn", "torchvision.models", "torchvision.transforms")
 NAMED = re.compile(r"^[^#\n]*\b_target_:\s*['\"]?([\w.]+)", re.M)
 PACKAGE = Path(__file__).parents[1]

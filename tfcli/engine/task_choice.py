@@ -1,4 +1,4 @@
-"""Which task a command means that names none: the one that the columns of its data ask for. Imports no torch."""
+"""Choose the task of a command that names none by the columns of its data. Imports no torch."""
 
 from __future__ import annotations
 

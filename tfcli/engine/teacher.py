@@ -43,7 +43,9 @@ def settle(config: DictConfig, overrides: list[str]) -> None:
         return
     if task.kind == "none":
         if task.teacher:
-            raise ConfigError("`task.kind=none` listens to no teacher: leave `task.teacher` out, or say hard or soft.")
+            raise ConfigError(
+                "`task.kind=none` uses no teacher: leave `task.teacher` out, or set `task.kind=hard` or `soft`."
+            )
         return
     if not task.teacher:
         raise ConfigError(
@@ -55,13 +57,14 @@ def settle(config: DictConfig, overrides: list[str]) -> None:
     if task.teacher_weights:
         if task.teacher not in models:
             raise ConfigError(
-                f"`task.teacher={task.teacher}`: beside `task.teacher_weights` stands a model."
+                f"`task.teacher={task.teacher}`: `task.teacher_weights` needs a model here."
                 f"{nearest(task.teacher, models)}  (`tfcli ls models`)"
             )
         return
     if task.teacher in models:
         raise ConfigError(
-            f"`task.teacher={task.teacher}` is a model that knows nothing: give it `task.teacher_weights=NAME or PATH`."
+            f"`task.teacher={task.teacher}` is a model without trained weights: "
+            "give `task.teacher_weights=NAME or PATH`."
         )
     run = find_run(task.teacher, needs=CHECKPOINT).resolve()
     overrides[:] = [f"task.teacher={run}" if o.startswith("task.teacher=") else o for o in overrides]
@@ -133,7 +136,7 @@ def _same_classes(theirs: list[str], ours: list[str], name: str) -> None:
     if theirs != ours:
         raise ConfigError(
             f"the teacher {name} knows {len(theirs)} classes ({_some(theirs)}), the data have {len(ours)} "
-            f"({_some(ours)}): it must know the same, in the same order."
+            f"({_some(ours)}): both must have the same classes in the same order."
         )
 
 

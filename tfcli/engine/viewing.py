@@ -1,4 +1,4 @@
-"""What a trained model attends to: its weights on a text, a translation or an image, as numbers and pictures."""
+"""Attention of a trained model on a text, a translation or an image, as numbers and pictures."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def attention_of_image(
     folder: Path,
     config_dir: str | None = None,
 ) -> tuple[list[Path], Looked]:
-    """Where the class token looks in an image: each head of a layer, and the rollout over all layers.
+    """Draw where the class token looks in an image: each head of a layer, and the rollout over all layers.
 
     In a model without a class token, where all patches look on average.
 
@@ -120,7 +120,7 @@ def attention_of_image(
         folder: where to write attention.png and attention.npz.
 
     Raises:
-        ConfigError: there is no such layer, or the model takes no image.
+        ConfigError: there is no such layer, or the model takes no images.
         IncompatibleError: the model has no attention over patches.
         DataError: the file is missing or is no image.
     """

@@ -18,9 +18,9 @@ from tfcli.errors import ConfigError
 from tfcli.files import write_atomic
 
 START_S = 4
-"""How long to wait for W&B's answer before a run is logged offline."""
+"""Seconds to wait for W&B's answer before a run is logged offline."""
 FINISH_S = 30
-"""How long the end of a run waits for the last uploads; what is left lies in the run's folder."""
+"""Seconds that the end of a run waits for the last uploads; the rest lies in the run's folder."""
 REFUSALS = (wandb.errors.Error, ValueError, TypeError)  # pydantic's errors are ValueErrors
 
 

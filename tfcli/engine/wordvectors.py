@@ -100,7 +100,7 @@ def _read(speaker: Speaker, sentence: str) -> tuple[list[int], int]:
 
 
 def _occurrences(speaker: Speaker, number: int, sentence: str, word: str) -> list[Word]:
-    """Where a word stands in a sentence.
+    """Find a word in a sentence.
 
     Raises:
         ConfigError: nowhere.
@@ -114,7 +114,7 @@ def _occurrences(speaker: Speaker, number: int, sentence: str, word: str) -> lis
             found.append(Word(number, match[0], pieces, places))
     if not found:
         close = nearest(word, re.findall(r"\w+", sentence))
-        raise ConfigError(f"`--word {word}`: sentence {number + 1}, `{sentence}`, does not have it.{close}")
+        raise ConfigError(f"`--word {word}`: sentence {number + 1}, `{sentence}`, does not contain it.{close}")
     return found
 
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from tfcli.errors import UserError
 
 FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError, UserError)
-"""What measuring may raise on numbers or texts that its author, or a library's, did not think of.
+"""Errors that a measure may raise on numbers or texts that its author, or a library's, did not expect.
 
 Not among them: what stops a run on purpose (signals, `PolicyStop`), and OSError, since a disk that takes no figure
 takes no record either.
@@ -21,7 +21,7 @@ takes no record either.
 
 @dataclass
 class LeftOut:
-    """What was left out of a run's results.
+    """Figures that were left out of a run's results.
 
     Attributes:
         reasons: by the name of the figure.

@@ -120,4 +120,4 @@ def _last_map(body: Any) -> tuple[nn.Module, bool]:
         if hasattr(body, name):
             part = getattr(body, name)
             return (part[-1] if isinstance(part, nn.ModuleList) else part), False
-    raise ValueError(f"{type(body).__name__} has no part that is known to give its last map.")
+    raise ValueError(f"{type(body).__name__} has no known layer that gives its last feature map.")

@@ -93,7 +93,7 @@ class Cache:
             return
         if bool(pattern.mask(self.places[:old], self.places[old:]).any()):
             raise IncompatibleError(
-                f"keys and values can be kept only where no token sees what follows it, but {pattern} lets it."
+                f"keys and values can be cached only for a causal pattern, but the pattern is {pattern}."
             )
 
     def extend(

@@ -52,7 +52,7 @@ class Reformer(Approximation):
         if chunk < 1 or rounds < 1:
             raise ValueError(f"`attn.kernel.chunk` and `rounds` must be at least 1, but are {chunk} and {rounds}.")
         if not extent:
-            raise ValueError("a hashing attention must be told how many tokens there are (`extent`).")
+            raise ValueError("hashing attention needs the number of tokens (`extent`).")
         self.chunk, self.rounds = chunk, rounds
         half = max(1, (special + prod(extent)) // chunk)  # directions come in pairs: x and -x
         # Many buckets are pairs of fewer: comparing each token with all would grow with the square of the length.

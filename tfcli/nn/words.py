@@ -42,9 +42,9 @@ class Words(nn.Module):
         targets, output_width = target_vocab_size or vocab_size, output_width or width
         if tied and (targets, output_width) != (vocab_size, width):
             raise ValueError(
-                "where embeddings and output are tied, `model.target_vocab_size` must be `model.vocab_size` "
+                "with tied embeddings and output, `model.target_vocab_size` must be `model.vocab_size` "
                 f"({vocab_size}) and the width of the output that of the embeddings ({width}), but they are {targets} "
-                f"and {output_width}. Untie them by model.tied=false."
+                f"and {output_width}. Untie them with model.tied=false."
             )
         self.scale = scale
         self.embed = nn.Embedding(vocab_size, width)

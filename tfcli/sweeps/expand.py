@@ -55,7 +55,7 @@ def expand(overrides: list[str], *, limit: int = MAX_JOBS) -> Grid:
     count = math.prod(len(jobs) for jobs in values.values())
     if count == 0:
         empty = ", ".join(f"`{key}`" for key, jobs in values.items() if not jobs)
-        raise ConfigError(f"this sweep has 0 jobs: {empty} takes no value.")
+        raise ConfigError(f"this sweep has 0 jobs: {empty} has no value.")
     if count > limit:
         sizes = " x ".join(f"{len(jobs):,} {key}" for key, jobs in values.items() if key in swept)
         raise ConfigError(f"this sweep has {count:,} jobs ({sizes}), more than {limit:,}. Leave some values out.")
@@ -92,7 +92,8 @@ def _values(text: str, limit: int) -> tuple[str, list[str], bool]:
         return key, [text if override.is_delete() else f"{key}={override.get_value_element_as_str()}"], False
     if override.is_interval_sweep():
         raise ConfigError(
-            f"`{text}`: an interval has no end of values; name some, `{key}=0.1,0.2`, or search in it, `search=optuna`."
+            f"`{text}`: an interval has infinitely many values; name some, `{key}=0.1,0.2`, "
+            "or search in it, `search=optuna`."
         )
     if override.is_range_sweep():
         _check_range(text, key, override.value(), limit)

@@ -114,7 +114,7 @@ def extend(folder: Path, words: Sequence[str], launch: Launch = PLAIN) -> State:
     """
     state = read_state(folder)
     if state.search:
-        raise ConfigError(f"`{folder}` is a search, which makes up its values; `search.trials=` says how many.")
+        raise ConfigError(f"`{folder}` is a search, which chooses its own values; `search.trials=` says how many.")
     rest, launcher, _ = split(words, state.config_dir, launcher=state.launcher)
     grid = expand([*state.overrides, *rest])
     primary = state.config_name or ("probe" if state.verb in TABLES else "train")
@@ -220,4 +220,4 @@ def _new_folder(parent: Path, ident: str) -> Path:
         except FileExistsError:
             continue
         return folder
-    raise RunError(f"`{parent}` has a thousand sweeps of this second.")
+    raise RunError(f"`{parent}` already has a thousand sweeps of this second.")

@@ -55,7 +55,9 @@ class TextClassify(TextObjective):
     ):
         super().__init__(net, optim=optim, schedule=schedule)
         if lm_weight and not hasattr(net, "logits"):
-            raise ValueError(f"`task.lm_weight` is {lm_weight}, but {type(net).__name__} does not say what comes next.")
+            raise ValueError(
+                f"`task.lm_weight` is {lm_weight}, but {type(net).__name__} does not predict the next token."
+            )
         self.num_classes, self.label_smoothing, self.lm_weight = num_classes, label_smoothing, lm_weight
         self.measured = nn.ModuleDict()
         self._answers: list[Tensor] = []

@@ -28,7 +28,7 @@ def read_text(path: Path) -> str:
     except (OSError, EOFError) as error:
         raise DataError(f"`{path}` cannot be read: {error}.") from error
     if len(content) > MAX_BYTES:
-        raise DataError(f"`{path}` is larger than {MAX_BYTES // 2**20} MiB, which no tokenizer is; refused.")
+        raise DataError(f"`{path}` is larger than {MAX_BYTES // 2**20} MiB, too large for a tokenizer; refused.")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -45,7 +45,7 @@ ANSWERS = {
     "ForQuestionAnswering": "span",
     "ForMultipleChoice": "choice",
 }
-"""How transformers' classes with a head end -> what the head answers."""
+"""Endings of transformers' classes with a head -> the head's kind."""
 OPTIONAL = ("pooler", "masked", "next", "head")
 """Parts that a checkpoint may lack, and then stay as they were made, or have in vain."""
 STATED = {
@@ -56,12 +56,12 @@ STATED = {
     "vocab_size": "vocab_size",
     "segments": "type_vocab_size",
 }
-"""What config.json calls the sizes that the tensors have too."""
+"""Names in config.json of the sizes that the tensors show too."""
 SIZES = {(768, 12): "bert_base", (1024, 24): "bert_large"}
 
 
 def detect(state: State) -> str | None:
-    """Whose names these are; None for our own or another family's."""
+    """Return which library's names these are; None for our own or another family's."""
     names = {name.removeprefix("bert.") for name in state}
     wanted = {"embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"}
     return "transformers" if wanted <= names else None
@@ -90,7 +90,7 @@ def convert(
 
 
 def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
-    """What a checkpoint says of its own size; None for our own names, which do not tell the heads.
+    """Read a checkpoint's own sizes; None for our own names, which do not tell the heads.
 
     Returns:
         Settings of the model, none of the data, and lines for the log.
@@ -168,7 +168,7 @@ def _modern(name: str) -> str:
 
 
 def _settings(config: dict[str, Any], width: int) -> tuple[dict[str, Any], list[str]]:
-    """What stands in config.json, under our names, and what is assumed where nothing stands, with lines for the log.
+    """Read config.json under our names, with what is assumed where it states nothing, and lines for the log.
 
     Raises:
         WeightsError: it is of a kind that is not read.

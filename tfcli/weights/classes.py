@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 UNNAMED = re.compile(r"label_?\d+", re.IGNORECASE)
-"""What transformers writes where nobody named a class."""
+"""Names that transformers writes where nobody named a class."""
 CODE = re.compile(r"n\d{8}")
 """The name of an ImageNet class's folder."""
 

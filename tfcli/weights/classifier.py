@@ -61,7 +61,7 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
 
 
 def torchvision_name(net: TorchvisionClassifier) -> str | None:
-    """What torchvision calls this network."""
+    """Return torchvision's name of this network."""
     return net.torchvision_name
 
 

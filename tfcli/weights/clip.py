@@ -92,7 +92,7 @@ RESNETS: dict[tuple[int, ...], str] = {
 
 
 def detect(state: State) -> str | None:
-    """Whose names these are: openai (open_clip's too), transformers, or None for our own or another family's."""
+    """Return whose names these are: openai (open_clip's too), transformers, or None for ours or another family's."""
     if "visual.conv1.weight" in state:
         return "openai"
     return "transformers" if "vision_model.embeddings.patch_embedding.weight" in state else None
@@ -128,7 +128,7 @@ def convert(
 
 
 def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
-    """What a checkpoint says of its own size and its images; None for our own names, which do not tell the heads.
+    """Read a checkpoint's own sizes and preprocessing; None for our own names, which do not tell the heads.
 
     Returns:
         Settings of the model (`image` and `text` whole), settings of the data, and lines for the log.
@@ -197,7 +197,7 @@ def merges_file(beside: Path | None = None) -> Path:
     for place in places:
         if place.is_file():
             if hashlib.sha256(place.read_bytes()).hexdigest() != MERGES_SHA256:
-                raise WeightsError(f"`{place}` is not OpenAI's file of that name (its SHA-256 differs): remove it.")
+                raise WeightsError(f"`{place}` differs from OpenAI's file of that name (by its SHA-256): remove it.")
             return place
     try:
         if offline():

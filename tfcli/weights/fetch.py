@@ -35,7 +35,7 @@ def offline() -> bool:
 def within(
     action: Callable[[], Any], *, timeout_s: float = CONNECT_TIMEOUT_S, errors: tuple[type[Exception], ...] = ()
 ) -> Any:
-    """What `action` returns, or Unreachable after `timeout_s`: looking up a host has no timeout of its own.
+    """Return the result of `action`, or raise Unreachable after `timeout_s` (a host's look-up has no timeout itself).
 
     Args:
         errors: what `action` may raise, besides OSError, when the network fails.
@@ -88,7 +88,9 @@ def download(url: str, target: Path, *, sha256: str = "", about: str = "") -> Pa
     host = urlparse(url).hostname
     with answer:
         if "text/html" in answer.headers.get("Content-Type", ""):
-            raise WeightsError(f"{url} answered with a web page, not a file. Is there a proxy or a login between?")
+            raise WeightsError(
+                f"{url} answered with a web page, not a file. A proxy or a login page may stand between."
+            )
         size = int(answer.headers.get("Content-Length") or 0)
         shown = f"{size / 2**20:.1f} MiB" if size else "size unknown"
         print(

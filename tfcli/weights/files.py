@@ -30,7 +30,7 @@ WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net")
 
 @dataclass
 class Checkpoint:
-    """What was read.
+    """An opened checkpoint.
 
     Attributes:
         path: the file that holds the tensors, or the folder of a sharded one.
@@ -186,7 +186,7 @@ def _plain(state: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
 
 
 def _run_config(file: Path) -> dict[str, Any]:
-    """What the run that wrote `RUN/checkpoints/best.ckpt` was: `RUN/config.yaml`."""
+    """Read the config of the run that wrote `RUN/checkpoints/best.ckpt`: `RUN/config.yaml`."""
     config = file.parent.parent / "config.yaml"
     if file.parent.name != "checkpoints" or not config.is_file():
         return {}

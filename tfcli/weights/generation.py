@@ -1,4 +1,4 @@
-"""How a checkpoint writes texts: as its `generation_config.json` states, or of older ones its `config.json`."""
+"""Read a checkpoint's generation settings from `generation_config.json`, for older ones from `config.json`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USUAL: dict[str, Any] = {
     "top_p": 1.0,
     "repetition_penalty": 1.0,
 }
-"""What is read, and what transformers takes where nothing is stated."""
+"""Settings that are read, with transformers' defaults."""
 NEUTRAL: dict[str, Any] = {
     "do_sample": False,
     "num_beam_groups": 1,
@@ -41,7 +41,7 @@ NEUTRAL: dict[str, Any] = {
     "min_p": None,
     "guidance_scale": None,
 }
-"""What is not read, and the value at which it changes nothing."""
+"""Settings that are not supported, with the value at which each changes nothing."""
 SAMPLED = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "repetition_penalty": "repetition_penalty"}
 
 

@@ -41,7 +41,7 @@ STATED = {
     "context": "n_positions",
     "vocab_size": "vocab_size",
 }
-"""What config.json calls the sizes that the tensors have too."""
+"""Names in config.json of the sizes that the tensors show too."""
 OPTIONAL = ("head", "marks")
 """Parts that a checkpoint may lack, and then stay as they were made, or have in vain."""
 SIZES = {(768, 12): "gpt2", (1024, 24): "gpt2_medium", (1280, 36): "gpt2_large", (1600, 48): "gpt2_xl"}
@@ -77,7 +77,7 @@ def convert(state: State, net: GPT, *, config: dict[str, Any] | None = None) -> 
 
 
 def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
-    """What a checkpoint says of its own size; None for our own names, which do not tell the heads.
+    """Read a checkpoint's own sizes; None for our own names, which do not tell the heads.
 
     Returns:
         Settings of the model, none of the data, and lines for the log.
@@ -158,7 +158,7 @@ def _scaled(state: State, config: dict[str, Any], *, notes: list[str]) -> State:
 
 
 def _settings(source: str, config: dict[str, Any], width: int) -> tuple[dict[str, Any], list[str]]:
-    """What stands in config.json, under our names, and what is assumed where nothing stands, with lines for the log.
+    """Read config.json under our names, with what is assumed where it states nothing, and lines for the log.
 
     Raises:
         WeightsError: the attention or the activation is of a kind that is not read.

@@ -41,7 +41,7 @@ TORCHVISION_NAME = re.compile(r"(?:(?P<model>[a-z][a-z0-9_]*)\.)?(?P<weights>DEF
 
 @dataclass(frozen=True)
 class Place:
-    """Where a checkpoint lies, and what its owner states elsewhere: how images are seen, and the names of classes."""
+    """Location of a checkpoint, and what its owner states elsewhere: preprocessing and class names."""
 
     path: Path
     preprocessing: Preprocessing | None = None
@@ -115,7 +115,7 @@ def find(weights: str, *, torchvision_name: str | None = None) -> Place:
 
 
 def here(name: str) -> Path | None:
-    """Where a public checkpoint lies on this machine, without asking the network; None if it is not here."""
+    """Find a public checkpoint on this machine without asking the network; None if it is not here."""
     known = next((row for row in public() if row.name == name), None)
     if known and known.url:
         return next((file for file in _kept(known.url) if file.is_file()), None)
@@ -123,13 +123,13 @@ def here(name: str) -> Path | None:
 
 
 def folder() -> Path:
-    """Where torch keeps the files it fetches: `$TORCH_HOME/hub/checkpoints`."""
+    """Return the folder of the files that torch downloads: `$TORCH_HOME/hub/checkpoints`."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("TORCH_HOME") or Path(cache) / "torch").expanduser() / "hub" / "checkpoints"
 
 
 def _kept(url: str) -> list[Path]:
-    """Where a file of that address may lie: our place for it first, then where its owner's library keeps it."""
+    """Return the places where a file of that address may lie: ours first, then its owner's library's."""
     name = Path(urlparse(url).path).name
     places = [folder() / name]
     if "/clip/models/" in url:  # OpenAI's own package

@@ -1,4 +1,4 @@
-"""Whose weights a checkpoint holds: asked before a tensor of it is taken.
+"""Find out whose weights a checkpoint holds, before a tensor of it is taken.
 
 Its config says so, or else its tensors' names and shapes do. A converter declares what it reads: READS, a table of
 transformers' `model_type`s and what these are called.
@@ -113,7 +113,7 @@ def converters() -> Iterator[tuple[str, ModuleType]]:
 
 
 def detectors() -> Iterator[tuple[str, Callable[[State], str | None]]]:
-    """What families' checkpoints are called, and a function that says whose names a state has."""
+    """Return the names of the families' checkpoints, and a function that says whose names a state has."""
     for _, other in converters():
         if getattr(other, "READS", None) and hasattr(other, "detect"):
             yield next(iter(other.READS.values())), other.detect

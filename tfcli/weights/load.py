@@ -41,7 +41,7 @@ VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
 
 @dataclass
 class LoadReport:
-    """What loading did.
+    """Report of a load.
 
     Attributes:
         source: the name or path that was asked for.
@@ -85,7 +85,7 @@ class LoadReport:
 
 @dataclass
 class Blueprint:
-    """What a checkpoint says of itself, as settings of a config.
+    """A checkpoint's own statements, as settings of a config.
 
     Attributes:
         model: settings of `config.model`; a part with a `_target_` is whole, see `apply`.

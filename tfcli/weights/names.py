@@ -11,7 +11,7 @@ from tfcli.errors import WeightsError
 
 State = dict[str, Tensor]
 Renames = list[tuple[str, str]]
-"""How names begin in a file, as regular expressions, and what stands there in ours; the first that fits counts."""
+"""Regular expressions for the beginnings of names in a file, and our names for them; the first match counts."""
 ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
@@ -27,7 +27,7 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
 }
-"""What transformers and timm call activations -> what we call them (`tfcli.nn.blocks`)."""
+"""Activations: names in transformers and timm -> our names (`tfcli.nn.blocks`)."""
 HEAD_WIDTHS = {1152: 72, 1280: 80, 1408: 88, 1664: 104}
 """Width of a published ViT -> channels of each of its 16 heads; in all others a head has 64."""
 
@@ -84,5 +84,5 @@ def fuse(state: State, *, parts: tuple[str, str, str] = ("query", "key", "value"
 
 
 def count(state: State, pattern: str) -> int:
-    """How many different numbers stand at the group of `pattern` in the names that start with it."""
+    """Count the distinct numbers that the group of `pattern` matches in the names."""
     return len({match[1] for match in (re.match(pattern, name) for name in state) if match})

@@ -18,7 +18,7 @@ KERNELS: dict[str, dict[str, Any]] = {
     "open_clip": {"mode": "bicubic", "align_corners": False, "antialias": True},
     "torchvision": {"mode": "bicubic", "align_corners": True},
 }
-"""Whose checkpoint -> how its library resamples a table for another size of image (`torch.nn.functional.interpolate`).
+"""Source of a checkpoint -> how its library resamples a table for another image size (`interpolate` of torch).
 
 The paper leaves the kernel open (Dosovitskiy et al. 2021, section 3.2).
 """

@@ -1,4 +1,4 @@
-"""How the owner of a checkpoint states that images are seen, as settings of `config.data`; all of it or a refusal.
+"""Read a checkpoint's stated preprocessing into settings of `config.data`: all of it, or a refusal.
 
 Four libraries write it down: transformers (`processor_config.json`, `preprocessor_config.json`), open_clip
 (`preprocess_cfg`), timm (`pretrained_cfg`) and torchvision (the transforms of its weights).
@@ -45,7 +45,7 @@ WARPED_FROM = 384
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How images are seen.
+    """Preprocessing of images.
 
     Attributes:
         settings: of `config.data`, some or all of `tfcli.data.resize.SETTINGS`.

@@ -143,7 +143,7 @@ def describe(state: dict[str, Tensor]) -> str:
 
 
 def torchvision_name(net: Residual) -> str | None:
-    """What torchvision calls this network; None for the CIFAR form."""
+    """Return torchvision's name of this network; None for the CIFAR form."""
     return net.torchvision_name
 
 

@@ -148,7 +148,7 @@ def _check_opcodes(file: Path, content: bytes) -> None:
 
 
 def _stand_in(module: str, name: str) -> Any:
-    """What a name in the pickle becomes; None for names that are not allowed."""
+    """Return the stand-in for a name in the pickle; None for names that are not allowed."""
     if module.startswith("__torch__"):
         return _Module
     if module == "torch" and name in DTYPES:
@@ -202,7 +202,7 @@ def _collect(root: Any) -> dict[str, _View]:
 
 
 def _start(file: Path, record: zipfile.ZipInfo | None, key: str) -> tuple[int, int]:
-    """Where the bytes of a record begin in the file, and how many there are."""
+    """Return where the bytes of a record begin in the file, and how many there are."""
     if record is None:
         raise ValueError(f"data/{key} is missing")
     if record.compress_type != zipfile.ZIP_STORED:

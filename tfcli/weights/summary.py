@@ -1,4 +1,4 @@
-"""What a checkpoint holds, without a model to put it in."""
+"""Summarise a checkpoint without a model to load it into."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def convert(
 
 
 def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
-    """What a Marian checkpoint says of its own size; None for others, which do not tell the heads.
+    """Read a Marian checkpoint's own sizes; None for others, which do not tell the heads.
 
     Returns:
         Settings of the model, none of the data, and lines for the log.

@@ -34,7 +34,7 @@ HYBRIDS = {
     ("l", (3, 4, 6, 3)): "vit_r50_l32",
     ("ti", ()): "vit_r_ti16",
 }
-"""The same letter and the blocks of a ResNet in front -> our size file."""
+"""Size letter and blocks of the ResNet stem -> our size file."""
 
 
 def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
@@ -126,7 +126,7 @@ def convert(
 
 
 def torchvision_name(net: ViT) -> str | None:
-    """What torchvision calls a ViT of this size, if it has one."""
+    """Return torchvision's name of a ViT of this size, if it has one."""
     if not isinstance(net.patch_embed, PatchEmbed):
         return None
     patches = net.patch_embed.proj
@@ -134,7 +134,7 @@ def torchvision_name(net: ViT) -> str | None:
 
 
 def torchvision_name_of(settings: dict[str, Any]) -> str | None:
-    """What torchvision calls a ViT of these settings, before it is built."""
+    """Return torchvision's name of a ViT of these settings, before it is built."""
     return _torchvision_name(*(settings.get(key) for key in ("width", "depth", "patch_size")))
 
 

@@ -1,4 +1,4 @@
-"""What a ViT's checkpoint says of its model: sizes by its tensors, the rest by the `config.json` of its library."""
+"""Read a ViT's settings from its checkpoint: sizes from the tensors, the rest from its library's `config.json`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ EPSILONS = {
     "dinov2": 1e-6,
     "dinov2_with_registers": 1e-6,
 }
-"""What transformers calls the models that are read -> the epsilon of their norms where `config.json` has none."""
+"""Model types of transformers that are read -> the epsilon of their norms where `config.json` has none."""
 USUAL_EPSILONS = {"transformers": 1e-12, "timm": 1e-6, "torchvision": 1e-6}
 TRAINING = {
     "hidden_dropout_prob": "dropout",
     "attention_probs_dropout_prob": "attention_dropout",
     "drop_path_rate": "drop_path",
 }
-"""What transformers calls what belongs to training, which a new run states itself -> our setting."""
+"""Training settings in transformers, which a new run states itself -> our setting."""
 TIMM_HEADS = {"tiny": 3, "small": 6, "medium": 8, "base": 12, "large": 16, "huge": 16}
 """The word for a size in timm's names -> heads, for one that was made with another width."""
 TIMM_ODD_HEADS = {"vit_base_patch16_gap": 16, "vit_giantopt_": 16, "test_vit4": 3, "test_vit3": 3, "test_vit": 2}
@@ -89,7 +89,9 @@ def stated(source: str, config: dict[str, Any], *, width: int) -> dict[str, Any]
     if source == "transformers" and config.get("model_type"):
         kind = str(config["model_type"])
         if kind not in EPSILONS:
-            raise WeightsError(f"the checkpoint is transformers' {kind}, which is not read; {', '.join(EPSILONS)} are.")
+            raise WeightsError(
+                f"the checkpoint is transformers' {kind}, which is not supported; {', '.join(EPSILONS)} are."
+            )
         return {
             "heads": int(config.get("num_attention_heads", 12)),
             "activation": known_activation(config.get("hidden_act", "gelu")),

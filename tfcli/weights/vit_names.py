@@ -93,7 +93,7 @@ PREFIX = re.compile(r"(?:vit|deit|dinov2|dinov2_with_registers)\.(?=embeddings|e
 
 
 def detect(state: State) -> str | None:
-    """Whose names these are; None for our own names or another family's."""
+    """Return which library's names these are; None for our own names or another family's."""
     names = list(state)
     if any("embeddings.patch_embeddings.projection." in name for name in names):
         return "transformers"

@@ -44,5 +44,5 @@ class Generated:
 
 
 def _told(rows: Columns, names: Sequence[str]) -> list[str]:
-    """What each row says."""
+    """Return the text of each row."""
     return [str(cells) for cells in zip(*(rows[name] for name in names), strict=True)]

@@ -1,4 +1,4 @@
-"""What is said about scenes of coloured shapes: a closed vocabulary, lower case, words apart by spaces."""
+"""Captions of scenes of coloured shapes: a closed vocabulary, lower case, words separated by spaces."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def captions(
 
 
 def relation(a: np.ndarray, b: np.ndarray) -> str:
-    """Where object `a` stands as seen from `b`, along the larger gap of their centres."""
+    """Return where object `a` stands as seen from `b`, along the larger gap of their centres."""
     x, y = a[3] - b[3], a[4] - b[4]
     if abs(x) >= abs(y):
         return RELATIONS[0] if x < 0 else RELATIONS[1]

@@ -171,7 +171,7 @@ class ShapesWorld:
         return captions(objects, chosen, COLOURS, SHAPES, SIZES)
 
     def _objects(self, words: np.ndarray, *, comp: bool) -> np.ndarray:
-        """What is where: (B, k, 7) by `OBJECT_COLUMNS`. Distinct cells and pairs come from ranking hashed numbers."""
+        """Return each scene's objects, (B, k, 7) by `OBJECT_COLUMNS`. Ranked hashes give distinct cells and pairs."""
         count, k = len(words), self.k
         pair_words = words[:, _PAIR : _PAIR + len(PAIR_NAMES)].copy()
         pair_words[:, HELD_OUT] = np.iinfo(np.uint64).max

@@ -73,7 +73,7 @@ def sentiment(seed: int, split: str, indices: np.ndarray) -> Columns:
 
 
 def entailment(seed: int, split: str, indices: np.ndarray) -> Columns:
-    """Who has what and who has not; does a claim follow, is it denied, or is it not said?"""
+    """Make stories of who has what, with a claim that follows, is denied, or is not mentioned."""
     rows: Columns = {"text": [], "pair": [], "label": []}
     for draw in _draws(seed, "entailment", split, indices, 16):
         names, things = draw.several(NAMES, 3), draw.several(THINGS, 3)
@@ -115,7 +115,7 @@ def choice(seed: int, split: str, indices: np.ndarray) -> Columns:
 
 
 def quotes(seed: int, split: str, indices: np.ndarray) -> Columns:
-    """Which words stand between quotes? One to three of them, among words of the same kind."""
+    """Make texts with one to three quoted words among words of the same kind; the quoted words are the answer."""
     rows: Columns = {"id": [], "question": [], "context": [], "answers": []}
     for index, draw in zip(indices, _draws(seed, "quotes", split, indices, 32), strict=True):
         before, inside, after = 2 + draw.below(8), 1 + draw.below(3), 2 + draw.below(8)
