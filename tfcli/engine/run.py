@@ -125,7 +125,7 @@ def _go_on_at(start: Path, parts: Parts, folder: Path) -> int:
     checkpoint = read_checkpoint(start)
     facts = checkpoint["tfcli"]
     if parts.devices.strategy != "fsdp":
-        load_state(parts.task, checkpoint["state_dict"], folder)  # of another model: refused before it trains
+        load_state(parts.module, checkpoint["state_dict"], folder)  # of another model: refused before it trains
     if facts["fingerprint"] != parts.data.fingerprint:
         raise RunError(
             f"the data are not those the run began with (fingerprint {facts['fingerprint'][:8]}, "
@@ -142,7 +142,7 @@ def _check_room(parts: Parts, folder: Path, *, there: int) -> None:
         there: how many lie there already.
     """
     copies = 3 if parts.data.counts["val"] else 2
-    check_room(folder, checkpoint_bytes=checkpoint_bytes(parts.task, parts.config), copies=max(1, copies - there))
+    check_room(folder, checkpoint_bytes=checkpoint_bytes(parts.module, parts.config), copies=max(1, copies - there))
 
 
 def checkpoint_bytes(task: torch.nn.Module, config: DictConfig) -> int:
@@ -156,7 +156,7 @@ def checkpoint_bytes(task: torch.nn.Module, config: DictConfig) -> int:
 def evaluate(parts: Parts, life: Life, *, checkpoint: Path | None) -> None:
     """Fill a record with test metrics of a run's checkpoint, or of the weights that the config names."""
     if checkpoint:
-        load_state(parts.task, read_checkpoint(checkpoint)["state_dict"], checkpoint.parents[1])
+        load_state(parts.module, read_checkpoint(checkpoint)["state_dict"], checkpoint.parents[1])
     began = time.monotonic()
     _test(parts, life)
     fill_tested(life.record, parts, seconds=time.monotonic() - began, trained=checkpoint is not None)
@@ -287,5 +287,5 @@ def _trainer(parts: Parts, life: Life, callbacks: list[Callback], loggers: list[
     life.start_ranks(trainer.strategy, count=devices.devices, nodes=devices.num_nodes, timeout_s=timeout_s)
     if life.board:
         life.board.beat(Stage.MEETING_OF_THE_RANKS)
-        trainer.callbacks.append(Beats(life.board))
+        trainer.callbacks.append(Beats(life.board))  # type: ignore[attr-defined]  # set by Lightning's connector
     return trainer
