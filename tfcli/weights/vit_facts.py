@@ -35,6 +35,7 @@ TIMM_LACKING = {
     "_rope_": "rotary positions of its own",
     "_pe_": "rotary positions of its own",
     "_lingbot_": "rotary positions of its own",
+    "_dinov3_": "rotary positions of its own",
 }
 """Part of a name of an architecture -> a feature that neither tensors nor `model_args` tell and our ViT has not."""
 TIMM_POOLS = {"token": "class", "avg": "mean", "map": "attention"}
