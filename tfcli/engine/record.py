@@ -328,10 +328,10 @@ def find_run(text: str, *, root: Path | str = "outputs", needs: str | None = Non
     if not runs:
         raise RunError(f"There is no run below `{root}` yet. `tfcli train model=vit data=digits` makes one.")
     if text == "latest":
-        found = next((run for run in runs if _has(run, needs)), None)
-        if found is None:
+        newest = next((run for run in runs if _has(run, needs)), None)
+        if newest is None:
             raise RunError(f"none of the {len(runs)} runs below `{root}` has `{needs}`, which this takes; name a run.")
-        return found
+        return newest
     pairs = {run.parent.name: run for run in reversed(runs)}
     if text in pairs and not STAMP.match(text):
         return pairs[text]

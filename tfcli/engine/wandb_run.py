@@ -7,6 +7,7 @@ import secrets
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,11 +34,11 @@ def check(config: Mapping[str, Any]) -> None:
     for name, value in sorted(os.environ.items()):
         if name.startswith("WANDB_"):
             shown = name if "KEY" in name else f"{name}={value}"
-            _accepted(f"`{shown}` in the environment", lambda s, n=name, v=value: s.update_from_env_vars({n: v}))
+            _accepted(f"`{shown}` in the environment", partial(_from_environment, {name: value}))
     for key, field in (("project", "project"), ("entity", "entity"), ("group", "run_group"), ("tags", "run_tags")):
         if config[key]:
-            value = tuple(config[key]) if key == "tags" else str(config[key])
-            _accepted(f"`logger.wandb.{key}={config[key]}`", lambda s, f=field, v=value: setattr(s, f, v))
+            given: Any = tuple(config[key]) if key == "tags" else str(config[key])
+            _accepted(f"`logger.wandb.{key}={config[key]}`", partial(_set, field, given))
     if config["mode"] == "required" and not wandb_login():
         raise ConfigError("`logger=wandb_required`: there is no W&B login. Run `wandb login`, or set WANDB_API_KEY.")
 
@@ -47,6 +48,14 @@ def _accepted(what: str, take: Callable[[wandb.Settings], object]) -> None:
         take(wandb.Settings())
     except REFUSALS as error:
         raise ConfigError(f"{what} is refused by W&B: {_reason(error)}. `logger=csv` turns W&B off.") from error
+
+
+def _from_environment(values: dict[str, str], settings: wandb.Settings) -> None:
+    settings.update_from_env_vars(values)
+
+
+def _set(field: str, value: Any, settings: wandb.Settings) -> None:
+    setattr(settings, field, value)
 
 
 def _reason(error: Exception) -> str:
