@@ -104,7 +104,7 @@ def test_what_is_typed_against_the_tensors_is_refused_by_name(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model_type": "beit"}, "transformers' beit, which is not read"),
+        ({"model_type": "beit"}, "holds weights of beit"),
         ({"hidden_act": "mish"}, "the activation 'mish'"),
         ({"image_size": [8, 16]}, "images of 8 x 16 px"),
     ],
