@@ -117,7 +117,7 @@ def test_no_verb_lets_it_in(words, place, shared, tiny_run, tmp_path, monkeypatc
 def test_a_rerun_reads_no_code_from_the_overrides(shared, tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(tiny_run / "config.yaml", shared / "config.yaml")
-    (tmp_path / "mine.py").write_text("import os\nos.mkdir('made')\ndef net(): pass\n")
+    (tmp_path / "mine.py").write_text("import os\nos.mkdir('made')\ndef net(**given): pass\n")
     (shared / "overrides.yaml").write_text("- model=vit\n- data=digits\n- model._target_=mine.net\n")
     with pytest.raises(ConfigError, match=r"would run `mine\.net` of the current folder"):
         cli.app(["rerun", str(shared)], standalone_mode=False)
