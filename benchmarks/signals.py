@@ -234,7 +234,7 @@ def stop_a_sweep(work: Path, name: str, share: float, signum: int, whole: dict[s
         if sweep.left():
             trial.wrong.append(f"{len(sweep.left())} processes left")
         trial.said = f"{trial.what}: exit {code}"
-        if code != 0:
+        if jobs(work / name).keys() != whole.keys():  # a command whose sweep is done would begin another one
             again = Program(words, work)
             if again.wait(300) != 0:
                 trial.wrong.append(f"the second start fails: {''.join(again.said)[-2000:]}")
@@ -250,7 +250,8 @@ def jobs(root: Path) -> dict[str, dict[str, float]]:
     """Return the figures of each finished job of all sweeps below a folder, by its name; a job done twice is two."""
     folders = [p.parent for p in sorted(root.rglob("sweep.json"))]
     found = [run.parent for folder in folders for run in folder.glob("*/results.json")]
-    return {f"{folders.index(run.parent)}/{run.name}": figures(run) for run in found if figures(run)}
+    done = [run for run in found if record(run)["status"] == "finished"]
+    return {f"{folders.index(run.parent)}/{run.name[:3]}": figures(run) for run in done}
 
 
 def main() -> None:
