@@ -91,7 +91,7 @@ def test_shuffled_test_labels_are_at_chance_and_change_no_choice(work: Path, mon
     """C and K come from validation alone: test labels that mean nothing leave them as they were."""
     from tfcli.engine import heads
     from tfcli.engine.frozen import prepare
-    from tfcli.engine.subject import frozen_job
+    from tfcli.engine.named import frozen_job
 
     monkeypatch.chdir(work)
     monkeypatch.setenv("TFCLI_CACHE", str(work / "cache"))

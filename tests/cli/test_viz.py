@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch.testing import assert_close
 
+from tfcli.engine.language_model import LoadedLanguageModel
 from tfcli.engine.pictures import confusion_of, curves_of, lengths_of
 from tfcli.engine.record import Record, read_record
-from tfcli.engine.speaker import Speaker
 from tfcli.engine.translating import translations
 from tfcli.engine.viewing import Looked, attention_of_image, attention_of_text, reading, translating
 from tfcli.errors import ConfigError, DataError, IncompatibleError, RunError
@@ -31,28 +31,28 @@ CORPUS = ["the cat saw the dog", "a dog sat\non the mat"]
 SIZES = {"width": 16, "depth": 2, "heads": 4, "context": 32, "attn": Attention, "pos": Learned}
 
 
-def speaker(family, kind: str, sizes=SIZES, **facts) -> Speaker:
+def loaded(family, kind: str, sizes=SIZES, **facts) -> LoadedLanguageModel:
     torch.manual_seed(0)
     tokenizer = make(kind, texts=CORPUS, vocab_size=262 if kind == "byte_bpe" else 60)
     sizes = sizes | ({"head": facts["head"], "num_classes": 2} if "head" in facts else {})
     net = family(vocab_size=tokenizer.vocab_size, **sizes).eval()
     config = OmegaConf.create({"model": {"context": 32, **facts}})
-    return Speaker(net, tokenizer, config, {"model": "tiny", "data": "corpus"}, torch.device("cpu"), [])
+    return LoadedLanguageModel(net, tokenizer, config, {"model": "tiny", "data": "corpus"}, torch.device("cpu"), [])
 
 
 def test_a_text_is_read_with_its_marks_and_nothing_ahead_is_seen():
-    looked = reading(speaker(GPT, "chars"), "a dog\nsat")
+    looked = reading(loaded(GPT, "chars"), "a dog\nsat")
     assert looked.rows == looked.columns == ["<bos>", *"a␣dog↵sat"]
     for layer in looked.layers:
         assert layer.shape == (4, 10, 10)
         assert np.triu(layer, 1).max() == 0
         assert layer.sum(-1) == pytest.approx(np.ones((4, 10)), abs=1e-5)
-    looked = reading(speaker(BERT, "wordpiece", layout="cls"), "the cat")
+    looked = reading(loaded(BERT, "wordpiece", layout="cls"), "the cat")
     assert (looked.rows[0], looked.rows[-1]) == ("[CLS]", "[SEP]")
     assert "".join(looked.rows[1:-1]).replace("##", "") == "thecat"
-    assert "".join(reading(speaker(GPT, "byte_bpe"), "the cat").rows[1:]) == "the␣cat"
+    assert "".join(reading(loaded(GPT, "byte_bpe"), "the cat").rows[1:]) == "the␣cat"
     assert np.triu(looked.layers[0], 1).max() > 0
-    assert reading(speaker(GPT, "words", layout="start", head="classes"), "the cat").rows == [
+    assert reading(loaded(GPT, "words", layout="start", head="classes"), "the cat").rows == [
         "<start>", "the", "cat", "<extract>",
     ]  # fmt: skip
 
@@ -65,7 +65,7 @@ RECURRENT = {"width": 16, "embed_width": 8}
     [(Transformer, SIZES, [4, 4]), (RNN, {**RECURRENT, "attention": "additive"}, [1])],
 )
 def test_a_translation_looks_at_its_source(family, sizes, heads):
-    of = speaker(family, "words", sizes)
+    of = loaded(family, "words", sizes)
     source = "the cat saw the dog"
     looked = translating(of, source)
     assert looked.columns == [*source.split(), "<eos>"]
@@ -78,7 +78,7 @@ def test_a_translation_looks_at_its_source(family, sizes, heads):
 
 
 def test_what_a_translator_does_not_read_is_said(capsys):
-    of = speaker(Transformer, "words")
+    of = loaded(Transformer, "words")
     translations(of, ["the cat", "the cat saw the dog " * 8], beam=1, alpha=0.6)
     assert "a text is longer than the 32 tokens that the model takes" in capsys.readouterr().err
     translations(of, ["the cat"], beam=1, alpha=0.6)
@@ -87,7 +87,7 @@ def test_what_a_translator_does_not_read_is_said(capsys):
 
 def test_without_attention_there_is_nothing_to_look_at():
     with pytest.raises(IncompatibleError, match="no attention to look at"):
-        translating(speaker(RNN, "words", RECURRENT), "the cat")
+        translating(loaded(RNN, "words", RECURRENT), "the cat")
 
 
 def test_layers_and_heads_are_counted_from_one(tmp_path):

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from tfcli.engine import compose as c
 from tfcli.engine import validate
 from tfcli.engine.candidates import Configs, roots
-from tfcli.engine.names import named
 from tfcli.engine.saved import trusted_overrides
+from tfcli.engine.shorthand import written_out
 from tfcli.errors import ConfigError
 from tfcli.sweeps.expand import expand
 
@@ -227,7 +227,7 @@ def test_names_in_place_are_short_for_model_and_data():
     job = c.compose("train", ["vit", "digits", "seed=3"])
     assert (job.choices["model"], job.choices["data"]) == ("vit", "digits")
     assert job.overrides == ["model=vit", "data=digits", "seed=3"]
-    assert named(["mobilenet_v2", "pets,dtd", "shapes_vit", "~x", "+a=b"], Configs(roots())) == [
+    assert written_out(["mobilenet_v2", "pets,dtd", "shapes_vit", "~x", "+a=b"], Configs(roots())) == [
         "model=mobilenet_v2",
         "data=pets,dtd",
         "experiment=shapes_vit",

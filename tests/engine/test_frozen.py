@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tfcli.engine import frozen as fr
-from tfcli.engine.subject import frozen_job
+from tfcli.engine.named import frozen_job
 from tfcli.errors import ConfigError
 from tfcli.probes import store
 

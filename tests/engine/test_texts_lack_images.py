@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tfcli.engine import frozen
-from tfcli.engine.subject import frozen_job
+from tfcli.engine.named import frozen_job
 from tfcli.errors import ConfigError
 
 

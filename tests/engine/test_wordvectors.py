@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tfcli.engine.speaker import Speaker
+from tfcli.engine.language_model import LoadedLanguageModel
 from tfcli.engine.wordvectors import word_vectors
 from tfcli.errors import ConfigError, IncompatibleError
 from tfcli.models.bert import BERT
@@ -19,7 +19,7 @@ from tfcli.text.subwords import make
 CORPUS = ["he sat on the bank of the river", "the bank lent money", "a bank of banks", "the riverbank"]
 
 
-def speaker(family, kind: str, **facts) -> Speaker:
+def loaded(family, kind: str, **facts) -> LoadedLanguageModel:
     torch.manual_seed(0)
     tokenizer = make(kind, texts=CORPUS, vocab_size=60)
     sizes = {"width": 16, "depth": 3, "heads": 4, "context": 40, "attn": Attention, "pos": Learned, "head": None}
@@ -27,13 +27,13 @@ def speaker(family, kind: str, **facts) -> Speaker:
     for weight in net.parameters():
         torch.nn.init.normal_(weight, std=0.5)  # as untrained it would hardly look around
     config = OmegaConf.create({"model": {"context": 40, **facts}})
-    return Speaker(net, tokenizer, config, {"model": "tiny", "data": "corpus"}, torch.device("cpu"), [])
+    return LoadedLanguageModel(net, tokenizer, config, {"model": "tiny", "data": "corpus"}, torch.device("cpu"), [])
 
 
 def test_bert_reads_both_sides_of_a_word_and_gpt_what_stands_before():
     sentences = ["the bank lent money", "the bank of the river"]
     for family, kind, facts, alike in ((BERT, "wordpiece", {"layout": "cls"}, False), (GPT, "chars", {}, True)):
-        found = word_vectors(speaker(family, kind, **facts), sentences, "Bank")
+        found = word_vectors(loaded(family, kind, **facts), sentences, "Bank")
         assert [w.sentence for w in found.words] == [0, 1]
         assert found.static[0, 1] == pytest.approx(1.0, abs=1e-5)
         assert found.layers.shape == (3, 2, 2)
@@ -41,7 +41,7 @@ def test_bert_reads_both_sides_of_a_word_and_gpt_what_stands_before():
 
 
 def test_a_word_is_the_mean_of_its_pieces_after_each_block():
-    model = speaker(GPT, "chars")
+    model = loaded(GPT, "chars")
     found = word_vectors(model, ["a bank of Bank banks"], "bank")
     assert [(w.text, w.places) for w in found.words] == [("bank", [2, 3, 4, 5]), ("Bank", [10, 11, 12, 13])]
     ids = [model.tokenizer.bos_id, *model.tokenizer.encode(["a bank of Bank banks"])[0]]
@@ -57,7 +57,7 @@ def test_a_word_is_the_mean_of_its_pieces_after_each_block():
 
 
 def test_what_has_no_such_word_or_vectors_is_refused():
-    model = speaker(GPT, "chars")
+    model = loaded(GPT, "chars")
     with pytest.raises(ConfigError, match=r"sentence 2, `the riverbank`, does not have it. Did you mean `riverbank`"):
         word_vectors(model, ["the bank", "the riverbank"], "bank")
     with pytest.raises(ConfigError, match="sentence 1 has 47 tokens, more than the 40"):

@@ -22,8 +22,8 @@ from PIL import Image
 from torch import Tensor
 
 from tfcli.engine.frozen import features, prepare
-from tfcli.engine.seer import load_seer
-from tfcli.engine.subject import frozen_job
+from tfcli.engine.image_model import load_image_model
+from tfcli.engine.named import frozen_job
 
 pytestmark = pytest.mark.parity
 
@@ -179,14 +179,14 @@ FAMILIES: dict[str, Callable[[random.Random, Path], Draw]] = {
 def compare(family: str, seed: int, folder: Path, files: list[Path]) -> float:
     """Return the worst difference of a draw."""
     model, theirs = FAMILIES[family](random.Random(f"{family} {seed}"), folder / str(seed))
-    seer = load_seer(None, [f"model={model}", f"model.weights={folder / str(seed)}", "data.workers=0"])
-    pixels = torch.cat([batch["image"] for batch in seer.data.files_dataloader(files)])
+    loaded = load_image_model(None, [f"model={model}", f"model.weights={folder / str(seed)}", "data.workers=0"])
+    pixels = torch.cat([batch["image"] for batch in loaded.data.files_dataloader(files)])
     photos = [Image.open(file).convert("RGB") for file in files]
-    net: Any = seer.net.cpu()
+    net: Any = loaded.net.cpu()
     if model == "vit":
         return difference(net.features(pixels).pooled, theirs(photos, torch.empty(0))[0])
-    assert seer.tokenizer
-    tokens = torch.from_numpy(seer.tokenizer.encode(TEXTS))
+    assert loaded.tokenizer
+    tokens = torch.from_numpy(loaded.tokenizer.encode(TEXTS))
     features, similarity = theirs(photos, tokens)
     assert similarity is not None
     return max(difference(net.encode_image(pixels), features), difference(net(pixels, tokens), similarity))

@@ -11,7 +11,7 @@ import torch
 from parity.language import LINES, reference
 from parity.test_vit import _quietly
 
-from tfcli.engine.speaker import load_speaker
+from tfcli.engine.language_model import load_language_model
 from tfcli.errors import WeightsError
 from tfcli.text.subwords import make
 
@@ -52,11 +52,11 @@ def drawn(draw: Random) -> dict[str, Any]:
 
 def opened(folder: Path, model: str, texts: list[str], draw: Random):
     """Our model of a folder and a padded batch of texts: ids, and where they are no padding."""
-    speaker = load_speaker(None, [f"model={model}", f"model.weights={folder}", "trainer.threads=1"], inside=True)
-    ids = [row[: speaker.context] for row in speaker.tokenizer.encode(draw.sample(texts, 4))]
+    loaded = load_language_model(None, [f"model={model}", f"model.weights={folder}", "trainer.threads=1"], inside=True)
+    ids = [row[: loaded.context] for row in loaded.tokenizer.encode(draw.sample(texts, 4))]
     longest = max(map(len, ids))
     tokens = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
-    return speaker, tokens, torch.arange(longest) < torch.tensor([[len(row)] for row in ids])
+    return loaded, tokens, torch.arange(longest) < torch.tensor([[len(row)] for row in ids])
 
 
 @torch.no_grad()
@@ -82,15 +82,15 @@ def test_bert(seed, texts, tmp_path):
         hidden_dropout_prob=draw.choice((0.0, 0.1, 0.3)),
         classifier_dropout=draw.choice((None, 0.2)),
     )
-    speaker, tokens, valid = opened(tmp_path, "bert", texts, draw)
+    loaded, tokens, valid = opened(tmp_path, "bert", texts, draw)
     segments = torch.full_like(tokens, theirs.config.type_vocab_size - 1)
     hidden = theirs.base_model(tokens, attention_mask=valid.long(), token_type_ids=segments).last_hidden_state
-    mine = speaker.net.features(tokens, segments, valid).tokens
+    mine = loaded.net.features(tokens, segments, valid).tokens
     assert float((mine - hidden)[valid].abs().max()) <= WORST
     if hasattr(theirs, "cls"):
         logits = theirs(tokens, attention_mask=valid.long(), token_type_ids=segments)
         logits = getattr(logits, "prediction_logits", None) if hasattr(logits, "prediction_logits") else logits.logits
-        assert float((speaker.net.masked_logits(mine) - logits)[valid].abs().max()) <= WORST
+        assert float((loaded.net.masked_logits(mine) - logits)[valid].abs().max()) <= WORST
 
 
 @torch.no_grad()
@@ -117,11 +117,11 @@ def test_gpt2(seed, texts, tmp_path):
         reorder_and_upcast_attn=draw.random() < 0.3,
         embd_pdrop=draw.choice((0.0, 0.1)),
     )
-    speaker, tokens, valid = opened(tmp_path, "gpt", texts, draw)
+    loaded, tokens, valid = opened(tmp_path, "gpt", texts, draw)
     hidden = theirs.base_model(tokens).last_hidden_state
-    assert float((speaker.net.features(tokens).tokens - hidden)[valid].abs().max()) <= WORST
+    assert float((loaded.net.features(tokens).tokens - hidden)[valid].abs().max()) <= WORST
     if hasattr(theirs, "lm_head"):
-        assert float((speaker.net(tokens) - theirs(tokens).logits)[valid].abs().max()) <= WORST
+        assert float((loaded.net(tokens) - theirs(tokens).logits)[valid].abs().max()) <= WORST
 
 
 @torch.no_grad()
@@ -157,10 +157,10 @@ def test_marian(seed, texts, tmp_path):
         decoder_start_token_id=tokenizer.pad_id,
     )
     theirs = transformers.MarianMTModel.from_pretrained(tmp_path).eval()  # its sinusoids are made anew
-    speaker, tokens, valid = opened(tmp_path, "transformer", texts, draw)
+    loaded, tokens, valid = opened(tmp_path, "transformer", texts, draw)
     target = tokens.flip(0)
     logits = theirs(input_ids=tokens, attention_mask=valid.long(), decoder_input_ids=target).logits
-    assert float((speaker.net(tokens, target, valid=valid) - logits)[valid.flip(0)].abs().max()) <= WORST
+    assert float((loaded.net(tokens, target, valid=valid) - logits)[valid.flip(0)].abs().max()) <= WORST
 
 
 @pytest.mark.parametrize(
@@ -178,4 +178,4 @@ def test_what_is_not_honoured_is_refused_by_name(model, name, config, facts, sai
     sizes = sizes if model == "bert" else {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 8}
     reference(tmp_path, name, config, **sizes, **facts)
     with pytest.raises(WeightsError, match=said):
-        load_speaker(None, [f"model={model}", f"model.weights={tmp_path}"])
+        load_language_model(None, [f"model={model}", f"model.weights={tmp_path}"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tfcli.engine.speaker import load_speaker
+from tfcli.engine.language_model import load_language_model
 from tfcli.errors import WeightsError
 from tfcli.weights import kinds
 from tfcli.weights.files import Checkpoint
@@ -90,4 +90,4 @@ def test_a_config_of_other_weights_and_sizes_that_nothing_states():
 def test_tensors_of_nobody_say_no_tokenizer(tmp_path):
     torch.save({"linear.weight": torch.ones(2, 2)}, tmp_path / "own.pt")
     with pytest.raises(WeightsError, match="neither its sizes nor its tokenizer"):
-        load_speaker(None, ["model=bert", f"model.weights={tmp_path / 'own.pt'}"])
+        load_language_model(None, ["model=bert", f"model.weights={tmp_path / 'own.pt'}"])

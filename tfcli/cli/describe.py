@@ -29,8 +29,8 @@ def describe(
 
     facts, structure = measure(job.config, job.choices)
     from tfcli.cli.console import emit_json, out, table
+    from tfcli.engine.named import which
     from tfcli.engine.published import in_words
-    from tfcli.engine.subject import which
 
     if json:
         emit_json({**facts, **({"structure": structure} if tree else {})})

@@ -60,7 +60,7 @@ def evaluate(
         return
     found = None
     if run is not None:
-        from tfcli.engine.subject import predictor
+        from tfcli.engine.named import predictor
 
         found, settings = predictor([run], settings, config_dir)
     if found is None:

@@ -26,7 +26,7 @@ def mount(app: typer.Typer) -> None:
 @features.command()
 def extract(words: Words = None, json: Json = False, config_dir: ConfigDir = None) -> None:
     """One pass over every split, kept for the heads."""
-    from tfcli.engine.subject import frozen_job
+    from tfcli.engine.named import frozen_job
 
     job, run = frozen_job(words or [], config_dir=config_dir)
     from tfcli.cli.console import table
@@ -44,7 +44,7 @@ def list_(words: Words = None, cache: Folder = None, json: Json = False, config_
     from tfcli.cli.console import table
 
     if words:
-        from tfcli.engine.subject import frozen_job
+        from tfcli.engine.named import frozen_job
 
         job, run = frozen_job(words, config_dir=config_dir)
         from tfcli.engine.extraction import explain

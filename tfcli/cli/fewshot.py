@@ -48,7 +48,7 @@ def fewshot(
     rest = [w for w in words if "=" not in w]
     if len(rest) != 2:
         raise ConfigError("`tfcli fewshot` wants a model and a set: tfcli fewshot latest sst2")
-    from tfcli.engine.subject import predictor
+    from tfcli.engine.named import predictor
 
     name = rest[1]
     run, model = predictor(rest[:1], [s for s in settings if not s.startswith("data")], config_dir)

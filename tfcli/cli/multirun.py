@@ -55,13 +55,13 @@ def multirun(
         SweepFailed: some jobs failed; the table names them, their reasons and their logs.
     """
     from tfcli.engine.candidates import Configs, roots
-    from tfcli.engine.names import named
+    from tfcli.engine.shorthand import written_out
     from tfcli.sweeps.options import split
     from tfcli.sweeps.runner import Launch
     from tfcli.sweeps.sweep import run_sweep
 
     rest, launcher, search = split(overrides, config_dir)
-    rest = named(rest, Configs(roots(config_dir)))
+    rest = written_out(rest, Configs(roots(config_dir)))
     launch = Launch(jobs=options.jobs, fail_fast=options.fail_fast, launcher=launcher, search=search)
     folder = run_sweep(
         verb, rest, launch=launch, new=options.new, words=words, config_dir=config_dir, config_name=config_name
@@ -71,7 +71,7 @@ def multirun(
 
 def frozen(verb: str, words: list[str], options: Sweep, *, config_dir: str | None, json: bool) -> None:
     """A sweep of a frozen verb: many sets or models, one table. `suite=NAME` is the sets of a published suite."""
-    from tfcli.engine.subject import subject
+    from tfcli.engine.named import resolve
     from tfcli.sweeps.suite import suite_sets
 
     named = [w.partition("=")[2] for w in words if w.startswith("suite=")]
@@ -80,7 +80,7 @@ def frozen(verb: str, words: list[str], options: Sweep, *, config_dir: str | Non
     if named:
         sets, missing = suite_sets(named[-1], config_dir)
         words = [*words, f"data={','.join(sets)}"]
-    run, overrides = subject(words, config_dir)
+    run, overrides = resolve(words, config_dir)
     if run is not None:  # it says itself which model it is
         overrides = [o for o in overrides if not o.startswith("model=")]
     given = [str(run.resolve())] if run else []

@@ -52,13 +52,13 @@ def predict(
     weights = any(s.startswith("model.weights=") for s in settings)
     if not weights and not rest:
         raise ConfigError("`tfcli predict` wants a run and files: tfcli predict latest photo.jpg")
-    from tfcli.engine.subject import predictor
+    from tfcli.engine.named import predictor
 
-    subject, settings = predictor(rest, settings, config_dir)
+    folder, settings = predictor(rest, settings, config_dir)
     if text:
         if rest:
             raise ConfigError(f"`{rest[0]}`: with --text there are no files.")
-        _texts(subject, settings, text, pair or [], top=top, out=out, json=json, config_dir=config_dir)
+        _texts(folder, settings, text, pair or [], top=top, out=out, json=json, config_dir=config_dir)
         return
     if not rest:
         raise ConfigError("`tfcli predict` wants at least one image file or folder.")
@@ -66,16 +66,16 @@ def predict(
     if labels is not None:
         from tfcli.engine.texts import predict_labels
 
-        found = predict_labels(subject, settings, files, labels.split(","), template, top=top, config_dir=config_dir)
+        found = predict_labels(folder, settings, files, labels.split(","), template, top=top, config_dir=config_dir)
     else:
         from tfcli.engine.evaluation import predict as run
 
-        found = run(subject, settings, files, top=top, config_dir=config_dir)
+        found = run(folder, settings, files, top=top, config_dir=config_dir)
     _show(found, "file", out=out, json=json)
 
 
 def _texts(
-    subject: Path | None,
+    folder: Path | None,
     settings: list[str],
     text: list[str],
     pair: list[str],
@@ -87,7 +87,7 @@ def _texts(
 ) -> None:
     from tfcli.engine.answers import answers
 
-    found = answers(subject, settings, text, pair, top=top, config_dir=config_dir)
+    found = answers(folder, settings, text, pair, top=top, config_dir=config_dir)
     if "classes" in found[0]:
         _show(found, "text", out=out, json=json)
         return

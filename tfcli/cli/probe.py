@@ -91,9 +91,9 @@ def _go(
         return
     if cfg or info:
         from tfcli.cli.options import composed
-        from tfcli.engine.subject import subject
+        from tfcli.engine import named
 
-        overrides = subject(words, config_dir)[1]
+        overrides = named.resolve(words, config_dir)[1]
         composed("probe", overrides, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
     _report(verb, words, json, config_dir)
 
@@ -112,7 +112,7 @@ def again(verb: str, folder: Path, overrides: list[str], options: Sweep, *, json
 
 
 def _report(verb: str, words: list[str], json: bool, config_dir: str | None) -> None:
-    from tfcli.engine.subject import frozen_job
+    from tfcli.engine.named import frozen_job
 
     job, run = frozen_job(words, config_dir=config_dir)
     from tfcli.engine.paths import check_paths

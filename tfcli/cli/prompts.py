@@ -70,7 +70,7 @@ def try_(
 
     for template in templates:
         check_template(template)
-    from tfcli.engine.subject import frozen_job
+    from tfcli.engine.named import frozen_job
 
     job, run = frozen_job([model, data, *(w for w in rest if w not in templates)], config_dir=config_dir)
     from tfcli.cli.console import table

@@ -62,7 +62,7 @@ def sample(
     config_dir: ConfigDir = None,
 ) -> None:
     """Text, written as it comes; or translations, a line each."""
-    from tfcli.engine.subject import predictor
+    from tfcli.engine.named import predictor
 
     settings = [w for w in words if "=" in w and not Path(w).exists()]
     rest = [w for w in words if w not in settings]
@@ -74,17 +74,17 @@ def sample(
     texts = [*(text or []), *(_lines(file) if file else [])]
     from tfcli.cli.console import emit_json, out, say
     from tfcli.decoding.sampling import Sampler
+    from tfcli.engine.language_model import load_language_model
     from tfcli.engine.sampling import continuations, start_mark
-    from tfcli.engine.speaker import load_speaker
     from tfcli.engine.terminal import write
 
-    speaker = load_speaker(run, settings, config_dir=config_dir)
-    if speaker.translates:
+    loaded = load_language_model(run, settings, config_dir=config_dir)
+    if loaded.translates:
         if not texts:
             raise ConfigError("a translator wants sentences: --text SENTENCE, or --file FILE.")
         from tfcli.engine.translating import translations
 
-        found = translations(speaker, texts, beam=beam, alpha=alpha, count=count)
+        found = translations(loaded, texts, beam=beam, alpha=alpha, count=count)
         if json:
             emit_json(found)
         else:
@@ -92,17 +92,17 @@ def sample(
                 for hypothesis in row["translations"]:
                     out(hypothesis["text"])
         return
-    speaker.check_writes()
+    loaded.check_writes()
     typed = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": penalty}
-    sampler = Sampler(**speaker.drawn | {name: value for name, value in typed.items() if value is not None})
-    mark = start_mark(speaker)
+    sampler = Sampler(**loaded.drawn | {name: value for name, value in typed.items() if value is not None})
+    mark = start_mark(loaded)
     if run is not None and mark is not None and not start and any(texts):
-        token = speaker.tokenizer.id_to_token(mark)
+        token = loaded.tokenizer.id_to_token(mark)
         say(f"the prompt is read as it is; this run was trained on texts after `{token}`, which --start puts before it")
     rows = []
     for number, prompt in enumerate(texts or [""]):
         for copy in range(count):
-            pieces = continuations(speaker, prompt, sampler, length=length, cache=cache, seed=seed + copy, start=start)
+            pieces = continuations(loaded, prompt, sampler, length=length, cache=cache, seed=seed + copy, start=start)
             if json:
                 rows.append({"prompt": prompt, "text": "".join(pieces)})
                 continue

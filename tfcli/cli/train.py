@@ -106,10 +106,10 @@ def rerun(
 
 
 def _start(job, *, json: bool) -> None:
-    from tfcli.engine import ancestor, paths, teacher
+    from tfcli.engine import from_run, paths, teacher
 
     paths.check_paths(job.config)
-    ancestor.settle(job.config, job.overrides)
+    from_run.settle(job.config, job.overrides)
     teacher.settle(job.config, job.overrides)
     from tfcli.engine.run import train as run
 

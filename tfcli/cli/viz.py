@@ -47,7 +47,7 @@ def attention(
     """
     settings = [w for w in words if "=" in w and not Path(w).exists()]
     rest = [w for w in words if w not in settings]
-    from tfcli.engine.subject import predictor
+    from tfcli.engine.named import predictor
 
     run, settings = predictor(rest, settings, config_dir)
     if len(rest) + (text is not None) != 1:

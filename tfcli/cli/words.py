@@ -40,7 +40,7 @@ def words(
     """
     settings = [w for w in given if re.match(r"[^\s=]+=", w)]
     rest = [w for w in given if w not in settings]
-    from tfcli.engine.subject import predictor
+    from tfcli.engine.named import predictor
 
     run, settings = predictor(rest, settings, config_dir)
     if len(rest) < 2:
@@ -49,11 +49,11 @@ def words(
         raise ConfigError(f"`--pool` must be mean or first, but is `{pool}`.{nearest(pool, ('mean', 'first'))}")
     if layer not in ("all", "last") and not layer.isdecimal():
         raise ConfigError(f"`--layer` wants a number or `all`, but is `{layer}`.")
-    from tfcli.engine.speaker import load_speaker
+    from tfcli.engine.language_model import load_language_model
     from tfcli.engine.wordvectors import word_vectors
 
-    speaker = load_speaker(run, settings, config_dir=config_dir, inside=True)
-    found = word_vectors(speaker, rest, word, pool=pool)
+    loaded = load_language_model(run, settings, config_dir=config_dir, inside=True)
+    found = word_vectors(loaded, rest, word, pool=pool)
     count = len(found.layers)
     number = count if layer in ("all", "last") else int(layer)
     if not 1 <= number <= count:
@@ -66,7 +66,7 @@ def words(
         numbers = {"static": found.static.tolist(), "layers": {str(i): c.tolist() for i, c in picked.items()}}
         emit_json({"word": word, "sentences": rest, "occurrences": places, **numbers})
         return
-    title = f"{speaker.choices['model']} · {word}"
+    title = f"{loaded.choices['model']} · {word}"
     said = [
         f"{rest[w.sentence]}  ({' '.join(w.pieces)})" if len(w.pieces) > 1 else rest[w.sentence] for w in found.words
     ]

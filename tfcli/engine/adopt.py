@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from tfcli.engine import ancestor
+from tfcli.engine import from_run
 from tfcli.engine.build import plain
 from tfcli.engine.record import flatten
 from tfcli.errors import ConfigError, WeightsError
@@ -38,9 +38,9 @@ def adopt_blueprint(
         WeightsError: the checkpoint cannot be found or opened, is of a kind that is not read, or lacks the tokenizer
             that its ids are of.
     """
-    run = ancestor.find(config)
+    run = from_run.find(config)
     if run is not None:
-        return ancestor.adopt(config, run, typed)
+        return from_run.adopt(config, run, typed)
     from tfcli.weights.load import VOCABULARIES
 
     ours = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False))

@@ -32,7 +32,7 @@ from tfcli.engine import validate
 from tfcli.engine.arguments import setting
 from tfcli.engine.candidates import Configs, roots
 from tfcli.engine.literal import literal
-from tfcli.engine.names import named
+from tfcli.engine.shorthand import written_out
 from tfcli.engine.task_choice import task_note, task_of_data
 from tfcli.errors import ConfigError, nearest
 
@@ -117,7 +117,7 @@ def compose(name: str, overrides: list[str], config_dir: str | None = None) -> C
     Raises:
         ConfigError: whatever is wrong, with the nearest right word, before anything heavy is imported.
     """
-    typed = named(overrides, Configs(roots(config_dir)))
+    typed = written_out(overrides, Configs(roots(config_dir)))
     with _hydra(config_dir) as hydra:
         parsed = [_parse(text) for text in _sugar(typed, config_dir)]
         chosen = [o for o in parsed if _is_choice(o, hydra, config_dir)]
@@ -208,7 +208,7 @@ def info(name: str, overrides: list[str], *, kind: str, config_dir: str | None) 
     kinds = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
     if kind not in kinds:
         raise ConfigError(f"`--info` takes one of {', '.join(kinds)}, but was given `{kind}`.{nearest(kind, kinds)}")
-    words = _sugar(named(overrides, Configs(roots(config_dir))), config_dir)
+    words = _sugar(written_out(overrides, Configs(roots(config_dir))), config_dir)
     with redirect_stdout(io.StringIO()) as text, _hydra(config_dir) as hydra:  # its logger prints each failure
         hydra.show_info(kind, config_name=name, overrides=words)
     return text.getvalue()

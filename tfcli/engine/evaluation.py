@@ -18,7 +18,6 @@ from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, load_state, read_checkpoint
 from tfcli.engine.finite import check_tested
 from tfcli.engine.lifecycle import recorded
-from tfcli.engine.naming import classifier, run_of
 from tfcli.engine.outcome import announce, keep_outcomes, new_record, tell_left_out
 from tfcli.engine.parts import (
     Parts,
@@ -28,6 +27,7 @@ from tfcli.engine.parts import (
     quiet_evaluation,
     quiet_libraries,
 )
+from tfcli.engine.public_classifier import classifier, run_of
 from tfcli.engine.record import Record
 from tfcli.engine.run import evaluate
 from tfcli.engine.saved import kept_tokenizer, recomposed, saved_config, stored
@@ -107,12 +107,12 @@ def on_these_devices(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[
 
 
 def predict(
-    subject: Path | None, overrides: list[str], files: list[Path], *, top: int, config_dir: str | None = None
+    folder: Path | None, overrides: list[str], files: list[Path], *, top: int, config_dir: str | None = None
 ) -> list[dict[str, Any]]:
     """Classes and probabilities for image files and folders of them, best first; unusable files at the end.
 
     Args:
-        subject: a run folder, or None for the model and weights that `overrides` name.
+        folder: a run folder, or None for the model and weights that `overrides` name.
         overrides: settings.
         files: images, or folders that are searched for images.
         top: classes to give for each file.
@@ -123,7 +123,7 @@ def predict(
     """
     quiet_libraries()
     paths = collect(files)
-    run = subject or run_of(overrides, config_dir)
+    run = folder or run_of(overrides, config_dir)
     if run:
         checkpoint = read_checkpoint(find_checkpoint(run, "best"))
         config, choices = on_these_devices(run, overrides)

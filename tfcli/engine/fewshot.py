@@ -19,12 +19,12 @@ from tfcli.data.textrows import padded
 from tfcli.data.texts import TextData
 from tfcli.engine.build import build, plain
 from tfcli.engine.compose import compose
+from tfcli.engine.language_model import LoadedLanguageModel, load_language_model
 from tfcli.engine.lifecycle import recorded
 from tfcli.engine.outcome import peak_memory, shown
 from tfcli.engine.record import Record
 from tfcli.engine.sampling import greedy, prompt_ids
 from tfcli.engine.session import check_writable, locked, logged, run_folder, say, write_start
-from tfcli.engine.speaker import Speaker, load_speaker
 from tfcli.engine.terminal import progress
 from tfcli.errors import ConfigError, DataError
 from tfcli.metrics.classification import wilson
@@ -93,25 +93,25 @@ def fewshot(
         ConfigError: the model does not speak, or the set cannot be asked about.
     """
     own = [w for w in words if not w.startswith("data")]
-    speaker = load_speaker(run, own if run is None else [], config_dir=config_dir)
-    speaker.check_writes()
+    loaded = load_language_model(run, own if run is None else [], config_dir=config_dir)
+    loaded.check_writes()
     texts = _data(data, words, config_dir)
     columns = [name for name in texts.rows["test"] if name != "demonstrations"]
     prompt = make_prompt(columns, texts.classes, texts.facts.get("prompt") or {})
     check_writable(Path("outputs"))
-    name = f"{speaker.choices['model']}-{data}"
+    name = f"{loaded.choices['model']}-{data}"
     folder = run_folder("fewshot", name, root=Path("outputs"), given=None)
-    record = Record("fewshot", "failed", speaker.choices["model"], data, task="fewshot", seed=seed, overrides=words)
+    record = Record("fewshot", "failed", loaded.choices["model"], data, task="fewshot", seed=seed, overrides=words)
     began = time.monotonic()
     with locked(folder), logged(folder), recorded(folder, record) as life:
         life.stop.doing = "while the model answered"
-        values = {**plain(speaker.config), "choices": {**speaker.choices, "data": data}}
-        write_start(folder, config=values, overrides=words, devices=str(speaker.device))
+        values = {**plain(loaded.config), "choices": {**loaded.choices, "data": data}}
+        write_start(folder, config=values, overrides=words, devices=str(loaded.device))
         there = texts.counts["test"]
         say(f"{name} · {there:,} test rows, {min(rows, there):,} asked · {shown(folder)}")
         for note in texts.notes:
             say(note)
-        found = [_ask(speaker, texts, prompt, k, rows=rows, seed=seed, calibrate=calibrate) for k in sorted(set(shots))]
+        found = [_ask(loaded, texts, prompt, k, rows=rows, seed=seed, calibrate=calibrate) for k in sorted(set(shots))]
         _write(folder, record, found, texts, began)
     return folder, record, found
 
@@ -165,14 +165,14 @@ def questions(
 
 
 def _ask(
-    speaker: Speaker, data: TextData, prompt: Prompt, shots: int, *, rows: int, seed: int, calibrate: bool
+    loaded: LoadedLanguageModel, data: TextData, prompt: Prompt, shots: int, *, rows: int, seed: int, calibrate: bool
 ) -> Shots:
-    context, encode = speaker.context or 10**9, partial(prompt_ids, speaker)
+    context, encode = loaded.context or 10**9, partial(prompt_ids, loaded)
     found, used, chances = Shots(shots), [], []
     longest = max((len(encode(prompt.tell(c))) for c in prompt.labels), default=32)
     asked = list(questions(data, prompt, encode, shots=shots, rows=rows, seed=seed, room=context - longest))
     with progress(f"{shots} demonstrations", len(asked), "questions") as advance:
-        for question, answer in zip(asked, _answers(speaker, prompt, asked, calibrate, advance), strict=True):
+        for question, answer in zip(asked, _answers(loaded, prompt, asked, calibrate, advance), strict=True):
             found.right += answer.strip() == question.right.strip()
             used.append(question.shots)
             chances.append(1 / len(question.candidates) if question.candidates else 0.0)
@@ -184,37 +184,39 @@ def _ask(
 
 
 @torch.no_grad()
-def _answers(speaker: Speaker, prompt: Prompt, asked: list[Asked], calibrate: bool, advance) -> Iterator[str]:
+def _answers(
+    loaded: LoadedLanguageModel, prompt: Prompt, asked: list[Asked], calibrate: bool, advance
+) -> Iterator[str]:
     """The likeliest candidate of each question, or what the model says until the separator where there are none."""
     if asked and asked[0].candidates is None:
         for question in asked:
-            yield greedy(speaker, question.ids, until=prompt.separator, length=48)
+            yield greedy(loaded, question.ids, until=prompt.separator, length=48)
             advance(1)
         return
     bare: dict[str, float] = {}
     if calibrate:
         every = list(dict.fromkeys(c for question in asked for c in question.candidates or ()))
-        head = prompt_ids(speaker, "Answer:")
-        tails = [speaker.tokenizer.encode([prompt.tell(c)])[0] for c in every]
-        bare = dict(zip(every, (total for total, _ in _scores(speaker, [head] * len(every), tails)), strict=True))
+        head = prompt_ids(loaded, "Answer:")
+        tails = [loaded.tokenizer.encode([prompt.tell(c)])[0] for c in every]
+        bare = dict(zip(every, (total for total, _ in _scores(loaded, [head] * len(every), tails)), strict=True))
     for question in asked:
         candidates = list(question.candidates or ())
-        tails = [speaker.tokenizer.encode([prompt.tell(c)])[0] for c in candidates]
-        scores = _scores(speaker, [question.ids] * len(candidates), tails)
+        tails = [loaded.tokenizer.encode([prompt.tell(c)])[0] for c in candidates]
+        scores = _scores(loaded, [question.ids] * len(candidates), tails)
         ranked = [s - bare[c] if calibrate else s / n for (s, n), c in zip(scores, candidates, strict=True)]
         yield candidates[int(np.argmax(ranked))]
         advance(1)
 
 
-def _scores(speaker: Speaker, heads: list[list[int]], tails: list[list[int]]) -> list[tuple[float, int]]:
+def _scores(loaded: LoadedLanguageModel, heads: list[list[int]], tails: list[list[int]]) -> list[tuple[float, int]]:
     """Log-likelihood of each tail after its head, and its tokens."""
     found: list[tuple[float, int]] = []
     size = max(1, BATCH_TOKENS // max(len(h) + len(t) for h, t in zip(heads, tails, strict=True)))
     for first in range(0, len(heads), size):
         some = slice(first, first + size)
         rows = [np.array([*h, *t]) for h, t in zip(heads[some], tails[some], strict=True)]
-        tokens = torch.from_numpy(padded(rows, 0)).to(speaker.device)
-        logs: Tensor = speaker.net(tokens[:, :-1]).float().log_softmax(-1)
+        tokens = torch.from_numpy(padded(rows, 0)).to(loaded.device)
+        logs: Tensor = loaded.net(tokens[:, :-1]).float().log_softmax(-1)
         picked = logs.gather(2, tokens[:, 1:, None]).squeeze(2)
         for line, h, t in zip(picked, heads[some], tails[some], strict=True):
             found.append((float(line[len(h) - 1 : len(h) + len(t) - 1].sum()), len(t)))

@@ -12,13 +12,13 @@ import torch
 
 from tfcli.data.texts import TextData
 from tfcli.engine.baselines import of_classes, of_texts
+from tfcli.engine.named import which
 from tfcli.engine.paired import write_outcomes, write_translations
 from tfcli.engine.parts import Parts
 from tfcli.engine.published import published_for
 from tfcli.engine.record import Record, read_metrics
 from tfcli.engine.room import no_room
 from tfcli.engine.session import RUN_DIR, say
-from tfcli.engine.subject import which
 from tfcli.engine.summary import main_metric
 from tfcli.errors import TfcliError
 from tfcli.files import is_full

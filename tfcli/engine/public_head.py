@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from tfcli.engine.adopt import says
 from tfcli.engine.candidates import Configs, roots
 from tfcli.engine.compose import compose, given
-from tfcli.engine.speaker import Speaker, load_speaker
+from tfcli.engine.language_model import LoadedLanguageModel, load_language_model
 from tfcli.errors import ConfigError
 
 
-def with_its_head(overrides: list[str], tasks: Iterable[str], *, config_dir: str | None = None) -> Speaker:
+def with_its_head(overrides: list[str], tasks: Iterable[str], *, config_dir: str | None = None) -> LoadedLanguageModel:
     """Load the model and weights that `overrides` name for the task that their head answers.
 
     Args:
@@ -41,4 +41,5 @@ def with_its_head(overrides: list[str], tasks: Iterable[str], *, config_dir: str
         fits = next(name for name, facts in named if needs <= set(facts.get("kinds") or ()))
         overrides = [*overrides, f"data={fits}"]
     labels = list(found.classes) if found and len(found.classes) == outputs else [f"LABEL_{i}" for i in range(outputs)]
-    return load_speaker(None, overrides, config_dir=config_dir, classes=labels if kind in ("classes", "tags") else [])
+    classes = labels if kind in ("classes", "tags") else []
+    return load_language_model(None, overrides, config_dir=config_dir, classes=classes)

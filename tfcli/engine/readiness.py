@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from tfcli.data.items import Request
 from tfcli.data.places import data_root, offline
-from tfcli.engine import ancestor
+from tfcli.engine import from_run
 from tfcli.engine.build import build, plain
 from tfcli.engine.compose import Composition
 from tfcli.engine.health import Check
@@ -75,7 +75,7 @@ def _place(weights: str, job: Composition, network: bool) -> Check:
 
     name = f"weights {weights}"
     try:
-        if (run := ancestor.find(job.config)) is not None and weights == str(job.config.model.weights):
+        if (run := from_run.find(job.config)) is not None and weights == str(job.config.model.weights):
             return Check(name, "ok", f"run {run}")
     except TfcliError as error:
         return Check(name, "broken", " ".join(str(error).split()), "tfcli runs ls")

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tfcli.decoding.sampling import GREEDY, Sampler, generate
+from tfcli.engine.language_model import LoadedLanguageModel
 from tfcli.engine.session import say
-from tfcli.engine.speaker import Speaker
 from tfcli.nn.cache import Cache
 
 
@@ -47,26 +47,26 @@ class Reader:
         return self.net(token[:, None], self.cache)[:, -1]
 
 
-def start_mark(speaker: Speaker) -> int | None:
+def start_mark(loaded: LoadedLanguageModel) -> int | None:
     """Return the token that texts begin with in the training of our own models; None where the vocabulary has none."""
-    tokenizer = speaker.tokenizer
+    tokenizer = loaded.tokenizer
     return tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
 
 
-def prompt_ids(speaker: Speaker, text: str, *, start: bool = False) -> list[int]:
+def prompt_ids(loaded: LoadedLanguageModel, text: str, *, start: bool = False) -> list[int]:
     """A text as it is written, without any mark unless it is empty.
 
     Args:
         start: put the mark that texts begin with before it.
     """
-    ids, mark = speaker.tokenizer.encode([text])[0], start_mark(speaker)
+    ids, mark = loaded.tokenizer.encode([text])[0], start_mark(loaded)
     if mark is not None and (start or not ids):
         return [mark, *ids]
     return ids or [0]  # a vocabulary without marks and an empty prompt: from its first token on
 
 
 def continuations(
-    speaker: Speaker,
+    loaded: LoadedLanguageModel,
     prompt: str,
     sampler: Sampler,
     *,
@@ -82,36 +82,36 @@ def continuations(
     Args:
         start: put the mark that texts begin with before the prompt.
     """
-    ids = prompt_ids(speaker, prompt, start=start)
-    if speaker.context and len(ids) > speaker.context:
-        say(f"the prompt has {len(ids)} tokens; its last {speaker.context} are read (model.context)")
-        ids = ids[-speaker.context :]
-    reader = Reader(speaker.net, context=speaker.context, cached=cache)
-    tokens = torch.tensor([ids], device=speaker.device)
-    end = speaker.tokenizer.eos_id
+    ids = prompt_ids(loaded, prompt, start=start)
+    if loaded.context and len(ids) > loaded.context:
+        say(f"the prompt has {len(ids)} tokens; its last {loaded.context} are read (model.context)")
+        ids = ids[-loaded.context :]
+    reader = Reader(loaded.net, context=loaded.context, cached=cache)
+    tokens = torch.tensor([ids], device=loaded.device)
+    end = loaded.tokenizer.eos_id
     draws = torch.Generator().manual_seed(seed)
     chosen = generate(
         reader.begin(tokens), reader.step, limit=length, stop=[] if end is None else [end], sampler=sampler,
         prompt=tokens, generator=draws,
     )  # fmt: skip
-    yield from _spelled(speaker, (int(token) for token in chosen), end)
+    yield from _spelled(loaded, (int(token) for token in chosen), end)
 
 
-def greedy(speaker: Speaker, ids: Sequence[int], *, until: str, length: int) -> str:
+def greedy(loaded: LoadedLanguageModel, ids: Sequence[int], *, until: str, length: int) -> str:
     """The likeliest continuation of a prompt, up to the text `until`."""
-    reader = Reader(speaker.net, context=speaker.context)
-    tokens, end = torch.tensor([list(ids)], device=speaker.device), speaker.tokenizer.eos_id
+    reader = Reader(loaded.net, context=loaded.context)
+    tokens, end = torch.tensor([list(ids)], device=loaded.device), loaded.tokenizer.eos_id
     stop = [] if end is None else [end]
     written = ""
     chosen = generate(reader.begin(tokens), reader.step, limit=length, stop=stop, sampler=GREEDY)
-    for piece in _spelled(speaker, (int(token) for token in chosen), end):
+    for piece in _spelled(loaded, (int(token) for token in chosen), end):
         written += piece
         if until and until in written:
             return written.partition(until)[0]
     return written
 
 
-def _spelled(speaker: Speaker, tokens: Iterator[int], end: int | None) -> Iterator[str]:
+def _spelled(loaded: LoadedLanguageModel, tokens: Iterator[int], end: int | None) -> Iterator[str]:
     """Tokens as text, each piece as soon as its last character is whole; what is not at the end comes as it is."""
     ids: list[int] = []
     told = text = ""
@@ -119,7 +119,7 @@ def _spelled(speaker: Speaker, tokens: Iterator[int], end: int | None) -> Iterat
         if token == end:
             break
         ids.append(token)
-        text = speaker.tokenizer.decode(ids)
+        text = loaded.tokenizer.decode(ids)
         if not text.endswith("\N{REPLACEMENT CHARACTER}") and len(text) > len(told):
             yield text[len(told) :]
             told = text

@@ -11,8 +11,8 @@ from torch.nn.functional import normalize
 
 from tfcli.data.transforms import normalise
 from tfcli.engine.evaluation import collect, ranked_rows, with_unusable
+from tfcli.engine.image_model import load_image_model
 from tfcli.engine.parts import quiet_evaluation
-from tfcli.engine.seer import load_seer
 from tfcli.errors import ConfigError
 from tfcli.probes.prompts import check_template, fill
 
@@ -47,8 +47,8 @@ def predict_labels(
         raise ConfigError(f"`--labels` wants at least two texts with commas between, but has {len(words)}.")
     check_template(template)
     paths = collect(list(files))
-    seer = load_seer(run, overrides, words=lambda: words, config_dir=config_dir)
-    net, data, tokenizer, device = cast(Any, seer.net), seer.data, seer.tokenizer, seer.device
+    loaded = load_image_model(run, overrides, words=lambda: words, config_dir=config_dir)
+    net, data, tokenizer, device = cast(Any, loaded.net), loaded.data, loaded.tokenizer, loaded.device
     if tokenizer is None:
         raise ConfigError("`--labels` needs a text tower, as in `tfcli predict clip FILE --labels 'a cat,a dog'`.")
     tokens = torch.from_numpy(tokenizer.encode([fill(template, word) for word in words])).to(device)

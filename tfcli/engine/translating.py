@@ -10,7 +10,7 @@ import numpy as np
 from tfcli.data.translations import Translations, start_of
 from tfcli.decoding.search import WU
 from tfcli.engine.build import build
-from tfcli.engine.speaker import Speaker
+from tfcli.engine.language_model import LoadedLanguageModel
 from tfcli.engine.terminal import progress
 from tfcli.models.protocols import Translator
 from tfcli.tasks.translate import translate
@@ -19,7 +19,7 @@ BATCH = 32
 
 
 def translations(
-    speaker: Speaker, texts: Sequence[str], *, beam: int | None, alpha: float | None, count: int = 1
+    loaded: LoadedLanguageModel, texts: Sequence[str], *, beam: int | None, alpha: float | None, count: int = 1
 ) -> list[dict[str, Any]]:
     """Each text with its `translations`, best first: `text`, `score` and `log_probability`.
 
@@ -28,12 +28,12 @@ def translations(
         alpha: length penalty; None: likewise.
         count: translations of each text.
     """
-    tokenizer = speaker.tokenizer
+    tokenizer = loaded.tokenizer
     encoded = Translations().encode(
-        {"source": list(texts), "target": [""] * len(texts)}, tokenizer, length=speaker.context, train=False
+        {"source": list(texts), "target": [""] * len(texts)}, tokenizer, length=loaded.context, train=False
     )
-    speaker.tell_cut(encoded.cut)
-    asked = {"beams": 4, "alpha": 0.6, "longer": 50, "search": None, **(speaker.config.get("task") or {})}
+    loaded.warn_truncated(encoded.cut)
+    asked = {"beams": 4, "alpha": 0.6, "longer": 50, "search": None, **(loaded.config.get("task") or {})}
     rules = build(asked["search"]) if asked["search"] else WU
     beams, alpha = max(beam or asked["beams"], count), asked["alpha"] if alpha is None else alpha
     order = np.argsort(encoded.lengths, kind="stable")
@@ -43,15 +43,15 @@ def translations(
             rows = order[first : first + BATCH]
             batch = encoded.batch(rows, seed=0, epoch=0)
             hypotheses = translate(
-                cast(Translator, speaker.net),
-                batch["source"].to(speaker.device),
-                batch["valid"].to(speaker.device),
+                cast(Translator, loaded.net),
+                batch["source"].to(loaded.device),
+                batch["valid"].to(loaded.device),
                 start=start_of(tokenizer),
                 stop=cast(int, tokenizer.eos_id),
                 beams=beams,
                 alpha=alpha,
                 longer=asked["longer"],
-                longest=speaker.context,
+                longest=loaded.context,
                 rules=rules,
             )
             for row, best in zip(rows, hypotheses, strict=True):

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from tfcli.data.translations import Translations, start_of
+from tfcli.engine.image_model import LoadedImageModel, load_image_model
+from tfcli.engine.language_model import LoadedLanguageModel, load_language_model
 from tfcli.engine.sampling import prompt_ids
-from tfcli.engine.seer import Seer, load_seer
-from tfcli.engine.speaker import Speaker, load_speaker
 from tfcli.errors import ConfigError, IncompatibleError
 from tfcli.files import write_atomic
 from tfcli.nn.capture import capture
@@ -87,13 +87,13 @@ def attention_of_text(
         ConfigError: there is no such layer or head, or the model takes no text.
         IncompatibleError: the model has no attention.
     """
-    speaker = load_speaker(run, settings, config_dir=config_dir, inside=True)
-    looked = translating(speaker, text) if speaker.translates else reading(speaker, text)
+    loaded = load_language_model(run, settings, config_dir=config_dir, inside=True)
+    looked = translating(loaded, text) if loaded.translates else reading(loaded, text)
     weights, place = looked.pick(layer, head)
-    title = f"{speaker.choices['model']} on {speaker.choices['data']}"
+    title = f"{loaded.choices['model']} on {loaded.choices['data']}"
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "attention.png", folder / "heads.png"]
-    names, gamma = (("translation", "source"), 1.0) if speaker.translates else (("from", "to"), 0.5)
+    names, gamma = (("translation", "source"), 1.0) if loaded.translates else (("from", "to"), 0.5)
     matrix(
         weights, files[0], rows=looked.rows, columns=looked.columns, title=f"{title} · {place}",
         row_name=names[0], column_name=names[1], gamma=gamma,
@@ -124,8 +124,8 @@ def attention_of_image(
         IncompatibleError: the model has no attention over patches.
         DataError: the file is missing or is no image.
     """
-    seer = load_seer(run, settings, config_dir=config_dir)
-    shown, layers, places = seeing(seer, file)
+    loaded = load_image_model(run, settings, config_dir=config_dir)
+    shown, layers, places = seeing(loaded, file)
     special = int(places.special.sum())
     tokens = ["class token", *(f"special {i}" for i in range(1, special))][:special]
     tokens += [f"patch {y},{x}" for y, x in np.ndindex(*places.extent)]
@@ -136,7 +136,7 @@ def attention_of_image(
     patches = {name: weights[looker].mean(0)[special:].reshape(places.extent) for name, weights in maps.items()}
     folder.mkdir(parents=True, exist_ok=True)
     who = "the class token" if special else "all patches on average"
-    title = f"{seer.choices['model']} on {seer.choices['data']} · {who}, layer {number + 1} of {len(layers)}"
+    title = f"{loaded.choices['model']} on {loaded.choices['data']} · {who}, layer {number + 1} of {len(layers)}"
     over_image(shown, patches, folder / "attention.png", title=title)
     return [folder / "attention.png", looked.save(folder / "attention.npz")], looked
 
@@ -153,67 +153,65 @@ def _counted(what: str, number: int, count: int) -> int:
 
 
 @torch.no_grad()
-def reading(speaker: Speaker, text: str) -> Looked:
+def reading(loaded: LoadedLanguageModel, text: str) -> Looked:
     """Attention inside a text, framed as the model reads texts."""
-    tokenizer = speaker.tokenizer
-    model = speaker.config.model
+    tokenizer = loaded.tokenizer
+    model = loaded.config.model
     if model.get("head") or model.get("layout") == "cls":  # else it has read bare text
         ids = Frame(tokenizer, model.layout).pair(tokenizer.encode([text])[0], None).ids
     else:
-        ids = prompt_ids(speaker, text, start=True)
-    net: Any = speaker.net
+        ids = prompt_ids(loaded, text, start=True)
+    net: Any = loaded.net
     with capture(net) as trace:
-        net.features(torch.tensor([ids], device=speaker.device))
-    tokens = _shown(speaker, ids)
-    return Looked(_arrays(trace.attention.values(), speaker), tokens, tokens)
+        net.features(torch.tensor([ids], device=loaded.device))
+    tokens = _shown(loaded, ids)
+    return Looked(_arrays(trace.attention.values(), loaded), tokens, tokens)
 
 
 @torch.no_grad()
-def translating(speaker: Speaker, text: str) -> Looked:
+def translating(loaded: LoadedLanguageModel, text: str) -> Looked:
     """Attention from each token of the likeliest translation, as it is written, to the source."""
-    net: Any = speaker.net
-    tokenizer, start, end = speaker.tokenizer, start_of(speaker.tokenizer), cast(int, speaker.tokenizer.eos_id)
+    net: Any = loaded.net
+    tokenizer, start, end = loaded.tokenizer, start_of(loaded.tokenizer), cast(int, loaded.tokenizer.eos_id)
     rows = {"source": [text], "target": [""]}
     batch = (
-        Translations()
-        .encode(rows, tokenizer, length=speaker.context, train=False)
-        .batch(np.array([0]), seed=0, epoch=0)
+        Translations().encode(rows, tokenizer, length=loaded.context, train=False).batch(np.array([0]), seed=0, epoch=0)
     )
-    source, valid = batch["source"].to(speaker.device), batch["valid"].to(speaker.device)
-    ((best, *_),) = translate(net, source, valid, start=start, stop=end, beams=BEAMS, longest=speaker.context)
+    source, valid = batch["source"].to(loaded.device), batch["valid"].to(loaded.device)
+    ((best, *_),) = translate(net, source, valid, start=start, stop=end, beams=BEAMS, longest=loaded.context)
     said = [*best.tokens, end] if best.ended else best.tokens
     with capture(net) as trace:
-        net(source, torch.tensor([[start, *said[:-1]]], device=speaker.device), valid=valid)
+        net(source, torch.tensor([[start, *said[:-1]]], device=loaded.device), valid=valid)
     across = [
         weights
         for name, weights in trace.attention.items()
         if weights.shape[-2:] == (len(said), source.shape[1]) and not SELF.search(name)
     ]
     facts = {"source": text, "translation": tokenizer.decode(said)}
-    return Looked(_arrays(across, speaker), _shown(speaker, said), _shown(speaker, source[0].tolist()), facts)
+    return Looked(_arrays(across, loaded), _shown(loaded, said), _shown(loaded, source[0].tolist()), facts)
 
 
 @torch.no_grad()
-def seeing(seer: Seer, file: Path) -> tuple[np.ndarray, list[np.ndarray], Places]:
+def seeing(loaded: LoadedImageModel, file: Path) -> tuple[np.ndarray, list[np.ndarray], Places]:
     """The image (Y, X, 3) as the model sees it, weights of each layer, and where the tokens stand."""
     found = next(
-        ((n, m) for n, m in seer.net.named_modules() if isinstance(p := getattr(m, "places", None), Places)
+        ((n, m) for n, m in loaded.net.named_modules() if isinstance(p := getattr(m, "places", None), Places)
          and len(p.extent) == 2), None,
     )  # fmt: skip
     if found is None:
-        raise IncompatibleError(f"{seer.choices['model']} has no attention over the patches of an image.")
+        raise IncompatibleError(f"{loaded.choices['model']} has no attention over the patches of an image.")
     name, encoder = found
-    batch = next(iter(seer.data.files_dataloader([file])))
-    net: Any = seer.net
+    batch = next(iter(loaded.data.files_dataloader([file])))
+    net: Any = loaded.net
     with capture(net) as trace:
-        net.features(batch["image"].to(seer.device))
+        net.features(batch["image"].to(loaded.device))
     layers = [w for key, w in trace.attention.items() if key.startswith(f"{name}." if name else "")]
     count = len(encoder.places)
     if not layers or any(w.shape[-2:] != (count, count) for w in layers):
         raise IncompatibleError(
-            f"the attention of {seer.choices['model']} has no weights of patches on patches: there is no picture."
+            f"the attention of {loaded.choices['model']} has no weights of patches on patches: there is no picture."
         )
-    pixels = batch["image"][0].permute(1, 2, 0).cpu().numpy() * np.array(seer.data.std) + np.array(seer.data.mean)
+    pixels = batch["image"][0].permute(1, 2, 0).cpu().numpy() * np.array(loaded.data.std) + np.array(loaded.data.mean)
     return (
         (255 * pixels).round().clip(0, 255).astype(np.uint8),
         [w[0].float().cpu().numpy() for w in layers],
@@ -221,16 +219,16 @@ def seeing(seer: Seer, file: Path) -> tuple[np.ndarray, list[np.ndarray], Places
     )
 
 
-def _arrays(layers: Sequence[Tensor] | Any, speaker: Speaker) -> list[np.ndarray]:
+def _arrays(layers: Sequence[Tensor] | Any, loaded: LoadedLanguageModel) -> list[np.ndarray]:
     found = [weights[0].float().cpu().numpy() for weights in layers]
     if not found:
-        raise IncompatibleError(f"{speaker.choices['model']} has no attention to look at.")
+        raise IncompatibleError(f"{loaded.choices['model']} has no attention to look at.")
     return found
 
 
-def _shown(speaker: Speaker, ids: Sequence[int]) -> list[str]:
+def _shown(loaded: LoadedLanguageModel, ids: Sequence[int]) -> list[str]:
     """Tokens as they may be told apart in a picture: spaces and line ends visible, words' beginnings marked."""
-    tokenizer, tokens = speaker.tokenizer, []
+    tokenizer, tokens = loaded.tokenizer, []
     for number in ids:
         name = {START: "<start>", EXTRACT: "<extract>"}.get(number) or tokenizer.id_to_token(number) or f"<{number}>"
         if tokenizer.kind == "byte_bpe":  # names are of bytes; a part of a character keeps its name

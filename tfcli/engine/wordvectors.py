@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from tfcli.engine.language_model import LoadedLanguageModel
 from tfcli.engine.sampling import prompt_ids
-from tfcli.engine.speaker import Speaker
 from tfcli.errors import ConfigError, IncompatibleError, nearest
 from tfcli.nn.capture import capture
 from tfcli.shapes import Float
@@ -55,11 +55,13 @@ class WordVectors:
 
 
 @torch.no_grad()
-def word_vectors(speaker: Speaker, sentences: Sequence[str], word: str, *, pool: str = "mean") -> WordVectors:
+def word_vectors(
+    loaded: LoadedLanguageModel, sentences: Sequence[str], word: str, *, pool: str = "mean"
+) -> WordVectors:
     """Read sentences and compare a word's vectors among them (Devlin et al. 2019, section 5.3, as features).
 
     Args:
-        speaker: a model that reads text, as BERT and GPT.
+        loaded: a model that reads text, as BERT and GPT.
         sentences: each with the word in it, once or more; capitals do not matter.
         word: one word, or several.
         pool: what stands for a word of several pieces: their mean, or the first.
@@ -68,21 +70,21 @@ def word_vectors(speaker: Speaker, sentences: Sequence[str], word: str, *, pool:
         ConfigError: a sentence lacks the word, or is longer than the model takes.
         IncompatibleError: the model does not read text as one stack of blocks over one embedding.
     """
-    net: Any = speaker.net
+    net: Any = loaded.net
     table = getattr(net, "embed", None)
     if not isinstance(table, nn.Embedding) or not hasattr(net, "features"):
-        raise IncompatibleError(f"{speaker.choices['model']} has no vectors of words to compare. BERT and GPT have.")
+        raise IncompatibleError(f"{loaded.choices['model']} has no vectors of words to compare. BERT and GPT have.")
     found, static, layers = list[Word](), list[Tensor](), list[Tensor]()
     for number, sentence in enumerate(sentences):
-        ids, before = _read(speaker, sentence)
-        if speaker.context and len(ids) > speaker.context:
+        ids, before = _read(loaded, sentence)
+        if loaded.context and len(ids) > loaded.context:
             raise ConfigError(
-                f"sentence {number + 1} has {len(ids)} tokens, more than the {speaker.context} that the model takes."
+                f"sentence {number + 1} has {len(ids)} tokens, more than the {loaded.context} that the model takes."
             )
         with capture(net) as trace:
-            net.features(torch.tensor([ids], device=speaker.device))
+            net.features(torch.tensor([ids], device=loaded.device))
         blocks = [output[0].float().cpu() for name, output in trace.outputs.items() if BLOCK.search(name)]  # (N, D)
-        for occurrence in _occurrences(speaker, number, sentence, word):
+        for occurrence in _occurrences(loaded, number, sentence, word):
             rows = [before + place for place in (occurrence.places if pool == "mean" else occurrence.places[:1])]
             found.append(occurrence)
             static.append(table.weight[[ids[row] for row in rows]].float().cpu().mean(0))
@@ -90,27 +92,27 @@ def word_vectors(speaker: Speaker, sentences: Sequence[str], word: str, *, pool:
     return WordVectors(found, _cosines(torch.stack(static)), _cosines(torch.stack(layers, 1)))
 
 
-def _read(speaker: Speaker, sentence: str) -> tuple[list[int], int]:
+def _read(loaded: LoadedLanguageModel, sentence: str) -> tuple[list[int], int]:
     """A sentence with its marks as the model reads it, and how many stand before it."""
-    if speaker.config.model.get("layout") == "cls":
-        framed = Frame(speaker.tokenizer, "cls").pair(speaker.tokenizer.encode([sentence])[0], None)
+    if loaded.config.model.get("layout") == "cls":
+        framed = Frame(loaded.tokenizer, "cls").pair(loaded.tokenizer.encode([sentence])[0], None)
         return framed.ids, framed.first[0]
-    ids = prompt_ids(speaker, sentence, start=True)
-    return ids, len(ids) - len(speaker.tokenizer.encode([sentence])[0])
+    ids = prompt_ids(loaded, sentence, start=True)
+    return ids, len(ids) - len(loaded.tokenizer.encode([sentence])[0])
 
 
-def _occurrences(speaker: Speaker, number: int, sentence: str, word: str) -> list[Word]:
+def _occurrences(loaded: LoadedLanguageModel, number: int, sentence: str, word: str) -> list[Word]:
     """Find a word in a sentence.
 
     Raises:
         ConfigError: nowhere.
     """
-    ids, spans = speaker.tokenizer.encode_offsets([sentence])[0]
+    ids, spans = loaded.tokenizer.encode_offsets([sentence])[0]
     found = []
     for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", sentence, re.IGNORECASE):
         places = [place for place, (a, b) in enumerate(spans) if a < match.end() and b > match.start()]
         if places:
-            pieces = [speaker.tokenizer.id_to_token(ids[place]) or "" for place in places]
+            pieces = [loaded.tokenizer.id_to_token(ids[place]) or "" for place in places]
             found.append(Word(number, match[0], pieces, places))
     if not found:
         close = nearest(word, re.findall(r"\w+", sentence))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tfcli.engine import terminal
 from tfcli.engine.compose import compose
+from tfcli.engine.named import NEUTRAL
 from tfcli.engine.record import read_overrides
 from tfcli.engine.session import locked, make_folder, safe
-from tfcli.engine.subject import NEUTRAL
 from tfcli.errors import ConfigError, RunError
 from tfcli.sweeps.expand import Grid, expand, job_id
 from tfcli.sweeps.options import split

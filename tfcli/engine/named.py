@@ -33,7 +33,7 @@ def frozen_job(
     Raises:
         ConfigError: a word that is neither a model nor a run nor a data set, or no data set at all.
     """
-    run, overrides = subject(words, config_dir)
+    run, overrides = resolve(words, config_dir)
     _check_images(overrides, config_dir)
     if run is not None:
         # Its own model and image size replace these; the family's defaults need not fit this data set.
@@ -72,7 +72,7 @@ def _check_images(overrides: list[str], config_dir: str | None) -> None:
                 )
 
 
-def subject(words: Sequence[str], config_dir: str | None = None) -> tuple[Path | None, list[str]]:
+def resolve(words: Sequence[str], config_dir: str | None = None) -> tuple[Path | None, list[str]]:
     """The run, if the first word names one, and everything as overrides.
 
     Raises:

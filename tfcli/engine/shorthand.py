@@ -9,7 +9,7 @@ from tfcli.engine.candidates import Configs
 from tfcli.errors import ConfigError
 
 
-def named(words: Sequence[str], configs: Configs) -> list[str]:
+def written_out(words: Sequence[str], configs: Configs) -> list[str]:
     """Write out names that stand for themselves: `vit digits` is short for `model=vit data=digits`.
 
     Raises:

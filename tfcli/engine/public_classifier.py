@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from tfcli.data.images import ImageData
-from tfcli.engine import ancestor
+from tfcli.engine import from_run
 from tfcli.engine.adopt import adopt_blueprint, says
 from tfcli.engine.build import build
 from tfcli.engine.compose import compose, given
@@ -64,7 +64,7 @@ class Classifier:
 def run_of(overrides: list[str], config_dir: str | None) -> Path | None:
     """Return the run of ours that `model.weights=` names, if it names one."""
     config = compose("train", overrides, config_dir).config
-    return ancestor.find(config) if config.model.get("weights") else None
+    return from_run.find(config) if config.model.get("weights") else None
 
 
 def classifier(overrides: list[str], config_dir: str | None = None) -> Classifier:

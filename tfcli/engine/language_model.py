@@ -26,7 +26,7 @@ from tfcli.text.subwords import Subwords
 
 
 @dataclass
-class Speaker:
+class LoadedLanguageModel:
     """A model and what its ids mean.
 
     Attributes:
@@ -65,7 +65,7 @@ class Speaker:
                 f"`{self.choices['model']}` does not continue a text; models trained by `tfcli train model=gpt` do."
             )
 
-    def tell_cut(self, cut: int) -> None:
+    def warn_truncated(self, cut: int) -> None:
         """Say that so many texts were longer than what it takes."""
         if cut:
             texts = "a text is" if cut == 1 else f"{cut:,} texts are"
@@ -76,14 +76,14 @@ class Speaker:
         return torch.tensor(self.tokenizer.encode([text]), dtype=torch.long, device=self.device)
 
 
-def load_speaker(
+def load_language_model(
     run: Path | None,
     overrides: list[str],
     *,
     config_dir: str | None = None,
     inside: bool = False,
     classes: Sequence[str] = (),
-) -> Speaker:
+) -> LoadedLanguageModel:
     """The model of a run's best checkpoint, or of the weights that `overrides` name, ready to be asked.
 
     Args:
@@ -133,4 +133,4 @@ def load_speaker(
     devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
     num.set_threads(devices, None)
     device = torch.device("cuda" if devices.accelerator in ("gpu", "cuda") else devices.accelerator)
-    return Speaker(net.to(device).eval(), tokenizer, config, choices, device, names, drawn, run)
+    return LoadedLanguageModel(net.to(device).eval(), tokenizer, config, choices, device, names, drawn, run)

@@ -25,7 +25,7 @@ from tfcli.text.tokenizer import Tokenizer
 
 
 @dataclass
-class Seer:
+class LoadedImageModel:
     """A model and the data module through which it sees files.
 
     Attributes:
@@ -40,9 +40,9 @@ class Seer:
     device: torch.device
 
 
-def load_seer(
+def load_image_model(
     run: Path | None, overrides: list[str], *, words: Callable[[], list[str]] = list, config_dir: str | None = None
-) -> Seer:
+) -> LoadedImageModel:
     """The model of a run's best checkpoint, or of the weights that `overrides` name, ready to be shown images.
 
     Args:
@@ -87,4 +87,4 @@ def load_seer(
     devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
     num.set_threads(devices, None)
     device = torch.device("cuda" if devices.accelerator in ("gpu", "cuda") else devices.accelerator)
-    return Seer(net.to(device).eval(), data, tokenizer, config, choices, device)
+    return LoadedImageModel(net.to(device).eval(), data, tokenizer, config, choices, device)
