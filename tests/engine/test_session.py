@@ -44,7 +44,10 @@ def test_of_three_takers_of_a_lock_one_gets_it(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("left", ["", f"{os.getpid()} {socket.gethostname()}", "77 another-machine"])
+LEFT = {"empty": "", "a reused number": f"{os.getpid()} {socket.gethostname()}", "another machine": "77 another-machine"}
+
+
+@pytest.mark.parametrize("left", LEFT.values(), ids=LEFT)
 def test_a_lock_that_a_dead_process_left_is_taken_over(tmp_path: Path, left: str):
     (tmp_path / ".lock").write_text(left)  # empty after a power cut; the second names a process that lives, not its own
     with locked(tmp_path):
