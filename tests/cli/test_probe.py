@@ -126,7 +126,7 @@ def test_shuffled_test_labels_are_at_chance_and_change_no_choice(work: Path, mon
         (["probe", "clip", "digit"], "there is no data set `digit`. Did you mean `digits`?"),
         (["probe", "clip"], "which data set?"),
         (["probe", "clip", "flowers"], "model.weights=FOLDER"),
-        (["probe", "pixels", "digits", "--heads", "linear,kn"], "there is no head `kn`. Did you mean `knn`?"),
+        (["probe", "pixels", "digits", "--heads", "linear,kn"], "`['linear', 'kn']`. Did you mean `knn`?"),
         (["knn", "pixels", "digits", "data.limit_test=0"], "has no test images"),
         (["knn", "pixels", "digits", "knn.ks=[500]", *QUICK], "500"),
         (["linear", "pixels", "digits", "linear.normalise=maybe"], "must be auto, both or true or false"),

@@ -19,7 +19,7 @@ from tfcli.models.protocols import ImageTextEncoder
 SMALL = {"width": 24, "depth": 2, "heads": 2, "mlp_width": 32, "embed_width": 8, "image_size": 16, "patch_size": 4}
 LANGUAGE = ("gpt", "bert", "transformer", "rnn")
 """Families of text, which have tests of their own (`test_language_models`)."""
-MODELS = sorted(model for model in options("model") if not model.startswith(LANGUAGE))
+MODELS = sorted(model for model in options("model") if not model.startswith((*LANGUAGE, "pixels")))
 POSITIONS, ATTENTIONS = sorted(options("pos")), sorted(options("attn"))
 PICKY = {"linear": ["queries", "scores"], "performer": ["scores"], "linformer": ["scores"], "reformer": ["scores"]}
 """What positions must not act on, written here a second time: the files must not forget it."""
@@ -91,6 +91,7 @@ def trains(net: torch.nn.Module) -> None:
     assert not idle
 
 
+@pytest.mark.slow
 def test_all_that_attends_is_tried():
     assert [model for model in MODELS if attends(model)] == ATTENDING
 

@@ -42,7 +42,7 @@ def test_training_shards_have_equal_batches_and_drop_nothing(count, batch, world
 @settings(deadline=None, max_examples=60)
 def test_evaluation_shards_are_exact(count, batch, world):
     shards = [EvalBatches(count, batch_size=batch, rank=r, world=world) for r in range(world)]
-    assert sorted(i for shard in shards for i in samples(shard)) == list(range(count))
+    assert sorted(i for shard in shards if not shard.spare for i in samples(shard)) == list(range(count))
 
 
 def test_resume_in_the_middle_of_an_epoch():

@@ -12,6 +12,7 @@ from conftest import tfcli
 QUICK = ("logger=csv", "trainer.precision=32", "trainer.threads=1", "--json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "least"), [(20, 0.905), (56, 0.925)])
 def test_published_cifar_resnets_score_what_was_published(depth: int, least: float, shared_data: Path, tmp_path: Path):
     weights = next((shared_data / "weights" / "cifar10_resnet").glob(f"resnet{depth}-*.th"))

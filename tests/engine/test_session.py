@@ -44,7 +44,7 @@ def test_of_three_takers_of_a_lock_one_gets_it(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-LEFT = {"empty": "", "a reused number": f"{os.getpid()} {socket.gethostname()}", "another machine": "77 another-machine"}
+LEFT = {"empty": "", "reused": f"{os.getpid()} {socket.gethostname()}", "another machine": "77 another-machine"}
 
 
 @pytest.mark.parametrize("left", LEFT.values(), ids=LEFT)

@@ -36,9 +36,9 @@ def data(classes: list[str], side: int = 8) -> SimpleNamespace:
     ("words", "reason"),
     [
         ([], "needs a teacher"),
-        (["task.teacher=resnet34"], "knows nothing"),
+        (["task.teacher=resnet34"], "without trained weights"),
         (["task.teacher=resnet3", "task.teacher_weights=DEFAULT"], "Did you mean `resnet34`"),
-        (["task.teacher=resnet34", "task.kind=none"], "listens to no teacher"),
+        (["task.teacher=resnet34", "task.kind=none"], "uses no teacher"),
     ],
 )
 def test_a_missing_or_idle_teacher_is_refused(words, reason):

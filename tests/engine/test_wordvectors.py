@@ -58,7 +58,9 @@ def test_a_word_is_the_mean_of_its_pieces_after_each_block():
 
 def test_what_has_no_such_word_or_vectors_is_refused():
     model = loaded(GPT, "chars")
-    with pytest.raises(ConfigError, match=r"sentence 2, `the riverbank`, does not have it. Did you mean `riverbank`"):
+    with pytest.raises(
+        ConfigError, match=r"sentence 2, `the riverbank`, does not contain it. Did you mean `riverbank`"
+    ):
         word_vectors(model, ["the bank", "the riverbank"], "bank")
     with pytest.raises(ConfigError, match="sentence 1 has 47 tokens, more than the 40"):
         word_vectors(model, ["bank" + " of" * 14], "bank")

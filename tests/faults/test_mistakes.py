@@ -11,6 +11,8 @@ import pytest
 
 from benchmarks.mistakes import mistakes
 
+pytestmark = pytest.mark.slow  # a minute of processor time
+
 ROOT = Path(__file__).resolve().parents[2]
 ALL = """
 import json, sys

@@ -87,8 +87,9 @@ def test_a_home_that_cannot_be_written_does_not_matter(tmp_path):
 
 
 def test_a_probe_draws_what_its_heads_have(tmp_path):
+    classes = [("cat", 0.4), ("dog", 0.6)]
     heads = [
-        ("zeroshot", {"templates": [(f"a {{}} {i}", 0.1 * i) for i in range(30)], "accuracy": 0.5}),
+        ("zeroshot", {"templates": [(f"a {{}} {i}", 0.1 * i) for i in range(30)], "accuracy": 0.5, "classes": classes}),
         ("linear/as_they_are", {"C": [(0.01, 0.3), (1.0, 0.6), (100.0, 0.5)], "unit": False}),
         ("linear/normalised", {"C": [(0.01, 0.2), (1.0, 0.5), (100.0, 0.6)], "unit": True}),
         ("knn", {"test": [(1, 0.5), (3, 0.6)], "val": [], "best_k": 3}),
@@ -96,9 +97,10 @@ def test_a_probe_draws_what_its_heads_have(tmp_path):
         ("fewshot/n=2", {"n": 2, "mean": 0.4, "std": 0.01}),
     ]
     made = figures(heads, tmp_path, title="x on y")
-    assert [file.name for file in made] == ["linear.png", "templates.png", "knn.png", "fewshot.png"]
+    assert [file.name for file in made] == ["linear.png", "zeroshot.png", "templates.png", "knn.png", "fewshot.png"]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in made)
-    assert figures([("zeroshot", {"templates": [("one {}", 0.4)]})], tmp_path, title="x") == []
+    one = {"templates": [("one {}", 0.4)], "classes": classes}
+    assert [file.name for file in figures([("zeroshot", one)], tmp_path, title="x")] == ["zeroshot.png"]
 
 
 def softmaxed(*shape):

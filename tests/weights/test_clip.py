@@ -187,7 +187,7 @@ def test_byte_pairs_that_are_not_openais_or_not_here(monkeypatch: pytest.MonkeyP
     with pytest.raises(WeightsError, match=r"could not be fetched \(TFCLI_OFFLINE=1 .*1\.3 MiB, MIT"):
         clip.merges_file()
     (tmp_path / clip.MERGES).write_bytes(gzip.compress(b"#version\na b\n"))
-    with pytest.raises(WeightsError, match="is not OpenAI's file of that name"):
+    with pytest.raises(WeightsError, match="differs from OpenAI's file of that name"):
         clip.merges_file(tmp_path)
 
 

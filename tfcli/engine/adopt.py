@@ -107,7 +107,7 @@ def _against_typed(
 
 def _search(config: DictConfig, found: dict[str, Any], typed: Collection[str]) -> None:
     """Take over how what the model writes is searched for, but for what was typed."""
-    if not {"beams", "search"} <= set(config.task):
+    if not {"beams", "search"} <= set(config.get("task") or {}):  # frozen verbs have no task
         return
     for key, value in found.items():
         rules = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {key: value}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tfcli.bounds import Bounds
+from tfcli.errors import nearest
 
 NAMES: dict[type, tuple[str, str]] = {
     bool: ("true or false", "true or false"),
@@ -113,6 +114,13 @@ class Kind:
     def named(self, value: Any) -> bool:
         """Whether `value` is one of the choices."""
         return str(value) in map(str, self.choices)
+
+    def near(self, value: Any) -> str:
+        """Return a hint at the choice nearest to `value`, or to the item of a list that is not taken."""
+        items = [one.items[0] for one in self.ones if one.type is list and not one.fixed]
+        if isinstance(value, list) and items:
+            return items[0].near(next((item for item in value if not items[0].takes(item)), ""))
+        return nearest(str(value), list(map(str, self.choices))) if self.choices else ""
 
     def words(self, *, many: bool = False) -> str:
         """This kind in words: `one of a, b, c`, `a whole number of at least 1, or null`."""

@@ -144,8 +144,9 @@ def _check_settings(raw: dict[str, Any], values: dict[str, Any]) -> None:
         if argument is not None and argument.kind.says:
             if not argument.kind.takes(value):
                 shown = "null" if value is None else f"`{value}`"
-                close = nearest(str(value), list(map(str, argument.kind.choices))) if argument.kind.choices else ""
-                raise ConfigError(f"`{name}` must be {argument.kind.words()}, but is {shown}.{close}")
+                raise ConfigError(
+                    f"`{name}` must be {argument.kind.words()}, but is {shown}.{argument.kind.near(value)}"
+                )
         elif owner is None or owner.ours:
             _check_value(name, value)
         if isinstance(value, float) and not isfinite(value):
