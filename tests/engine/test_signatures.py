@@ -20,7 +20,7 @@ from tfcli.engine.signatures import signature
         ("tfcli.models.transformer.Transformer", "norm", "one of layer, rms"),  # through partial(Stack, ...)
         ("tfcli.models.resnet.CifarResNet", "depth", "a whole number of 8, 14, 20, 26 …"),
         ("tfcli.tasks.distill.Distill", "batch_norm", "one of auto, train, frozen"),  # its base's
-        ("tfcli.tasks.optim.adamw", "betas", "a list of 2 numbers between 0 and 1, 1 left out"),
+        ("tfcli.tasks.optim.adamw", "betas", "a list of 2 numbers between 0 and 1, but not 1 itself"),
         ("tfcli.data.images.ImageData", "workers", "auto or a whole number of at least 0"),
         ("tfcli.data.images.ImageData", "limit_train", "a whole number of at least 1 or null"),
         ("tfcli.engine.settings.Trainer", "compile", "auto or true or false"),

@@ -29,7 +29,8 @@ def refused(words: list[str], cwd: Path, monkeypatch: pytest.MonkeyPatch) -> Tfc
     [
         (["data=folder", "data.root=nowhere"], "nowhere"),
         (["data=pets", "data.root=nowhere"], "nowhere"),
-        (["data=digits", "trainer.devices=4"], "trainer=ddp_cpu trainer.devices=4"),
+        (["data=digits", "trainer.devices=2"], "trainer=ddp_cpu trainer.devices=2"),
+        (["data=digits", "trainer=ddp_cpu", "trainer.devices=999"], "Use at most"),
         (["data=digits", "trainer=ddp"], "trainer=ddp_cpu"),
         (["data=digits", "trainer=fsdp"], "GPU"),
         (["data=digits", "trainer.monitor=val/accurracy"], "Did you mean `val/accuracy`"),

@@ -21,6 +21,13 @@ class Setting(NamedTuple):
     argument: Argument | None
     owner: Signature | None
 
+    @property
+    def optional(self) -> bool:
+        """Whether its owner does without it: a part whose argument has a default, or that takes any arguments."""
+        if self.owner is None or self.owner.target.startswith(_SETTINGS):
+            return False
+        return self.owner.open if self.argument is None else self.argument.default is not ...
+
 
 def settings(tree: Mapping[str, Any]) -> Iterator[Setting]:
     """All values of a config with interpolations in place, `_target_` and its like left out."""

@@ -220,6 +220,8 @@ def _choices(config: DictConfig) -> dict[str, str]:
 
 
 def _parse(text: str) -> Override:
+    if text.startswith("="):
+        raise ConfigError(f"`{text}` has no key before the `=`. Settings are written key=value.")
     parser = OverridesParser.create()
     try:
         override = parser.parse_override(literal(text))
@@ -228,6 +230,8 @@ def _parse(text: str) -> Override:
             "" if "=" in text or text[:1] in "~+" else f" Settings are written key=value, for instance `model={text}`."
         )
         detail = str(error).splitlines()[0] if "=" in text else ""
+        if any(text.count(start) != text.count(end) for start, end in ("()", "[]", "{}")):
+            detail = "A bracket is not closed, or not opened."
         raise ConfigError(f"`{text}` is not a setting.{hint} {detail}".strip()) from error
     if override.is_sweep_override():
         raise ConfigError(
@@ -292,6 +296,9 @@ def _apply(
     override: Override, config: DictConfig, choices: dict[str, str], config_dir: str | None, first: dict[str, Any]
 ) -> None:
     key = override.key_or_group
+    if override.is_add() and OmegaConf.select(config, key, throw_on_missing=False) is not None:
+        line = (override.input_line or "").lstrip("+")
+        raise ConfigError(f"`{override.input_line}`: `{key}` is there already: write it without the `+`, `{line}`.")
     if override.is_add() or override.is_force_add():
         owner = config.get(key.partition(".")[0])
         if "." not in key or not OmegaConf.is_config(owner) or "_target_" not in owner:
@@ -301,11 +308,13 @@ def _apply(
             )
     elif not key.startswith("hydra."):
         _check_key(key, config, choices, config_dir)
-        if not override.is_delete():
+        tree = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+        if override.is_delete():
+            if not setting(tree, key).optional:
+                raise ConfigError(f"`{override.input_line}` removes `{key}`, which is needed: give it another value.")
+        else:
             old = first.setdefault(key, OmegaConf.select(config, key, throw_on_missing=False))
-            tree = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
-            known = setting(tree, key).argument
-            validate.same_type(key, old, override.value(), override.input_line, known)
+            validate.same_type(key, old, override.value(), override.input_line, setting(tree, key).argument)
     try:
         if _is_whole(override, config):
             OmegaConf.update(config, key, override.value(), merge=False)

@@ -13,7 +13,7 @@ from tfcli.data.checks import check_known
 from tfcli.data.decode import BadImage, decode
 from tfcli.data.entries import EXTENSIONS, Ignored, images
 from tfcli.engine import numerics as num
-from tfcli.engine.adopt import tokenizer_for
+from tfcli.engine.adopt import refuse_texts, tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, load_state, read_checkpoint
 from tfcli.engine.finite import check_tested
@@ -127,6 +127,7 @@ def predict(
     if run:
         checkpoint = read_checkpoint(find_checkpoint(run, "best"))
         config, choices = on_these_devices(run, overrides)
+        refuse_texts(config.data, str(run))
         classes = checkpoint["tfcli"]["classes"]
         tokenizer = tokenizer_for(config, kept_tokenizer(run), lambda: classes)
         data, net, task = _parts(config, len(classes))

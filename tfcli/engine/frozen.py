@@ -20,7 +20,7 @@ from tfcli.data.images import ImageData
 from tfcli.data.places import cache_root
 from tfcli.data.resize import SETTINGS
 from tfcli.engine import numerics as num
-from tfcli.engine.adopt import adopt_blueprint, tokenizer_for
+from tfcli.engine.adopt import adopt_blueprint, refuse_texts, tokenizer_for
 from tfcli.engine.build import build, plain
 from tfcli.engine.checkpoints import find_checkpoint, load_state, network, read_checkpoint
 from tfcli.engine.compose import Composition, given
@@ -151,6 +151,7 @@ def _no_weights(job: Composition) -> str:
 def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> tuple[dict[str, Tensor], Path | None]:
     """The run's own model and how it saw images. Returns its weights and its tokenizer."""
     saved = trusted_config(run)
+    refuse_texts(saved["data"], str(run))
     OmegaConf.set_struct(config, False)
     config.model = OmegaConf.create(saved["model"])
     config.model.weights = str(run.resolve())

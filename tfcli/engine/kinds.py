@@ -162,6 +162,6 @@ def _bound_words(bound: Bounds) -> str:
     if low is not None and high is not None:
         return f"between {low} and {high}"
     if (above or low) is not None and (high or below) is not None:
-        return f"between {above or low} and {high or below}, {above or below} left out"
+        return f"between {above or low} and {high or below}, but not {above or below} itself"
     parts = [low and f"of at least {low}", high and f"of at most {high}", above and f"greater than {above}"]
     return " and ".join(filter(None, [*parts, below and f"less than {below}"]))

@@ -90,6 +90,9 @@ def find_devices(trainer: dict[str, Any]) -> Devices:
             f"`trainer.devices={count}`: there {'is' if gpus == 1 else 'are'} {have}. "
             f"Use `trainer.devices={gpus}` or `auto`."
         )
+    most = max(2, cores)  # two can be tried anywhere
+    if not on_gpu and count > most:
+        raise ConfigError(f"`trainer.devices={count}`: there are {have}. Use at most `trainer.devices={most}`.")
     if not on_gpu and count > 1 and strategy == "auto":
         raise ConfigError(
             f"`trainer.devices={count}`: there is no GPU here, only {cores} CPU cores. "
