@@ -100,9 +100,21 @@ def test_weights_without_names_are_asked_for_a_data_set(theirs, capsys):
     class_folders(Path("own"), ["a", "b", "c"])
     config = json.loads((theirs / "config.json").read_text())
     (theirs / "config.json").write_text(json.dumps(config | {"id2label": {str(i): f"LABEL_{i}" for i in range(3)}}))
-    with pytest.raises(ConfigError, match=r"not ImageNet's \(head 3 -> 1000 classes: new\): name the data set"):
+    with pytest.raises(ConfigError, match=r"names no classes and has 3 outputs \(.* 1,000\): name the data set"):
         predicted(capsys, "vit", "model.weights=theirs")
     assert predicted(capsys, "vit", "model.weights=theirs", "data=folder", "data.root=own")[0] == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_outputs_that_are_no_choice_among_classes_are_not_shown_as_one(theirs, capsys, problem):
+    class_folders(Path("own"), ["Egyptian_Mau", "Pug", "Samoyed"])
+    config = json.loads((theirs / "config.json").read_text())
+    (theirs / "config.json").write_text(json.dumps(config | {"problem_type": problem}))
+    with pytest.raises(WeightsError, match=f"no trained `head` .*problem_type {problem}"):
+        predicted(capsys, "vit", "model.weights=theirs")
+    words = ["model=vit", "model.weights=theirs", "data=folder", "data.root=own", "logger=csv"]
+    with pytest.raises(WeightsError, match=f"no trained `head` .*problem_type {problem}"):
+        app(["evaluate", *words], standalone_mode=False)
 
 
 def test_real_imagenet_weights_name_real_photographs(shared_data, tmp_path, capsys, monkeypatch):

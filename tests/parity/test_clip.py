@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from tfcli.engine.build import build
 from tfcli.engine.compose import compose
 from tfcli.errors import WeightsError
 from tfcli.models.clip import CLIP
+from tfcli.weights import open_clip_facts
 from tfcli.weights.load import LoadReport, blueprint, load_weights
 
 pytestmark = pytest.mark.parity
@@ -113,17 +116,28 @@ def transformers_clip(folder: Path, *, image_act: str = "gelu", text_act: str = 
     return net
 
 
-def open_clip_net(vision: dict[str, Any], *, quick_gelu: bool = True) -> Any:
+def open_clip_net(
+    vision: dict[str, Any], text: dict[str, Any] = TEXT, *, quick_gelu: bool = True, **others: Any
+) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         open_clip = pytest.importorskip("open_clip")
-        net = open_clip.model.CLIP(EMBED, dict(vision), dict(TEXT), quick_gelu=quick_gelu)
+        net = open_clip.model.CLIP(EMBED, dict(vision), dict(text), quick_gelu=quick_gelu, **others)
     return randomise(net)
 
 
-def open_clip_folder(net: Any, folder: Path, vision: dict[str, Any], *, quick_gelu: bool, suffix: str) -> None:
+def open_clip_folder(
+    net: Any,
+    folder: Path,
+    vision: dict[str, Any],
+    text: dict[str, Any] = TEXT,
+    *,
+    quick_gelu: bool,
+    suffix: str,
+    **others: Any,
+) -> None:
     folder.mkdir()
-    settings = {"embed_dim": EMBED, "vision_cfg": vision, "text_cfg": TEXT}
+    settings = {"embed_dim": EMBED, "vision_cfg": vision, "text_cfg": text, **others}
     settings |= {"quick_gelu": True} if quick_gelu else {}
     preset = {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": settings, "preprocess_cfg": preset}))
@@ -203,6 +217,15 @@ def test_transformers_folder(tmp_path: Path) -> None:
     assert config.data.image_size == 24
 
 
+def test_a_transformers_folder_that_reads_texts_elsewhere_is_refused(tmp_path: Path) -> None:
+    transformers_clip(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"]["eos_token_id"] = 7
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match="reads its texts at token 7"):
+        blueprint(OURS, str(tmp_path))
+
+
 @torch.no_grad()
 def test_transformers_names_in_memory(tmp_path: Path) -> None:
     theirs = transformers_clip(tmp_path)
@@ -223,6 +246,117 @@ def test_open_clip_folder(tmp_path: Path, vision: dict[str, Any], quick_gelu: bo
     assert report.settings["text.activation"] == ("quick_gelu" if quick_gelu else "gelu")
     assert (config.data.mean, config.data.std) == ([0.5] * 3, [0.25] * 3)
     assert config.model.tokenizer.kind == "clip"
+
+
+TAKEN: list[tuple[str, dict[str, Any]]] = [
+    ("vision_cfg", {"norm_kwargs": {"eps": 0.1}}),
+    ("text_cfg", {"norm_kwargs": {"eps": 0.1}}),
+    ("vision_cfg", {"act_kwargs": {"approximate": "tanh"}}),
+    ("text_cfg", {"act_kwargs": {"approximate": "tanh"}}),
+    ("vision_cfg", {"head_width": 32}),
+    ("text_cfg", {"heads": 4}),
+    ("vision_cfg", {"final_ln_after_pool": True, "patch_dropout": 0.5, "pos_embed_type": "sin_cos_2d"}),
+    ("vision_cfg", {"output_tokens": False, "image_size": [24, 24], "pool_type": "tok", "block_type": None}),
+    ("text_cfg", {"pad_id": 1, "eos_id": 3, "pool_type": "argmax", "proj_type": "linear", "no_causal_mask": False}),
+    ("model_cfg", {"nonscalar_logit_scale": True, "init_logit_scale": 1.0, "init_logit_bias": None}),
+]
+REFUSED: list[tuple[str, dict[str, Any]]] = [
+    ("vision_cfg", {"pool_type": "avg"}),
+    ("vision_cfg", {"no_ln_pre": True}),
+    ("vision_cfg", {"attentional_pool": True, "attn_pooler_heads": 4}),
+    ("vision_cfg", {"block_type": "custom"}),
+    ("vision_cfg", {"image_size": [24, 54]}),
+    ("vision_cfg", {"norm_kwargs": {"elementwise_affine": False}}),
+    ("text_cfg", {"pool_type": "last"}),
+    ("text_cfg", {"pool_type": "first"}),
+    ("text_cfg", {"pool_type": "eos"}),
+    ("text_cfg", {"no_causal_mask": True}),
+    ("text_cfg", {"embed_cls": True}),
+    ("text_cfg", {"proj_bias": True}),
+    ("text_cfg", {"proj_type": "none"}),
+    ("text_cfg", {"hf_model_name": "roberta-base"}),
+    ("text_cfg", {"tokenizer_kwargs": {"clean": "canonicalize"}}),
+    ("text_cfg", {"of_tomorrow": 1}),
+    ("model_cfg", {"init_logit_bias": -10.0}),
+    ("model_cfg", {"multimodal_cfg": {"layers": 1}}),
+    *(
+        (part, {key: 0.1 if key == "ls_init_value" else True})
+        for part in ("vision_cfg", "text_cfg")
+        for key in ("ls_init_value", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_fc")
+    ),
+]
+NOT_BUILT = {"hf_model_name", "tokenizer_kwargs", "of_tomorrow", "multimodal_cfg", "norm_kwargs"}
+"""Keys that open_clip's own tiny model is not built with; the folder's config alone states them."""
+
+
+def drawn(part: str, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Settings of the two towers, and of the model, with `settings` in one of them."""
+    parts = {"vision_cfg": VIT, "text_cfg": TEXT, "model_cfg": {}}
+    parts[part] = parts[part] | settings
+    return parts["vision_cfg"], parts["text_cfg"], parts["model_cfg"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("part", "settings"), TAKEN, ids=str)
+def test_what_open_clip_states_of_a_tower_is_taken(tmp_path: Path, part: str, settings: dict[str, Any]) -> None:
+    vision, text, others = drawn(part, settings)
+    theirs = open_clip_net(vision, text, quick_gelu=False, **others)
+    open_clip_folder(theirs, tmp_path / "own", vision, text, quick_gelu=False, suffix=".safetensors", **others)
+    assert_equal_to_open_clip(mine(tmp_path / "own")[0], theirs, 24)
+
+
+@pytest.mark.parametrize(("part", "settings"), REFUSED, ids=str)
+def test_what_our_towers_have_not_is_refused_by_name(tmp_path: Path, part: str, settings: dict[str, Any]) -> None:
+    vision, text, others = drawn(part, settings)
+    built = drawn(part, {} if NOT_BUILT & settings.keys() else settings)
+    theirs = open_clip_net(built[0], built[1], quick_gelu=False, **built[2])
+    open_clip_folder(theirs, tmp_path / "own", vision, text, quick_gelu=False, suffix=".safetensors", **others)
+    key = next(iter(settings))
+    named = r"24(?: x |, )54" if key == "image_size" else rf"`model_cfg\.({part}\.)?{key}: "
+    with pytest.raises(WeightsError, match=named):
+        blueprint(OURS, str(tmp_path / "own"))
+
+
+@pytest.mark.parametrize(
+    ("part", "settings", "feature"),
+    [
+        ("text_cfg", {"ls_init_value": 0.1}, "LayerScale"),
+        ("vision_cfg", {"ls_init_value": 0.1}, "LayerScale"),
+        ("vision_cfg", {"no_ln_pre": True}, "no norm before the first block"),
+        ("vision_cfg", {"attentional_pool": True, "attn_pooler_heads": 4}, "an attentional pool"),
+        ("vision_cfg", {"qk_norm": True}, "norms of queries and keys"),
+        ("vision_cfg", {"scaled_cosine_attn": True}, "scaled cosines"),
+        ("vision_cfg", {"scale_heads": True}, "scale of each head"),
+        ("vision_cfg", {"scale_attn_inner": True}, "before attention's output layer"),
+        ("vision_cfg", {"scale_attn": True}, "a norm after attention"),
+        ("vision_cfg", {"scale_fc": True}, "a norm inside the MLP"),
+        ("text_cfg", {"proj_bias": True}, "projection with a bias"),
+        ("model_cfg", {"init_logit_bias": -10.0}, "as SigLIP has it"),
+    ],
+    ids=str,
+)
+def test_tensors_alone_name_the_feature(tmp_path: Path, part: str, settings: dict[str, Any], feature: str) -> None:
+    vision, text, others = drawn(part, settings)
+    torch.save(open_clip_net(vision, text, **others).state_dict(), tmp_path / "x.pt")
+    with pytest.raises(WeightsError, match=feature):
+        blueprint(OURS, str(tmp_path / "x.pt"))
+
+
+def test_every_key_of_open_clips_config_is_known_and_its_default_passes() -> None:
+    model = pytest.importorskip("open_clip.model")
+    vision, text = (dataclasses.asdict(kind()) for kind in (model.CLIPVisionCfg, model.CLIPTextCfg))
+    open_clip_facts.stated({"embed_dim": 512, "vision_cfg": vision, "text_cfg": text})
+    for part, defaults in (("vision_cfg", vision), ("text_cfg", text)):
+        unknown = defaults.keys() - open_clip_facts.TOWERS[part].keys()
+        assert all(re.fullmatch(open_clip_facts.HARMLESS[part], key) for key in unknown)
+
+
+@torch.no_grad()
+def test_a_resnets_heads_are_of_the_width_that_open_clip_states(tmp_path: Path) -> None:
+    vision = RESNET | {"head_width": 32}
+    theirs = open_clip_net(vision)
+    open_clip_folder(theirs, tmp_path / "own", vision, quick_gelu=True, suffix=".safetensors")
+    assert_equal_to_open_clip(mine(tmp_path / "own")[0], theirs, 64)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from parity.language import BERT, LINES, saved
 
 from tfcli.cli.app import app
-from tfcli.errors import ConfigError
+from tfcli.errors import ConfigError, WeightsError
 from tfcli.text.subwords import make
 
 pytestmark = pytest.mark.parity
@@ -60,6 +60,13 @@ def test_scores_tags_and_spans(ask, tmp_path):
     assert row["tags"][0]["tag"] == {0: "O", 1: "B", 2: "I"}[best[1]]
     saved(tmp_path / "theirs", "BertForQuestionAnswering", **BERT)
     assert ask("--text", "the good cat", "--pair", LINES[0])[0]["answer"] in LINES[0]
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_outputs_that_are_no_choice_among_classes_are_not_shown_as_one(ask, tmp_path, problem):
+    saved(tmp_path / "theirs", "BertForSequenceClassification", **BERT, num_labels=3, problem_type=problem)
+    with pytest.raises(WeightsError, match=f"no trained `head` .*problem_type {problem}"):
+        ask("--text", LINES[0])
 
 
 def test_weights_without_a_head_answer_nothing(ask, tmp_path):

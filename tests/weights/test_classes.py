@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tfcli.weights.classes import agree, imagenet, listed, stated
+from tfcli.weights.classes import agree, imagenet, listed, no_choice, stated
 
 
 def test_names_that_files_state() -> None:
@@ -31,6 +31,14 @@ def test_names_that_files_state() -> None:
 )
 def test_lists_that_name_the_same(theirs: list[str], ours: list[str], same: bool) -> None:
     assert agree(theirs, ours) is same
+
+
+def test_what_a_head_answers_in_place_of_a_class() -> None:
+    assert "yes or no to each label" in no_choice({"problem_type": "multi_label_classification"})
+    assert "numbers" in no_choice({"problem_type": "regression", "id2label": {"0": "x", "1": "y"}})
+    assert "one number" in no_choice({"id2label": {"0": "age"}})
+    assert no_choice({"problem_type": "single_label_classification", "id2label": {"0": "a", "1": "b"}}) == ""
+    assert no_choice({"problem_type": None}) == no_choice({}) == ""
 
 
 def test_imagenets_names() -> None:

@@ -50,11 +50,11 @@ class Classifier:
         """
         weights = str(self.config.model.weights)
         report = load_weights(net, weights, num_classes=len(self.classes), typed=given(self.overrides, self.choices))
-        if self.guessed and report.new_head:
-            why = "; ".join(note for note in report.notes if note.startswith("head"))
+        if self.guessed and report.outputs:
+            outputs = f"{report.outputs:,} output" + "s" * (report.outputs > 1)
             raise ConfigError(
-                f"`{weights}` does not say what its classes are, and they are not ImageNet's ({why}): name the data "
-                "set that it was trained on (`data=NAME`)."
+                f"`{weights}` names no classes and has {outputs} (ImageNet's would be {len(self.classes):,}): name the "
+                "data set that it was trained on (`data=NAME`)."
             )
         report.refuse_untrained(train_first(self.overrides))
         if self.guessed:

@@ -28,6 +28,22 @@ def stated(config: dict[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, listed_there)) if isinstance(listed_there, list) else ()
 
 
+def no_choice(config: dict[str, Any]) -> str:
+    """Return what a head answers in place of one class of several, as transformers' `config.json` states it; or "".
+
+    Its outputs are no logits of a softmax, though nothing in the tensors shows it.
+    """
+    kind = config.get("problem_type")
+    if kind == "multi_label_classification":
+        return f"says yes or no to each label on its own (config.json: problem_type {kind})"
+    if kind == "regression":
+        return f"gives numbers, not classes (config.json: problem_type {kind})"
+    named = config.get("id2label")
+    if kind is None and isinstance(named, dict) and len(named) == 1:
+        return "gives one number, not classes (config.json: one label)"
+    return ""
+
+
 def imagenet() -> tuple[str, ...]:
     """Return the 1,000 classes of ImageNet in the order that all public classifiers have them."""
     from torchvision.models import ResNet18_Weights

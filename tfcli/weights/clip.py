@@ -17,6 +17,7 @@ from typing import Any
 from tfcli.data.places import cache_root, data_root
 from tfcli.errors import WeightsError
 from tfcli.models.clip import CLIP, ModifiedResNet
+from tfcli.weights import open_clip_facts
 from tfcli.weights.fetch import Unreachable, download, offline
 from tfcli.weights.files import Checkpoint
 from tfcli.weights.names import Renames, State, fuse, known_activation, rename, usual_heads
@@ -93,7 +94,7 @@ RESNETS: dict[tuple[int, ...], str] = {
 
 def detect(state: State) -> str | None:
     """Return whose names these are: openai (open_clip's too), transformers, or None for ours or another family's."""
-    if "visual.conv1.weight" in state:
+    if "visual.conv1.weight" in state or any(name.startswith("visual.trunk.") for name in state):
         return "openai"
     return "transformers" if "vision_model.embeddings.patch_embedding.weight" in state else None
 
@@ -151,7 +152,8 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
     try:
         text = _text_size(state) | stated["text"]
         vit = PATCHES in state
-        image = (_vit_size(state) | stated["image"]) if vit else _resnet_size(state)
+        heads = {key: value for key, value in stated["image"].items() if key == "heads"}
+        image = (_vit_size(state) | stated["image"]) if vit else (_resnet_size(state) | heads)
         side = isqrt(len(state[TABLES["image"] if vit else POOL_TABLE]) - 1)
         embed_width = state["text.proj.weight"].shape[0]
     except (KeyError, IndexError, ValueError) as error:
@@ -229,6 +231,8 @@ def _renamed(state: State, source: str | None) -> State:
         state = fuse(renamed, parts=("q", "k", "v"))
     if "image.cls_token" in state:
         state["image.cls_token"] = state["image.cls_token"].reshape(1, 1, -1)
+    if "logit_scale" in state:
+        state["logit_scale"] = state["logit_scale"].reshape(())  # open_clip's may be a list of one
     return state
 
 
@@ -238,23 +242,25 @@ def _stated(state: State, source: str | None, config: dict[str, Any]) -> dict[st
     if source == "transformers":
         for tower, key, heads in (("image", "vision_config", 12), ("text", "text_config", 8)):
             part = config.get(key) or {}
+            end, ids = part.get("eos_token_id") or 2, state.get("text_model.embeddings.token_embedding.weight", ())
+            if tower == "text" and 2 < end < min(len(ids), 49408) - 1:  # of 2 transformers makes the largest id, too
+                raise WeightsError(
+                    f"this checkpoint reads its texts at token {end} (config.json: text_config.eos_token_id); tfcli's "
+                    "CLIP reads them at the largest id, the end of the text in CLIP's own vocabulary."
+                )
             found[tower] = {
                 "heads": int(part.get("num_attention_heads", heads)),
                 "activation": known_activation(part.get("hidden_act", "quick_gelu")),
                 "norm_eps": float(part.get("layer_norm_eps", 1e-5)),
             }
     elif source == "openai":
-        theirs = config.get("open_clip", {}).get("model_cfg") or {}
-        for tower, key in (("image", "vision_cfg"), ("text", "text_cfg")):
-            part = theirs.get(key)
-            part = part if isinstance(part, dict) else {}
-            found[tower] = {"norm_eps": 1e-5}
-            if theirs or "input_resolution" in state:
-                found[tower]["activation"] = "quick_gelu" if theirs.get("quick_gelu", not theirs) else "gelu"
-            if "heads" in part:
-                found[tower]["heads"] = int(part["heads"])
-            elif "head_width" in part and "width" in part:
-                found[tower]["heads"] = int(part["width"]) // int(part["head_width"])
+        theirs = config.get("open_clip", {}).get("model_cfg")
+        if theirs:
+            found = open_clip_facts.stated(theirs)
+        else:
+            known = {"activation": "quick_gelu"} if "input_resolution" in state else {}
+            found = {tower: {"norm_eps": 1e-5, **known} for tower in found}
+        open_clip_facts.refuse_by_tensors(state)
     else:
         run = config.get("run", {}).get("model") or {}
         for tower in found:

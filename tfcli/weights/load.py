@@ -57,6 +57,7 @@ class LoadReport:
     notes: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    outputs: int | None = None
 
     @property
     def new_head(self) -> bool:
@@ -274,6 +275,9 @@ def _other_head(net: nn.Module, checkpoint: Checkpoint, theirs: Sequence[str], o
     run = checkpoint.config.get("run", {}).get("model")
     if getattr(net, "head", None) is None:
         return ""
+    no_choice = classnames.no_choice(checkpoint.config) if getattr(net, "kind", "classes") == "classes" else ""
+    if no_choice:
+        return f"the checkpoint's {no_choice}"
     if run is not None:
         theirs_there = any(name.partition(".")[0] in HEADS for name in checkpoint.state)
         if theirs_there and run.get("head") != getattr(net, "kind", None):
@@ -309,7 +313,8 @@ def _fit_head(
             of = f" of {classes} classes" if labelled else ""
             report.notes.append(f"{what}{of}: new, since {lacking}")
         elif theirs.keys() == ours.keys() and _differ_in_outputs(list(theirs.values()), list(ours.values())):
-            report.notes.append(f"{what} {len(list(theirs.values())[-1])} -> {classes} classes: new{lists}")
+            report.outputs = len(list(theirs.values())[-1])
+            report.notes.append(f"{what} {report.outputs} -> {classes} classes: new{lists}")
         else:
             continue
         report.new.append(what)
