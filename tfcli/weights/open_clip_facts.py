@@ -144,6 +144,8 @@ def _kinds(part: str, settings: dict[str, Any], quick: bool) -> dict[str, Any]:
 
 def _refused(part: str, key: str, value: Any, feature: str) -> WeightsError:
     name = ".".join(filter(None, ("model_cfg", part, key)))
+    shown = json.dumps(value)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
     return WeightsError(
-        f"`{name}: {json.dumps(value)}` in open_clip_config.json means {feature}, which tfcli's CLIP does not have."
+        f"`{name}: {shown}` in open_clip_config.json means {feature}, which tfcli's CLIP does not have."
     )
