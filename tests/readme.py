@@ -84,7 +84,7 @@ def small(command: str, run: Path | None) -> list[str]:
     """
     words = shlex.split(command)[1:]
     if run is not None:
-        words = [re.sub(r"\bRUN\b", str(run), word) for word in words]
+        words = [re.sub(r"\b(RUN|latest)\b", str(run), word) for word in words]
     if "-m" in words:
         words = [re.sub(r"^([\w.]+=[^,\[({]+)(,[^,]+)+$", r"\1", word) for word in words]
     extra = shlex.split(TINY.get(words[0], ""))

@@ -12,8 +12,8 @@ from conftest import ROOT
 from PIL import Image
 from readme import blocks, commands, run, small, transcripts
 
-ABSENT = ("TFCLI_OFFLINE", "sbatch")
-"""Words of the refusals that the README's commands may meet here: public weights, and a cluster."""
+ABSENT = ("TFCLI_OFFLINE", "sbatch", "holds no weights")
+"""Words of the refusals that the README's commands may meet here: public weights, a folder of them, a cluster."""
 
 
 def refusals() -> list:
@@ -64,14 +64,19 @@ def test_every_command_runs_from_top_to_bottom(quiet: None, shared_data: Path, t
     faults = []
     for command in commands():
         runs = sorted(tmp_path.glob("outputs/train/*/*/checkpoints"), key=os.path.getmtime, reverse=True)
-        for made in [folder.parent for folder in runs] if "RUN" in command else [None]:
+        wanted = "RUN" in command or ("latest" in command and "predict" in command)
+        answers = []
+        for made in [folder.parent for folder in runs] if wanted else [None]:
             words = small(command, made)
             code, lines = run(words, tmp_path)
+            if code == 2 and "data.verify=false" in lines[-1]:  # these are parts of the sets
+                code, lines = run([*words, "data.verify=false"], tmp_path)
+            answers.append((code, words, "\n".join(lines)))
+            assert "Traceback" not in answers[-1][2], answers[-1][2]
             if code == 0:
                 break
-        said = "\n".join(lines)
+        code, words, said = min(answers, key=lambda answer: answer[0])
         print(code, shlex.join(words), said[-300:], sep="\n", flush=True)
-        assert "Traceback" not in said, said
         if code != 0 and not (code in (2, 4) and any(word in said for word in ABSENT)):
-            faults.append(f"{code}: tfcli {shlex.join(words)}\n{chr(10).join(lines[-6:])}")
+            faults.append(f"{code}: tfcli {shlex.join(words)}\n{said[-600:]}")
     assert not faults, "\n\n".join(faults)

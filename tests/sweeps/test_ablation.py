@@ -185,6 +185,9 @@ def killed(tmp_path_factory) -> Path:
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    while not read_state(folder).count("finished"):  # the job closes what it has open after its record is written
+        assert time.monotonic() < stop
+        time.sleep(0.2)
     return work
 
 

@@ -58,7 +58,12 @@ def test_wrappers_of_other_programs_are_taken_off(tmp_path: Path, wrap: str | No
         content = {"state_dict": {f"module.{name}": tensor for name, tensor in STATE.items()}, "best_prec1": 91.7}
     elif wrap == "lightning":
         tensors = {f"net.{name}": tensor for name, tensor in STATE.items()} | {"metric.total": torch.zeros(1)}
-        content = {"state_dict": tensors, "pytorch-lightning_version": "2.6.6", "epoch": 1}
+        content = {
+            "state_dict": tensors,
+            "pytorch-lightning_version": "2.6.6",
+            "epoch": 1,
+            "train_sums": torch.zeros(2),
+        }
     torch.save(content, tmp_path / "model.th", _use_new_zipfile_serialization=not old)
     assert same(open_checkpoint(tmp_path / "model.th").state)
 

@@ -147,6 +147,8 @@ def _read(file: Path, notes: list[str], shapes_only: bool) -> tuple[dict[str, Te
 def _unwrap(content: Any, file: Path, notes: list[str]) -> dict[str, Tensor]:
     """The state dict inside what other programs store around it, without the prefix they give its names."""
     lightning = isinstance(content, dict) and "pytorch-lightning_version" in content
+    if lightning:  # tensors may stand beside it
+        content = content.get("state_dict", content)
     while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
         inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), None)
         if inner is None:
