@@ -17,7 +17,7 @@ ABSENT = ("TFCLI_OFFLINE", "sbatch", "holds no weights")
 
 
 def refusals() -> list:
-    return [t for t in transcripts() if any(line.startswith("tfcli: ") for line in t.lines)]
+    return [t for t in transcripts() if t.lines and t.lines[0].startswith("tfcli: ")]
 
 
 @pytest.fixture
