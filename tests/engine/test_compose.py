@@ -50,6 +50,7 @@ BAD = [  # besides those of benchmarks/mistakes.py, which tests/faults/test_mist
     ("optim.lr=inf", ["`optim.lr`", "greater than 0", "inf"]),
     ("optim.lr=nan", ["`optim.lr`", "greater than 0", "nan"]),
     ("trainer.max_steps=0", ["`trainer.max_steps`", "at least 1", "0"]),
+    ("trainer.timeout_s=0", ["`trainer.timeout_s`", "greater than 0"]),
     ("~optim.lr", ["`~optim.lr`", "which is needed"]),
     ("+optim.lr=3", ["without the `+`"]),
     ("=3", ["no key before the `=`"]),

@@ -38,6 +38,7 @@ class Trainer(TypedDict):
     val_every_epochs: Count
     test: Literal["best", "last", "none"]
     save_every_minutes: NotNegative | None
+    timeout_s: Positive
     save_every_steps: Natural | None
     log_every_steps: Count
     deterministic: bool
