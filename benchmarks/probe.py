@@ -41,9 +41,9 @@ from torch.nn.functional import cross_entropy, normalize
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tfcli.data.synthetic.shapes import ShapesWorld
 from tfcli.data.transforms import normalise
-from tfcli.engine.build import build
-from tfcli.engine.compose import compose
-from tfcli.engine.numerics import MARGIN, race
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
+from tfcli.engine.train.numerics import MARGIN, race
 from tfcli.probes import features
 from tfcli.probes.logistic import Fit, Space, fit, predict
 from tfcli.probes.neighbours import neighbours

@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from turns import CLOCKS, Bare, compare, faster, seconds, set_clock
 
 from tfcli.decoding.sampling import Sampler, generate
-from tfcli.engine.build import build
-from tfcli.engine.compose import compose
-from tfcli.engine.sampling import Reader
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
+from tfcli.engine.use.sample import Reader
 from tfcli.tasks.lm import CausalLM
 
 AIMS = {("small", "auto"): 1.2, ("large", "auto"): 1.2, "sampling": 5.0}
@@ -100,7 +100,7 @@ def bare(size: Size, vocab_size: int, adamw: str) -> Bare:
 
 def vocabulary(size: Size, common: list[str]) -> int:
     """How many tokens ours will have."""
-    from tfcli.engine.adopt import subwords_for
+    from tfcli.engine.loading.blueprint import subwords_for
 
     config = compose("train", [*size.overrides, *common]).config
     data = build(config.data)

@@ -19,9 +19,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from tfcli.engine.compose import compose
-from tfcli.engine.record import Record, read_config
-from tfcli.engine.run import train
+from tfcli.engine.config.compose import compose
+from tfcli.engine.runs.record import Record, read_config
+from tfcli.engine.train.run import train
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 clock = CLOCKS["wall"]

@@ -1,6 +1,6 @@
 """The program's first line: take the streams and the signals over, then read the command."""
 
-from tfcli.engine import signals, terminal
+from tfcli.engine.runs import signals, terminal
 
 
 def main() -> None:

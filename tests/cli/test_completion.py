@@ -13,7 +13,7 @@ from shells import Shell
 
 from tfcli.cli.candidates import before_break, escape, follow, split
 from tfcli.cli.completion import SCRIPTS, install
-from tfcli.engine.record import Record
+from tfcli.engine.runs.record import Record
 from tfcli.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -96,22 +96,22 @@ def test_runs_and_files(tmp_path, monkeypatch):
 
 
 def test_keys_come_from_the_config_that_hydra_would_compose():
-    from tfcli.engine import candidates
-    from tfcli.engine.compose import compose, keys
+    from tfcli.engine.config import configs
+    from tfcli.engine.config.compose import compose, keys
 
     lines = ("", "data=pets trainer=ddp_cpu", "model=vit_b16 data=flowers logger=csv", "model=resnet20 data=cifar10")
     for typed in (line.split() for line in lines):
-        ours = candidates.compose(candidates.Configs(candidates.roots()), typed)
+        ours = configs.compose(configs.Configs(configs.roots()), typed)
         config = compose("train", typed).config
         assert sorted(keys(config)) == sorted(_keys(ours)), typed
 
 
 def test_the_config_of_probe_is_composed_as_hydra_does():
-    from tfcli.engine import candidates
-    from tfcli.engine.compose import compose, keys
+    from tfcli.engine.config import configs
+    from tfcli.engine.config.compose import compose, keys
 
     for typed in ([], ["model=clip_vit_b32", "data=pets", "protocol=hw5"], ["model=resnet20", "protocol=dinov2"]):
-        ours = candidates.compose(candidates.Configs(candidates.roots(), "probe"), typed)
+        ours = configs.compose(configs.Configs(configs.roots(), "probe"), typed)
         assert sorted(keys(compose("probe", typed).config)) == sorted(_keys(ours)), typed
 
 

@@ -9,9 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from typer.testing import CliRunner
 
 from tfcli.cli.app import app
-from tfcli.engine import compose as c
-from tfcli.engine.candidates import Configs, roots
-from tfcli.engine.reference import keys_of, search
+from tfcli.engine.config import compose as c
+from tfcli.engine.config.configs import Configs, roots
+from tfcli.engine.config.keys import keys_of, search
 from tfcli.errors import ConfigError
 
 CONFIGS = Configs(roots())

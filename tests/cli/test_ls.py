@@ -70,7 +70,7 @@ def test_published_by_model_and_data(call):
 
 def test_published_needs_no_torch():
     code = (
-        "import sys\nfrom tfcli.engine.published import published_for\n"
+        "import sys\nfrom tfcli.engine.runs.published import published_for\n"
         "published_for('vit', 'pets')\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=150)

@@ -89,9 +89,9 @@ def test_one_of_our_runs_at_any_layer(work: Path, tiny_run: Path):
 
 def test_shuffled_test_labels_are_at_chance_and_change_no_choice(work: Path, monkeypatch: pytest.MonkeyPatch):
     """C and K come from validation alone: test labels that mean nothing leave them as they were."""
-    from tfcli.engine import heads
-    from tfcli.engine.frozen import prepare
-    from tfcli.engine.named import frozen_job
+    from tfcli.engine.probe import heads
+    from tfcli.engine.probe.encoder import prepare
+    from tfcli.engine.runs.named import frozen_job
 
     monkeypatch.chdir(work)
     monkeypatch.setenv("TFCLI_CACHE", str(work / "cache"))

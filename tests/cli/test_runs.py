@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from tfcli.cli import runs
-from tfcli.engine.record import Record
+from tfcli.engine.runs.record import Record
 from tfcli.errors import RunError
 
 

@@ -11,7 +11,7 @@ from conftest import tfcli
 
 from tfcli.cli.app import app
 from tfcli.cli.closing import closing
-from tfcli.engine.record import read_record
+from tfcli.engine.runs.record import read_record
 
 WORDS = (
     "train", "model=rnn_attention", "data=reversal", "data.symbols=6", "data.shortest=2", "data.longest=5",

@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch.testing import assert_close
 
-from tfcli.engine.language_model import LoadedLanguageModel
-from tfcli.engine.pictures import confusion_of, curves_of, lengths_of
-from tfcli.engine.record import Record, read_record
-from tfcli.engine.translating import translations
-from tfcli.engine.viewing import Looked, attention_of_image, attention_of_text, reading, translating
+from tfcli.engine.runs.figures import confusion_of, curves_of, lengths_of
+from tfcli.engine.runs.record import Record, read_record
+from tfcli.engine.use.attention import Looked, attention_of_image, attention_of_text, reading, translating
+from tfcli.engine.use.language_model import LoadedLanguageModel
+from tfcli.engine.use.translate import translations
 from tfcli.errors import ConfigError, DataError, IncompatibleError, RunError
 from tfcli.models.bert import BERT
 from tfcli.models.gpt import GPT

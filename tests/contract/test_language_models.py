@@ -12,8 +12,9 @@ import pytest
 import torch
 from contract.test_models import ATTENTIONS, LANGUAGE, PICKY, POSITIONS, _cut, part
 
-from tfcli.engine.build import build, plain
-from tfcli.engine.compose import compose, options
+from tfcli.engine.config.build import build, plain
+from tfcli.engine.config.compose import compose
+from tfcli.engine.config.files import options
 from tfcli.errors import IncompatibleError
 from tfcli.models.bert import BERT
 from tfcli.models.protocols import Translator

@@ -11,8 +11,9 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from tfcli.engine.build import build, plain
-from tfcli.engine.compose import compose, options
+from tfcli.engine.config.build import build, plain
+from tfcli.engine.config.compose import compose
+from tfcli.engine.config.files import options
 from tfcli.errors import ConfigError, IncompatibleError
 from tfcli.models.protocols import ImageTextEncoder
 

@@ -7,12 +7,13 @@ from functools import cache
 import pytest
 import torch
 
-from tfcli.engine import validate
-from tfcli.engine.build import build
-from tfcli.engine.candidates import Configs, roots
-from tfcli.engine.compose import compose, options
-from tfcli.engine.describe import describe
-from tfcli.engine.offers import check_offer, fitting, lacking
+from tfcli.engine.config import validate
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
+from tfcli.engine.config.configs import Configs, roots
+from tfcli.engine.config.files import options
+from tfcli.engine.config.offers import check_offer, fitting, lacking
+from tfcli.engine.tools.describe import describe
 from tfcli.errors import ConfigError
 
 CONFIGS = Configs(roots())

@@ -15,8 +15,8 @@ from tfcli.data.items import Request
 from tfcli.data.synthetic import stories, symbols
 from tfcli.data.synthetic.generated import Generated
 from tfcli.data.textitems import Columns, LoadedTexts
-from tfcli.engine.build import build
-from tfcli.engine.compose import compose
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
 from tfcli.errors import ConfigError
 
 TOYS = ("sentiment", "entailment", "similarity", "choice", "quotes", "names", "topics")

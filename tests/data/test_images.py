@@ -17,7 +17,7 @@ from tfcli.data.images import ImageData
 from tfcli.data.items import ArrayPixels, Items, Loaded
 from tfcli.data.order import Address
 from tfcli.data.workers import Ranks, choose_workers
-from tfcli.engine import validate
+from tfcli.engine.config import validate
 from tfcli.errors import ConfigError, DataError, PolicyStop
 
 CONF = Path(__file__).parents[2] / "conf"

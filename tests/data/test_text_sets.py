@@ -16,8 +16,8 @@ from tfcli.data.questions import Squad
 from tfcli.data.tagged import Conll, with_beginnings
 from tfcli.data.textitems import LoadedTexts
 from tfcli.data.texttables import OwnTable, Tables
-from tfcli.engine.build import build
-from tfcli.engine.compose import compose
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
 from tfcli.errors import ConfigError, DataError
 
 REAL = {

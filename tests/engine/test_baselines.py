@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tfcli.engine.baselines import of_classes
-from tfcli.engine.record import Record
-from tfcli.engine.summary import baselines
+from tfcli.engine.runs.record import Record
+from tfcli.engine.runs.summary import baselines
+from tfcli.engine.train.baselines import of_classes
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.glue import LabelMetrics
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from conftest import tfcli
 
-from tfcli.engine.bench import _beyond, attention, exponent, one_pass, peak_bytes
-from tfcli.engine.build import plain
-from tfcli.engine.compose import compose
+from tfcli.engine.config.build import plain
+from tfcli.engine.config.compose import compose
+from tfcli.engine.tools.bench import _beyond, attention, exponent, one_pass, peak_bytes
 from tfcli.errors import ConfigError
 
 

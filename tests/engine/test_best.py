@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import torch
 
-from tfcli.engine.checkpoints import Checkpoints
-from tfcli.engine.groups import group
-from tfcli.engine.record import Record, lower_is_better, read_record
-from tfcli.engine.signals import Stop
+from tfcli.engine.runs.over_seeds import group
+from tfcli.engine.runs.record import Record, lower_is_better, read_record
+from tfcli.engine.runs.signals import Stop
+from tfcli.engine.train.checkpoints import Checkpoints
 from tfcli.tasks.contrastive import Contrastive
 
 

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from tfcli.engine import compose as c
-from tfcli.engine import validate
-from tfcli.engine.candidates import Configs, roots
-from tfcli.engine.saved import trusted_overrides
-from tfcli.engine.shorthand import written_out
+from tfcli.engine.config import compose as c
+from tfcli.engine.config import files, validate
+from tfcli.engine.config.configs import Configs, roots
+from tfcli.engine.config.shorthand import written_out
+from tfcli.engine.runs.saved_config import trusted_overrides
 from tfcli.errors import ConfigError
 from tfcli.sweeps.expand import expand
 
@@ -110,7 +110,9 @@ def shown_to(model: str) -> list[str]:
     """Images large enough for every size; a family of texts or captions brings its own data."""
 
     def brings_its_own(name: str) -> bool:
-        parts = yaml.safe_load((c.PACKAGED / "model" / f"{name}.yaml").read_text(encoding="utf-8")).get("defaults", [])
+        parts = yaml.safe_load((files.PACKAGED / "model" / f"{name}.yaml").read_text(encoding="utf-8")).get(
+            "defaults", []
+        )
         return any("override /data" in p if isinstance(p, dict) else p != "_self_" and brings_its_own(p) for p in parts)
 
     return [] if brings_its_own(model) else ["data=imagenet"]
@@ -120,11 +122,11 @@ def test_every_option_of_every_group_composes_and_describes_itself():
     needs = {
         task: set(c.compose("train", [*words, f"task={task}"]).config.task.needs)
         for task, words in FOR_TASK.items()
-        if task in c.options("task")
+        if task in files.options("task")
     }
-    assert needs.keys() == c.options("task").keys()
+    assert needs.keys() == files.options("task").keys()
     for group in ("model", "data", "pos", "attn", "optim", "schedule", "trainer", "logger", "task", "experiment"):
-        for name, text in c.options(group).items():
+        for name, text in files.options(group).items():
             assert text, f"conf/{group}/{name}.yaml has no description"
             if group == "model":
                 c.compose("train" if name != "pixels" else "probe", [f"model={name}", *shown_to(name)])
@@ -165,7 +167,7 @@ def test_a_users_conf_folder_comes_first(tmp_path: Path, monkeypatch):
     )
     (tmp_path / "my_net.py").write_text("")
     monkeypatch.chdir(tmp_path)
-    assert c.options("model")["mine"] == "My own."
+    assert files.options("model")["mine"] == "My own."
     assert c.compose("train", ["model=mine"]).config.model["_target_"] == "my_net.Net"
 
 
@@ -295,7 +297,7 @@ def test_values_of_a_saved_config_are_set_with_the_same_care():
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys\nfrom tfcli.engine.compose import compose\nimport tfcli.cli.app\n"
+        "import sys\nfrom tfcli.engine.config.compose import compose\nimport tfcli.cli.app\n"
         "compose('train', ['model=vit_b16', 'data=pets'])\n"
         "heavy = ('torch','torchvision','numpy','sklearn','matplotlib','pytorch_lightning','wandb','PIL')\n"
         "print([m for m in heavy if m in sys.modules])"

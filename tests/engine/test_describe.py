@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from tfcli.cli.describe import lines
-from tfcli.engine.compose import compose
-from tfcli.engine.describe import describe
+from tfcli.engine.config.compose import compose
+from tfcli.engine.tools.describe import describe
 
 
 @pytest.mark.parametrize(

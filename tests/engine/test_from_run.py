@@ -11,11 +11,11 @@ import torch
 import yaml
 from conftest import TINY
 
-from tfcli.engine import from_run
-from tfcli.engine.build import build, plain
-from tfcli.engine.checkpoints import find_checkpoint, network, read_checkpoint
-from tfcli.engine.compose import Composition, compose
-from tfcli.engine.parts import prepare
+from tfcli.engine.config.build import build, plain
+from tfcli.engine.config.compose import Composition, compose
+from tfcli.engine.loading import from_run
+from tfcli.engine.train.checkpoints import find_checkpoint, network, read_checkpoint
+from tfcli.engine.train.prepare import prepare
 from tfcli.errors import ConfigError, RunError
 from tfcli.text.subwords import make
 from tfcli.weights.load import load_weights

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tfcli.engine import frozen as fr
-from tfcli.engine.named import frozen_job
+from tfcli.engine.probe import encoder as fr
+from tfcli.engine.runs.named import frozen_job
 from tfcli.errors import ConfigError
 from tfcli.probes import store
 
@@ -99,7 +99,8 @@ def test_words_that_do_not_fit_are_answered(words: list[str], said: str, monkeyp
 
 
 def test_every_set_of_labels_composes_with_encoders_of_any_size():
-    from tfcli.engine.compose import compose, options
+    from tfcli.engine.config.compose import compose
+    from tfcli.engine.config.files import options
 
     for data in options("data"):
         for model in ("pixels", "resnet56", "vit_b16", "clip"):

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tfcli.engine.build import plain
-from tfcli.engine.compose import compose
-from tfcli.engine.parts import asked_kernel
-from tfcli.engine.saved import saved_config
+from tfcli.engine.config.build import plain
+from tfcli.engine.config.compose import compose
+from tfcli.engine.runs.saved_config import saved_config
+from tfcli.engine.train.prepare import asked_kernel
 
 
 @pytest.mark.parametrize(

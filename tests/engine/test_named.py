@@ -6,8 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from tfcli.cli.app import app
-from tfcli.engine.compose import compose, given
-from tfcli.engine.named import frozen_job, predictor, which
+from tfcli.engine.config.compose import compose, given
+from tfcli.engine.runs.named import frozen_job, predictor, which
 
 LAPTOP = "clip (laptop size; the public CLIP ViT-B/32 is clip_vit_b32)"
 SAID = "clip: the public CLIP ViT-B/32 (openai/clip-vit-base-patch32); "

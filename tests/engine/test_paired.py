@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfcli.engine.paired import (
+from tfcli.engine.runs.paired import (
     NAME,
     paired_runs,
     paired_translations,
@@ -13,7 +13,7 @@ from tfcli.engine.paired import (
     write_outcomes,
     write_translations,
 )
-from tfcli.engine.record import read_record
+from tfcli.engine.runs.record import read_record
 from tfcli.errors import RunError
 
 

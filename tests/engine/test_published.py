@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tfcli.engine.compose import options
-from tfcli.engine.published import entries, family, gap, in_words, published_for
+from tfcli.engine.config.files import options
+from tfcli.engine.runs.published import entries, family, gap, in_words, published_for
 from tfcli.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"

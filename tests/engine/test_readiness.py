@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tfcli.engine import health, readiness
-from tfcli.engine.compose import compose
+from tfcli.engine.config.compose import compose
+from tfcli.engine.tools import doctor, readiness
 
 
 @pytest.fixture
@@ -18,9 +18,9 @@ def online(monkeypatch):
     """No switch forbids the network; what was found before is forgotten."""
     for name in ("TFCLI_OFFLINE", "HF_HUB_OFFLINE", "HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
-    health.network.cache_clear()
+    doctor.network.cache_clear()
     yield
-    health.network.cache_clear()
+    doctor.network.cache_clear()
 
 
 def test_the_network_is_tried_on_every_host(online, monkeypatch):
@@ -36,11 +36,11 @@ def test_the_network_is_tried_on_every_host(online, monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         here, dead = (f"http://127.0.0.1:{port}" for port in (server.server_port, closed.getsockname()[1]))
-        monkeypatch.setattr(health, "HOSTS", (here,))
-        assert health.network().state == "ok"  # it answers, if only that nothing is to be had at its root
-        health.network.cache_clear()
-        monkeypatch.setattr(health, "HOSTS", (here, dead))
-        found = health.network()
+        monkeypatch.setattr(doctor, "HOSTS", (here,))
+        assert doctor.network().state == "ok"  # it answers, if only that nothing is to be had at its root
+        doctor.network.cache_clear()
+        monkeypatch.setattr(doctor, "HOSTS", (here, dead))
+        found = doctor.network()
     server.shutdown()
     server.server_close()
     assert (found.state, "refused" in found.found) == ("note", True)
@@ -50,11 +50,11 @@ def test_the_network_is_tried_on_every_host(online, monkeypatch):
 
 def test_nothing_is_tried_offline(online, monkeypatch):
     monkeypatch.setenv("TFCLI_OFFLINE", "1")
-    monkeypatch.setattr(health, "HOSTS", ("http://no.such.host.invalid",))
-    assert health.network().found == "not tried: TFCLI_OFFLINE=1"
+    monkeypatch.setattr(doctor, "HOSTS", ("http://no.such.host.invalid",))
+    assert doctor.network().found == "not tried: TFCLI_OFFLINE=1"
 
 
-def checks(*words: str, network: bool) -> dict[str, health.Check]:
+def checks(*words: str, network: bool) -> dict[str, doctor.Check]:
     return {check.name: check for check in readiness.examine(compose("train", list(words)), network=network)}
 
 

@@ -8,8 +8,8 @@ import os
 
 import pytest
 
-from tfcli.engine import record
-from tfcli.engine.record import Record, find_run, read_metrics, read_record
+from tfcli.engine.runs import record
+from tfcli.engine.runs.record import Record, find_run, read_metrics, read_record
 from tfcli.errors import RunError
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import TINY, tfcli
 
-from tfcli.engine.record import read_config, read_metrics
+from tfcli.engine.runs.record import read_config, read_metrics
 from tfcli.errors import DataError
 
 FILES = {

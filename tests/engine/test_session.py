@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from tfcli.engine.session import locked
+from tfcli.engine.runs.folder import locked
 from tfcli.errors import RunError
 from tfcli.files import identity, is_alive
 
@@ -58,7 +58,7 @@ def test_a_killed_process_lets_go_though_its_forked_worker_lives(tmp_path: Path)
     code = """
 import os, sys, time
 from pathlib import Path
-from tfcli.engine.session import locked
+from tfcli.engine.runs.folder import locked
 with locked(Path(sys.argv[1])):
     worker = os.fork()
     if not worker:

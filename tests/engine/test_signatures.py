@@ -7,9 +7,9 @@ from importlib import import_module
 
 import pytest
 
-from tfcli.engine.arguments import settings
-from tfcli.engine.candidates import Configs, roots
-from tfcli.engine.signatures import signature
+from tfcli.engine.config.arguments import settings
+from tfcli.engine.config.configs import Configs, roots
+from tfcli.engine.config.signatures import signature
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from tfcli.engine.signatures import signature
         ("tfcli.tasks.optim.adamw", "betas", "a list of 2 numbers between 0 and 1, but not 1 itself"),
         ("tfcli.data.images.ImageData", "workers", "auto or a whole number of at least 0"),
         ("tfcli.data.images.ImageData", "limit_train", "a whole number of at least 1 or null"),
-        ("tfcli.engine.settings.Trainer", "compile", "auto or true or false"),
+        ("tfcli.engine.config.settings.Trainer", "compile", "auto or true or false"),
     ],
 )
 def test_kinds_of_arguments(target, argument, said):

@@ -14,10 +14,10 @@ import yaml
 from conftest import TINY, tfcli
 from faults.test_interruptions import same, started, wait_for
 
-from tfcli.engine import teacher
-from tfcli.engine.build import build
-from tfcli.engine.compose import compose
-from tfcli.engine.record import read_overrides, read_record
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
+from tfcli.engine.runs.record import read_overrides, read_record
+from tfcli.engine.train import teacher
 from tfcli.errors import ConfigError, RunError, WeightsError
 
 DIGITS = [str(digit) for digit in range(10)]

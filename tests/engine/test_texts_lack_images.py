@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tfcli.engine import frozen
-from tfcli.engine.named import frozen_job
+from tfcli.engine.probe import encoder
+from tfcli.engine.runs.named import frozen_job
 from tfcli.errors import ConfigError
 
 
@@ -26,4 +26,4 @@ def test_texts_have_no_features_of_images(model, data, trained):
 def test_a_model_of_texts_has_no_features_of_images():
     job, _ = frozen_job(["bert", "digits", "model.weights=random"])
     with pytest.raises(ConfigError, match="`model=bert` reads text and has no features of images"):
-        frozen.prepare(job, None)
+        encoder.prepare(job, None)

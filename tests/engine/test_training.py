@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from tfcli.cli import app as cli
-from tfcli.engine.callbacks import Progress, bar
-from tfcli.engine.finite import Finite
-from tfcli.engine.record import read_metrics, read_overrides, read_record
+from tfcli.engine.runs.record import read_metrics, read_overrides, read_record
+from tfcli.engine.train.callbacks import Progress, bar
+from tfcli.engine.train.finite import Finite
 from tfcli.errors import PolicyStop
 
 SMALL = (

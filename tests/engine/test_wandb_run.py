@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 import wandb
 
-from tfcli.engine.loggers import check_logger, finish, make_loggers
-from tfcli.engine.wandb_run import WandbRun, run_id
+from tfcli.engine.train.loggers import check_logger, finish, make_loggers
+from tfcli.engine.train.wandb_run import WandbRun, run_id
 from tfcli.errors import ConfigError
 
 NODE = {"mode": "auto", "project": "tfcli", "entity": None, "name": None, "group": None, "tags": []}
@@ -182,7 +182,7 @@ def server(monkeypatch) -> Iterator[ThreadingHTTPServer]:
 
 @pytest.mark.slow
 def test_a_host_that_dies_in_the_middle_holds_the_end_for_a_bounded_time(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfcli.engine.wandb_run.FINISH_S", 2)
+    monkeypatch.setattr("tfcli.engine.train.wandb_run.FINISH_S", 2)
     run = Logged(tmp_path / "run")
     assert run.said == []
     assert any(run_id(tmp_path / "run") in text for text in Answers.seen)

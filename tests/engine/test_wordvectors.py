@@ -6,8 +6,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tfcli.engine.language_model import LoadedLanguageModel
-from tfcli.engine.wordvectors import word_vectors
+from tfcli.engine.use.contextual_embeddings import word_vectors
+from tfcli.engine.use.language_model import LoadedLanguageModel
 from tfcli.errors import ConfigError, IncompatibleError
 from tfcli.models.bert import BERT
 from tfcli.models.gpt import GPT

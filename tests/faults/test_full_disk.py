@@ -15,9 +15,9 @@ from conftest import ROOT, TINY, tfcli
 from omegaconf import OmegaConf
 
 from tfcli.cli import app as cli
-from tfcli.engine.record import Record, read_record
-from tfcli.engine.room import RESERVED_BYTES, check_room
-from tfcli.engine.session import locked, logged, say
+from tfcli.engine.runs.folder import locked, logged, say
+from tfcli.engine.runs.record import Record, read_record
+from tfcli.engine.runs.room import RESERVED_BYTES, check_room
 from tfcli.errors import RunError, TfcliError
 
 
@@ -59,7 +59,7 @@ def test_the_record_is_written_on_a_full_disk(small_disk, capsys):
 
 
 def test_a_file_that_has_no_room_is_named_with_the_room_and_the_remedy(small_disk):
-    from tfcli.engine.loggers import MetricsFile
+    from tfcli.engine.train.loggers import MetricsFile
 
     fill(small_disk)
     with pytest.raises(TfcliError) as error:
@@ -79,8 +79,8 @@ def test_a_model_whose_checkpoints_cannot_fit_is_refused_before_it_begins(small_
 
 
 def test_the_size_of_a_checkpoint_is_known_beforehand(tiny_run):
-    from tfcli.engine.build import build
-    from tfcli.engine.run import checkpoint_bytes
+    from tfcli.engine.config.build import build
+    from tfcli.engine.train.run import checkpoint_bytes
 
     config = OmegaConf.create(yaml.safe_load((tiny_run / "config.yaml").read_text()))
     config.data.num_classes = 10
@@ -103,7 +103,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_run(small_disk, tmp_path):
 import sys
 sys.argv = ['tfcli', *sys.argv[1:]]
 from pathlib import Path
-import tfcli.engine.run as run, tfcli.engine.checkpoints as checkpoints
+import tfcli.engine.train.run as run, tfcli.engine.train.checkpoints as checkpoints
 from test_full_disk import fill
 run.check_room = lambda *given, **named: None
 save = checkpoints.Checkpoints.save

@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import ROOT, TINY, tfcli
 
-from tfcli.engine.record import read_metrics, read_record
+from tfcli.engine.runs.record import read_metrics, read_record
 
 LONG = (
     *TINY,
@@ -167,7 +167,8 @@ def test_a_full_disk_keeps_the_checkpoint_before_it(tmp_path: Path, tiny_run: Pa
     limit = (
         "import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "import tfcli.engine.run as run; run.check_room = lambda *given, **named: None; "  # else it is known beforehand
+        # Without this check it would be known beforehand.
+        "import tfcli.engine.train.run as run; run.check_room = lambda *given, **named: None; "
         "sys.argv = ['tfcli', 'resume', 'run', 'trainer.max_epochs=3']; from tfcli.cli.app import main; main()"
     )
     done = subprocess.run(

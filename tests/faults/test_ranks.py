@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, tfcli
 
-from tfcli.engine.paired import read_outcomes
+from tfcli.engine.runs.paired import read_outcomes
 
 RUN = (
     *(w for w in TINY if w != "logger=csv"),

@@ -27,10 +27,10 @@ from benchmarks.signals import (
     stop_a_run,
     stop_a_sweep,
 )
-from tfcli.engine.lifecycle import Life, recorded
-from tfcli.engine.ranks import Board, Stage, check_free
-from tfcli.engine.record import Record, read_record
-from tfcli.engine.signals import Stopped
+from tfcli.engine.runs.lifecycle import Life, recorded
+from tfcli.engine.runs.ranks import Board, Stage, check_free
+from tfcli.engine.runs.record import Record, read_record
+from tfcli.engine.runs.signals import Stopped
 from tfcli.errors import ConfigError, Interrupted
 from tfcli.sweeps.process import Process, words_of
 from tfcli.sweeps.state import Job, State

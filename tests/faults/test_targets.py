@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from tfcli.cli import app as cli
-from tfcli.engine import targets
-from tfcli.engine.build import build
-from tfcli.engine.saved import trusted_config
+from tfcli.engine.config import targets
+from tfcli.engine.config.build import build
+from tfcli.engine.runs.saved_config import trusted_config
 from tfcli.errors import ConfigError
 
 WAYS: dict[str, dict[str, Any]] = {
-    "a library reached through our module": {"_target_": "tfcli.engine.checkpoints.torch.load", "f": "MADE"},
+    "a library reached through our module": {"_target_": "tfcli.engine.train.checkpoints.torch.load", "f": "MADE"},
     "the system reached through our module": {"_target_": "tfcli.files.os.mkdir", "_args_": ["MADE"]},
     "through a module of our parts": {"_target_": "tfcli.data.places.os.mkdir", "_args_": ["MADE"]},
     "torchvision's os": {"_target_": "torchvision.datasets.utils.os.mkdir", "_args_": ["MADE"]},
@@ -34,7 +34,10 @@ WAYS: dict[str, dict[str, Any]] = {
     "in a list of lists": {"_target_": "torch.nn.Sequential", "a": [[{"_target_": "os.mkdir", "path": "MADE"}]]},
     "Hydra's helpers": {"_target_": "hydra.utils.get_method", "path": "os.mkdir"},
     "Hydra's call": {"_target_": "hydra.utils.call", "config": {"_target_": "os.mkdir", "path": "MADE"}},
-    "our own builder": {"_target_": "tfcli.engine.build.build", "node": {"_target_": "os.mkdir", "path": "MADE"}},
+    "our own builder": {
+        "_target_": "tfcli.engine.config.build.build",
+        "node": {"_target_": "os.mkdir", "path": "MADE"},
+    },
     "our own side effects": {"_target_": "tfcli.files.write_atomic", "path": "MADE", "content": "x"},
     "a helper beside our parts": {"_target_": "tfcli.data.preview.save", "sheet": "x", "path": "MADE"},
     "a class method": {"_target_": "torch.nn.Embedding.from_pretrained", "embeddings": "MADE"},

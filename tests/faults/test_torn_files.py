@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tfcli.cli import app as cli
-from tfcli.engine.checkpoints import read_checkpoint
-from tfcli.engine.record import Record
+from tfcli.engine.runs.record import Record
+from tfcli.engine.train.checkpoints import read_checkpoint
 from tfcli.errors import TfcliError
 
 
@@ -143,7 +143,7 @@ def test_one_torn_manifest_stops_no_list_of_features(tmp_path, capsys):
 
 
 def test_a_torn_memory_of_measurements_is_measured_again(tmp_path, monkeypatch, capsys):
-    from tfcli.engine.numerics import remembered
+    from tfcli.engine.train.numerics import remembered
 
     monkeypatch.setenv("TFCLI_CACHE", str(tmp_path))
     (tmp_path / "numerics.json").write_text('{"a": {"prec')

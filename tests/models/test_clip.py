@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tfcli.engine.build import build
-from tfcli.engine.compose import compose
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
 from tfcli.models.clip import CLIP, ModifiedResNet, TextBag, TextTransformer, VisionTransformer
 from tfcli.models.protocols import ImageEncoder, ImageTextEncoder
 from tfcli.nn.attention import Attention

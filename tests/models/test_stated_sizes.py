@@ -7,8 +7,9 @@ import re
 import pytest
 import torch
 
-from tfcli.engine.build import build
-from tfcli.engine.compose import compose, options
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
+from tfcli.engine.config.files import options
 
 STATED = {name: text for name, text in options("model").items() if re.search(r"parameters .*with \d+ classes", text)}
 WORDED = {name: text for name, text in options("model").items() if "with a vocabulary of" in text}

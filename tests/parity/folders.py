@@ -11,9 +11,9 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from tfcli.engine.adopt import adopt_blueprint
-from tfcli.engine.build import build
-from tfcli.engine.compose import compose
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
+from tfcli.engine.loading.blueprint import adopt_blueprint
 from tfcli.weights.load import LoadReport, load_weights
 
 

@@ -15,9 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tfcli.engine.adopt import adopt_blueprint
-from tfcli.engine.build import build
-from tfcli.engine.compose import compose
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
+from tfcli.engine.loading.blueprint import adopt_blueprint
 from tfcli.errors import WeightsError
 from tfcli.models.clip import CLIP
 from tfcli.weights import open_clip_facts

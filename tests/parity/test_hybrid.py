@@ -11,8 +11,8 @@ import torch
 from parity.test_vit import ATOL, _quietly, images, randomise, stored
 from torch import nn
 
-from tfcli.engine.build import build
-from tfcli.engine.compose import compose
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
 from tfcli.errors import WeightsError
 from tfcli.models.vit import ViT
 from tfcli.nn.attention import Attention

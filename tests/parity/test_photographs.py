@@ -21,9 +21,9 @@ from parity.test_vit import randomise
 from PIL import Image
 from torch import Tensor
 
-from tfcli.engine.frozen import features, prepare
-from tfcli.engine.image_model import load_image_model
-from tfcli.engine.named import frozen_job
+from tfcli.engine.probe.encoder import features, prepare
+from tfcli.engine.runs.named import frozen_job
+from tfcli.engine.use.image_model import load_image_model
 
 pytestmark = pytest.mark.parity
 

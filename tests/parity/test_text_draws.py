@@ -11,7 +11,7 @@ import torch
 from parity.language import LINES, reference
 from parity.test_vit import _quietly
 
-from tfcli.engine.language_model import load_language_model
+from tfcli.engine.use.language_model import load_language_model
 from tfcli.errors import WeightsError
 from tfcli.text.subwords import make
 

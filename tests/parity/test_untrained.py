@@ -11,8 +11,8 @@ import torch
 from parity.language import BERT, LINES, saved
 
 from tfcli.cli.app import app
-from tfcli.engine.build import build
-from tfcli.engine.compose import compose
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
 from tfcli.errors import WeightsError
 from tfcli.weights.load import load_weights
 

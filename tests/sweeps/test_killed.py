@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tfcli.cli.app import app
-from tfcli.engine.session import locked
+from tfcli.engine.runs.folder import locked
 from tfcli.errors import ConfigError, RunError
 from tfcli.sweeps.find import all_sweeps, find_sweep
 from tfcli.sweeps.runner import Launch

@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from tfcli.engine.compose import compose
+from tfcli.engine.config.compose import compose
 
 
 def test_the_agents_command_composes():
@@ -33,7 +33,7 @@ def test_the_agents_command_composes():
 
 
 def test_runs_of_a_sweep_are_a_group(tmp_path, monkeypatch):
-    from tfcli.engine.loggers import finish, make_loggers
+    from tfcli.engine.train.loggers import finish, make_loggers
 
     monkeypatch.setenv("WANDB_RUN_GROUP", "20261125-200710-af1ccca2")  # as every job of a sweep has it
     folder = tmp_path / "001-eb02ffe7"

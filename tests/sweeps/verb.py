@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from tfcli.engine.record import Record
+from tfcli.engine.runs.record import Record
 
 words = sys.argv[2:]
 resumed = sys.argv[1] == "resume"

@@ -14,8 +14,8 @@ import torch
 from torch.nn.functional import log_softmax, normalize
 
 from tfcli.data.images import ImageData
-from tfcli.engine.build import build
-from tfcli.engine.compose import compose
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
 from tfcli.metrics.retrieval import RetrievalMetrics
 from tfcli.models.clip import CLIP
 from tfcli.tasks.contrastive import Contrastive, contrastive_loss, encode_classes

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tfcli.data.framed import Choices, Labelled
-from tfcli.engine.build import build
-from tfcli.engine.compose import compose
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
 from tfcli.models.gpt import GPT
 from tfcli.nn.attention import Attention
 from tfcli.nn.positions import Learned

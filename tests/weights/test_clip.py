@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tfcli.engine.compose import compose
+from tfcli.engine.config.compose import compose
 from tfcli.errors import WeightsError
 from tfcli.models.clip import CLIP, ModifiedResNet, TextTransformer, VisionTransformer
 from tfcli.nn.attention import Attention

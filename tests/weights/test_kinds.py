@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tfcli.engine.language_model import load_language_model
+from tfcli.engine.use.language_model import load_language_model
 from tfcli.errors import WeightsError
 from tfcli.weights import kinds
 from tfcli.weights.files import Checkpoint

@@ -73,25 +73,9 @@ def ablate(
     closing(planned.folder, json=json)
 
 
-def show(summary: dict[str, Any], *, json: bool) -> None:
-    """Print an ablation's table."""
-    from tfcli.cli import console
-    from tfcli.sweeps import ablation_table as tables
-
-    if json:
-        console.emit_json(summary)
-        return
-    if tables.is_grid(summary):
-        console.table(None, tables.grid_columns(summary), tables.grid_rows(summary))
-        console.out()
-    notes = [*summary["notes"], f"ablation  {summary['folder']}      table.md · table.csv · table.json · table.png"]
-    optional = ("memory", "parameters", "time", "p")
-    console.table(None, tables.cell_columns(summary), tables.cell_rows(summary), notes=notes, optional=optional)
-
-
 def _plan(estimated: dict[str, Any], words: str, *, json: bool) -> None:
     from tfcli.cli import console
-    from tfcli.engine.tables import seconds
+    from tfcli.engine.runs.format import seconds
 
     if json:
         console.emit_json(estimated)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import typer
 
 import tfcli
-from tfcli.engine.signals import PARENT
+from tfcli.engine.runs.signals import PARENT
 from tfcli.errors import TfcliError
 
 VERBS = (
@@ -138,6 +138,6 @@ def _told_rank_0(error: Exception, code: int) -> bool:
     """Leave the error for rank 0 to show, where it has started this process."""
     if PARENT not in os.environ:
         return False
-    from tfcli.engine.ranks import tell_rank_0
+    from tfcli.engine.runs.ranks import tell_rank_0
 
     return tell_rank_0(error, code)

@@ -30,8 +30,8 @@ def attention(
     job = composed("bench", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler talks to stderr
     from tfcli.cli.console import emit_json, say, table
-    from tfcli.engine.bench import attention as measure
-    from tfcli.engine.tables import size
+    from tfcli.engine.runs.format import size
+    from tfcli.engine.tools.bench import attention as measure
 
     folder, record = measure(job.config, job.choices, job.overrides)
     if json:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tfcli.engine import candidates as engine
-from tfcli.engine.candidates import Candidate
+from tfcli.engine.config.configs import Configs, roots
+from tfcli.engine.runs.completion import Candidate, files, runs, settings
 
 SETTINGS = {"settings", "overrides", "filters", "words", "values", "where"}
 RUNS = {"run", "runs", "words"}
@@ -120,11 +120,11 @@ def _arguments(command: Any, before: list[str], current: str) -> list[Candidate]
         return _frozen(typed, current, config_dir)
     found: list[Candidate] = _sweeps(current) if name == "which" else []
     if name in RUNS and "=" not in current and not (name == "words" and typed):
-        found += engine.runs(current)
+        found += runs(current)
     if command.name == "ablate":
         return _ablation(name, typed, current, config_dir)
     if name in SETTINGS:
-        found += engine.settings(typed, current, config_dir=config_dir)
+        found += settings(typed, current, config_dir=config_dir)
     if name == "where":
         found = [candidate for candidate in found if candidate.word.startswith("launcher")]
     return found or _named(name, current, config_dir)
@@ -133,7 +133,7 @@ def _arguments(command: Any, before: list[str], current: str) -> list[Candidate]
 def _sweeps(current: str) -> list[Candidate]:
     """Sweeps by the names of their folders, the newest first, `latest`, and paths when a path is typed."""
     if "/" in current or current.startswith("."):
-        return list(engine.files(current))
+        return list(files(current))
     from tfcli.sweeps.find import all_sweeps
 
     newest = all_sweeps()
@@ -144,7 +144,7 @@ def _sweeps(current: str) -> list[Candidate]:
 
 def _ablation(name: str, typed: list[str], current: str, config_dir: str | None) -> list[Candidate]:
     """`NAME [budget=NAME] [KEY=VALUE]...`: the files of conf/ablation, then the budgets of the one that was named."""
-    configs = engine.Configs(engine.roots(config_dir))
+    configs = Configs(roots(config_dir))
     if name == "name":
         known = {**configs.options("ablation"), "ls": "list them"}
         return [Candidate(word, text) for word, text in known.items() if word.startswith(current)]
@@ -154,7 +154,7 @@ def _ablation(name: str, typed: list[str], current: str, config_dir: str | None)
     if key == "budget" and "=" in current:
         return [Candidate(word) for word in words if word.startswith(current)]
     found = [Candidate("budget=", f"now {next(iter(budgets), '')}")] if "budget=".startswith(current) else []
-    return found + engine.settings(typed[1:], current, config_dir=config_dir)
+    return found + settings(typed[1:], current, config_dir=config_dir)
 
 
 def _frozen(typed: list[str], current: str, config_dir: str | None) -> list[Candidate]:
@@ -166,21 +166,21 @@ def _frozen(typed: list[str], current: str, config_dir: str | None) -> list[Cand
     if "=" not in current and len(bare) < len(groups):
         group = groups[len(bare)]
         found = _named(f"--{group}", current, config_dir)
-        found += engine.runs(current) if group == "model" else []
+        found += runs(current) if group == "model" else []
     said = [f"{group}={word}" for group, word in zip(groups, bare, strict=False)]
-    settings = [*said, *(word for word in typed if "=" in word)]
-    return found + engine.settings(settings, current, config_dir=config_dir, primary="probe")
+    said = [*said, *(word for word in typed if "=" in word)]
+    return found + settings(said, current, config_dir=config_dir, primary="probe")
 
 
 def _named(name: str, current: str, config_dir: str | None) -> list[Candidate]:
     """Values of an option or argument by its name."""
     if name in FOLDERS or name in FILES:
-        return list(engine.files(current))
+        return list(files(current))
     if name == "kind":
         from tfcli.cli.ls import KINDS
 
         return [Candidate(word) for word in KINDS if word.startswith(current)]
     if name in GROUPS:
-        options = engine.Configs(engine.roots(config_dir)).options(GROUPS[name])
+        options = Configs(roots(config_dir)).options(GROUPS[name])
         return [Candidate(word, text) for word, text in options.items() if word.startswith(current)]
     return [Candidate(word) for word in FIXED.get(name, ()) if word.startswith(current)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.cli.console import emit_json, plain_lines, say, table
-from tfcli.engine.record import Record
+from tfcli.engine.runs.record import Record
 
 NAMES = {
     "accuracy": "accuracy",
@@ -50,8 +50,8 @@ NEXT = {
 
 def closing(folder: Path, record: Record, *, json: bool = False) -> None:
     """Print a record's test figures; `--json` prints the record itself with its folder."""
-    from tfcli.engine.published import in_words
-    from tfcli.engine.summary import baselines, main_metric
+    from tfcli.engine.runs.published import in_words
+    from tfcli.engine.runs.summary import baselines, main_metric
 
     main = (main_metric(record) or "").removeprefix("test/")
     published = [f"{in_words(p['value'])} published: {p['source']}" for p in record.published[:1]]
@@ -107,8 +107,8 @@ def _shown(name: str, value: float) -> str:
 
 def probed(folder: Path, record: Record, rows: list[dict[str, Any]], *, json: bool = False) -> None:
     """Print the heads' figures, published ones beside them; `--json` prints the record with its folder."""
-    from tfcli.engine.probing import COLUMNS
-    from tfcli.engine.summary import baselines
+    from tfcli.engine.probe.probe import COLUMNS
+    from tfcli.engine.runs.summary import baselines
 
     counts = " · ".join(f"{split} {record.counts.get(split, 0):,}" for split in ("train", "val", "test"))
     beside = [f"{value:.3f} {what}" for what, value in baselines(record, "linear/accuracy").items()]

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from tfcli.engine.record import finite
-from tfcli.engine.tables import cell, is_numeric, to_csv, to_markdown
-from tfcli.engine.terminal import is_terminal, readable, say, status, width, write
+from tfcli.engine.runs.format import cell, is_numeric, to_csv, to_markdown
+from tfcli.engine.runs.record import finite
+from tfcli.engine.runs.terminal import is_terminal, readable, say, status, width, write
 
 __all__ = ["FORMATS", "emit_json", "is_terminal", "out", "say", "status", "table", "width"]
 FORMATS = ("text", "json", "csv", "markdown")

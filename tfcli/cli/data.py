@@ -25,7 +25,7 @@ def mount(app: typer.Typer) -> None:
 
 
 def _composed(name: str, settings: list[str]) -> Any:
-    from tfcli.engine.compose import compose
+    from tfcli.engine.config.compose import compose
 
     return compose("data", [f"data={name}", *settings]).config.data
 
@@ -34,8 +34,8 @@ def _composed(name: str, settings: list[str]) -> Any:
 def status(names: list[str] = Names, check: bool = Check, json: bool = Json) -> None:
     """Show which data sets are here, where, how large and under which licence."""
     from tfcli.cli.console import say, table
-    from tfcli.engine.compose import options
-    from tfcli.engine.readiness import source_of
+    from tfcli.engine.config.files import options
+    from tfcli.engine.tools.readiness import source_of
 
     settings = [word for word in names or [] if "=" in word]
     chosen = [word for word in names or [] if "=" not in word] or [name for name in options("data") if name not in OWN]
@@ -85,7 +85,7 @@ def _size(count: int | None) -> str:
 def get(name: str = Name, settings: list[str] = Settings, json: bool = Json) -> None:
     """Fetch a set ahead of a run."""
     from tfcli.cli.console import emit_json, out
-    from tfcli.engine.readiness import source_of
+    from tfcli.engine.tools.readiness import source_of
 
     source, request = source_of(_composed(name, settings or []))
     loaded = source.load(request)
@@ -110,7 +110,7 @@ def preview(
     json: bool = Json,
 ) -> None:
     """Images of a split on a contact sheet with their class names or captions; rows of text as a table."""
-    from tfcli.engine.build import build
+    from tfcli.engine.config.build import build
 
     config = _composed(name, settings or [])
     if "image" not in config.kinds:

@@ -25,12 +25,12 @@ def describe(
 ) -> None:
     """Parameters, FLOPs, shapes, memory, steps, and the nearest published result."""
     job = composed("train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
-    from tfcli.engine.describe import describe as measure
+    from tfcli.engine.tools.describe import describe as measure
 
     facts, structure = measure(job.config, job.choices)
     from tfcli.cli.console import emit_json, out, table
-    from tfcli.engine.named import which
-    from tfcli.engine.published import in_words
+    from tfcli.engine.runs.named import which
+    from tfcli.engine.runs.published import in_words
 
     if json:
         emit_json({**facts, **({"structure": structure} if tree else {})})

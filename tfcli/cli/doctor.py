@@ -26,12 +26,12 @@ def doctor(
     from tfcli.cli.options import composed
 
     job = composed("train", settings, config_dir=config_dir) if settings else None
-    from tfcli.engine.health import examine, network
+    from tfcli.engine.tools.doctor import examine, network
 
     status("looking at the environment ...")
     checks = examine(root)
     if job is not None:
-        from tfcli.engine import readiness
+        from tfcli.engine.tools import readiness
 
         checks += readiness.examine(job, network=network().state == "ok")
     status("")

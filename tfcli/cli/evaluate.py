@@ -53,25 +53,25 @@ def evaluate(
     run, settings = (None, words) if "=" in words[0] else (words[0], words[1:])
     options = Sweep(multirun, jobs, fail_fast, new)
     if options.asked(settings, shown=cfg or info):
-        from tfcli.engine.record import CHECKPOINT, find_run
+        from tfcli.engine.runs.record import CHECKPOINT, find_run
 
         given = [str(find_run(run, needs=CHECKPOINT).resolve()), "--checkpoint", checkpoint] if run else []
         sweep("evaluate", settings, options, words=given, config_dir=config_dir, json=json)
         return
     found = None
     if run is not None:
-        from tfcli.engine.named import predictor
+        from tfcli.engine.runs.named import predictor
 
         found, settings = predictor([run], settings, config_dir)
     if found is None:
         job = composed("train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
-        from tfcli.engine.paths import check_paths
+        from tfcli.engine.runs.paths import check_paths
 
         check_paths(job.config)
-        from tfcli.engine import evaluation
+        from tfcli.engine.use.evaluate import of_weights
 
-        report(*evaluation.of_weights(job.config, job.choices, job.overrides), json=json)
+        report(*of_weights(job.config, job.choices, job.overrides), json=json)
     else:
-        from tfcli.engine import evaluation
+        from tfcli.engine.use.evaluate import of_run
 
-        report(*evaluation.of_run(found, settings, which=checkpoint), json=json)
+        report(*of_run(found, settings, which=checkpoint), json=json)

@@ -26,11 +26,11 @@ def mount(app: typer.Typer) -> None:
 @features.command()
 def extract(words: Words = None, json: Json = False, config_dir: ConfigDir = None) -> None:
     """One pass over every split, kept for the heads."""
-    from tfcli.engine.named import frozen_job
+    from tfcli.engine.runs.named import frozen_job
 
     job, run = frozen_job(words or [], config_dir=config_dir)
     from tfcli.cli.console import table
-    from tfcli.engine.extraction import extract as go
+    from tfcli.engine.probe.extract import extract as go
 
     rows, notes = go(job, run)
     columns = {"split": "split", "rows": "rows", "width": "width", "from": "from", "seconds": "seconds"}
@@ -44,10 +44,10 @@ def list_(words: Words = None, cache: Folder = None, json: Json = False, config_
     from tfcli.cli.console import table
 
     if words:
-        from tfcli.engine.named import frozen_job
+        from tfcli.engine.runs.named import frozen_job
 
         job, run = frozen_job(words, config_dir=config_dir)
-        from tfcli.engine.extraction import explain
+        from tfcli.engine.probe.extract import explain
 
         columns = {"split": "split", "cache": "cache", "why": "why", "folder": "where"}
         table(None, columns, explain(job, run), json=json)

@@ -48,12 +48,12 @@ def fewshot(
     rest = [w for w in words if "=" not in w]
     if len(rest) != 2:
         raise ConfigError("`tfcli fewshot` wants a model and a set: tfcli fewshot latest sst2")
-    from tfcli.engine.named import predictor
+    from tfcli.engine.runs.named import predictor
 
     name = rest[1]
     run, model = predictor(rest[:1], [s for s in settings if not s.startswith("data")], config_dir)
     data = [s for s in settings if s.startswith("data")]
-    from tfcli.engine.fewshot import fewshot as ask
+    from tfcli.engine.use.in_context import fewshot as ask
 
     folder, record, found = ask(
         run, [*model, *data], name, shots=numbers, rows=rows, seed=seed, calibrate=calibrate, config_dir=config_dir

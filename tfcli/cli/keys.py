@@ -31,11 +31,11 @@ def keys(
 ) -> None:
     """Show the settings of `tfcli train`, of a group, or of one option of a group."""
     from tfcli.cli.console import emit_json, table
-    from tfcli.engine import reference
-    from tfcli.engine.candidates import Configs, roots
+    from tfcli.engine.config import keys
+    from tfcli.engine.config.configs import Configs, roots
 
     configs = Configs(roots(config_dir))
-    found = reference.keys_of(configs, name) if name or not search else reference.search(configs, search)
+    found = keys.keys_of(configs, name) if name or not search else keys.search(configs, search)
     if name and search:
         word = search.lower()
         found = [key for key in found if word in f"{key.key} {key.comment} {' '.join(key.choices)}".lower()]

@@ -41,7 +41,7 @@ def ls(
 ) -> None:
     """List the options of a config group with their descriptions."""
     from tfcli.cli.console import table
-    from tfcli.engine.candidates import Configs, roots
+    from tfcli.engine.config.configs import Configs, roots
 
     configs = Configs(roots(config_dir))
     if kind is None:

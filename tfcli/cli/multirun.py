@@ -54,8 +54,8 @@ def multirun(
     Raises:
         SweepFailed: some jobs failed; the table names them, their reasons and their logs.
     """
-    from tfcli.engine.candidates import Configs, roots
-    from tfcli.engine.shorthand import written_out
+    from tfcli.engine.config.configs import Configs, roots
+    from tfcli.engine.config.shorthand import written_out
     from tfcli.sweeps.options import split
     from tfcli.sweeps.runner import Launch
     from tfcli.sweeps.sweep import run_sweep
@@ -71,7 +71,7 @@ def multirun(
 
 def frozen(verb: str, words: list[str], options: Sweep, *, config_dir: str | None, json: bool) -> None:
     """A sweep of a frozen verb: many sets or models, one table. `suite=NAME` is the sets of a published suite."""
-    from tfcli.engine.named import resolve
+    from tfcli.engine.runs.named import resolve
     from tfcli.sweeps.suite import suite_sets
 
     named = [w.partition("=")[2] for w in words if w.startswith("suite=")]
@@ -116,9 +116,7 @@ def show(folder: Path, *, json: bool, missing: Mapping[str, str] | None = None) 
 
     summary = tables(folder, read_state(folder))
     if "cells" in summary:
-        from tfcli.cli.ablate import show as show_cells
-
-        show_cells(summary, json=json)
+        _show_cells(summary, json=json)
         return summary
     heads = "metrics" not in summary
     kind: Any = suite if heads else table
@@ -130,3 +128,19 @@ def show(folder: Path, *, json: bool, missing: Mapping[str, str] | None = None) 
     optional = ("protocol", "time") if heads else ("time",)
     console.table(None, kind.columns(summary), kind.flat_rows(summary), notes=notes, optional=optional)
     return summary
+
+
+def _show_cells(summary: dict[str, Any], *, json: bool) -> None:
+    """Print an ablation's table."""
+    from tfcli.cli import console
+    from tfcli.sweeps import ablation_table as tables
+
+    if json:
+        console.emit_json(summary)
+        return
+    if tables.is_grid(summary):
+        console.table(None, tables.grid_columns(summary), tables.grid_rows(summary))
+        console.out()
+    notes = [*summary["notes"], f"ablation  {summary['folder']}      table.md · table.csv · table.json · table.png"]
+    optional = ("memory", "parameters", "time", "p")
+    console.table(None, tables.cell_columns(summary), tables.cell_rows(summary), notes=notes, optional=optional)

@@ -68,7 +68,8 @@ def composed(
         typer.Exit: after `--cfg` or `--info`.
     """
     from tfcli.cli.console import out
-    from tfcli.engine import compose, session
+    from tfcli.engine.config import compose
+    from tfcli.engine.runs import folder
 
     settings = settings or []
     if cfg:
@@ -81,5 +82,5 @@ def composed(
         raise typer.Exit
     job = compose.compose(name, settings, config_dir)
     for note in job.notes:
-        session.say(note)
+        folder.say(note)
     return job

@@ -52,7 +52,7 @@ def predict(
     weights = any(s.startswith("model.weights=") for s in settings)
     if not weights and not rest:
         raise ConfigError("`tfcli predict` wants a run and files: tfcli predict latest photo.jpg")
-    from tfcli.engine.named import predictor
+    from tfcli.engine.runs.named import predictor
 
     folder, settings = predictor(rest, settings, config_dir)
     if text:
@@ -64,11 +64,11 @@ def predict(
         raise ConfigError("`tfcli predict` wants at least one image file or folder.")
     files = [Path(r) for r in rest]
     if labels is not None:
-        from tfcli.engine.texts import predict_labels
+        from tfcli.engine.use.texts import predict_labels
 
         found = predict_labels(folder, settings, files, labels.split(","), template, top=top, config_dir=config_dir)
     else:
-        from tfcli.engine.evaluation import predict as run
+        from tfcli.engine.use.evaluate import predict as run
 
         found = run(folder, settings, files, top=top, config_dir=config_dir)
     _show(found, "file", out=out, json=json)
@@ -85,7 +85,7 @@ def _texts(
     json: bool,
     config_dir: str | None,
 ) -> None:
-    from tfcli.engine.answers import answers
+    from tfcli.engine.use.answers import answers
 
     found = answers(folder, settings, text, pair, top=top, config_dir=config_dir)
     if "classes" in found[0]:

@@ -91,7 +91,7 @@ def _go(
         return
     if cfg or info:
         from tfcli.cli.options import composed
-        from tfcli.engine import named
+        from tfcli.engine.runs import named
 
         overrides = named.resolve(words, config_dir)[1]
         composed("probe", overrides, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
@@ -100,7 +100,7 @@ def _go(
 
 def again(verb: str, folder: Path, overrides: list[str], options: Sweep, *, json: bool, config_dir: str | None) -> None:
     """Run a frozen verb anew from its run's settings. Where its model was a training run, it is again."""
-    from tfcli.engine.record import read_record
+    from tfcli.engine.runs.record import read_record
 
     weights = read_record(folder).checkpoint
     if weights and (Path(weights) / "config.yaml").exists():
@@ -112,13 +112,13 @@ def again(verb: str, folder: Path, overrides: list[str], options: Sweep, *, json
 
 
 def _report(verb: str, words: list[str], json: bool, config_dir: str | None) -> None:
-    from tfcli.engine.named import frozen_job
+    from tfcli.engine.runs.named import frozen_job
 
     job, run = frozen_job(words, config_dir=config_dir)
-    from tfcli.engine.paths import check_paths
+    from tfcli.engine.runs.paths import check_paths
 
     check_paths(job.config)
-    from tfcli.engine.probing import probe as go
+    from tfcli.engine.probe.probe import probe as go
 
     folder, record, rows = go(job, run, verb=verb)
     from tfcli.cli.closing import probed

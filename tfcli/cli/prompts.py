@@ -27,8 +27,8 @@ def show(
 ) -> None:
     """Templates, class names, which of them are not the set's own, and where they are from."""
     from tfcli.cli.console import emit_json, out
-    from tfcli.engine.candidates import roots
-    from tfcli.engine.compose import options
+    from tfcli.engine.config.configs import roots
+    from tfcli.engine.config.files import options
     from tfcli.errors import nearest
     from tfcli.probes.prompts import load_prompts, texts
 
@@ -70,11 +70,11 @@ def try_(
 
     for template in templates:
         check_template(template)
-    from tfcli.engine.named import frozen_job
+    from tfcli.engine.runs.named import frozen_job
 
     job, run = frozen_job([model, data, *(w for w in rest if w not in templates)], config_dir=config_dir)
     from tfcli.cli.console import table
-    from tfcli.engine.extraction import try_templates
+    from tfcli.engine.probe.extract import try_templates
 
     rows = try_templates(job, run, templates)
     table(None, {"template": "template", "top1": "top-1  [95 %]", "per_class": "per class"}, rows, json=json)

@@ -24,7 +24,7 @@ def published(
 ) -> None:
     """Show published figures: all, of a model's family, on a data set. One name alone may be either."""
     from tfcli.cli.console import table
-    from tfcli.engine.published import entries, family, in_words
+    from tfcli.engine.runs.published import entries, family, in_words
 
     known = entries()
     sets = sorted({entry["data"] for entry in known})

@@ -41,7 +41,7 @@ def ls(
 ) -> None:
     """List runs, the newest first."""
     from tfcli.cli.console import table
-    from tfcli.engine import summary
+    from tfcli.engine.runs import summary
 
     found = summary.select(root, model=model, data=data, status=status, verb=verb)
     if sort:
@@ -64,8 +64,8 @@ def show(
 ) -> None:
     """Show one run: how it ended, its numbers beside published ones, its cost and its files."""
     from tfcli.cli import console
-    from tfcli.engine import summary
-    from tfcli.engine.record import find_run, read_record
+    from tfcli.engine.runs import summary
+    from tfcli.engine.runs.record import find_run, read_record
 
     folder = find_run(run, root=root)
     record = read_record(folder)
@@ -92,9 +92,9 @@ def compare(
 ) -> None:
     """Show which settings differ between runs, and by how much their metrics do."""
     from tfcli.cli import console
-    from tfcli.engine import summary
-    from tfcli.engine.paired import paired_runs, paired_translations
-    from tfcli.engine.record import find_run, read_config, read_record, run_name
+    from tfcli.engine.runs import summary
+    from tfcli.engine.runs.paired import paired_runs, paired_translations
+    from tfcli.engine.runs.record import find_run, read_config, read_record, run_name
 
     if len(runs) < 2:
         raise RunError("`runs compare` takes two or more runs; `runs show` takes one.")
@@ -154,19 +154,19 @@ def table(
 ) -> None:
     """One table over many runs: mean, spread and best over the seeds of each configuration."""
     from tfcli.cli import console
-    from tfcli.engine import groups, summary
+    from tfcli.engine.runs import over_seeds, summary
 
     if format not in console.FORMATS:
         listed = ", ".join(console.FORMATS)
         raise RunError(f"`--format` is one of {listed}, but is `{format}`.{nearest(format, console.FORMATS)}")
     found = summary.select(root, model=model, data=data, status=status, verb=verb, settings=filters or [])[:last]
-    columns, rows = groups.group(found, metrics=metric or [])
+    columns, rows = over_seeds.group(found, metrics=metric or [])
     if json or format == "json":
         console.emit_json(rows)
         return
     if format == "csv":
-        columns = groups.csv_columns(columns)
-    flat: list[dict[str, Any]] = [groups.flat_row(row, numbers=format == "csv") for row in rows]
+        columns = over_seeds.csv_columns(columns)
+    flat: list[dict[str, Any]] = [over_seeds.flat_row(row, numbers=format == "csv") for row in rows]
     notes = ["mean ± standard deviation over the n runs of a configuration, which differ in seed only"]
     console.table(None, columns, flat, format=format, empty=f"no runs below {root} that fit", notes=notes)
 

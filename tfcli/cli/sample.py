@@ -62,7 +62,7 @@ def sample(
     config_dir: ConfigDir = None,
 ) -> None:
     """Text, written as it comes; or translations, a line each."""
-    from tfcli.engine.named import predictor
+    from tfcli.engine.runs.named import predictor
 
     settings = [w for w in words if "=" in w and not Path(w).exists()]
     rest = [w for w in words if w not in settings]
@@ -74,15 +74,15 @@ def sample(
     texts = [*(text or []), *(_lines(file) if file else [])]
     from tfcli.cli.console import emit_json, out, say
     from tfcli.decoding.sampling import Sampler
-    from tfcli.engine.language_model import load_language_model
-    from tfcli.engine.sampling import continuations, start_mark
-    from tfcli.engine.terminal import write
+    from tfcli.engine.runs.terminal import write
+    from tfcli.engine.use.language_model import load_language_model
+    from tfcli.engine.use.sample import continuations, start_mark
 
     loaded = load_language_model(run, settings, config_dir=config_dir)
     if loaded.translates:
         if not texts:
             raise ConfigError("a translator wants sentences: --text SENTENCE, or --file FILE.")
-        from tfcli.engine.translating import translations
+        from tfcli.engine.use.translate import translations
 
         found = translations(loaded, texts, beam=beam, alpha=alpha, count=count)
         if json:

@@ -58,7 +58,7 @@ def ls(root: Root = "outputs", json: Json = False) -> None:
 def show(which: Which, root: Root = "outputs", json: Json = False) -> None:
     """Show each job of a sweep, also while it runs; of the failed ones why, their log, and how to retry."""
     from tfcli.cli import console
-    from tfcli.engine.tables import seconds
+    from tfcli.engine.runs.format import seconds
     from tfcli.sweeps.find import brief, find_sweep, job_rows
     from tfcli.sweeps.state import read_state
     from tfcli.sweeps.table import best_in_words

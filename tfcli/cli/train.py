@@ -61,10 +61,10 @@ def resume(
     json: Json = False,
 ) -> None:
     """Go on exactly where RUN stopped."""
-    from tfcli.engine.record import find_run
+    from tfcli.engine.runs.record import find_run
 
     folder = find_run(run, needs="checkpoints")
-    from tfcli.engine.run import resume as go_on
+    from tfcli.engine.train.run import resume as go_on
 
     report(*go_on(folder, settings or []), json=json)
 
@@ -84,8 +84,8 @@ def rerun(
     config_dir: ConfigDir = None,
 ) -> None:
     """A new run from RUN's settings, with changes."""
-    from tfcli.engine.record import find_run, read_record
-    from tfcli.engine.saved import trusted_overrides
+    from tfcli.engine.runs.record import find_run, read_record
+    from tfcli.engine.runs.saved_config import trusted_overrides
 
     folder = find_run(run)
     verb, options = read_record(folder).verb, Sweep(multirun, jobs, fail_fast, new)
@@ -106,12 +106,14 @@ def rerun(
 
 
 def _start(job, *, json: bool) -> None:
-    from tfcli.engine import from_run, paths, teacher
+    from tfcli.engine.loading import from_run
+    from tfcli.engine.runs import paths
+    from tfcli.engine.train import teacher
 
     paths.check_paths(job.config)
     from_run.settle(job.config, job.overrides)
     teacher.settle(job.config, job.overrides)
-    from tfcli.engine.run import train as run
+    from tfcli.engine.train.run import train as run
 
     report(*run(job.config, job.choices, job.overrides), json=json)
 
@@ -119,7 +121,7 @@ def _start(job, *, json: bool) -> None:
 def report(folder, record, *, json: bool) -> None:
     """The closing table of a run, from rank 0."""
     from tfcli.cli.closing import closing
-    from tfcli.engine.session import is_child
+    from tfcli.engine.runs.folder import is_child
 
     if not is_child():
         closing(folder, record, json=json)

@@ -47,14 +47,14 @@ def attention(
     """
     settings = [w for w in words if "=" in w and not Path(w).exists()]
     rest = [w for w in words if w not in settings]
-    from tfcli.engine.named import predictor
+    from tfcli.engine.runs.named import predictor
 
     run, settings = predictor(rest, settings, config_dir)
     if len(rest) + (text is not None) != 1:
         raise ConfigError("give one thing to look at: --text SENTENCE for a model of text, or an image file.")
     folder = out or (run / "figures" if run else Path())
     if text is not None:
-        from tfcli.engine.viewing import attention_of_text
+        from tfcli.engine.use.attention import attention_of_text
 
         files, looked = attention_of_text(
             run, settings, text, layer=layer, head=head, folder=folder, config_dir=config_dir
@@ -64,7 +64,7 @@ def attention(
             raise ConfigError("`--head` is for texts; of an image every head is drawn.")
         if not Path(rest[0]).is_file():
             raise DataError(f"there is no file `{rest[0]}`.")
-        from tfcli.engine.viewing import attention_of_image
+        from tfcli.engine.use.attention import attention_of_image
 
         files, looked = attention_of_image(
             run, settings, Path(rest[0]), layer=layer, folder=folder, config_dir=config_dir
@@ -76,8 +76,8 @@ def attention(
 @viz.command()
 def curves(run: Run, out: Out = None, json: Json = False) -> None:
     """Loss and score of a run against epochs."""
-    from tfcli.engine.pictures import curves_of
-    from tfcli.engine.record import find_run
+    from tfcli.engine.runs.figures import curves_of
+    from tfcli.engine.runs.record import find_run
 
     folder = find_run(run, needs="metrics.csv")
     path = (out or folder / "figures") / "curves.png"
@@ -87,8 +87,8 @@ def curves(run: Run, out: Out = None, json: Json = False) -> None:
 @viz.command()
 def confusion(run: Run, out: Out = None, json: Json = False) -> None:
     """Draw the confusion matrix of a classifier on its test samples."""
-    from tfcli.engine.pictures import confusion_of
-    from tfcli.engine.record import find_run
+    from tfcli.engine.runs.figures import confusion_of
+    from tfcli.engine.runs.record import find_run
 
     folder = find_run(run, needs="outcomes.safetensors")
     path = (out or folder / "figures") / "confusion.png"
@@ -103,8 +103,8 @@ def lengths(
     json: Json = False,
 ) -> None:
     """Test scores of runs against the length of the source: whether long sentences suffer."""
-    from tfcli.engine.pictures import lengths_of
-    from tfcli.engine.record import find_run
+    from tfcli.engine.runs.figures import lengths_of
+    from tfcli.engine.runs.record import find_run
 
     folders = list(dict.fromkeys(find_run(run) for run in runs))
     path = (out or folders[0] / "figures") / "lengths.png"

@@ -40,7 +40,7 @@ def words(
     """
     settings = [w for w in given if re.match(r"[^\s=]+=", w)]
     rest = [w for w in given if w not in settings]
-    from tfcli.engine.named import predictor
+    from tfcli.engine.runs.named import predictor
 
     run, settings = predictor(rest, settings, config_dir)
     if len(rest) < 2:
@@ -49,8 +49,8 @@ def words(
         raise ConfigError(f"`--pool` must be mean or first, but is `{pool}`.{nearest(pool, ('mean', 'first'))}")
     if layer not in ("all", "last") and not layer.isdecimal():
         raise ConfigError(f"`--layer` wants a number or `all`, but is `{layer}`.")
-    from tfcli.engine.language_model import load_language_model
-    from tfcli.engine.wordvectors import word_vectors
+    from tfcli.engine.use.contextual_embeddings import word_vectors
+    from tfcli.engine.use.language_model import load_language_model
 
     loaded = load_language_model(run, settings, config_dir=config_dir, inside=True)
     found = word_vectors(loaded, rest, word, pool=pool)

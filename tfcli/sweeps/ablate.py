@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine.record import read_record
-from tfcli.engine.session import make_folder
-from tfcli.engine.tables import seconds
+from tfcli.engine.runs.folder import make_folder
+from tfcli.engine.runs.format import seconds
+from tfcli.engine.runs.record import read_record
 from tfcli.files import write_atomic
 from tfcli.sweeps.ablation import Ablation, Budget, Cell, load
 from tfcli.sweeps.expand import job_id

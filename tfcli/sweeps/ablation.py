@@ -29,7 +29,8 @@ from typing import Any
 
 import yaml
 
-from tfcli.engine.compose import compose, describe, search_path
+from tfcli.engine.config.compose import compose
+from tfcli.engine.config.files import describe, search_path
 from tfcli.errors import ConfigError, nearest
 from tfcli.sweeps.ablation_values import axis, known_label, mapping, overrides, texts
 from tfcli.sweeps.expand import expand, job_id

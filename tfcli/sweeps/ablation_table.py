@@ -10,9 +10,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfcli.engine.paired import Outcomes, read_outcomes
-from tfcli.engine.record import Record, finite, lower_is_better, read_json, read_record
-from tfcli.engine.tables import number, seconds, size, spread, to_csv, to_markdown
+from tfcli.engine.runs.format import number, seconds, size, spread, to_csv, to_markdown
+from tfcli.engine.runs.paired import Outcomes, read_outcomes
+from tfcli.engine.runs.record import Record, finite, lower_is_better, read_json, read_record
 from tfcli.files import write_atomic
 from tfcli.sweeps import table as plain
 from tfcli.sweeps.state import Job, State

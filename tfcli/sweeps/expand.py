@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from tfcli.engine.literal import literal
+from tfcli.engine.config.literal import literal
 from tfcli.errors import ConfigError
 
 MAX_JOBS = 1000
@@ -110,6 +110,6 @@ def _check_range(text: str, key: str, sweep: Any, limit: int) -> None:
 
 def _groups() -> Any:
     """As much of Hydra's config loader as `glob()` asks for."""
-    from tfcli.engine.compose import options
+    from tfcli.engine.config.files import options
 
     return SimpleNamespace(get_group_options=lambda group, results_filter=None: list(options(group)))

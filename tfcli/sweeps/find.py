@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine.record import STAMP, read_record
-from tfcli.engine.summary import main_metric
+from tfcli.engine.runs.record import STAMP, read_record
+from tfcli.engine.runs.summary import main_metric
 from tfcli.errors import RunError, nearest
 from tfcli.sweeps.state import State
 

@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from tfcli.engine import validate
-from tfcli.engine.build import plain
-from tfcli.engine.compose import options, search_path, set_value
+from tfcli.engine.config import validate
+from tfcli.engine.config.build import plain
+from tfcli.engine.config.compose import set_value
+from tfcli.engine.config.files import options, search_path
 from tfcli.errors import ConfigError, nearest
 
 GROUPS = ("launcher", "search")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from tfcli.engine.signals import handling
+from tfcli.engine.runs.signals import handling
 from tfcli.sweeps.state import Job, State, read_job, settle
 from tfcli.sweeps.watch import Watch
 

@@ -14,11 +14,11 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from tfcli.engine.record import Record, readable
-from tfcli.engine.session import RUN_DIR
-from tfcli.engine.signals import CODES, die_with_parent
-from tfcli.engine.summary import main_metric
-from tfcli.engine.tables import number
+from tfcli.engine.runs.folder import RUN_DIR
+from tfcli.engine.runs.format import number
+from tfcli.engine.runs.record import Record, readable
+from tfcli.engine.runs.signals import CODES, die_with_parent
+from tfcli.engine.runs.summary import main_metric
 from tfcli.sweeps.state import Job, State, settle
 
 TFCLI = (sys.executable, "-m", "tfcli")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine import terminal
-from tfcli.engine.build import build
-from tfcli.engine.session import link_latest, locked, make_folder
+from tfcli.engine.config.build import build
+from tfcli.engine.runs import terminal
+from tfcli.engine.runs.folder import link_latest, locked, make_folder
 from tfcli.errors import Interrupted
 from tfcli.sweeps import ablation_table
 from tfcli.sweeps.expand import job_id

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tfcli.bounds import Count, Natural
-from tfcli.engine.record import lower_is_better, read_record
-from tfcli.engine.summary import main_metric
+from tfcli.engine.runs.record import lower_is_better, read_record
+from tfcli.engine.runs.summary import main_metric
 from tfcli.errors import ConfigError, install, nearest
 from tfcli.files import alone, identity, is_alive
 from tfcli.sweeps.expand import job_id, parsed

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.bounds import Count, Natural
-from tfcli.engine.signals import handling
+from tfcli.engine.runs.signals import handling
 from tfcli.errors import ConfigError, install
 from tfcli.sweeps import squeue
 from tfcli.sweeps.pool import Found

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine.record import finite, read_json, read_record
-from tfcli.engine.session import alive
-from tfcli.engine.terminal import say
+from tfcli.engine.runs.folder import alive
+from tfcli.engine.runs.record import finite, read_json, read_record
+from tfcli.engine.runs.terminal import say
 from tfcli.errors import RunError
 from tfcli.files import is_held, write_atomic
 from tfcli.sweeps.expand import job_id

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from tfcli.engine.compose import search_path
-from tfcli.engine.record import finite
-from tfcli.engine.tables import seconds, to_csv, to_markdown
-from tfcli.engine.terminal import say
+from tfcli.engine.config.files import search_path
+from tfcli.engine.runs.format import seconds, to_csv, to_markdown
+from tfcli.engine.runs.record import finite
+from tfcli.engine.runs.terminal import say
 from tfcli.errors import ConfigError, nearest
 from tfcli.files import write_atomic
 from tfcli.sweeps import table as plain

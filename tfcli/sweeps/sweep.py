@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tfcli.engine import terminal
-from tfcli.engine.compose import compose
-from tfcli.engine.named import NEUTRAL
-from tfcli.engine.record import read_overrides
-from tfcli.engine.session import locked, make_folder, safe
+from tfcli.engine.config.compose import compose
+from tfcli.engine.runs import terminal
+from tfcli.engine.runs.folder import locked, make_folder, safe
+from tfcli.engine.runs.named import NEUTRAL
+from tfcli.engine.runs.record import read_overrides
 from tfcli.errors import ConfigError, RunError
 from tfcli.sweeps.expand import Grid, expand, job_id
 from tfcli.sweeps.options import split

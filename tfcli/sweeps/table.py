@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine.record import Record, finite, lower_is_better, read_record
-from tfcli.engine.summary import PREFERRED
-from tfcli.engine.tables import number, seconds, spread, to_csv, to_markdown
+from tfcli.engine.runs.format import number, seconds, spread, to_csv, to_markdown
+from tfcli.engine.runs.record import Record, finite, lower_is_better, read_record
+from tfcli.engine.runs.summary import PREFERRED
 from tfcli.files import write_atomic
 from tfcli.sweeps.state import Job, State
 

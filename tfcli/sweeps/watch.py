@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine import terminal
-from tfcli.engine.tables import seconds
+from tfcli.engine.runs import terminal
+from tfcli.engine.runs.format import seconds
 from tfcli.sweeps.process import last_line, score
 from tfcli.sweeps.state import STATUSES, Job, State
 

@@ -1,0 +1,82 @@
+"""Find the argument behind a setting: from a key of the config to its kind, default and help. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from tfcli.engine.config.settings import FACTS, NESTED_FACTS
+from tfcli.engine.config.signatures import Argument, Signature, signature
+
+INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
+_SETTINGS = "tfcli.engine.config.settings."
+
+
+class Setting(NamedTuple):
+    """One value of a config: its key, its value as written, its argument, and the signature of its owner."""
+
+    key: str
+    raw: Any
+    argument: Argument | None
+    owner: Signature | None
+
+    @property
+    def optional(self) -> bool:
+        """Whether its owner does without it: a part whose argument has a default, or that takes any arguments."""
+        if self.owner is None or self.owner.target.startswith(_SETTINGS):
+            return False
+        return self.owner.open if self.argument is None else self.argument.default is not ...
+
+
+def settings(tree: Mapping[str, Any]) -> Iterator[Setting]:
+    """All values of a config with interpolations in place, `_target_` and its like left out."""
+    yield from _below(tree, "", _owner("", tree, None))
+
+
+def setting(tree: Mapping[str, Any], key: str) -> Setting:
+    """The value at a dotted key; an interpolation on the way (`model.pos`, which is `pos`) is followed."""
+    node: Any = tree
+    owner, argument = _owner("", tree, None), None
+    path: list[str] = []
+    for part in key.split("."):
+        argument = _argument(owner, part)
+        path.append(part)
+        node = node.get(part) if isinstance(node, Mapping) else None
+        if isinstance(node, str) and (inner := INTERPOLATION.fullmatch(node)) and part != key.rpartition(".")[2]:
+            path = inner[1].split(".")
+            node = setting(tree, inner[1]).raw
+        owner = _owner(".".join(path), node, argument) if isinstance(node, Mapping) else None
+    parent = key.rpartition(".")[0]
+    return Setting(key, node, argument, setting(tree, parent).owner if parent and owner is None else owner)
+
+
+def _below(node: Mapping[str, Any], path: str, owner: Signature | None) -> Iterator[Setting]:
+    for name, value in node.items():
+        key = f"{path}.{name}" if path else str(name)
+        argument = None if str(name).startswith("_") else _argument(owner, str(name))
+        if isinstance(value, Mapping) and (
+            argument is None or argument.kind.any or argument.fields or "_target_" in value
+        ):
+            yield from _below(value, key, _owner(key, value, argument))
+        else:
+            yield Setting(key, value, argument, owner)
+
+
+def _owner(path: str, node: Any, argument: Argument | None) -> Signature | None:
+    """The signature of what a group of settings is handed to."""
+    if isinstance(node, Mapping) and "_target_" in node:
+        return signature(str(node["_target_"]))
+    if argument is not None and argument.fields is not None:
+        return argument.fields
+    return signature(_SETTINGS + (path.capitalize() or "Config")) if "." not in path else None
+
+
+def _argument(owner: Signature | None, name: str) -> Argument | None:
+    found = owner.arguments.get(name) if owner else None
+    if found is not None:
+        return found
+    for facts, names in (("Facts", FACTS), ("PartsOfParts", NESTED_FACTS)):
+        if name in names and (known := signature(_SETTINGS + facts)):
+            return known.arguments[name]
+    return None

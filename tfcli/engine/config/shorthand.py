@@ -1,0 +1,34 @@
+"""Names that stand for themselves in a command: `tfcli train vit digits`. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from tfcli.engine.config.configs import Configs
+from tfcli.errors import ConfigError
+
+
+def written_out(words: Sequence[str], configs: Configs) -> list[str]:
+    """Write out names that stand for themselves: `vit digits` is short for `model=vit data=digits`.
+
+    Raises:
+        ConfigError: a word without `=` names no model, data set or experiment, or one of each.
+    """
+    return [word if "=" in word or word[:1] in "~+" else _name(word, configs) for word in words]
+
+
+def _name(word: str, configs: Configs) -> str:
+    """The setting that a name stands for, or that several names with commas do (of a sweep)."""
+    pools = {group: [*configs.options(group)] for group in ("model", "data", "experiment")}
+    pools["model"] += configs.classifiers()
+    fits = [group for group, names in pools.items() if set(word.split(",")) <= set(names)]
+    if len(fits) == 1:
+        return f"{fits[0]}={word}"
+    meant = [f"{group}=…" for group in configs.groups() if group == word]
+    meant += [f"{group}={word}" for group in configs.groups() if word in configs.options(group)]
+    if not meant:
+        close = get_close_matches(word, [name for names in pools.values() for name in names], n=1, cutoff=0.6)
+        meant = [f"{group}={name}" for name in close for group, names in pools.items() if name in names]
+    hint = f" Did you mean {' or '.join(f'`{setting}`' for setting in meant)}?" if meant else ""
+    raise ConfigError(f"`{word}` is not a setting.{hint} Settings are written key=value, for instance `model=vit`.")

@@ -1,0 +1,217 @@
+"""Check a composed config before torch is imported.
+
+The names say what a value is (STYLE.md: `num_x` counts, `x_size` measures, `x_fraction` lies in [0, 1]), so the rules
+are by the last word of a key and hold for every family. What only a constructor can know, it checks itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from math import isfinite
+from typing import Any, cast
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    InterpolationKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from tfcli.engine.config import targets
+from tfcli.engine.config.arguments import INTERPOLATION, settings
+from tfcli.engine.config.compatible import check_parts
+from tfcli.engine.config.configs import Configs, roots
+from tfcli.engine.config.files import PACKAGED
+from tfcli.engine.config.offers import check_offer
+from tfcli.engine.config.signatures import Argument
+from tfcli.errors import ConfigError, nearest
+
+COUNT = re.compile(
+    r"(num_\w+|\w+_size|size|width|depth|heads|mlp_width|max_epochs|accumulate|num_nodes|log_every_steps|repeats|randaugment_ops|jobs|trials|timeout_min|cpus)$"
+)
+FRACTION = re.compile(r"(\w*_fraction|\w*dropout|drop_path|label_smoothing|ema_decay|momentum|flip|erasing|alpha)$")
+POSITIVE = re.compile(r"(lr|norm_eps|eps|base|tau)$")
+NOT_NEGATIVE = re.compile(
+    r"(weight_decay|clip|warmup_steps|warmup_epochs|limit_\w+|mixup|cutmix|randaugment|randaugment_std|color_jitter|layer_decay|head_scale|seed|split_seed|patience|average_last|std|save_every_\w+|gpus)$"
+)
+
+
+def same_type(key: str, old: Any, new: Any, line: str | None, known: Argument | None = None) -> None:
+    """Refuse a value whose kind differs from the one it replaces.
+
+    Where the part itself says which values it takes (`known`), that is looked at when all of the config is there.
+
+    Raises:
+        ConfigError: text for a number, a number for a group of settings, and the like.
+    """
+    if isinstance(new, str) and new.startswith("${"):
+        return
+    if isinstance(old, DictConfig | dict) and not isinstance(new, dict | None):
+        raise ConfigError(
+            f"`{key}` is a group of settings, not one value; `{line}` would replace it. "
+            f"Set one of them: {', '.join(f'{key}.{k}' for k in list(old)[:6])}."
+        )
+    kinds = {bool: "true or false", int: "a whole number", float: "a number"}
+    kind = type(old)
+    if kind not in kinds or (known is not None and known.kind.says):
+        return
+    fits = {bool: isinstance(new, bool), int: _is(new, int), float: _is(new, int, float)}[kind]
+    if not fits:
+        shown = "null" if new is None else f"`{new}`"
+        raise ConfigError(f"`{key}` must be {kinds[kind]}, but is {shown}; it was {old}.")
+
+
+def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> None:
+    """Refuse values out of range, parts that do not fit, and interpolations that lead nowhere.
+
+    Args:
+        config: what Hydra composed.
+        choices: the option taken in each group.
+        picked: the groups that the command itself named.
+
+    Raises:
+        ConfigError: the first thing that is wrong.
+    """
+    raw = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    targets.check(raw)
+    if raw.get("task") and raw.get("model"):
+        check_offer(raw["model"], raw["task"], choices, Configs(roots()))
+    _check_needs(config, choices)
+    values = _resolved(config)
+    targets.check(values)
+    _check_settings(raw, values)
+    for path, node in _groups(values):
+        check_parts(path, node)
+        own_size = node.get("weights") in (
+            None,
+            "random",
+        )  # else it is the checkpoint's, and checked when that has been read
+        if own_size:
+            _divides(path, node, "heads", "width")
+        if own_size and path != "data":  # there it is a suggestion, which only some models take
+            _divides(path, node, "patch_size", "image_size")
+        if isinstance(node.get("names"), list) and node.get("name") not in node["names"]:
+            raise ConfigError(
+                f"`{path}.name`: there is no `{node.get('name')}`.{nearest(str(node.get('name')), node['names'])}"
+            )
+    for group in ("pos", "attn"):
+        if group in picked and "model" in config and f"${{{group}}}" not in str(raw.get("model")):
+            part = "positions" if group == "pos" else "attention"
+            raise ConfigError(
+                f"`{group}={choices.get(group)}`: model `{choices.get('model')}` has no {part} to swap; "
+                f"leave `{group}=` out."
+            )
+
+
+def _check_needs(config: DictConfig, choices: dict[str, str]) -> None:
+    """Refuse data that have not what the task needs; first, since a model may refer to what only other data state."""
+    needs = list(OmegaConf.select(config, "task.needs", default=None) or [])
+    kinds = list(OmegaConf.select(config, "data.kinds", default=None) or [])
+    missing = [need for need in needs if need not in kinds]
+    if missing and "data" in config:
+        fitting = [n for n, has in _data_kinds() if set(needs) <= set(has)]
+        raise ConfigError(
+            f"task `{choices.get('task')}` needs {', '.join(missing)}, which data `{choices.get('data')}` does "
+            f"not have. Data that would fit: {', '.join(fitting) or 'none yet'}."
+        )
+
+
+def check_values(values: dict[str, Any]) -> None:
+    """Refuse single values out of range. Raises ConfigError for the first."""
+    targets.check(values)
+    _check_settings(values, values)
+
+
+def _check_settings(raw: dict[str, Any], values: dict[str, Any]) -> None:
+    """Refuse values that their part does not take, and names that it does not know.
+
+    A value that only refers to another is named as that other, which is what was typed. Where it is null, it is known
+    later, from the data.
+    """
+    for key, written, argument, owner in settings(raw):
+        value: Any = values
+        for part in key.split("."):
+            value = value[part] if isinstance(value, dict) else None
+        if isinstance(value, dict) and written is not value:
+            continue  # `${attn}`: looked at where it stands
+        leaf = key.rpartition(".")[2]
+        refers = INTERPOLATION.fullmatch(written) if isinstance(written, str) else None
+        if refers and value is None:
+            continue
+        name = refers[1] if refers else key
+        if argument is not None and argument.kind.says:
+            if not argument.kind.takes(value):
+                shown = "null" if value is None else f"`{value}`"
+                raise ConfigError(
+                    f"`{name}` must be {argument.kind.words()}, but is {shown}.{argument.kind.near(value)}"
+                )
+        elif owner is None or owner.ours:
+            _check_value(name, value)
+        if isinstance(value, float) and not isfinite(value):
+            raise ConfigError(f"`{name}` must be a finite number, but is `{value}`.")
+        if argument is None and owner is not None and not owner.open and not leaf.startswith("_"):
+            target = owner.target.rpartition(".")[2]
+            known = [k for k, v in owner.arguments.items() if not v.kind.any]
+            raise ConfigError(f"`{key}`: {target} takes no `{leaf}`.{nearest(leaf, known)}")
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"`{error.full_key}` has no value yet: give it, `{error.full_key}=...`.") from error
+    except (InterpolationKeyError, InterpolationResolutionError) as error:
+        raise ConfigError(
+            f"`{error.full_key}` refers to something that is not there: {str(error).splitlines()[0]}"
+        ) from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the config cannot be resolved: {str(error).splitlines()[0]}") from error
+
+
+def _groups(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, node
+    for name, child in node.items():
+        if isinstance(child, dict):
+            yield from _groups(child, f"{path}.{name}" if path else str(name))
+
+
+def _check_value(key: str, value: Any) -> None:
+    """Check a number by what its name says, where the part that takes it says no more."""
+    leaf = key.rpartition(".")[2]
+    if value is None or value == "auto" or isinstance(value, list):
+        return
+    if COUNT.fullmatch(leaf) and not (_is(value, int) and value >= 1):
+        raise ConfigError(f"`{key}` must be a whole number of at least 1, but is {value}.")
+    if FRACTION.fullmatch(leaf) and not (_is(value, int, float) and 0 <= value <= 1):
+        raise ConfigError(f"`{key}` must lie between 0 and 1, but is {value}.")
+    if POSITIVE.fullmatch(leaf) and not (_is(value, int, float) and value > 0):
+        raise ConfigError(f"`{key}` must be a number greater than 0, but is {value}.")
+    if NOT_NEGATIVE.fullmatch(leaf) and not (_is(value, int, float) and value >= 0):
+        raise ConfigError(f"`{key}` must be a number of at least 0, but is {value}.")
+
+
+def _divides(path: str, node: dict[str, Any], small: str, large: str) -> None:
+    a, b = node.get(small), node.get(large)
+    if isinstance(a, int) and isinstance(b, int) and b % a:
+        divisors = [d for d in range(1, b + 1) if b % d == 0]
+        close = sorted(sorted(divisors, key=lambda d: abs(d - a))[:2])
+        thing = f"an image of {b}" if large == "image_size" else f"a {large} of {b}"
+        prefix = f"{path}." if path else ""
+        source = "`data.image_size`" if large == "image_size" else f"`{prefix}{large}`"
+        raise ConfigError(
+            f"`{prefix}{small}` must divide {source}, but is {a} for {thing}. Nearest: {', '.join(map(str, close))}."
+        )
+
+
+def _data_kinds() -> Iterator[tuple[str, list[str]]]:
+    for file in sorted((PACKAGED / "data").glob("[!_]*.yaml")):
+        facts = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        kinds = facts.get("kinds", ["image", "label"])
+        yield file.stem, kinds if isinstance(kinds, list) else list(facts["columns"])  # of a user's table
+
+
+def _is(value: Any, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)

@@ -1,0 +1,1 @@
+"""From a run folder or public weights to a model. Knows no Trainer."""

@@ -1,0 +1,216 @@
+"""Take what a checkpoint states into the config before the model is built; find a model's tokenizer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from tfcli.engine.config.build import plain
+from tfcli.engine.loading import from_run
+from tfcli.engine.runs.record import flatten
+from tfcli.errors import ConfigError, WeightsError
+from tfcli.text import subwords
+from tfcli.text.subwords import Subwords
+from tfcli.text.tokenizer import Tokenizer, load, make
+
+if TYPE_CHECKING:
+    from tfcli.weights.load import Blueprint
+
+
+def adopt_blueprint(
+    config: DictConfig, typed: Collection[str], found: Blueprint | None = None
+) -> tuple[Path | None, list[str]]:
+    """Size and transform of the checkpoint that `model.weights` names, where its format states them; or of a run.
+
+    Args:
+        config: changed in place: `model`, and of `data` how images are seen, unless it was typed.
+        typed: keys that the user gave, or the experiment.
+        found: what the checkpoint says, where it has been read already.
+
+    Returns:
+        the checkpoint's tokenizer, and what to say.
+
+    Raises:
+        WeightsError: the checkpoint cannot be found or opened, is of a kind that is not read, or lacks the tokenizer
+            that its ids are of.
+    """
+    run = from_run.find(config)
+    if run is not None:
+        return from_run.adopt(config, run, typed)
+    from tfcli.weights.load import VOCABULARIES
+
+    ours = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False))
+    found = found or says(config, typed)
+    own = (config.model.get("tokenizer") or {}).get("path")
+    if not (found and found.model) and "vocab_size" in config.model and not own:
+        raise WeightsError(
+            f"`{config.model.weights}` is no run and no published format of this model: it says neither its sizes "
+            "nor its tokenizer. Name the run that wrote it, or its sizes and model.tokenizer.path=FOLDER."
+        )
+    if found is None:
+        return None, _see(config, {}, "", typed)
+    kept, changed = _against_typed(config, ours, found, typed)
+    typed = {*typed, *(f"model.{name}" for name in kept)}
+    OmegaConf.set_struct(config, False)
+    config.model = found.apply(ours, typed)
+    OmegaConf.set_struct(config, True)
+    images = _see(config, found.data, found.images, typed)
+    _search(config, found.task, typed)
+    own = config.model.get("tokenizer", {}).get("path")
+    if "vocab_size" in found.model and not (own or found.tokenizer):
+        raise WeightsError(
+            f"`{config.model.weights}` has no tokenizer beside it (looked for {', '.join(VOCABULARIES)}), and its ids "
+            "mean nothing without: copy it there, or name it with model.tokenizer.path=FOLDER."
+        )
+    sized = f"the model is sized as its weights are ({found.path.name})" + (
+        f": {', '.join(changed)}" if changed else ""
+    )
+    said = [*([sized] if found.model else []), *kept.values(), *found.notes, *images]
+    return None if own else found.tokenizer, said
+
+
+def _against_typed(
+    config: DictConfig, ours: dict[str, Any], found: Blueprint, typed: Collection[str]
+) -> tuple[dict[str, str], list[str]]:
+    """Compare what a checkpoint states with the model's settings.
+
+    Returns:
+        For each setting that stays as it was typed, what to say of it; and what else changes.
+
+    Raises:
+        WeightsError: a value was typed with which the tensors do not fit.
+    """
+    kept: dict[str, str] = {}
+    changed: list[str] = []
+    for name, value in flatten(found.model).items():
+        before = OmegaConf.select(config.model, name)
+        if before == value or str(value).startswith("${"):
+            continue
+        reference = re.fullmatch(r"\$\{([\w.]+)\}", str(ours.get(name)))
+        keys = [f"model.{name}", *([reference[1]] if reference else [])]
+        key = next((key for key in keys if key in typed), None)
+        if key is None:
+            shown = "." not in name and before is not None and value is not None
+            changed += [f"{name} {before} -> {value}"] if shown else []
+        elif name.rpartition(".")[2] in found.fixed and before is not None:
+            raise WeightsError(
+                f"`{key}={before}` was typed, but the weights in `{found.path}` are made for {value}: leave it out."
+            )
+        else:
+            kept[name] = f"`{key}` stays {before}, as it was typed; the weights were trained with {value}"
+    return kept, changed
+
+
+def _search(config: DictConfig, found: dict[str, Any], typed: Collection[str]) -> None:
+    """Take over how what the model writes is searched for, but for what was typed."""
+    if not {"beams", "search"} <= set(config.get("task") or {}):  # frozen verbs have no task
+        return
+    for key, value in found.items():
+        rules = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {key: value}
+        for name, one in rules.items():
+            if f"task.{name}" not in typed:
+                OmegaConf.update(config.task, name, one)
+
+
+def _see(config: DictConfig, stated: dict[str, Any], source: str, typed: Collection[str]) -> list[str]:
+    """Take over how images are seen, but for what was typed. Return a line that says all of it."""
+    from tfcli.data.resize import SETTINGS, describe
+
+    if any(key not in config.data for key in SETTINGS):  # no images, or a data module of another kind
+        return []
+    own = []
+    for key, value in stated.items():
+        if f"data.{key}" not in typed:
+            config.data[key] = value
+        elif config.data[key] != value:
+            own.append(f"data.{key}")
+    said = f"as {source} states" if source else "as usual, for no file states it"
+    but = f", but for {', '.join(own)}, which you gave" if own else ""
+    return [f"images are seen {said}{but}: {describe({key: config.data[key] for key in SETTINGS})}"]
+
+
+def says(config: DictConfig, typed: Collection[str] = ()) -> Blueprint | None:
+    """Return what the checkpoint that `model.weights` names says of its model, its images and its classes.
+
+    Args:
+        typed: keys that were given; where they say all of how images are seen, the checkpoint is not asked for that.
+
+    Raises:
+        WeightsError: as `tfcli.weights.load.blueprint`.
+    """
+    from tfcli.weights.load import blueprint
+    from tfcli.weights.preprocessing import TYPED
+
+    target, weights = str(config.model._target_), str(config.model.weights)
+    seen = "image_size" not in config.data or {f"data.{key}" for key in TYPED} <= set(typed)
+    return blueprint(target, weights, plain(config.model), seen=seen)
+
+
+def refuse_texts(data: Mapping[str, Any], name: str) -> None:
+    """Refuse a model of texts where images are wanted.
+
+    Args:
+        data: `config.data` that it was trained on.
+        name: of the run or model, for the message.
+
+    Raises:
+        ConfigError: the data have no images.
+    """
+    if "image_size" not in data:
+        raise ConfigError(f"`{name}` was trained on data without images, and this command needs a model of images.")
+
+
+def tokenizer_for(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Tokenizer | None:
+    """The tokenizer that the model's texts go through; None for a model without texts.
+
+    Args:
+        config: `model.tokenizer` says the kind; `model.text.vocab_size` is filled in where it is left open.
+        path: a tokenizer that exists already (of a run, of a checkpoint).
+        texts: what a new one is made from.
+    """
+    wanted = config.model.get("tokenizer")
+    if not wanted:
+        return None
+    context = config.model.text.get("context") or 77
+    if path is not None:
+        tokenizer = load(path, context=context)
+    else:
+        made_from, file = (texts(), wanted.path) if wanted.kind != "clip" else ([], wanted.path or _merges_file())
+        tokenizer = make(wanted.kind, context=context, texts=made_from, vocab_size=wanted.vocab_size, path=file)
+    if not config.model.text.vocab_size:
+        config.model.text.vocab_size = tokenizer.vocab_size
+    return tokenizer
+
+
+def subwords_for(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Subwords:
+    """The tokenizer of a language model; `model.vocab_size` is filled in where it is left open.
+
+    Args:
+        config: `model.tokenizer` says the kind.
+        path: a tokenizer that exists already (of a run, of a checkpoint).
+        texts: what a new one is trained on.
+
+    Raises:
+        ConfigError: the model takes no text, or it has embeddings for another number of tokens.
+    """
+    wanted = config.model.get("tokenizer")
+    if not wanted:
+        raise ConfigError("this model takes no text: it has no `model.tokenizer`.")
+    if path is not None:
+        tokenizer = subwords.load(path)
+    else:
+        tokenizer = subwords.make(texts=[] if wanted.get("path") else texts(), **plain(wanted))
+    if config.model.vocab_size is None:
+        config.model.vocab_size = tokenizer.vocab_size
+    subwords.check_matches(tokenizer, vocab_size=config.model.vocab_size)
+    return tokenizer
+
+
+def _merges_file() -> str:
+    from tfcli.weights.clip import merges_file
+
+    return str(merges_file())

@@ -1,0 +1,343 @@
+"""A frozen encoder and a data set, ready for one pass: which weights, which transform, which arithmetic."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from tfcli.data.hashing import seed_for
+from tfcli.data.images import ImageData
+from tfcli.data.places import cache_root
+from tfcli.data.resize import SETTINGS
+from tfcli.engine.config.build import build, plain
+from tfcli.engine.config.compose import Composition, given
+from tfcli.engine.loading.blueprint import adopt_blueprint, refuse_texts, tokenizer_for
+from tfcli.engine.runs.record import run_name
+from tfcli.engine.runs.saved_config import kept_tokenizer, trusted_config
+from tfcli.engine.runs.terminal import progress
+from tfcli.engine.train import numerics as num
+from tfcli.engine.train.checkpoints import find_checkpoint, load_state, network, read_checkpoint
+from tfcli.engine.train.prepare import quiet_libraries, train_first
+from tfcli.errors import ConfigError, WeightsError
+from tfcli.models.protocols import ImageTextEncoder
+from tfcli.probes import features as feat
+from tfcli.probes import store
+from tfcli.text.tokenizer import Tokenizer
+
+
+@dataclass
+class Frozen:
+    """An encoder with its data.
+
+    Attributes:
+        name: of the encoder, as it stands in tables and folders.
+        source: where its weights are from, in words.
+        tokenizer: of its text tower, if it has one.
+        said: what the user should know.
+    """
+
+    job: Composition
+    net: nn.Module
+    name: str
+    source: str
+    data: ImageData
+    devices: list[torch.device]
+    tokenizer: Tokenizer | None = None
+    said: list[str] = field(default_factory=list)
+    precision: str = "32"
+    why: str = ""
+    digest: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    from_cache: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def has_text(self) -> bool:
+        return isinstance(self.net, ImageTextEncoder) and self.tokenizer is not None
+
+    @property
+    def weights(self) -> str | None:
+        return self.job.config.model.get("weights")
+
+    @property
+    def cache(self) -> Path:
+        given = self.job.config.features.cache
+        return Path(given).expanduser() if given else cache_root() / "features"
+
+
+def prepare(job: Composition, run: Path | None) -> Frozen:
+    """Find the data, build the encoder, load its weights. Nothing is extracted yet.
+
+    Args:
+        job: of the config `probe`.
+        run: a training run whose checkpoint is the encoder; else the model's weights are.
+
+    Raises:
+        UserError: whatever the user has to mend first; in particular weights that nobody named.
+    """
+    quiet_libraries()
+    config = job.config
+    if "label" not in config.data.kinds:
+        raise ConfigError(
+            f"data `{job.choices['data']}` has no labels, which every head is measured by. Retrieval on it is "
+            "measured by `tfcli evaluate` of a CLIP run, or of `model=clip model.weights=...`."
+        )
+    if "vocab_size" in config.model:
+        raise ConfigError(
+            f"`model={job.choices['model']}` reads text and has no features of images. What its layers hold of words: "
+            f"`tfcli words {job.choices['model']} model.weights=... --word WORD SENTENCE SENTENCE`."
+        )
+    typed = given(job.overrides, job.choices)
+    said: list[str] = []
+    tokenizer_path: Path | None = None
+    state: dict[str, Tensor] | None = None
+    if run is not None:
+        state, tokenizer_path = _adopt_run(config, run, typed)
+    elif not _has_weights(config):
+        raise ConfigError(_no_weights(job))
+    elif config.model.weights and config.model.weights != "random":
+        tokenizer_path, said = _blueprint(config, typed)
+    if "data.cache" not in typed:
+        config.data.cache = "none"  # each image is read once
+    config.data.eval_batch_size = config.features.batch_size
+    devices = _devices(plain(config.features))
+    data = cast(ImageData, build(config.data))
+    data.prepare()
+    OmegaConf.update(config, "data.num_classes", data.num_classes)
+    net, tokenizer = _net(config, data, tokenizer_path)
+    if state is not None:
+        load_state(net, state, cast(Path, run))
+        source = f"run {run_name(cast(Path, run))}"
+    else:
+        source = _load(job, net, data, said)
+    net.eval().requires_grad_(False)
+    name = job.choices["model"]
+    name = config.model.name if name == "torchvision" else name
+    return Frozen(job, net, name, source, data, devices, tokenizer, [*data.notes, *said])
+
+
+def _blueprint(config: DictConfig, typed: set[str]) -> tuple[Path | None, list[str]]:
+    try:
+        return adopt_blueprint(config, typed)
+    except WeightsError as error:
+        if not config.model.get("tokenizer") or Path(str(config.model.weights)).exists():
+            raise
+        own = "`tfcli train model=clip data=shapes`, then `tfcli probe latest shapes`"
+        raise WeightsError(f"{error} Or probe a CLIP of your own: {own}.") from error
+
+
+def _has_weights(config: DictConfig) -> bool:
+    return bool(config.model.get("weights")) or str(config.model._target_).endswith(".Pixels")
+
+
+def _no_weights(job: Composition) -> str:
+    name = job.choices["model"]
+    return (
+        f"`model={name}` has no weights to probe. Name a public checkpoint or a file (`model.weights=NAME or PATH`), "
+        f"give one of your runs in place of the model (`tfcli probe outputs/train/... {job.choices['data']}`), "
+        "or ask for untrained ones (`model.weights=random`)."
+    )
+
+
+def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> tuple[dict[str, Tensor], Path | None]:
+    """The run's own model and how it saw images. Returns its weights and its tokenizer."""
+    saved = trusted_config(run)
+    refuse_texts(saved["data"], str(run))
+    OmegaConf.set_struct(config, False)
+    config.model = OmegaConf.create(saved["model"])
+    config.model.weights = str(run.resolve())
+    OmegaConf.set_struct(config, True)
+    for key in SETTINGS:
+        if f"data.{key}" not in typed and key in saved["data"]:
+            config.data[key] = saved["data"][key]
+    return network(read_checkpoint(find_checkpoint(run, "best"))), kept_tokenizer(run)
+
+
+def _net(config: DictConfig, data: ImageData, tokenizer_path: Path | None) -> tuple[nn.Module, Tokenizer | None]:
+    tokenizer = tokenizer_for(config, tokenizer_path, lambda: [f"a photo of a {name}" for name in data.classes])
+    torch.manual_seed(seed_for(config.seed, "init"))
+    return build(config.model), tokenizer
+
+
+def _load(job: Composition, net: nn.Module, data: ImageData, said: list[str]) -> str:
+    weights = job.config.model.get("weights")
+    if not weights:
+        return "no weights"
+    if weights == "random":
+        said.append("the weights are random (model.weights=random): these figures are those of an untrained network")
+        return "random weights"
+    from tfcli.weights.load import HEADS, load_weights
+
+    report = load_weights(net, str(weights), typed=given(job.overrides, job.choices))
+    report.refuse_untrained(train_first(job.overrides), unused=HEADS)
+    said += [note for note in report.notes if "head" not in note]
+    return str(weights)
+
+
+def _devices(features: dict[str, Any]) -> list[torch.device]:
+    found = num.find_devices({**features, "strategy": "parallel", "num_nodes": 1})
+    num.set_threads(found, features["threads"])
+    kind = "cuda" if found.accelerator in ("gpu", "cuda") else found.accelerator
+    return [torch.device(kind, i) if kind == "cuda" else torch.device(kind) for i in range(found.devices)]
+
+
+# ---- one pass
+
+
+def facts(frozen: Frozen, split: str) -> store.Facts:
+    """Everything that the features of a split depend on."""
+    config, data = frozen.job.config, frozen.data
+    if not frozen.digest:
+        frozen.digest = feat.digest(feat.image_weights(frozen.net))
+    settings = plain(config.model)
+    for word in ("weights", "tokenizer", "public", "num_classes", "text", "names"):
+        settings.pop(word, None)
+    return {
+        "model": frozen.name,
+        "data": data.name,
+        "split": split,
+        "weights": frozen.digest,
+        "settings": json.loads(json.dumps(settings, default=str)),
+        "transform": {
+            **asdict(data.eval_transform.fit),
+            "fill": list(data.eval_transform.fit.fill),
+            "decode_size": config.data.decode_size,
+            "mean": list(data.mean),
+            "std": list(data.std),
+        },
+        "fingerprint": data.fingerprints[split],
+        "precision": frozen.precision,
+        "layer": config.features.layer,
+        "pool": config.features.pool,
+    }
+
+
+def features(frozen: Frozen, split: str) -> tuple[Tensor, Tensor]:
+    """Features (N, D) float32 and labels (N,) of a split, from the cache where they are there.
+
+    Raises:
+        DataError: the split is empty, or a feature is not finite.
+    """
+    config, data = frozen.job.config, frozen.data
+    settle_precision(frozen)
+    wanted = store.entry(frozen.cache, facts(frozen, split), data.counts[split])
+    began = time.monotonic()
+    dtype = feat.DTYPES[frozen.precision]
+    nets: list[nn.Module] = []
+
+    def extract(rows: Sequence[int]) -> Iterator[store.Shard]:
+        if not nets:
+            nets.extend(feat.replicas(frozen.net, frozen.devices, dtype))
+        encoders = [feat.encoder(net, layer=config.features.layer, pool=config.features.pool) for net in nets]
+        return feat.extract(
+            encoders,
+            frozen.devices,
+            data.in_order(split, np.asarray(rows)),
+            ready=partial(data.on_after_batch_transfer, dataloader_idx=0),
+            dtype=dtype,
+            where=f"{data.name}, {split}",
+        )
+
+    from tfcli.engine.runs.folder import say
+
+    with progress(f"features of {data.name} {split}", data.counts[split], "images") as advance:
+        found, extracted = store.fetch(
+            wanted,
+            extract,
+            sources=data.sources(split),
+            say=say,
+            advance=advance,
+            refresh=bool(config.features.refresh),
+        )
+    left_out = data.counts[split] - len(found["label"])
+    if left_out:
+        say(f"{data.name}, {split}: {left_out:,} image files cannot be used and are left out (data.on_error=skip)")
+    frozen.seconds[split] = time.monotonic() - began
+    frozen.from_cache[split] = extracted == 0
+    return found["features"], found["label"]
+
+
+def cached(frozen: Frozen) -> list[dict[str, Any]]:
+    """For each split whether its features are cached, and what differs from the nearest that are."""
+    settle_precision(frozen)
+    rows = []
+    for split, count in frozen.data.counts.items():
+        if not count:
+            continue
+        entry = store.entry(frozen.cache, facts(frozen, split), count)
+        kept, every = entry.kept, len(entry.shards)
+        if kept == every:
+            state, why = "hit", "same weights, transform, split, precision"
+        elif kept:
+            state, why = "part", f"{kept:,} of {every:,} shards; the rest will be extracted"
+        else:
+            state, why = "miss", store.why_missed(frozen.cache, entry) or "nothing like it is cached"
+        rows.append({"split": split, "cache": state, "why": why, "folder": str(entry.folder)})
+    return rows
+
+
+def settle_precision(frozen: Frozen) -> None:
+    """Settle `features.precision=auto`: the fastest arithmetic whose features agree with fp32's to 0.9999.
+
+    Measured once on a few images of the set and remembered, so that the cache is hit tomorrow.
+    """
+    asked = str(frozen.job.config.features.precision)
+    if frozen.why:
+        return
+    if asked != "auto":
+        frozen.precision, frozen.why = asked, "asked for"
+        return
+    if not any(True for _ in frozen.net.parameters()):
+        frozen.why = "nothing to compute"
+        return
+    split = next(s for s in ("train", "val", "test") if frozen.data.counts[s])
+    frozen.digest = frozen.digest or feat.digest(feat.image_weights(frozen.net))
+
+    def measure() -> dict[str, str]:
+        rows = np.arange(min(16, frozen.data.counts[split]))
+        batch = next(iter(frozen.data.in_order(split, rows)))
+        return dict(zip(("precision", "why"), _compared(frozen, batch["image"]), strict=True))
+
+    identity = [frozen.digest, frozen.data.image_size, str(frozen.devices[0]), torch.get_num_threads()]
+    known = num.remembered(["features", *identity], measure)
+    frozen.precision, frozen.why = known["precision"], known["why"]
+
+
+def _step(encode: feat.Encode, pixels: Tensor) -> None:
+    with torch.no_grad():
+        encode(pixels)
+    if pixels.device.type == "cuda":
+        torch.cuda.synchronize(pixels.device)
+
+
+def _compared(frozen: Frozen, image: Tensor) -> tuple[str, str]:
+    from tfcli.data.transforms import normalise
+
+    device = frozen.devices[0]
+    outs: dict[str, Tensor] = {}
+    steps: list[Callable[[], None]] = []
+    for name in ("32", "bf16"):
+        dtype = feat.DTYPES[name]
+        net = feat.replicas(frozen.net, [device], dtype)[0]
+        encode = feat.encoder(net, layer=None, pool="head")
+        pixels = normalise(image.to(device), frozen.data.mean, frozen.data.std).to(dtype)
+        with torch.no_grad():
+            outs[name] = encode(pixels).float()
+
+        steps.append(partial(_step, encode, pixels))
+    cosine = float(torch.nn.functional.cosine_similarity(outs["32"], outs["bf16"]).min())
+    if not cosine >= 0.9999:
+        return "32", f"bf16 features differ here: cosine {cosine:.5f}"
+    plain_s, half_s = num.race(steps)
+    if plain_s / half_s < num.MARGIN:
+        return "32", f"measured: bf16 is {plain_s / half_s:.1f}x fp32 here"
+    return "bf16", f"measured: {plain_s / half_s:.1f}x fp32 here, cosine {cosine:.5f}"

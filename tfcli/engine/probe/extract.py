@@ -1,0 +1,74 @@
+"""`tfcli features` and `tfcli prompts`: the parts of a probe on their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tfcli.engine.config.compose import Composition
+from tfcli.engine.probe import encoder as fr
+from tfcli.engine.probe.heads import Views, chosen, classify, prompts_for
+from tfcli.engine.runs.folder import say
+from tfcli.errors import ConfigError
+from tfcli.probes import store
+from tfcli.probes.prompts import check_template
+
+SPLITS = ("train", "val", "test")
+
+
+def extract(job: Composition, run: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
+    """Extract every split. Returns a row a split and what the user should know."""
+    frozen = fr.prepare(job, run)
+    rows = []
+    for split in SPLITS:
+        count = frozen.data.counts[split]
+        if not count:
+            continue
+        x, _ = fr.features(frozen, split)
+        entry = store.entry(frozen.cache, fr.facts(frozen, split), count)
+        cached, took = frozen.from_cache[split], frozen.seconds[split]
+        rows.append(
+            {
+                "split": split,
+                "rows": len(x),
+                "width": x.shape[1],
+                "from": "cache" if cached else "images",
+                "seconds": took,
+                "rate": len(x) / max(took, 1e-9),
+                "folder": str(entry.folder),
+            }
+        )
+    arithmetic = {"32": "fp32", "16": "fp16"}.get(frozen.precision, frozen.precision)
+    return rows, [f"{frozen.name} ({frozen.source}), {arithmetic} ({frozen.why})", *frozen.said]
+
+
+def explain(job: Composition, run: Path | None) -> list[dict[str, Any]]:
+    """For each split whether its features are cached, and what differs from the nearest that are."""
+    return fr.cached(fr.prepare(job, run))
+
+
+def try_templates(job: Composition, run: Path | None, templates: list[str]) -> list[dict[str, Any]]:
+    """Zero-shot figures of templates, each alone, beside the set's own ensemble."""
+    for template in templates:
+        check_template(template)
+    job.config.heads = ["zeroshot"]
+    frozen = fr.prepare(job, run)
+    chosen(frozen)
+    if not frozen.data.counts["test"]:
+        raise ConfigError(f"data `{frozen.data.name}` has no test split to try prompts on.")
+    for line in frozen.said:
+        say(line)
+    views, rows = Views(frozen), []
+    own = prompts_for(frozen)
+    for title, wanted in [*((t, [t]) for t in templates), (f"the set's own ({len(own.templates)})", None)]:
+        figures = classify(views, own if wanted is None else prompts_for(frozen, wanted)).figures
+        low, high = figures.accuracy_interval
+        rows.append(
+            {
+                "template": title,
+                "top1": f"{figures.accuracy:.3f} [{low:.3f}, {high:.3f}]",
+                "per_class": figures.per_class,
+                "accuracy": figures.accuracy,
+            }
+        )
+    return rows

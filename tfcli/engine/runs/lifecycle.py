@@ -1,0 +1,152 @@
+"""A run's life: it listens to signals, watches its ranks, and leaves a record however it ends. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tfcli.engine.runs.folder import is_child
+from tfcli.engine.runs.ranks import Board, Ranks
+from tfcli.engine.runs.record import Record
+from tfcli.engine.runs.signals import CODES, WORDS, Stop, Stopped
+from tfcli.errors import Interrupted, TfcliError
+
+
+class Life:
+    """A run while it lives.
+
+    Attributes:
+        stop: the request to stop that a signal leaves.
+        ranks: the other processes of the run, where this one has started some.
+        explain: turns an error into one that helps.
+        complete: called before the record of a run that did not finish is written.
+        finish: called when the record is written: loggers are closed here.
+    """
+
+    def __init__(self, folder: Path, record: Record, *, resumable: bool):
+        self.folder, self.record, self.resumable = folder, record, resumable
+        self.stop = Stop(self._cut)
+        self.stop.quiet = is_child()
+        self.ranks: Ranks | None = None
+        self.board = Board.here()  # what the ranks of this machine share; None where there is one rank
+        self.explain: Callable[[BaseException], BaseException] = lambda error: error
+        self.complete: Callable[[], None] = lambda: None
+        self.finish: Callable[[], None] = lambda: None
+        self._written, self._lock = False, threading.Lock()
+
+    def start_ranks(self, strategy: Any, *, count: int, nodes: int, timeout_s: float) -> None:
+        """Start the other ranks of this machine, unless there are none or something else has started them.
+
+        Args:
+            strategy: Lightning's.
+            count: ranks on this machine.
+            nodes: machines.
+            timeout_s: how long none may come further.
+        """
+        cluster = getattr(strategy, "cluster_environment", None)
+        if self.ranks is None and count > 1 and cluster and not cluster.creates_processes_externally:
+            self.ranks = Ranks(cluster, count, nodes=nodes, timeout_s=timeout_s)
+            self.board = self.ranks.board
+            self.stop.trouble = self.ranks.trouble
+
+    def close(self, error: BaseException | None) -> BaseException | None:
+        """Write the record, end the other ranks and the loggers. Return the error to raise; None for a finished run."""
+        told = self._told(error)
+        if self.board and told:
+            self.board.fell(getattr(told, "exit_code", 1), _line(told))
+        if self.ranks and told:
+            found = self.ranks.cause(told)
+            told = found or told
+        try:
+            if not is_child():
+                self._write(told)
+        finally:
+            if self.ranks:
+                self.ranks.end(at_once=told is not None and not self.stop.agreed)
+        self.finish()
+        return told
+
+    def _told(self, error: BaseException | None) -> BaseException | None:
+        if isinstance(error, Stopped):
+            return self._interrupted(error.signum)
+        if isinstance(error, KeyboardInterrupt):  # raised by a library
+            return self._interrupted(signal.SIGINT)
+        if self.stop.signum and isinstance(error, (RuntimeError, OSError)):  # the signal ended a process that it needs
+            return self._interrupted(self.stop.signum, f" ({_line(error)})")
+        return self.explain(error) if error else None
+
+    def _interrupted(self, signum: int, why: str = "") -> Interrupted:
+        word = WORDS[signal.Signals(signum)]
+        return Interrupted(signum, f"stopped by {word} {self.stop.doing}{why}. {self._advice()}")
+
+    def _advice(self) -> str:
+        return f"`tfcli resume {self.folder}` goes on." if self.resumable else "Run it again."
+
+    def _write(self, told: BaseException | None) -> None:
+        with self._lock:
+            record = self.record
+            record.status = "finished" if told is None else "interrupted" if isinstance(told, Interrupted) else "failed"
+            record.error = None if told is None else _line(told)
+            if told is not None:
+                self.complete()
+            record.write(self.folder)
+            self._written = True
+
+    def _cut(self, code: int, reason: str) -> None:
+        """Say and write why the program is ended, from the thread that watches over it."""
+        if is_child():
+            if self.board:
+                self.board.fell(code, reason)
+            return
+        stopped = code in CODES
+        reason = f"{reason}{f' {self.stop.doing}' if stopped else ''}. {self._advice()}" if stopped else reason
+        os.write(2, f"tfcli: {reason}\n".encode(errors="replace"))
+        with suppress(OSError):
+            if not self._written and self._lock.acquire(timeout=1):
+                self.record.status, self.record.error = ("interrupted" if stopped else "failed"), reason
+                self.complete()
+                self.record.write(self.folder)
+        if self.ranks:
+            self.ranks.end(at_once=True)
+
+
+def _line(error: BaseException) -> str:
+    return str(error) if isinstance(error, TfcliError) else f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def recorded(folder: Path, record: Record, *, resumable: bool = False) -> Iterator[Life]:
+    """Run the block as the run in `folder`: it owns the signals, and leaves its record however it ends.
+
+    The record is `finished` if the block ends, `interrupted` if a signal stopped it, else `failed` with the error.
+
+    Args:
+        folder: of the run, locked by us.
+        record: filled by the block.
+        resumable: whether `tfcli resume` can go on with it.
+    """
+    life = Life(folder, record, resumable=resumable)
+    with life.stop.listening():
+        error: BaseException | None = None
+        try:
+            try:
+                yield life
+                life.stop.check()
+                life.stop.held += 1  # from here on the run is over: a signal does not cut the writing of its record
+            except BaseException as caught:  # noqa: BLE001  it is written down, then raised again
+                life.stop.held += 1
+                error = caught
+        except Stopped as caught:  # it came between the two
+            life.stop.held += 1
+            error = caught
+        told = life.close(error)
+    if told is None:
+        return
+    if told is error:
+        raise told
+    raise told from error

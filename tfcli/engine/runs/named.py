@@ -1,0 +1,172 @@
+"""Resolve the words before the settings: `clip flowers` is `model=clip data=flowers`; a run may stand for the model.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from tfcli.engine.config.compose import Composition, compose
+from tfcli.engine.config.configs import Configs, roots
+from tfcli.engine.config.files import options, torchvision_names
+from tfcli.engine.config.offers import families_for
+from tfcli.engine.runs.record import CHECKPOINT, all_runs, find_run, read_config, run_name
+from tfcli.engine.runs.terminal import say
+from tfcli.errors import ConfigError, RunError, nearest
+
+NEUTRAL = "model=pixels"
+"""A model that composes with every data set."""
+
+
+def frozen_job(
+    words: Sequence[str], *, name: str = "probe", config_dir: str | None = None
+) -> tuple[Composition, Path | None]:
+    """The composed config of a frozen verb, and the run whose model it is, if one is.
+
+    Args:
+        words: `[MODEL or RUN] [DATA] [KEY=VALUE]...`.
+        name: the primary config.
+
+    Raises:
+        ConfigError: a word that is neither a model nor a run nor a data set, or no data set at all.
+    """
+    run, overrides = resolve(words, config_dir)
+    _check_images(overrides, config_dir)
+    if run is not None:
+        # Its own model and image size replace these; the family's defaults need not fit this data set.
+        rest = [o for o in overrides if not o.startswith("model=")]
+        job = compose(name, [NEUTRAL, *rest], config_dir)
+        job.choices["model"], job.overrides[:] = str(read_config(run).get("choices", {}).get("model")), overrides
+        return job, run
+    job = compose(name, overrides, config_dir)
+    public = job.config.model.get("public")
+    if public and not job.config.model.weights:
+        # The bare family is sized for training on a laptop; what is probed without further words is the public one.
+        own = [o for o in overrides if not o.startswith("model=")]
+        _say_public(job.choices["model"], public)
+        job = compose(name, [f"model={public.model}", f"model.weights={public.weights}", *own], config_dir)
+    return job, run
+
+
+def _check_images(overrides: list[str], config_dir: str | None) -> None:
+    """Refuse a set without images, before a model that wants them is composed with it.
+
+    Raises:
+        ConfigError: names what does work on texts.
+    """
+    configs = Configs(roots(config_dir))
+    for override in overrides:
+        key, _, names = override.partition("=")
+        for name in names.split(",") if key == "data" else ():
+            data = configs.mounted("data", name).get("data")
+            if data and "image_size" not in data:
+                columns = data.get("kinds")
+                models = families_for(columns, configs) if isinstance(columns, list) else ["bert"]
+                train = f" `tfcli train model={models[0]} data={name}` trains a model on these data." if models else ""
+                raise ConfigError(
+                    f"data `{name}` has no images, and features and the heads on them (probe, zeroshot, linear, knn) "
+                    f"are made of images alone.{train}"
+                )
+
+
+def resolve(words: Sequence[str], config_dir: str | None = None) -> tuple[Path | None, list[str]]:
+    """The run, if the first word names one, and everything as overrides.
+
+    Raises:
+        ConfigError: see `frozen_job`.
+    """
+    bare = [w for w in words if "=" not in w]
+    overrides = [w for w in words if "=" in w]
+    given = {o.partition("=")[0] for o in overrides}
+    if len(bare) > 2:
+        raise ConfigError(f"`{bare[2]}`: after MODEL and DATA come settings, written key=value.")
+    run: Path | None = None
+    if bare and "model" not in given:
+        first = bare.pop(0)
+        run = _run(first, config_dir)
+        if run is None:
+            overrides.insert(0, f"model={first}")
+        else:
+            choices = read_config(run).get("choices", {})
+            overrides.insert(0, f"model={choices.get('model')}")
+            if not bare and "data" not in given:
+                bare = [str(choices.get("data"))]
+    if bare:
+        if "data" in given:
+            raise ConfigError(f"`{bare[0]}`: the data set is already given as a setting.")
+        overrides.insert(1 if overrides and overrides[0].startswith("model=") else 0, f"data={bare[0]}")
+    elif "data" not in given:
+        raise ConfigError("which data set? For instance `tfcli probe clip flowers`  (`tfcli ls data` lists them)")
+    return run, overrides
+
+
+def predictor(rest: list[str], settings: list[str], config_dir: str | None) -> tuple[Path | None, list[str]]:
+    """Take the run or the model off the front of `rest`; a model without weights of its own is the public one.
+
+    Returns:
+        the run, or None; and the settings, with the model's.
+    """
+    hint = ""
+    if not any(s.startswith("model=") for s in settings) and rest:
+        run = _run(rest[0], config_dir)
+        word = rest.pop(0)
+        if (Path(word) / "config.yaml").is_file():  # a run that is called as a model is
+            hint = f" The run in the folder `{word}` is `./{word}`."
+        if run is not None:
+            return run, settings
+        settings = [f"model={word}", *settings]
+    if any(s.startswith("model.weights=") for s in settings):
+        return None, settings
+    job = compose("train", [*settings], config_dir)
+    public = job.config.model.get("public")
+    if not public:
+        raise ConfigError(
+            f"a run, or `model.weights=NAME or PATH`, is needed: untrained weights give no useful output.{hint}"
+        )
+    own = [s for s in settings if not s.startswith("model=")]
+    _say_public(job.choices["model"], public)
+    return None, [f"model={public.model}", f"model.weights={public.weights}", *own]
+
+
+def which(name: str, model: DictConfig) -> str:
+    """Return a model's name, and which of its sizes it is where the bare name of a family stands for two.
+
+    Args:
+        name: the option of `model`.
+        model: its config.
+    """
+    public = model.get("public")
+    if not public or public.model == name:
+        return name
+    size = "sized as its weights are" if model.get("weights") else "laptop size"
+    return f"{name} ({size}; the public {_spoken(public.model)} is {public.model})"
+
+
+def _say_public(name: str, public: DictConfig) -> None:
+    if public.model != name:
+        spoken = _spoken(public.model)
+        say(f"{name}: the public {spoken} ({public.weights}); `tfcli train model={name}` trains one of laptop size")
+
+
+def _spoken(model: str) -> str:
+    return options("model").get(model, model).partition(":")[0]
+
+
+def _run(word: str, config_dir: str | None) -> Path | None:
+    """The run that a word means; None for the name of a model."""
+    models = [*options("model", config_dir), *torchvision_names()]
+    if word in models or "," in word:  # several: a sweep over models
+        return None
+    try:
+        return find_run(word, needs=CHECKPOINT)
+    except RunError as error:
+        if "may mean" in str(error) or Path(word).exists() or word == "latest":
+            raise
+        names = [*models, *(run_name(r) for r in all_runs()[:50])]
+        raise ConfigError(
+            f"`{word}` is neither a model nor a run.{nearest(word, names)}  (`tfcli ls models`, `tfcli runs ls`)"
+        ) from None

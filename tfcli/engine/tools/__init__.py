@@ -1,0 +1,1 @@
+"""Describe, measure and check: what a user asks before a run."""

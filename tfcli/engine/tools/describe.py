@@ -1,0 +1,95 @@
+"""A composed config in numbers, without data and without memory: the model is built on the meta device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tfcli.engine.config.build import build
+from tfcli.engine.runs.published import published_for
+from tfcli.models.protocols import ImageTextEncoder, Translator
+
+
+def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any], str]:
+    """Facts (see `lines` in the verb) and the printed structure of the network.
+
+    A set whose number of classes is known only from its files counts with 2 classes, a vocabulary that is made from
+    its texts, without a size of its own, with 64 words.
+    """
+    if config.model.get("tokenizer"):
+        texts = config.model.get("text", config.model)  # a tower of its own, or all of the model
+        texts.vocab_size = texts.vocab_size or config.model.tokenizer.vocab_size or 64
+    if config.data.get("num_classes") is None:
+        OmegaConf.update(config, "data.num_classes", 2)
+    try:
+        net, forward, shapes = _measure(config, "meta")
+    except (InstantiationException, RuntimeError) as error:
+        if "meta tensor" not in f"{error} {error.__cause__}":
+            raise
+        # torchvision's RegNets, and masks of sparse patterns, read a tensor, which a meta tensor cannot give
+        net, forward, shapes = _measure(config, "cpu")
+    total = sum(p.numel() for p in net.parameters())
+    trainable = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in net.named_children()}
+    moments = 2 if choices.get("optim") == "adamw" else 1
+    train = (config.data.get("counts") or {}).get("train")
+    steps = None
+    if train and not config.task.get("view"):  # how many samples texts make, only their tokens say
+        train = min(train, config.data.get("limit_train") or train)
+        has_val = bool((config.data.get("counts") or {}).get("val"))
+        train = train if has_val else train - round(train * config.data.val_fraction)
+        epoch = -(-train // (config.data.batch_size * config.trainer.accumulate))
+        total_steps = min(epoch * config.trainer.max_epochs, config.trainer.max_steps or 10**12)
+        steps = {"epoch": epoch, "total": total_steps, "images": train}
+    facts = {
+        "model": choices["model"],
+        "data": choices["data"],
+        "task": choices["task"],
+        "params": {"total": total, "trainable": trainable, "parts": {k: v for k, v in parts.items() if v}},
+        "flops": {
+            "forward": forward,
+            "multiply_adds": forward // 2,
+            "of": "an image" if "image" in shapes else f"{shapes['tokens'][1]} tokens",
+        },
+        "shapes": shapes,
+        "memory_bytes": {"weights": 4 * total, "training": 4 * total * (2 + moments)},
+        "steps": steps,
+        "published": published_for(choices["model"], choices["data"], weights=config.model.get("weights")),
+    }
+    return facts, str(net)
+
+
+def _measure(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str, list[int]]]:
+    """The model, the FLOPs of one image or text forward (two a multiply-add), and the shapes on the way."""
+    if config.task.get("view"):
+        return _measure_text(config, device)
+    with torch.device(device), torch.no_grad():
+        net = build(config.model).eval()
+        image = torch.zeros(1, 3, config.data.image_size, config.data.image_size)
+        words = []
+        if isinstance(net, ImageTextEncoder) and isinstance(net, nn.Module):
+            words = [torch.zeros(1, config.model.text.context, dtype=torch.long)]
+            net.get_submodule("text").train()  # in use it leaves out padding, which has to look at the tokens
+        with FlopCounterMode(display=False) as counter:
+            logits = net(image, *words)
+        shapes = {"image": list(image.shape)}
+        if hasattr(net, "features"):
+            features = net.features(image)
+            shapes |= {"tokens": list(features.tokens.shape), "pooled": list(features.pooled.shape)}
+    return net, counter.get_total_flops(), {**shapes, "logits": list(logits.shape)}
+
+
+def _measure_text(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str, list[int]]]:
+    """Measure a model of text on as many tokens as it takes (64 where it takes any number)."""
+    with torch.device(device), torch.no_grad():
+        net = build(config.model).eval()
+        tokens = torch.zeros(1, config.data.get("max_length") or config.model.get("context") or 64, dtype=torch.long)
+        inputs = (tokens, tokens) if isinstance(net, Translator) else (tokens,)
+        with FlopCounterMode(display=False) as counter:
+            out = net(*inputs)
+    return net, counter.get_total_flops(), {"tokens": list(tokens.shape), "out": list(out.shape)}

@@ -1,0 +1,1 @@
+"""One training run: its parts, its loop, what it keeps."""

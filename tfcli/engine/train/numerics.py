@@ -1,0 +1,278 @@
+"""On what and in which arithmetic a run computes: devices, precision, attention kernel, memory layout, compilation.
+
+`auto` is settled here once, said in the run's first line and kept with the run, so that it resumes in the same
+arithmetic. On a CPU bf16 is anything from half to four times as fast as fp32, depending on the model and the chip, so
+it is measured.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tfcli.data.places import cache_root
+from tfcli.engine.runs.record import read_json
+from tfcli.engine.runs.terminal import say
+from tfcli.errors import ConfigError, RunError
+from tfcli.files import alone, write_atomic
+from tfcli.nn.attention import Attention, set_kernel
+from tfcli.tasks.protocols import Task
+
+HANDED_DOWN = "TFCLI_NUMERICS"
+"""The parent's choice, for its further ranks: all must compute alike."""
+MARGIN = 1.1  # a variant must be this much faster than fp32 to be taken
+
+
+@dataclass
+class Devices:
+    """Devices as Lightning's Trainer takes them."""
+
+    accelerator: str
+    devices: int
+    strategy: str
+    num_nodes: int
+    label: str
+
+    @property
+    def ranks(self) -> int:
+        return self.devices * self.num_nodes
+
+
+@dataclass
+class Numerics:
+    """Arithmetic of a run: Lightning's precision word, an attention kernel, channels-last or not, compiled or not."""
+
+    precision: str = "32-true"
+    kernel: str = "exact"
+    channels_last: bool = False
+    compile: bool = False
+    why: str = ""
+
+
+PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
+
+
+def find_devices(trainer: dict[str, Any]) -> Devices:
+    """The devices that `trainer` asks for, checked against those that are there.
+
+    Raises:
+        ConfigError: they are not; says what is there and what to type.
+    """
+    gpus, cores = torch.cuda.device_count(), os.cpu_count() or 1
+    asked, accelerator, strategy = trainer["devices"], trainer["accelerator"], trainer["strategy"]
+    have = f"{gpus} GPU{'s' if gpus != 1 else ''} and {cores} CPU cores"
+    if accelerator in ("gpu", "cuda") and not gpus:
+        raise ConfigError(
+            f"`trainer.accelerator={accelerator}`: there is no GPU here, only {cores} CPU cores. "
+            "`trainer=ddp_cpu` runs data-parallel on them, `trainer=default` on one process."
+        )
+    if accelerator == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"`trainer.accelerator=mps`: this machine has no Apple GPU; it has {have}.")
+    if accelerator == "auto":
+        accelerator = "cuda" if gpus else "mps" if torch.backends.mps.is_available() else "cpu"
+    on_gpu = accelerator in ("gpu", "cuda")
+    if asked != "auto" and not (isinstance(asked, int) and asked >= 1):
+        raise ConfigError(f"`trainer.devices` must be auto or a whole number of at least 1, but is {asked}.")
+    count = (gpus if on_gpu else 1) if asked == "auto" else asked
+    if on_gpu and count > gpus:
+        raise ConfigError(
+            f"`trainer.devices={count}`: there {'is' if gpus == 1 else 'are'} {have}. "
+            f"Use `trainer.devices={gpus}` or `auto`."
+        )
+    most = max(2, cores)  # two can be tried anywhere
+    if not on_gpu and count > most:
+        raise ConfigError(f"`trainer.devices={count}`: there are {have}. Use at most `trainer.devices={most}`.")
+    if not on_gpu and count > 1 and strategy == "auto":
+        raise ConfigError(
+            f"`trainer.devices={count}`: there is no GPU here, only {cores} CPU cores. "
+            f"`trainer=ddp_cpu trainer.devices={count}` runs {count} processes on the CPU."
+        )
+    if strategy == "auto":
+        strategy = "ddp" if count * trainer["num_nodes"] > 1 else "auto"
+    if strategy == "fsdp" and not on_gpu:
+        raise ConfigError(f"`trainer=fsdp` needs GPUs; there are {have}. `trainer=ddp_cpu` runs on the CPU.")
+    name = torch.cuda.get_device_name(0) if on_gpu else accelerator
+    label = name if count * trainer["num_nodes"] == 1 else f"{count * trainer['num_nodes']} x {name}, {strategy}"
+    return Devices(accelerator, count, strategy, trainer["num_nodes"], label)
+
+
+def set_threads(devices: Devices, asked: int | None) -> None:
+    """Share the CPU's cores among the processes of this machine; `OMP_NUM_THREADS` says what each may take."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    share = max(1, cores // devices.devices if devices.accelerator == "cpu" else cores)
+    torch.set_num_threads(asked or (int(given) if given.isdigit() and int(given) else share))
+
+
+def settle(
+    trainer: dict[str, Any],
+    kernel: str,
+    task: Task,
+    batch: dict[str, Tensor],
+    devices: Devices,
+    *,
+    steps: int,
+    identity: str,
+) -> Numerics:
+    """Settle what is `auto`; what is not stays as asked.
+
+    Args:
+        trainer: the trainer node.
+        kernel: `attn.kernel`.
+        task: with its model; not changed.
+        batch: a batch to measure on.
+        devices: where it will run.
+        steps: of the whole run.
+        identity: of the model's config; a measurement is kept for it in the user's cache folder, so that the same
+            command computes in the same arithmetic tomorrow.
+    """
+    if HANDED_DOWN in os.environ and int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        return Numerics(**json.loads(os.environ[HANDED_DOWN]))
+    precision = PRECISIONS.get(str(trainer["precision"]), str(trainer["precision"]))
+    on_cpu = devices.accelerator == "cpu"
+    parts = list(task.net.modules())
+    attention = [m for m in parts if isinstance(m, Attention)]
+    convolves = not attention and any(isinstance(m, nn.Conv2d) for m in parts)
+    if precision == "auto" and not on_cpu:
+        bf16 = devices.accelerator != "mps" and torch.cuda.is_bf16_supported()
+        chosen = Numerics("bf16-mixed" if bf16 else "32-true", best_kernel("", attention), convolves, why="")
+    elif precision == "auto" and not _under_a_launcher():
+        chosen = _measured(task, batch, attention, convolves, identity)
+    else:
+        # What was asked for is never left to a clock: equal commands compute alike.
+        chosen = Numerics("32-true" if precision == "auto" else precision, "exact", convolves and not on_cpu)
+        chosen.kernel = best_kernel(chosen.precision if on_cpu else "", attention)
+    if kernel != "auto":
+        chosen.kernel = kernel
+    asked = str(trainer["compile"]).lower()
+    chosen.compile = asked == "true" or (asked == "auto" and devices.accelerator in ("gpu", "cuda") and steps >= 2000)
+    os.environ[HANDED_DOWN] = json.dumps(asdict(chosen))
+    return chosen
+
+
+def apply(numerics: Numerics, net: nn.Module) -> None:
+    """Prepare a model for the settled arithmetic."""
+    set_kernel(net, numerics.kernel)
+    if numerics.channels_last:
+        net.to(memory_format=torch.channels_last)
+    if numerics.compile:
+        # After the first batch, which works out masks and blocks: a graph that finds them made is compiled whole.
+        def compile_now(*_: Any) -> None:
+            handle.remove()
+            net.compile()
+
+        handle = net.register_forward_hook(compile_now)
+
+
+def _under_a_launcher() -> bool:
+    """Whether something else started several ranks, which could measure differently and disagree."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+
+
+def best_kernel(precision: str, attention: Sequence[Attention]) -> str:
+    """Blocks for patterns that leave some out; else the fused kernel, but on a CPU not in bf16: its backward is slow.
+
+    Args:
+        precision: on a CPU; empty elsewhere.
+        attention: of the model.
+    """
+    if any(module.sparse for module in attention):
+        return "flex"
+    return "explicit" if precision.startswith("bf16") and attention else "exact"
+
+
+def _measured(
+    task: Task, batch: dict[str, Tensor], attention: Sequence[Attention], convolves: bool, identity: str
+) -> Numerics:
+    """fp32 or bf16, contiguous or channels-last: the fastest, by timing training steps for about a second.
+
+    The choice is remembered.
+    """
+    variants = [Numerics(p, best_kernel(p, attention)) for p in ("32-true", "bf16-mixed")]
+    if convolves:
+        variants += [Numerics(p, "exact", channels_last=True) for p in ("32-true", "bf16-mixed")]
+    shapes = {name: list(tensor.shape) for name, tensor in batch.items()}
+
+    def measure() -> dict[str, Any]:
+        seconds = race([_stepper(task, batch, v) for v in variants])
+        plain = seconds[0]
+        best = min(range(len(variants)), key=lambda i: seconds[i])
+        chosen = variants[best] if plain / seconds[best] >= MARGIN else variants[0]
+        gain = plain / min(s for v, s in zip(variants, seconds, strict=True) if v.precision != "32-true")
+        chosen.why = f"measured: bf16 {gain:.1f}x fp32 here"
+        return asdict(chosen)
+
+    facts = [identity, shapes, torch.get_num_threads(), [asdict(v) for v in variants]]
+    return Numerics(**remembered(facts, measure))
+
+
+def remembered(facts: list[Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the measurement for these facts on this chip, measuring on first use; kept in the user's cache folder."""
+    key = hashlib.sha256(json.dumps([*facts, torch.__version__, _chip()]).encode()).hexdigest()[:16]
+    memory = cache_root() / "numerics.json"
+    # The jobs of a sweep that begin together measure one after the other, so that equal ones compute alike.
+    with alone(memory.with_suffix(".lock")):
+        known = _known(memory)
+        if key not in known:
+            known[key] = measure()
+            with suppress(OSError):  # a read-only home: measured again next time
+                write_atomic(memory, json.dumps(known, indent=1))
+        return known[key]
+
+
+def _known(memory: Path) -> dict[str, Any]:
+    """Return what was measured before; a file that cannot be read is named, and written anew."""
+    try:
+        return read_json(memory) if memory.exists() else {}
+    except RunError as error:
+        say(f"{error} It is measured again.")
+        return {}
+
+
+def _stepper(task: Task, batch: dict[str, Tensor], numerics: Numerics) -> Callable[[], None]:
+    trial = copy.deepcopy(task)
+    apply(numerics, trial.net.train())
+    half = numerics.precision in ("bf16-mixed", "16-mixed")
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            loss = trial.training_step(batch, 0)
+        loss.backward()
+
+    return step
+
+
+def race(steps: list[Callable[[], None]], budget_s: float = 1.0) -> list[float]:
+    """Least time of each step, taken in turns so that all meet the same disturbances."""
+    with torch.random.fork_rng(devices=[]):
+        for step in steps:
+            step()
+        best = [float("inf")] * len(steps)
+        end = time.perf_counter() + budget_s
+        while time.perf_counter() < end or best[-1] == float("inf"):
+            for i, step in enumerate(steps):
+                start = time.perf_counter()
+                step()
+                best[i] = min(best[i], time.perf_counter() - start)
+    return best
+
+
+def _chip() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return "".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
+    except OSError:
+        import platform
+
+        return platform.processor()

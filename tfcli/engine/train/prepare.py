@@ -1,0 +1,281 @@
+"""From a checked config to what a run is made of: data, model with its weights, devices, arithmetic, Trainer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback
+
+from tfcli.data.hashing import seed_for
+from tfcli.data.texts import TextData
+from tfcli.data.workers import Ranks
+from tfcli.engine.config.build import build, plain
+from tfcli.engine.config.compose import given
+from tfcli.engine.config.configs import roots
+from tfcli.engine.loading.blueprint import adopt_blueprint, subwords_for, tokenizer_for
+from tfcli.engine.runs.folder import is_child
+from tfcli.engine.runs.ranks import preparation_s
+from tfcli.engine.train import numerics as num
+from tfcli.engine.train import teacher
+from tfcli.engine.train.checkpoints import AtomicIO
+from tfcli.errors import ConfigError, nearest
+from tfcli.probes.prompts import load_prompts, texts
+from tfcli.tasks.protocols import Data, Horizon, Task
+from tfcli.tasks.text import TextObjective
+from tfcli.text.tokenizer import Tokenizer
+
+
+@dataclass
+class Parts:
+    """The objects that a config was built into."""
+
+    config: DictConfig
+    choices: dict[str, str]
+    overrides: list[str]
+    data: Data
+    task: Task
+    devices: num.Devices
+    numerics: num.Numerics
+    horizon: Horizon
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        model = self.choices["model"]
+        return f"{self.config.model.name if model == 'torchvision' else model}-{self.choices['data']}"
+
+    @property
+    def module(self) -> pl.LightningModule:
+        """The task, as Lightning's Trainer takes it."""
+        return cast(pl.LightningModule, self.task)
+
+    @property
+    def datamodule(self) -> pl.LightningDataModule:
+        """The data, as Lightning's Trainer takes them."""
+        return cast(pl.LightningDataModule, self.data)
+
+    @property
+    def params(self) -> dict[str, int]:
+        counted = [(p.numel(), p.requires_grad) for p in self.task.net.parameters()]
+        return {"total": sum(n for n, _ in counted), "trainable": sum(n for n, grad in counted if grad)}
+
+
+def prepare(
+    config: DictConfig,
+    choices: dict[str, str],
+    overrides: list[str],
+    *,
+    tokenizer: Path | None = None,
+    trains: bool = True,
+) -> Parts:
+    """Find the data, build model and task, load weights, settle devices and arithmetic. Nothing is written.
+
+    Args:
+        tokenizer: the file of the run that is continued or evaluated; a new run makes or finds its own.
+        trains: whether the model is to be trained; if not, no part of it may be new.
+
+    Raises:
+        UserError: whatever the user has to mend first.
+    """
+    quiet_libraries()
+    devices = num.find_devices(plain(config.trainer))
+    num.set_threads(devices, config.trainer.threads)
+    said: list[str] = []
+    typed = given(overrides, choices)
+    if config.model.get("weights") and tokenizer is None:
+        tokenizer, said = adopt_blueprint(config, typed)
+    if config.trainer.average_last and devices.strategy == "fsdp":
+        raise ConfigError("`trainer.average_last` needs whole weights, which trainer=fsdp shards: take trainer=ddp.")
+    data: Data = build(config.data)
+    data.captioned = "caption" in (config.task.get("needs") or [])
+    data.ranks = Ranks(0, devices.ranks) if not is_child() else data.ranks  # the parent chooses as its ranks will
+    data.prepare()
+    OmegaConf.update(config, "data.num_classes", data.num_classes or None)
+    words = subwords = None
+    if data.captioned:
+        words = tokenizer_for(config, tokenizer, lambda: data.texts("train"))
+    elif isinstance(data, TextData):
+        subwords = subwords_for(config, tokenizer, lambda: data.texts("train"))
+        data.encode(build(config.task.view), subwords, longest=config.model.get("context"))
+    if words is not None:
+        data.tokenizer = words
+    torch.manual_seed(seed_for(config.seed, "init"))
+    net = build(config.model)
+    said = [*data.notes, *said]
+    report = None
+    if config.model.get("weights"):
+        from tfcli.weights.load import load_weights
+
+        weights, classes = str(config.model.weights), data.classes
+        report = load_weights(net, weights, num_classes=data.num_classes, classes=classes, typed=typed)
+        for name, value in report.settings.items():  # what the weights imply is part of what the run is
+            OmegaConf.update(config, f"model.{name}", value)
+        said += report.notes
+    batches = data.batches(devices.ranks)
+    epoch = -(-batches // config.trainer.accumulate)
+    total = epoch * config.trainer.max_epochs
+    horizon = Horizon(min(total, config.trainer.max_steps or total), epoch)
+    listens = {}
+    if config.task.get("teacher"):
+        listens["teacher"], line = teacher.load(config, choices["data"], data)
+        said.append(line)
+    task: Task = build(config.task, net=net, **listens)
+    task.horizon = horizon
+    if isinstance(task, TextObjective) and isinstance(data, TextData):
+        task.meet(data)
+    if report is not None and not trains:
+        report.refuse_untrained(train_first(overrides), unused=getattr(task, "unmeasured", ()))
+    if words is not None:
+        task.prompts = prompt_tokens(choices["data"], data.classes, words)
+    task.evaluated = tuple(s for s in ("val", "test") if data.counts[s] and (s == "val" or data.watch_test))
+    if config.trainer.monitor == "auto":
+        config.trainer.monitor = task.monitors[0]
+    monitor = config.trainer.monitor
+    if monitor not in task.monitors and not (monitor.startswith("val/") and "val" not in task.evaluated):
+        raise ConfigError(
+            f"`trainer.monitor={monitor}` is not measured.{nearest(monitor, task.monitors)} "
+            f"There are {', '.join(task.monitors)}."
+        )
+    numerics = num.settle(
+        plain(config.trainer),
+        asked_kernel(config),
+        task,
+        data.blank(min(data.batch_size, 32)),
+        devices,
+        steps=horizon.total,
+        identity=json.dumps(plain(config.model), default=str, sort_keys=True),
+    )
+    num.apply(numerics, net)
+    return Parts(config, choices, overrides, data, task, devices, numerics, horizon, said)
+
+
+def train_first(overrides: list[str]) -> str:
+    """Return the command that trains the model of these settings."""
+    own = [text for text in overrides if not text.startswith(("heads", "features", "run.", "protocol", "cache"))]
+    return f"Train it first (`{shlex.join(['tfcli', 'train', *own])}`), and ask that run."
+
+
+def asked_kernel(config: DictConfig) -> str:
+    """The kernel that the command asks for, or that the run began with; an approximation is none to choose among."""
+    return config.attn.kernel if isinstance(config.attn.kernel, str) else "auto"
+
+
+def prompt_tokens(name: str, classes: list[str], tokenizer: Tokenizer) -> torch.Tensor | None:
+    """Tokens (K, T, L) of every template of every class, for zero-shot figures; None for a set without classes."""
+    if not classes:
+        return None
+    sentences = texts(load_prompts(name, classes, roots=roots()))
+    tokens = tokenizer.encode([text for row in sentences for text in row], truncate=True)
+    return torch.from_numpy(tokens).unflatten(0, (len(sentences), -1))
+
+
+def make_trainer(parts: Parts, callbacks: list[Callback], loggers: list[Any], *, log: bool) -> pl.Trainer:
+    """Lightning's Trainer for these parts: our data order, our checkpoints, no folders of its own."""
+    settings, devices = parts.config.trainer, parts.devices
+    strategy: Any = devices.strategy
+    if strategy == "ddp":
+        from pytorch_lightning.strategies import DDPStrategy
+
+        strategy = DDPStrategy(
+            process_group_backend="gloo" if devices.accelerator == "cpu" else None,
+            # Later than our own watch, which names the rank that hangs.
+            timeout=timedelta(seconds=timeout(parts.config) + preparation_s() + 30),
+        )
+    trainer = pl.Trainer(
+        accelerator=devices.accelerator,
+        devices=devices.devices,
+        num_nodes=devices.num_nodes,
+        strategy=strategy,
+        precision=parts.numerics.precision,  # type: ignore[arg-type]  # a word that `numerics` knows
+        max_epochs=settings.max_epochs,
+        max_steps=settings.max_steps or -1,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip or None,
+        check_val_every_n_epoch=settings.val_every_epochs,
+        deterministic=bool(settings.deterministic),
+        callbacks=callbacks,
+        logger=loggers if log else False,
+        plugins=[AtomicIO()],
+        use_distributed_sampler=False,
+        enable_checkpointing=log,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=settings.log_every_steps,
+    )
+    # Signals have one owner, `runs.signals`. Lightning's handler calls a collective wherever it interrupts.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
+
+
+def timeout(config: DictConfig) -> float:
+    """Return how many seconds the ranks of a run may stand still; runs of earlier versions do not say."""
+    return float(config.trainer.get("timeout_s", 600))
+
+
+@contextmanager
+def quiet_evaluation() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        yield
+
+
+def quiet_libraries() -> None:
+    """Leave on stderr what concerns the user: our own lines."""
+    for name in ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning.*")
+    warnings.filterwarnings("ignore", module="lightning_fabric.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
+
+
+def stored(parts: Parts) -> dict[str, Any]:
+    """The config as it is kept: plain values, every interpolation resolved, with what `auto` came to."""
+    values = plain(parts.config)
+    if "mean" in values["data"]:
+        values["data"]["mean"], values["data"]["std"] = list(parts.data.mean), list(parts.data.std)
+    numerics = parts.numerics
+    return {
+        **values,
+        "choices": dict(parts.choices),
+        "numerics": {"precision": numerics.precision, "kernel": numerics.kernel, "compile": numerics.compile},
+    }
+
+
+def stretched(parts: Parts, changed: dict[str, tuple[Any, Any]], step: int) -> list[str]:
+    """Say what a change of a run's length does to its schedule.
+
+    Args:
+        parts: of the run with the change.
+        changed: keys with their old and new value.
+        step: the optimizer step from which the run goes on.
+    """
+    lengths = {key: changed[key] for key in ("trainer.max_epochs", "trainer.max_steps") if key in changed}
+    if not lengths:
+        return []
+    settings, horizon = parts.config.trainer, parts.horizon
+    epochs = lengths.get("trainer.max_epochs", (settings.max_epochs,))[0]
+    limit = lengths.get("trainer.max_steps", (settings.max_steps,))[0]
+    total = min(horizon.epoch * epochs, limit or horizon.epoch * epochs)
+    before, now = (parts.task.schedule(step, total=end, epoch=horizon.epoch) for end in (total, horizon.total))
+    words = ", ".join(f"`{key}` {old} -> {new}" for key, (old, new) in lengths.items())
+    line = f"{words}: the run ends after {horizon.total:,} steps in place of {total:,}"
+    if abs(before - now) < 1e-9:
+        return [f"{line}; the learning rate goes on as it was"]
+    return [
+        f"{line}; the schedule is stretched: at step {step:,} the learning rate is {now:.3g} of `optim.lr`, "
+        f"where it was {before:.3g}"
+    ]

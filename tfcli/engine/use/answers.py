@@ -1,0 +1,143 @@
+"""Predictions of a fine-tuned language model for texts: classes, scores, tags, or an answer span."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tfcli.data.textitems import Columns
+from tfcli.engine.config.build import build
+from tfcli.engine.train.checkpoints import find_checkpoint, read_checkpoint
+from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_model
+from tfcli.engine.use.public_head import with_its_head
+from tfcli.errors import ConfigError
+from tfcli.metrics.squad import best_spans
+from tfcli.tasks.text_classify import scored
+
+Row = dict[str, Any]
+
+
+@torch.no_grad()
+def answers(
+    run: Path | None,
+    overrides: list[str],
+    texts: Sequence[str],
+    seconds: Sequence[str],
+    *,
+    top: int,
+    config_dir: str | None = None,
+) -> list[Row]:
+    """Predict for texts with a run of `text_classify`, `text_regress`, `tag`, `span` or `choice`.
+
+    Args:
+        run: its folder; None: the model and weights that `overrides` name, with the head that these have.
+        overrides: settings.
+        texts: sentences; to `span` questions, to `choice` one context.
+        seconds: the second text of each pair; to `span` the contexts (one serves all questions), to `choice` what may
+            follow.
+        top: classes to give for each text.
+
+    Raises:
+        ConfigError: the run is of another task, or the texts are not as many as it needs.
+    """
+    loaded = load_language_model(run, overrides) if run else with_its_head(overrides, ASKED, config_dir=config_dir)
+    task = loaded.choices["task"]
+    if task not in ASKED:
+        raise ConfigError(f"a run of task `{task}` does not answer texts; those of {', '.join(ASKED)} do.")
+    if not texts:
+        raise ConfigError("what is to be answered? Give it with --text.")
+    return ASKED[task](loaded, list(texts), list(seconds), top)
+
+
+def _said(loaded: LoadedLanguageModel, rows: Columns) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the head's output for rows, and their batch."""
+    view = build(loaded.config.task.view)
+    encoded = view.encode(rows, loaded.tokenizer, length=loaded.context, train=False)
+    loaded.warn_truncated(encoded.cut)
+    batch = encoded.batch(np.arange(len(encoded.lengths)), seed=0, epoch=0)
+    batch = {name: tensor.to(loaded.device) for name, tensor in batch.items()}
+    return scored(loaded.net, batch).float(), batch
+
+
+def _paired(texts: list[str], seconds: list[str]) -> Columns:
+    if seconds and len(seconds) != len(texts):
+        raise ConfigError(f"there are {len(texts)} texts and {len(seconds)} second ones (--pair): as many are needed.")
+    return {"text": texts, **({"pair": seconds} if seconds else {})}
+
+
+def _classes(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+    logits, _ = _said(loaded, _paired(texts, seconds))
+    return _ranked(logits, [*texts], loaded.classes, top)
+
+
+def _ranked(logits: Tensor, texts: list[str], names: Sequence[str], top: int) -> list[Row]:
+    chance, best = logits.softmax(1).cpu().topk(min(top, len(names)), 1)
+    return [
+        {"text": text, "classes": [names[i] for i in k], "probabilities": p}
+        for text, k, p in zip(texts, best.tolist(), chance.tolist(), strict=True)
+    ]
+
+
+def _scores(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+    logits, _ = _said(loaded, _paired(texts, seconds))
+    scores = logits.cpu()
+    if loaded.run is not None:  # it was trained on scores that were brought to one scale
+        state = read_checkpoint(find_checkpoint(loaded.run, "best"))["state_dict"]
+        scores = scores * state["spread"] + state["centre"]
+    return [{"text": text, "answer": round(score, 4)} for text, score in zip(texts, scores.tolist(), strict=True)]
+
+
+def _tags(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+    words = [text.split() for text in texts]
+    logits, batch = _said(loaded, {"words": words, "tags": [[0] * len(own) for own in words]})
+    rows = []
+    for text, own, guess, target in zip(texts, words, logits.argmax(-1).cpu(), batch["target"].cpu(), strict=True):
+        names = [loaded.classes[i] for i in guess[target >= 0].tolist()]
+        pairs = [{"word": word, "tag": name} for word, name in zip(own, names, strict=False)]
+        said = " ".join(f"{p['word']}/{p['tag']}" if p["tag"] != "O" else p["word"] for p in pairs)
+        rows.append({"text": text, "answer": said, "tags": pairs})
+    return rows
+
+
+def _spans(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+    contexts = seconds * len(texts) if len(seconds) == 1 else seconds
+    if len(contexts) != len(texts):
+        raise ConfigError("each question (--text) needs the text that its answer is cut from: --pair TEXT.")
+    columns: Columns = {"question": texts, "context": contexts, "answers": [[]] * len(texts), "id": texts}
+    logits, batch = _said(loaded, columns)
+    start, end = logits.unbind(-1)
+    score, first, last = best_spans(start, end, batch["inside"])
+    none, most = start[:, 0] + end[:, 0], torch.inf
+    if loaded.run is not None and loaded.config.data.source.get("version") == "2.0":  # there may be no answer
+        most = float(read_checkpoint(find_checkpoint(loaded.run, "best"))["state_dict"]["threshold"])
+    rows = []
+    for number, (text, context) in enumerate(zip(texts, contexts, strict=True)):
+        windows = (batch["question"] == number).nonzero()[:, 0]
+        best = int(windows[score[windows].argmax()])
+        if none[windows].min() - score[best] > most:
+            rows.append({"text": text, "answer": ""})
+            continue
+        begin, stop = (int(batch["offsets"][best, at, side]) for at, side in ((first[best], 0), (last[best], 1)))
+        rows.append({"text": text, "answer": context[begin:stop]})
+    return rows
+
+
+def _choices(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], top: int) -> list[Row]:
+    if len(texts) != 1 or len(seconds) < 2:
+        raise ConfigError("one context (--text) and at least two ways to go on (--pair) are needed.")
+    logits, _ = _said(loaded, {"context": texts, "choices": [seconds], "label": [0]})
+    return _ranked(logits, texts, seconds, top)
+
+
+ASKED: dict[str, Callable[[LoadedLanguageModel, list[str], list[str], int], list[Row]]] = {
+    "text_classify": _classes,
+    "text_regress": _scores,
+    "tag": _tags,
+    "span": _spans,
+    "choice": _choices,
+}

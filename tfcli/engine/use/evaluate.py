@@ -1,0 +1,215 @@
+"""Evaluate a run or public weights on the test split, and predict for files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from tfcli.data.checks import check_known
+from tfcli.data.decode import BadImage, decode
+from tfcli.data.entries import EXTENSIONS, Ignored, images
+from tfcli.engine.config.build import build, plain
+from tfcli.engine.loading.blueprint import refuse_texts, tokenizer_for
+from tfcli.engine.runs.folder import check_writable, is_child, locked, logged, run_folder, write_start
+from tfcli.engine.runs.lifecycle import recorded
+from tfcli.engine.runs.record import Record
+from tfcli.engine.runs.saved_config import kept_tokenizer, recomposed, saved_config
+from tfcli.engine.train import numerics as num
+from tfcli.engine.train.checkpoints import find_checkpoint, load_state, read_checkpoint
+from tfcli.engine.train.finite import check_tested
+from tfcli.engine.train.prepare import (
+    Parts,
+    make_trainer,
+    prepare,
+    prompt_tokens,
+    quiet_evaluation,
+    quiet_libraries,
+    stored,
+)
+from tfcli.engine.train.report import announce, keep_outcomes, new_record, tell_left_out
+from tfcli.engine.train.run import evaluate
+from tfcli.engine.train.skipped import list_skipped
+from tfcli.engine.use.public_classifier import classifier, run_of
+from tfcli.errors import ConfigError, DataError, TfcliError
+
+NOTHING = "no figure could be measured"
+
+
+def of_run(run: Path, overrides: list[str], *, which: str) -> tuple[Path, Record]:
+    """Test figures of a run's `best` or `last` checkpoint, on the devices that are here now.
+
+    Raises:
+        RunError: there is no such checkpoint.
+        DataError: the data have other classes than the run's.
+    """
+    checkpoint = find_checkpoint(run, which)
+    config, choices = on_these_devices(run, overrides)
+    weights, config.model.weights = config.model.get("weights"), None  # the checkpoint has them all
+    parts = prepare(config, choices, overrides, tokenizer=kept_tokenizer(run))
+    config.model.weights = weights  # what the run started from is part of what it is
+    if {"label", "tags"} & set(config.task.needs):
+        known = read_checkpoint(checkpoint)["tfcli"]["classes"]
+        check_known(choices["data"], parts.data.classes, known, run=f"the run `{run}`")
+    return _evaluated(parts, checkpoint)
+
+
+def of_weights(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> tuple[Path, Record]:
+    """Test figures of the weights that `model.weights=` names.
+
+    Raises:
+        ConfigError: it names none: there is nothing to evaluate.
+    """
+    if not config.model.get("weights"):
+        raise ConfigError(
+            "`tfcli evaluate` without a run needs `model.weights=NAME or PATH`; untrained weights have nothing to show."
+        )
+    return _evaluated(prepare(config, choices, overrides, trains=False), None)
+
+
+def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
+    root = Path(parts.config.run.root)
+    check_writable(root)
+    if not parts.data.counts["test"]:
+        raise DataError(f"data `{parts.choices['data']}` has no test split to evaluate on.")
+    typed = any(text.startswith("run.dir=") for text in parts.overrides)  # else it is the folder of the run itself
+    given = parts.config.run.dir if typed else None
+    folder = run_folder("evaluate", parts.name, root=root, given=given)
+    record = new_record(parts, "evaluate")
+    record.checkpoint = str(checkpoint) if checkpoint else str(parts.config.model.weights)
+    with locked(folder), logged(folder), recorded(folder, record) as life:
+        if not is_child():
+            write_start(folder, config=stored(parts), overrides=parts.overrides, devices=parts.devices.label)
+        announce(parts, folder, resumed=False)
+        list_skipped(parts.data, folder)
+        evaluate(parts, life, checkpoint=checkpoint)
+        if not is_child():
+            with parts.task.left_out.guard("outcomes of the test"):
+                keep_outcomes(parts, folder)
+            tell_left_out(record, parts, folder)
+        if not parts.task.tested:
+            raise TfcliError(f"{NOTHING}. {folder / 'log.txt'} has the details.")
+        check_tested(record.metrics, None)
+    return folder, record
+
+
+def on_these_devices(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
+    """A run's config, to be used on one process or the GPUs that are here, however it was trained."""
+    config, choices = saved_config(run)
+    for name, value in (("accelerator", "auto"), ("strategy", "auto"), ("devices", "auto"), ("num_nodes", 1)):
+        OmegaConf.update(config.trainer, name, value)
+    if "teacher" in config.task:
+        config.task.teacher = None  # it has nothing to say any more
+    recomposed(run, config, overrides)
+    return config, choices
+
+
+def predict(
+    folder: Path | None, overrides: list[str], files: list[Path], *, top: int, config_dir: str | None = None
+) -> list[dict[str, Any]]:
+    """Classes and probabilities for image files and folders of them, best first; unusable files at the end.
+
+    Args:
+        folder: a run folder, or None for the model and weights that `overrides` name.
+        overrides: settings.
+        files: images, or folders that are searched for images.
+        top: classes to give for each file.
+
+    Raises:
+        DataError: a file is missing; a folder holds none; none can be used.
+        RunError, ConfigError: nothing trained to predict with.
+    """
+    quiet_libraries()
+    paths = collect(files)
+    run = folder or run_of(overrides, config_dir)
+    if run:
+        checkpoint = read_checkpoint(find_checkpoint(run, "best"))
+        config, choices = on_these_devices(run, overrides)
+        refuse_texts(config.data, str(run))
+        classes = checkpoint["tfcli"]["classes"]
+        tokenizer = tokenizer_for(config, kept_tokenizer(run), lambda: classes)
+        data, net, task = _parts(config, len(classes))
+        load_state(task, checkpoint["state_dict"], run)
+        if tokenizer is not None:
+            task.prompts = prompt_tokens(choices["data"], classes, tokenizer)
+    else:
+        found = classifier(overrides, config_dir)
+        config, choices, classes = found.config, found.choices, found.classes
+        data, net, task = _parts(config, len(classes))
+        found.load(net)
+    os.environ.pop(num.HANDED_DOWN, None)
+    devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
+    num.set_threads(devices, None)
+    parts = Parts(config, choices, overrides, data, task, devices, num.Numerics(), task.horizon, [])
+    with quiet_evaluation():
+        trainer = make_trainer(parts, [], [], log=False)
+        batches = trainer.predict(task, dataloaders=[data.files_dataloader(paths, mark_bad=True)], datamodule=None)
+    rows = []
+    for batch in cast(list[dict[str, torch.Tensor]], batches or []):
+        rows += ranked_rows(batch["probability"], batch["index"], paths, classes, top)
+    return with_unusable(rows, paths)
+
+
+def ranked_rows(
+    probability: torch.Tensor, index: torch.Tensor, paths: list[Path], classes: list[str], top: int
+) -> list[dict[str, Any]]:
+    """A row a usable file (`index` is not negative): its best classes and their probabilities (B, K)."""
+    usable = index >= 0
+    index = index[usable]
+    chance, best = probability[usable].topk(min(top, len(classes)), 1)
+    return [
+        {"file": str(paths[i]), "classes": [classes[j] for j in k], "probabilities": p}
+        for i, p, k in zip(index.tolist(), chance.tolist(), best.tolist(), strict=True)
+    ]
+
+
+def with_unusable(rows: list[dict[str, Any]], paths: list[Path]) -> list[dict[str, Any]]:
+    """Return the rows, and behind them one with `error` for each file that has none.
+
+    Raises:
+        DataError: no file can be used.
+    """
+    told = {row["file"] for row in rows}
+    bad: list[dict[str, Any]] = []
+    for path in paths:
+        if str(path) not in told:
+            try:
+                decode(path)
+            except BadImage as error:
+                bad.append({"file": str(path), "error": error.reason})
+    if not rows:
+        listing = "\n".join(f"  {row['file']}: {row['error']}" for row in bad[:10])
+        raise DataError(
+            f"none of the {len(paths):,} files can be used:\n{listing}" if len(bad) > 1 else listing.strip()
+        )
+    return rows + bad
+
+
+def _parts(config: DictConfig, num_classes: int) -> tuple[Any, torch.nn.Module, Any]:
+    OmegaConf.update(config, "data.num_classes", num_classes)
+    data = build(config.data)
+    net = build(config.model)
+    return data, net, build(config.task, net=net)
+
+
+def collect(files: list[Path]) -> list[Path]:
+    """Image files, and those inside folders, in order.
+
+    Raises:
+        DataError: one does not exist, or a folder holds no image or links in a circle.
+    """
+    found: list[Path] = []
+    for path in files:
+        if path.is_dir():
+            inside = sorted(images(path, Ignored()))
+            if not inside:
+                raise DataError(f"there is no image in `{path}` ({', '.join(EXTENSIONS[:4])}, ...).")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"there is no file `{path}`.")
+    return found
