@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +32,7 @@ from benchmarks.signals import (
 from tfcli.engine.runs.lifecycle import Life, recorded
 from tfcli.engine.runs.ranks import Board, Stage, check_free
 from tfcli.engine.runs.record import Record, read_record
-from tfcli.engine.runs.signals import Stopped
+from tfcli.engine.runs.signals import Stopped, kill_workers
 from tfcli.errors import ConfigError, Interrupted
 from tfcli.sweeps.process import Process, words_of
 from tfcli.sweeps.state import Job, State
@@ -99,6 +101,45 @@ def test_a_signal_that_a_library_swallows_still_stops_the_run(tmp_path: Path):
     with pytest.raises(Interrupted):
         run_in(tmp_path, body)
     assert read_record(tmp_path).status == "interrupted"
+
+
+DROPPED = """
+import os, signal
+from tfcli.engine.runs import signals
+signals.begin()
+class Dropping:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(10): pass
+stop = signals.Stop(lambda code, reason: None)
+with stop.listening():
+    Dropping()
+    try:
+        stop.check()
+    except signals.Stopped:
+        print("stopped")
+"""
+
+
+def test_a_signal_where_python_drops_errors_prints_no_traceback_and_stops_the_run(tmp_path: Path):
+    done = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "stopped\n"
+    assert done.stderr == "\ntfcli: SIGTERM: stopping.\n"
+
+
+def test_the_end_of_a_killed_worker_is_no_error():
+    def raises(*_: object) -> None:
+        raise RuntimeError("DataLoader worker is killed by signal")
+
+    before = signal.signal(signal.SIGCHLD, raises)  # as torch's loaders do
+    try:
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        worker.start()
+        kill_workers()
+        worker.join(10)
+        assert worker.exitcode == -signal.SIGKILL
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_an_error_that_a_signal_has_caused_is_an_interruption(tmp_path: Path):

@@ -41,6 +41,7 @@ def begin() -> None:
     """
     for signum in _taken():
         signal.signal(signum, _end)
+    sys.unraisablehook = _unraisable
     atexit.register(_ignore)
     if PARENT in os.environ:
         die_with_parent(signal.SIGKILL)
@@ -52,6 +53,12 @@ def _ignore() -> None:
     """Let no signal change the exit code of a program that is done: Python gives its handlers up before its end."""
     for signum in _taken():
         signal.signal(signum, signal.SIG_IGN)
+
+
+def _unraisable(lost: sys.UnraisableHookArgs) -> None:
+    """Print nothing of a `Stopped` that rose where Python drops errors (a finalizer, a fork's hook): it comes again."""
+    if lost.exc_type is not Stopped:
+        sys.__unraisablehook__(lost)
 
 
 def _end(signum: int, frame: FrameType | None) -> None:
@@ -238,6 +245,8 @@ def kill_children() -> None:
 
 def kill_workers() -> None:
     """Kill the loader processes that still live at the program's end: they have nothing to save, and are patient."""
+    with suppress(ValueError):  # torch's handler takes the end of a worker for an error; outside the main thread
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if processes := sys.modules.get("multiprocessing"):
         for child in processes.active_children():
             child.kill()
