@@ -21,6 +21,7 @@ from tfcli.nn.attention import Attention, Plan
 from tfcli.nn.blocks import Block, make_mlp
 from tfcli.nn.cache import Memory
 from tfcli.nn.capture import capture
+from tfcli.nn.cross import CrossAttention
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Sinusoidal
 from tfcli.weights.load import load_weights
@@ -36,7 +37,7 @@ def draws(*lengths: int) -> list[Tensor]:
     return [torch.randn(2, length, WIDTH, generator=drawn) for length in lengths]
 
 
-def take(ours: Attention, theirs: nn.MultiheadAttention) -> None:
+def take(ours: Attention | CrossAttention, theirs: nn.MultiheadAttention) -> None:
     """The same weights; both have the queries', keys' and values' rows in one matrix."""
     ours.load_state_dict(
         {
@@ -52,12 +53,12 @@ def take(ours: Attention, theirs: nn.MultiheadAttention) -> None:
 @pytest.mark.parametrize("kernel", ["exact", "explicit"])
 def test_attention_to_a_memory_is_torchs(kernel: str) -> None:
     theirs = randomise(nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)).eval()
-    ours = Attention(WIDTH, heads=HEADS, kernel=kernel).eval()
+    ours = CrossAttention(WIDTH, heads=HEADS, kernel=kernel).eval()
     take(ours, theirs)
     x, memory = draws(5, 7)
     valid = torch.arange(7) < torch.tensor([[4], [7]])
     expected, weights = theirs(x, memory, memory, key_padding_mask=~valid)
-    found = ours(x, Plan(Places.line(5), memory=Memory(memory, valid)), across=True)
+    found = ours(x, Plan(Places.line(5), memory=Memory(memory, valid)))
     torch.testing.assert_close(found, expected, atol=ATOL, rtol=ATOL)
     assert weights[0, :, 4:].abs().sum() == 0
 
@@ -70,7 +71,7 @@ def test_decoder_blocks_are_torchs(post_norm: bool) -> None:
     ours = Block(
         Attention(WIDTH, heads=HEADS, causal=True),
         make_mlp(WIDTH, hidden=32, activation="relu"),
-        cross=Attention(WIDTH, heads=HEADS),
+        cross=CrossAttention(WIDTH, heads=HEADS),
         width=WIDTH,
         norm_eps=1e-5,
         post_norm=post_norm,

@@ -9,23 +9,28 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nn.parts import PATTERNS, POSITIONS, SEQUENTIAL, WIDTH, stack
+from nn.parts import APPROXIMATIONS, PATTERNS, POSITIONS, SEQUENTIAL, WIDTH, stack
 from properties.test_stacks import close
 
-from tfcli.nn.attention import Attention, set_kernel
+from tfcli.errors import IncompatibleError
+from tfcli.nn.approximations import Linear, Linformer
+from tfcli.nn.attention import Attention, Plan, set_kernel
 from tfcli.nn.cache import Cache, Memory
 from tfcli.nn.capture import capture
-from tfcli.nn.patterns import Causal
+from tfcli.nn.cross import CrossAttention
+from tfcli.nn.hashing import Reformer
+from tfcli.nn.patterns import Causal, Predicate
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
+from tfcli.nn.relative import Alibi, Rope
 from tfcli.nn.stack import Stack
 
 kinds = st.sampled_from(list(POSITIONS))
 lengths = st.integers(2, 9)
 
 
-def decoder(n: int, **more):
-    return stack(extent=(n,), special=0, cross=True, causal=True, **more)
+def decoder(n: int, *, cross=True, **more):
+    return stack(extent=(n,), special=0, cross=cross, causal=True, **more)
 
 
 def padded_memory(m: int, *, batch: int = 2) -> Memory:
@@ -154,3 +159,145 @@ def test_cross_attention_has_biases_where_self_attention_has():
         net = Stack(8, depth=1, heads=2, attn=attn, pos=Position, extent=(4,), cross=True, causal=True)
         assert (net.blocks[0].cross.qkv.bias is not None) is biased
         assert net(torch.randn(1, 4, 8), Places.line(4), memory=Memory(torch.randn(1, 3, 8))).shape == (1, 4, 8)
+
+
+OTHER = 20
+"""Width of a memory that is not the tokens'."""
+LAST = Predicate(lambda q, k: (k[..., 0] <= q[..., 0]) & (q[..., 0] < k[..., 1]))
+"""A token sees the keys within whose stretch of text it stands."""
+
+
+def reader(n: int, **more) -> Stack:
+    """A decoder whose memory has another width, and heads of two widths."""
+    return decoder(n, cross=partial(CrossAttention, memory_width=OTHER, head_width=6, value_width=10, **more))
+
+
+def in_stretches(starts: list[int], n: int) -> Places:
+    """The places of memory tokens, each last before the words from its start to the next one's."""
+    coords = torch.tensor(list(zip(starts, [*starts[1:], n], strict=True)))
+    return Places(coords, torch.zeros(len(starts), dtype=torch.bool), (n, n + 1))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    starts=st.lists(st.integers(0, 8), min_size=1, max_size=4, unique=True).map(sorted),
+    pattern=st.sampled_from(["full", "last"]),
+    gated=st.booleans(),
+    cuts=st.lists(st.integers(1, 8), max_size=3),
+)
+def test_a_memory_of_another_width_can_be_kept(starts, pattern, gated, cuts):
+    net = reader(9, pattern=LAST if pattern == "last" else None, gated=gated)
+    x, places, cache = torch.randn(2, 9, WIDTH), Places.grid(9), Cache()
+    valid = torch.ones(2, len(starts), dtype=torch.bool)
+    valid[0, 1:] = False
+    memory = Memory(torch.randn(2, len(starts), OTHER), valid, in_stretches(starts, 9))
+    parts = []
+    for a, b in pairwise(sorted({0, 9, *cuts})):
+        parts.append(net(x[:, a:b], places[a:b], cache=cache, memory=None if a else memory))
+    before = net(x, places, memory=memory)
+    close(torch.cat(parts, 1), before)
+    for kernel in ("exact", "explicit", "flex"):
+        set_kernel(net, kernel)
+        close(net(x, places, memory=memory), before)
+    with capture(net):
+        close(net(x, places, memory=memory), before)
+    shorter = Memory(memory.tokens[:1, :1], places=in_stretches(starts, 9)[:1])
+    close(net(x[:1], places, memory=shorter), before[:1])
+
+
+def test_words_before_the_first_image_are_as_without_any():
+    net = reader(6, pattern=LAST)
+    x, places = torch.randn(1, 6, WIDTH, requires_grad=True), Places.grid(6)
+    for block in net.blocks:
+        torch.nn.init.ones_(block.cross.out.bias)
+    seen = {}
+    for image in (0.0, 1.0):
+        seen[image] = net(x, places, memory=Memory(torch.full((1, 2, OTHER), image), places=in_stretches([2, 4], 6)))
+    same = (seen[0.0] == seen[1.0]).all(-1)[0]
+    assert same[:2].all()
+    assert not same[2:].any()
+    seen[1.0].sum().backward()
+    assert x.grad.isfinite().all()
+    for block in net.blocks:
+        torch.nn.init.zeros_(block.cross.out.weight)
+        torch.nn.init.zeros_(block.cross.out.bias)
+    blind = net(x, places, memory=Memory(torch.zeros(1, 2, OTHER), places=in_stretches([2, 4], 6)))
+    close(blind[:, :2], seen[0.0][:, :2])
+
+
+def test_a_long_memory_is_read_block_by_block_past_its_padding():
+    """Flex leaves out blocks of the mask; a token that sees nothing, and padding, must not come back by it."""
+    net = CrossAttention(WIDTH, heads=2, memory_width=OTHER, pattern=LAST, kernel="flex").eval()
+    starts = list(range(10, 300, 2))
+    valid = torch.rand(2, len(starts)) < 0.7
+    plan = Plan(Places.line(300), memory=Memory(torch.randn(2, len(starts), OTHER), valid, in_stretches(starts, 300)))
+    x = torch.randn(2, 300, WIDTH)
+    by_blocks = net(x, plan)
+    set_kernel(net, "explicit")
+    close(by_blocks, net(x, plan))
+    assert not by_blocks[:, :10].any()
+
+
+def test_a_gate_starts_shut_and_opens():
+    net, x, places = reader(4, gated=True), torch.randn(1, 4, WIDTH), Places.grid(4)
+    memories = [Memory(torch.randn(1, 3, OTHER)) for _ in range(2)]
+    assert torch.equal(*(net(x, places, memory=memory) for memory in memories))
+    net(x, places, memory=memories[0]).sum().backward()
+    gates = [block.cross.gate.alpha for block in net.blocks]
+    assert all(gate.grad.abs() > 0 for gate in gates)
+    with torch.no_grad():
+        gates[0].fill_(1.0)
+    assert not torch.equal(*(net(x, places, memory=memory) for memory in memories))
+
+
+def test_positions_turn_the_keys_of_a_memory_too():
+    """Tokens and memory that move together see each other as before; one that moves alone does not."""
+    net = CrossAttention(WIDTH, heads=2, pos=Rope(WIDTH, heads=2, extent=(30,), special=0)).eval()
+    x, memory = torch.randn(1, 4, WIDTH), torch.randn(1, 5, WIDTH)
+
+    def read(start: int, other: int, cache: Cache | None = None) -> torch.Tensor:
+        places = Places.line(5, start=other, extent=30)
+        plan = Plan(Places.line(4, start=start, extent=30), memory=Memory(memory, places=places), cache=cache)
+        return net(x, plan)
+
+    close(read(0, 0), read(9, 9))
+    assert not torch.allclose(read(0, 0), read(0, 9), atol=1e-3)
+    cache = Cache()
+    close(read(3, 1, cache), read(3, 1, cache))
+    close(read(3, 1, cache), read(3, 1))
+
+
+@pytest.mark.parametrize("name", ["linear", "performer"])
+def test_some_approximations_can_look_at_a_memory(name):
+    net = CrossAttention(WIDTH, heads=2, memory_width=OTHER, kernel=APPROXIMATIONS[name]).eval()
+    x, memory = torch.randn(2, 4, WIDTH), torch.randn(2, 7, OTHER)
+    valid = (torch.arange(7) < 5).expand(2, -1)
+    padded, shorter = Memory(memory, valid), Memory(memory[:, :5])
+    before = net(x, Plan(Places.line(4), memory=shorter))
+    close(net(x, Plan(Places.line(4), memory=padded)), before)
+    with capture(net) as trace:
+        close(net(x, Plan(Places.line(4), memory=padded)), before)
+    assert trace.attention[""].shape == (2, 2, 4, 7)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "more", "message"),
+    [
+        (Reformer, {}, "reformer attention .* cannot look at a memory"),
+        (Linformer, {}, "linformer attention .* cannot look at a memory"),
+        (Linear, {"pattern": Causal()}, "takes a full pattern, but was given causal"),
+        (Linear, {"dropout": 0.1}, "no weights to drop"),
+        (Linear, {"pos": Alibi(WIDTH, heads=2, extent=(4,), special=0)}, "positions that act on scores, as Alibi do"),
+    ],
+)
+def test_what_cannot_look_at_a_memory_says_so(kernel, more, message):
+    with pytest.raises(IncompatibleError, match=message):
+        CrossAttention(WIDTH, heads=2, kernel=kernel, **more)
+
+
+def test_a_memory_of_the_tokens_width_keeps_the_names_of_old_checkpoints():
+    """And their order, by which optimizers keep their states."""
+    names = [name for name, _ in decoder(4).blocks[0].named_parameters()]
+    parts = ("norm1", "attention.qkv", "attention.out", "norm2", "mlp.fc1", "mlp.fc2")
+    cross = ("cross.qkv", "cross.out", "cross_norm")
+    assert names == [f"{part}.{kind}" for part in (*parts, *cross) for kind in ("weight", "bias")]

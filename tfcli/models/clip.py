@@ -401,7 +401,7 @@ class TextTransformer(nn.Module):
             activation=activation,
             norm_eps=norm_eps,
         )
-        pattern = cast(Block, self.stack.blocks[0]).attention.pattern
+        pattern = self.stack.attentions[0].pattern
         if (mask := pattern.mask(self.places, self.places)) is None or bool(mask.triu(1).any()):
             raise ValueError(f"`model.text.attn` must be causal, since padding follows the text, but is {pattern}.")
         self.proj = nn.Linear(width, embed_width, bias=False)
@@ -463,13 +463,13 @@ def init_blocks(stack: Stack) -> None:
     Query, key, value: deviation D^-1/2. Attention's and MLP's output: D^-1/2 (2 L)^-1/2. MLP's first map: (2 D)^-1/2.
     """
     blocks = cast(list[Block], list(stack.blocks))
-    for block in blocks:
+    for block, attention in zip(blocks, stack.attentions, strict=True):
         mlp = cast(Mlp, block.mlp)
-        width = block.attention.qkv.in_features
+        width = attention.qkv.in_features
         out = width**-0.5 * (2 * len(blocks)) ** -0.5
         deviations = {
-            block.attention.qkv: width**-0.5,
-            block.attention.out: out,
+            attention.qkv: width**-0.5,
+            attention.out: out,
             mlp.fc1: (2 * width) ** -0.5,
             mlp.fc2: out,
         }

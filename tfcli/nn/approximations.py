@@ -35,16 +35,26 @@ class Approximation(nn.Module):
         name: in messages.
         causal: whether it can hide the future.
         shared: whether queries are the keys as well.
+        across: whether it takes any number of tokens at any places, and so can look at a memory.
         refuses: what a position must not act on (see `Position.acts`).
+
+    Raises:
+        IncompatibleError: it needs to know the places, as it does not of a memory.
     """
 
     name = ""
     causal = True
     shared = False
+    across = False
     refuses: tuple[str, ...] = ("scores",)
 
     def __init__(self, *, heads: int, head_width: int, extent: tuple[int, ...], special: int):
         super().__init__()
+        if not extent and not self.across:
+            raise IncompatibleError(
+                f"{self.name} attention is built for a known number of tokens (`extent`), so it cannot look at a "
+                "memory."
+            )
 
     def check(self, pattern: Pattern, extent: tuple[int, ...], special: int) -> None:
         """Refuse patterns that it cannot honour.
@@ -86,6 +96,7 @@ class Linear(Approximation):
     """
 
     name = "linear"
+    across = True
     refuses: tuple[str, ...] = ("scores", "queries")  # turned features would no longer be positive
 
     def features(
@@ -223,7 +234,7 @@ class Linformer(Approximation):
             and values share as well). Sharing among layers is left out.
 
     Raises:
-        ValueError: there is no such sharing, the places are not known, or the rank exceeds their number.
+        ValueError: there is no such sharing, or the rank exceeds the number of places.
     """
 
     name = "linformer"
@@ -242,7 +253,7 @@ class Linformer(Approximation):
         super().__init__(heads=heads, head_width=head_width, extent=extent, special=special)
         if share not in ("none", "heads", "values"):
             raise ValueError(f"`attn.kernel.share` must be none, heads or values, but is {share!r}.")
-        places = special + prod(extent) if extent else 0
+        places = special + prod(extent)
         if not 1 <= rank <= places:
             raise ValueError(
                 f"`attn.kernel.rank` must lie between 1 and the number of tokens, {places}, but is {rank}."

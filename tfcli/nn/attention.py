@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from tfcli.bounds import Rate
 from tfcli.errors import IncompatibleError
@@ -31,6 +30,7 @@ class Plan:
         valid: False for tokens that are padding, or None where there is none.
         cache: keys and values of the tokens before these, or None.
         memory: what cross-attention looks at, or None.
+        memory_memo: of the masks over the memory.
         key: where the tokens stand that are looked at: these, after those of the cache.
     """
 
@@ -39,6 +39,7 @@ class Plan:
     valid: Bool[Tensor, "B M"] | None = None
     cache: Cache | None = None
     memory: Memory | None = None
+    memory_memo: dict[Hashable, Any] = field(default_factory=dict)
     key: Places = field(init=False)
     _biases: dict[Position, Any] = field(default_factory=dict)
     _memo: dict[Hashable, Any] = field(default_factory=dict)
@@ -53,48 +54,100 @@ class Plan:
     def rotate(self, t: Float[Tensor, "B H N E"]) -> Float[Tensor, "B H N E"]:
         return t if self.pos is None else self.pos.rotate(t, self.query)
 
-    def view(self, pattern: Pattern, q: Float[Tensor, "B H N E"]) -> View:
+    def view(self, pattern: Pattern, q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"]) -> View:
         """Return the view that a kernel needs: which keys each query sees, and the position's bias."""
         bias = None
         if self.pos is not None:
             if self.pos not in self._biases:
                 self._biases[self.pos] = self.pos.bias(self.query, self.key)
             bias = self._biases[self.pos]
-            asked = self.pos.scores(q, self.query, self.key)
+            asked = self.pos.scores(q, k, self.query, self.key)
             bias = asked if bias is None else bias if asked is None else bias + asked
         return View(pattern, self.query, self.key, bias=bias, valid=self.valid, memo=self._memo)
 
-    def across(self) -> View:
-        """Return the view of cross-attention: every token sees the whole memory except its padding."""
-        assert self.memory is not None, "cross-attention needs a memory"
-        if "across" not in self._memo:
-            key = Places.line(self.memory.tokens.shape[1])[:]  # no tokens of ours, should they stand alike
-            self._memo["across"] = View(Full(), self.query, key, valid=self.memory.valid)
-        return self._memo["across"]
+
+class MultiHead(nn.Module):
+    """Heads that average values by a kernel: what attention to the tokens and attention to a memory share.
+
+    Args:
+        heads: H.
+        head_width: E of queries and keys.
+        pattern: who may see whom.
+        kernel: how the softmax is computed: exact, explicit, flex, or auto (flex where the pattern is sparse, else
+            exact). Or what makes an approximation of it, called as `kernel(heads=..., head_width=..., extent=...,
+            special=...)`.
+        dropout: probability of dropping a weight while training.
+        extent: size of each axis on which the tokens stand.
+        special: number of special tokens.
+
+    Attributes:
+        kernel: computes the softmax; None where `approximation` does, unless someone looks on (`capture`).
+
+    Raises:
+        ValueError: there is no such kernel.
+        IncompatibleError: kernel, pattern, axes or dropout do not fit together.
+    """
+
+    def __init__(
+        self,
+        *,
+        heads: int,
+        head_width: int,
+        pattern: Pattern,
+        kernel: KernelName | Callable[..., Approximation],
+        dropout: float,
+        extent: tuple[int, ...] = (),
+        special: int = 0,
+    ):
+        super().__init__()
+        self.heads, self.dropout, self.pattern = heads, dropout, pattern
+        self.kernel: Kernel | None = None
+        self.approximation: Approximation | None = None
+        if isinstance(kernel, str):
+            self.kernel = find_kernel("flex" if kernel == "auto" and self.sparse else kernel)
+        else:
+            self.approximation = kernel(heads=heads, head_width=head_width, extent=extent, special=special)
+            self.approximation.check(self.pattern, extent, special)
+            if dropout:
+                raise IncompatibleError(
+                    f"{self.approximation.name} attention has no weights to drop: `attention_dropout` must be 0, "
+                    f"but is {dropout}."
+                )
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the pattern leaves out whole blocks of the mask, more than a causal one does."""
+        return not isinstance(self.pattern, Full | Causal)
+
+    def average(
+        self, q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"], v: Float[Tensor, "B H M F"], view: View
+    ) -> Float[Tensor, "B N HF"]:
+        """Return the average of the values that each query sees, the heads side by side."""
+        kernel = self.kernel or self.approximation
+        assert kernel is not None
+        return kernel(q, k, v, view, self.dropout if self.training else 0.0).transpose(1, 2).flatten(2)
+
+    def cut(self, t: Float[Tensor, "B N PHE"], parts: int) -> tuple[Float[Tensor, "B H N E"], ...]:
+        """Cut into `parts` of (B, H, N, E) each; their gradients meet in one copy."""
+        return tuple(part.transpose(1, 2) for part in t.view(*t.shape[:2], parts, self.heads, -1).unbind(2))
 
 
-class Attention(nn.Module):
-    """Multi-head attention of tokens to one another or to a memory (Vaswani et al. 2017, section 3.2.2).
+class Attention(MultiHead):
+    """Multi-head attention of tokens to one another (Vaswani et al. 2017, section 3.2.2).
 
     Queries, keys and values come from one product: rows 0..D-1 of `qkv.weight` make the queries, then keys, then
-    values. Across, the queries' rows are applied to the tokens and the others to the memory. A kernel that shares
-    queries and keys (Reformer) has no rows for keys.
+    values. A kernel that shares queries and keys (Reformer) has no rows for keys.
 
     Args:
         width: D of the tokens.
         heads: H; the width is split evenly among them.
         pattern: who may see whom.
         causal: whether, besides, no token sees what follows it.
-        kernel: how the softmax is computed: exact, explicit, flex, or auto (flex where the pattern is sparse, else
-            exact). Or what makes an approximation of it, called as `kernel(heads=..., head_width=..., extent=...,
-            special=...)`.
+        kernel: how the softmax is computed, or what makes an approximation of it (see `MultiHead`).
         dropout: probability of dropping a weight while training.
         bias: whether the projections have biases.
         extent: size of each axis on which the tokens stand.
         special: number of special tokens.
-
-    Attributes:
-        kernel: computes the softmax; None where `approximation` does, unless someone looks on (`capture`).
 
     Raises:
         ValueError: `heads` does not divide `width`, or there is no such kernel.
@@ -114,65 +167,32 @@ class Attention(nn.Module):
         extent: tuple[int, ...] = (),
         special: int = 0,
     ):
-        super().__init__()
         if width % heads:
             raise ValueError(f"`heads` must divide `width`, but is {heads} for a width of {width}.")
-        self.heads, self.dropout = heads, dropout
-        self.pattern = (pattern or Full()) & (Causal() if causal else Full())
+        pattern = (pattern or Full()) & (Causal() if causal else Full())
         if extent:
-            self.pattern.check(extent)
-        self.kernel: Kernel | None = None
-        self.approximation: Approximation | None = None
-        if isinstance(kernel, str):
-            self.kernel = find_kernel("flex" if kernel == "auto" and self.sparse else kernel)
-        else:
-            self.approximation = kernel(heads=heads, head_width=width // heads, extent=extent, special=special)
-            self.approximation.check(self.pattern, extent, special)
-            if dropout:
-                raise IncompatibleError(
-                    f"{self.approximation.name} attention has no weights to drop: `attention_dropout` must be 0, "
-                    f"but is {dropout}."
-                )
+            pattern.check(extent)
+        super().__init__(
+            heads=heads,
+            head_width=width // heads,
+            pattern=pattern,
+            kernel=kernel,
+            dropout=dropout,
+            extent=extent,
+            special=special,
+        )
         self.parts = 2 if self.approximation is not None and self.approximation.shared else 3
         self.qkv = nn.Linear(width, self.parts * width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
 
-    @property
-    def sparse(self) -> bool:
-        """Whether the pattern leaves out whole blocks of the mask, more than a causal one does."""
-        return not isinstance(self.pattern, Full | Causal)
-
-    def forward(self, x: Float[Tensor, "B N D"], plan: Plan, *, across: bool = False) -> Float[Tensor, "B N D"]:
-        """Return the attention's output for each token, over the tokens or (`across`) over the plan's memory."""
-        q, k, v = self._to_memory(x, plan) if across else self._to_tokens(x, plan)
-        view = plan.across() if across else plan.view(self.pattern, q)
-        kernel = self.kernel or self.approximation
-        assert kernel is not None
-        y = kernel(q, k, v, view, self.dropout if self.training else 0.0)
-        return self.out(y.transpose(1, 2).flatten(2))
-
-    def _to_tokens(self, x: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-        q, *rest, v = self._heads(self.qkv(x), self.parts)
+    def forward(self, x: Float[Tensor, "B N D"], plan: Plan) -> Float[Tensor, "B N D"]:
+        """Return the attention's output for each token."""
+        q, *rest, v = self.cut(self.qkv(x), self.parts)
         q = plan.rotate(q)
         k = plan.rotate(rest[0]) if rest else q
-        return (q, k, v) if plan.cache is None else (q, *plan.cache.extend(self, k, v))
-
-    def _to_memory(self, x: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-        assert plan.memory is not None
-        assert self.approximation is None, "an approximation sees no memory"
-        memory, width = plan.memory.tokens, x.shape[-1]
-        rows, bias = self.qkv.weight, self.qkv.bias
-
-        def project() -> tuple[Tensor, ...]:
-            return self._heads(linear(memory, rows[width:], None if bias is None else bias[width:]), 2)
-
-        (q,) = self._heads(linear(x, rows[:width], None if bias is None else bias[:width]), 1)
-        k, v = project() if plan.cache is None else plan.cache.keep(self, project)
-        return q, k, v
-
-    def _heads(self, t: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """Cut into `parts` of (B, H, N, E) each; their gradients meet in one copy."""
-        return tuple(part.transpose(1, 2) for part in t.view(*t.shape[:2], parts, self.heads, -1).unbind(2))
+        if plan.cache is not None:
+            k, v = plan.cache.extend(self, k, v)
+        return self.out(self.average(q, k, v, plan.view(self.pattern, q, k)))
 
 
 def find_kernel(kernel: str) -> Kernel:
@@ -194,5 +214,5 @@ def set_kernel(net: nn.Module, kernel: str) -> None:
     What approximates the softmax stays as it is.
     """
     for module in net.modules():
-        if isinstance(module, Attention) and module.approximation is None:
+        if isinstance(module, MultiHead) and module.approximation is None:
             module.kernel = find_kernel(kernel)

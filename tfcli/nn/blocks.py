@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from tfcli.nn.attention import Attention, Plan
+from tfcli.nn.cross import CrossAttention
 from tfcli.shapes import Float
 
 
@@ -186,13 +187,13 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and an MLP, each in a residual branch; between them, where asked for, attention to a memory.
+    """Attention, attention to a memory and an MLP, each in a residual branch; either attention may be missing.
 
     Pre-norm: x + part(norm(x)) for each part in turn. Post-norm: norm(x + part(x)).
 
     Args:
-        attention: a built attention of the same width.
-        mlp: a built MLP of the same width.
+        attention: a built attention of the same width; None: there is no such branch.
+        mlp: a built MLP of the same width; in a block whose attention is gated, followed by a `Gate` of its own.
         cross: a built attention of the same width that looks at the memory; None: there is no such branch.
         width: D.
         norm: layer or rms.
@@ -205,11 +206,11 @@ class Block(nn.Module):
 
     def __init__(
         self,
-        attention: Attention,
+        attention: Attention | None,
         mlp: nn.Module,
         *,
         width: int,
-        cross: Attention | None = None,
+        cross: CrossAttention | None = None,
         norm: Norm = "layer",
         norm_eps: float = 1e-6,
         post_norm: bool = False,
@@ -219,24 +220,25 @@ class Block(nn.Module):
     ):
         super().__init__()
         self.post_norm = post_norm
-        self.norm1 = make_norm(norm, width, eps=norm_eps)
+        self.norm1 = None if attention is None else make_norm(norm, width, eps=norm_eps)
         self.attention = attention
         self.drop = make_dropout(dropout)
         self.norm2 = make_norm(norm, width, eps=norm_eps)
         self.mlp = mlp
         self.path = DropPath(drop_path) if drop_path else None
-        self.scale1, self.scale2, cross_scale = (
-            None if layer_scale is None else LayerScale(width, start=layer_scale) for _ in range(3)
-        )
+        scale = partial(LayerScale, width, start=layer_scale) if layer_scale is not None else lambda: None
+        self.scale1 = None if attention is None else scale()
+        self.scale2 = scale()
         self.cross = cross
         self.cross_norm = None if cross is None else make_norm(norm, width, eps=norm_eps)
-        self.cross_scale = None if cross is None else cross_scale
+        self.cross_scale = None if cross is None else scale()
 
     def forward(self, x: Float[Tensor, "B N D"], plan: Plan) -> Float[Tensor, "B N D"]:
-        x = self._branch(x, self.norm1, self.scale1, lambda h: through(self.drop, self.attention(h, plan)))
-        if self.cross is not None and self.cross_norm is not None:
-            cross = partial(self.cross, plan=plan, across=True)
-            x = self._branch(x, self.cross_norm, self.cross_scale, lambda h: through(self.drop, cross(h)))
+        attention, cross = self.attention, self.cross
+        if attention is not None and self.norm1 is not None:
+            x = self._branch(x, self.norm1, self.scale1, lambda h: through(self.drop, attention(h, plan)))
+        if cross is not None and self.cross_norm is not None:
+            x = self._branch(x, self.cross_norm, self.cross_scale, lambda h: through(self.drop, cross(h, plan)))
         return self._branch(x, self.norm2, self.scale2, self.mlp)
 
     def _branch(self, x: Tensor, norm: nn.Module, scale: LayerScale | None, part: Callable[[Tensor], Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,20 @@ class Memory:
     """Tokens of another sequence that cross-attention reads, as an encoder left them.
 
     Attributes:
-        tokens: of the stack's width.
-        valid: False for padding, which nobody sees; a sample has at least one token that is none. None where there is
-            no padding.
+        tokens: of any width that the attention was built for.
+        valid: False for padding, which nobody sees. None where there is no padding. Under a full pattern each sample
+            needs a token that is not padding.
+        places: where its tokens stand, on axes of their own; None: in line.
+        key: the same places as an object of their own, since to a view the same object means the same tokens.
     """
 
     tokens: Float[Tensor, "B M D"]
     valid: Bool[Tensor, "B M"] | None = None
+    places: Places | None = None
+    key: Places = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key = (Places.line(self.tokens.shape[1]) if self.places is None else self.places)[:]
 
 
 class Owners:
@@ -129,8 +136,8 @@ class Cache:
         if self.memory is None:
             return
         if self._owners.move(rows, len(self.memory.tokens)):
-            valid = self.memory.valid
-            self.memory = Memory(self.memory.tokens[rows], None if valid is None else valid[rows])
+            tokens, valid = self.memory.tokens, self.memory.valid
+            self.memory = replace(self.memory, tokens=tokens[rows], valid=None if valid is None else valid[rows])
             self._kept = {layer: tuple(t[rows] for t in kept) for layer, kept in self._kept.items()}
 
     def _all(self, like: Tensor | None, length: int) -> Tensor:

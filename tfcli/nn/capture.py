@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from tfcli.nn import kernels
-from tfcli.nn.attention import Attention
+from tfcli.nn.attention import MultiHead
 from tfcli.shapes import Float
 
 
@@ -57,7 +57,7 @@ def capture(net: nn.Module) -> Iterator[Trace]:
 
     for name, module in net.named_modules():
         watch(name, module)
-        if isinstance(module, Attention):
+        if isinstance(module, MultiHead):
             kept[module] = module.kernel
             approximation = module.approximation
             module.kernel = explicit(name, approximation.weights if approximation is not None else kernels.weights)

@@ -30,7 +30,7 @@ class Reformer(Approximation):
         seed: of the directions, which are kept in the checkpoint.
 
     Raises:
-        ValueError: `chunk` or `rounds` are less than 1, or the places are not known.
+        ValueError: `chunk` or `rounds` are less than 1.
     """
 
     name = "reformer"
@@ -51,8 +51,6 @@ class Reformer(Approximation):
         super().__init__(heads=heads, head_width=head_width, extent=extent, special=special)
         if chunk < 1 or rounds < 1:
             raise ValueError(f"`attn.kernel.chunk` and `rounds` must be at least 1, but are {chunk} and {rounds}.")
-        if not extent:
-            raise ValueError("hashing attention needs the number of tokens (`extent`).")
         self.chunk, self.rounds = chunk, rounds
         half = max(1, (special + prod(extent)) // chunk)  # directions come in pairs: x and -x
         # Many buckets are pairs of fewer: comparing each token with all would grow with the square of the length.

@@ -25,10 +25,10 @@ Kernel = Callable[..., Tensor]
 def exact(
     q: Float[Tensor, "B H N E"],
     k: Float[Tensor, "B H M E"],
-    v: Float[Tensor, "B H M E"],
+    v: Float[Tensor, "B H M F"],
     view: View | None = None,
     drop: float = 0.0,
-) -> Float[Tensor, "B H N E"]:
+) -> Float[Tensor, "B H N F"]:
     """Scaled dot-product attention, fused.
 
     Args:
@@ -69,10 +69,10 @@ def weights(
 def explicit(
     q: Float[Tensor, "B H N E"],
     k: Float[Tensor, "B H M E"],
-    v: Float[Tensor, "B H M E"],
+    v: Float[Tensor, "B H M F"],
     view: View | None = None,
     drop: float = 0.0,
-) -> Float[Tensor, "B H N E"]:
+) -> Float[Tensor, "B H N F"]:
     """Compute attention by two matrix products and a softmax. Arguments as for `exact`."""
     return dropout(weights(q, k, view), drop) @ v
 
@@ -80,10 +80,10 @@ def explicit(
 def flex(
     q: Float[Tensor, "B H N E"],
     k: Float[Tensor, "B H M E"],
-    v: Float[Tensor, "B H M E"],
+    v: Float[Tensor, "B H M F"],
     view: View | None = None,
     drop: float = 0.0,
-) -> Float[Tensor, "B H N E"]:
+) -> Float[Tensor, "B H N F"]:
     """Compute only the blocks of the mask that are not empty, or all of it where most blocks are not empty."""
     blocks = view.blocks if view is not None else None
     if view is None or blocks is None:
@@ -97,15 +97,15 @@ def flex(
 def gathered_blocks(
     q: Float[Tensor, "B H N E"],
     k: Float[Tensor, "B H M E"],
-    v: Float[Tensor, "B H M E"],
+    v: Float[Tensor, "B H M F"],
     view: View,
     blocks: BlockMap,
     drop: float = 0.0,
-) -> Float[Tensor, "B H N E"]:
+) -> Float[Tensor, "B H N F"]:
     """Each query block with the key blocks that it looks at laid side by side; linear in the number of blocks seen."""
     size = blocks.size
     q_blocks, k_blocks, v_blocks = (_cut(t, 2, size) for t in (q, k, v))  # (B, H, R, S, E)
-    out = torch.empty_like(q_blocks)
+    out = v_blocks.new_empty(*q_blocks.shape[:-1], v.shape[-1])
     for group in blocks.groups:
         ks, vs = (t[:, :, group.columns].flatten(3, 4) for t in (k_blocks, v_blocks))  # (B, H, R, C S, E)
         scores = (q_blocks[:, :, group.rows] * q.shape[-1] ** -0.5) @ ks.mT
@@ -113,9 +113,8 @@ def gathered_blocks(
             scores = scores + _pick(view.bias, group, size).to(scores)
         mask = group.mask
         if view.valid is not None:
-            mask = mask & (
-                _cut(view.valid, 1, size)[:, group.columns].flatten(2)[:, None, :, None] | _itself(group, size)
-            )
+            valid = _cut(view.valid, 1, size)[:, group.columns].flatten(2)[:, None, :, None]
+            mask = mask & (valid | _itself(group, size) if view.query is view.key else valid)
         scores = scores.masked_fill(
             ~mask, torch.finfo(scores.dtype).min
         )  # not -inf: rows of filled-up blocks are empty
@@ -126,12 +125,12 @@ def gathered_blocks(
 def fused_blocks(
     q: Float[Tensor, "B H N E"],
     k: Float[Tensor, "B H M E"],
-    v: Float[Tensor, "B H M E"],
+    v: Float[Tensor, "B H M F"],
     view: View,
     blocks: BlockMap,
     *,
     attend: Callable[..., Tensor],
-) -> Float[Tensor, "B H N E"]:
+) -> Float[Tensor, "B H N F"]:
     """Compute attention by PyTorch's FlexAttention (Dong et al. 2024), the mask evaluated pointwise in blocks."""
     from torch.nn.attention.flex_attention import BlockMask
 

@@ -1,8 +1,8 @@
 """Positions: how attention learns where a token stands. Each kind serves text, images and video through coordinates.
 
 A position can act at three points: on the tokens (`add`), on queries and keys (`rotate`), on the scores (`bias`, or
-`scores` where they depend on the query). `at` says where: `stem` adds once, before the first layer; `every` acts in
-every layer with a table of its own, `shared` in every layer with one table (Dosovitskiy et al. 2021, appendix D.4).
+`scores` where they depend on queries or keys). `at` says where: `stem` adds once, before the first layer; `every` acts
+in every layer with a table of its own, `shared` in every layer with one table (Dosovitskiy et al. 2021, appendix D.4).
 What acts on queries, keys or scores does so in every layer, so that `stem` makes no sense for it.
 """
 
@@ -64,7 +64,9 @@ class Position(nn.Module):
     def bias(self, query: Places, key: Places) -> Float[Tensor, "H N M"] | None:
         return None
 
-    def scores(self, q: Float[Tensor, "B H N E"], query: Places, key: Places) -> Float[Tensor, "B H N M"] | None:
+    def scores(
+        self, q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"], query: Places, key: Places
+    ) -> Float[Tensor, "B H N M"] | None:
         return None
 
 

@@ -134,7 +134,9 @@ class Relative(Position):
     def reset_parameters(self) -> None:
         nn.init.normal_(self.table, std=self.std)
 
-    def scores(self, q: Float[Tensor, "B H N E"], query: Places, key: Places) -> Float[Tensor, "B H N M"]:
+    def scores(
+        self, q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"], query: Places, key: Places
+    ) -> Float[Tensor, "B H N M"]:
         """The products with all vectors, picked by offset."""
         products = (q * q.shape[-1] ** -0.5) @ self.table.to(q).T  # (B, H, N, offsets)
         both = query.special[:, None] | key.special[None]

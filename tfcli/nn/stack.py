@@ -13,6 +13,7 @@ from tfcli.errors import IncompatibleError
 from tfcli.nn.attention import Attention, Plan
 from tfcli.nn.blocks import Activation, Block, Norm, make_dropout, make_mlp, make_norm, through
 from tfcli.nn.cache import Cache, Memory
+from tfcli.nn.cross import CrossAttention
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
 from tfcli.shapes import Bool, Float
@@ -29,8 +30,9 @@ class Stack(nn.Module):
         pos: makes one position, called as `pos(width, heads=..., extent=..., special=...)`.
         extent: size of each axis of the coordinates.
         special: number of special tokens.
-        cross: whether each block has cross-attention to a memory between attention and MLP. It sees the whole memory,
-            without positions, by the exact softmax.
+        cross: whether each block has cross-attention to a memory of width D between attention and MLP, which sees all
+            of it without positions; or what makes another one for each block, called as `cross(width, heads=...,
+            dropout=..., bias=...)`.
         causal: whether no token sees what follows it, whatever else `attn` lets it see.
         mlp_width: hidden width of the MLPs; four times the width by default, 8/3 of it for swiglu.
         mlp_bias: whether the maps of the MLPs have biases; None: all but swiglu's.
@@ -59,7 +61,7 @@ class Stack(nn.Module):
         pos: Callable[..., Position],
         extent: tuple[int, ...],
         special: int = 0,
-        cross: bool = False,
+        cross: bool | Callable[..., CrossAttention] = False,
         causal: bool = False,
         mlp_width: Count | None = None,
         mlp_bias: bool | None = None,
@@ -86,6 +88,8 @@ class Stack(nn.Module):
         if causal:
             attn = partial(attn, causal=True)
 
+        make_cross = CrossAttention if cross is True else cross
+
         def block(layer: int) -> Block:
             drops: dict[str, Any] = {"dropout": dropout, "inner_dropout": mlp_dropout}
             attention = attn(width, heads=heads, dropout=attention_dropout, extent=extent, special=special)
@@ -93,7 +97,7 @@ class Stack(nn.Module):
             return Block(
                 attention,
                 make_mlp(width, hidden=mlp_width, activation=activation, bias=mlp_bias, **drops),
-                cross=Attention(width, heads=heads, dropout=attention_dropout, bias=biased) if cross else None,
+                cross=make_cross(width, heads=heads, dropout=attention_dropout, bias=biased) if make_cross else None,
                 width=width,
                 norm=norm,
                 norm_eps=norm_eps,
@@ -105,13 +109,18 @@ class Stack(nn.Module):
 
         self.blocks = nn.ModuleList(block(layer) for layer in range(depth))
         self.norm = make_norm(norm, width, eps=norm_eps) if final_norm else None
-        for block in cast(list[Block], self.blocks):
-            approximation = block.attention.approximation
+        for attention in self.attentions:
+            approximation = attention.approximation
             if approximation is not None and first.acts in approximation.refuses:
                 raise IncompatibleError(
                     f"{approximation.name} attention cannot take positions that act on {first.acts}, as "
                     f"{type(first).__name__} do: swap `pos` or `attn`."
                 )
+
+    @property
+    def attentions(self) -> list[Attention]:
+        """The self-attention of each block."""
+        return [cast(Attention, cast(Block, block).attention) for block in self.blocks]
 
     def forward(
         self,
@@ -134,7 +143,7 @@ class Stack(nn.Module):
         places = places.to(x.device)
         if cache is not None:
             cache.begin(places, valid, memory)
-            for pattern in {block.attention.pattern for block in cast(list[Block], self.blocks)}:
+            for pattern in {attention.pattern for attention in self.attentions}:
                 cache.check(pattern, len(places))
             valid, memory = cache.valid, cache.memory
         positions = cast(list[Position], self.positions)

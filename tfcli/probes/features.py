@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tfcli.errors import ConfigError, DataError, nearest
 from tfcli.models.protocols import Features, ImageTextEncoder
-from tfcli.nn.attention import Attention
+from tfcli.nn.attention import MultiHead
 from tfcli.shapes import Float
 
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -105,7 +105,7 @@ def replicas(net: nn.Module, devices: Sequence[torch.device], dtype: torch.dtype
     Convolutional ones with channels last in memory: 1.3 to 1.7 times as fast on a CPU.
     """
     parts = list(net.modules())
-    convolves = any(isinstance(m, nn.Conv2d) for m in parts) and not any(isinstance(m, Attention) for m in parts)
+    convolves = any(isinstance(m, nn.Conv2d) for m in parts) and not any(isinstance(m, MultiHead) for m in parts)
     found = [copy.deepcopy(net).to(device=device, dtype=dtype).eval() for device in devices]
     return [one.to(memory_format=torch.channels_last) for one in found] if convolves else found
 

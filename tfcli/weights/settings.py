@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from tfcli.errors import WeightsError
-from tfcli.nn.attention import Attention
+from tfcli.nn.attention import MultiHead
 from tfcli.nn.blocks import ACTIVATIONS, GatedMlp, Mlp
 
 
@@ -44,7 +44,7 @@ def apply_settings(net: nn.Module, settings: dict[str, Any]) -> tuple[dict[str, 
 
 def _values(part: nn.Module, stack: nn.Module, key: str) -> set[Any]:
     if key == "heads":
-        return {module.heads for module in stack.modules() if isinstance(module, Attention)}
+        return {module.heads for module in stack.modules() if isinstance(module, MultiHead)}
     if key == "norm_eps":
         return {norm.eps for norm in _norms(part)}
     plain = {name for name, kind in ACTIVATIONS.items() for mlp in _plain(stack) if repr(kind()) == repr(mlp.act)}

@@ -26,7 +26,7 @@ from tfcli.engine.runs.record import read_json
 from tfcli.engine.runs.terminal import say
 from tfcli.errors import ConfigError, RunError
 from tfcli.files import alone, write_atomic
-from tfcli.nn.attention import Attention, set_kernel
+from tfcli.nn.attention import MultiHead, set_kernel
 from tfcli.tasks.protocols import Task
 
 HANDED_DOWN = "TFCLI_NUMERICS"
@@ -142,7 +142,7 @@ def settle(
     precision = PRECISIONS.get(str(trainer["precision"]), str(trainer["precision"]))
     on_cpu = devices.accelerator == "cpu"
     parts = list(task.net.modules())
-    attention = [m for m in parts if isinstance(m, Attention)]
+    attention = [m for m in parts if isinstance(m, MultiHead)]
     convolves = not attention and any(isinstance(m, nn.Conv2d) for m in parts)
     if precision == "auto" and not on_cpu:
         bf16 = devices.accelerator != "mps" and torch.cuda.is_bf16_supported()
@@ -180,7 +180,7 @@ def _under_a_launcher() -> bool:
     return int(os.environ.get("WORLD_SIZE", 1)) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
 
-def best_kernel(precision: str, attention: Sequence[Attention]) -> str:
+def best_kernel(precision: str, attention: Sequence[MultiHead]) -> str:
     """Blocks for patterns that leave some out; else the fused kernel, but on a CPU not in bf16: its backward is slow.
 
     Args:
@@ -193,7 +193,7 @@ def best_kernel(precision: str, attention: Sequence[Attention]) -> str:
 
 
 def _measured(
-    task: Task, batch: dict[str, Tensor], attention: Sequence[Attention], convolves: bool, identity: str
+    task: Task, batch: dict[str, Tensor], attention: Sequence[MultiHead], convolves: bool, identity: str
 ) -> Numerics:
     """fp32 or bf16, contiguous or channels-last: the fastest, by timing training steps for about a second.
 

@@ -1,0 +1,185 @@
+"""Cross-attention: tokens look at a memory, which may have a width, places and padding of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from tfcli.bounds import Count, Rate
+from tfcli.errors import IncompatibleError
+from tfcli.nn.approximations import Approximation
+from tfcli.nn.attention import MultiHead, Plan
+from tfcli.nn.cache import Memory
+from tfcli.nn.kernels import KernelName
+from tfcli.nn.patterns import Full, Pattern
+from tfcli.nn.positions import Position
+from tfcli.nn.view import View
+from tfcli.shapes import Bool, Float
+
+
+@dataclass
+class Across(View):
+    """The view of tokens at a memory: a token that sees none of it is shown all of it, and its output dropped."""
+
+    @property
+    def mask(self) -> Bool[Tensor, "*b N M"] | None:
+        """The pattern's mask without padding, each row of which has a key."""
+        mask, sees = super().mask, self.sees
+        if mask is None or sees is None:
+            return mask
+        key = "without empty rows", self.pattern
+        if key not in self.memo:
+            self.memo[key] = mask | ~sees
+        return self.memo[key]
+
+    @property
+    def sees(self) -> Bool[Tensor, "*b N 1"] | None:
+        """Whether a token sees anything of the memory; None where all do, since the pattern is full."""
+        if isinstance(self.pattern, Full):
+            return None
+        key = "sees", self.pattern
+        if key not in self.memo:
+            mask = super().mask
+            self.memo[key] = None if mask is None else mask.any(-1, keepdim=True)
+        return self.memo[key]
+
+
+class Gate(nn.Module):
+    """A learned factor tanh(a) on a branch, zero at first (Alayrac et al. 2022, Flamingo, section 2.2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        return x * self.alpha.tanh()
+
+
+class CrossAttention(MultiHead):
+    """Multi-head attention of tokens to a memory (Vaswani et al. 2017, section 3.2.3).
+
+    Where the memory and the heads have the tokens' width, queries, keys and values come from the rows of one matrix
+    `qkv`, as in `Attention`; otherwise queries come from `q`, keys and then values from `kv`. Keys and values are kept
+    in the plan's cache, since a memory does not change. A token that sees nothing of the memory gets zeros.
+
+    The tokens may be some of the memory's own, as in a layer that shrinks a map (LeViT), or have no place at all, as
+    latents (Perceiver).
+
+    Args:
+        width: D of the tokens.
+        heads: H.
+        memory_width: of the memory's tokens; D by default.
+        head_width: E of queries and keys; D / H by default.
+        value_width: of the values of a head; as `head_width` by default.
+        pattern: which tokens of the memory a token may see; it is asked with the coordinates of both.
+        pos: a built position, which turns queries and keys or adds to the scores; None: the memory has no order.
+        kernel: how the softmax is computed, or what makes an approximation of it (see `MultiHead`).
+        dropout: probability of dropping a weight while training.
+        bias: whether the linear maps have biases.
+        projection: makes the maps of queries and of keys and values, called as `projection(width_in, width_out)`, for
+            instance a linear map with a norm behind it (LeViT); None: linear maps.
+        memory_norm: a built norm of the memory's tokens (Perceiver, whose other norm is the block's); None: there is
+            none.
+        out: a built map from the values of all heads to the output; None: a linear map to D.
+        gated: whether a `Gate` follows, so that the attention changes nothing at first (Flamingo).
+
+    Raises:
+        ValueError: `heads` does not divide `width`, and the width of a head is not given; or no such kernel.
+        IncompatibleError: an approximation cannot look at a memory, or pattern, position or dropout do not fit it.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: Count,
+        memory_width: Count | None = None,
+        head_width: Count | None = None,
+        value_width: Count | None = None,
+        pattern: Pattern | None = None,
+        pos: Position | None = None,
+        kernel: KernelName | Callable[..., Approximation] = "auto",
+        dropout: Rate = 0.0,
+        bias: bool = True,
+        projection: Callable[[int, int], nn.Module] | None = None,
+        memory_norm: nn.Module | None = None,
+        out: nn.Module | None = None,
+        gated: bool = False,
+    ):
+        if head_width is None and width % heads:
+            raise ValueError(f"`heads` must divide `width`, but is {heads} for a width of {width}.")
+        head_width = head_width or width // heads
+        memory_width, value_width = memory_width or width, value_width or head_width
+        sizes: dict[str, Any] = {"heads": heads, "head_width": head_width}
+        super().__init__(pattern=pattern or Full(), kernel=kernel, dropout=dropout, **sizes)
+        self.pos, self.widths = pos, (heads * head_width, heads * value_width)
+        self._check_approximation()
+        self.memory_norm = memory_norm
+        same = {width, memory_width, *self.widths} == {width}
+        self.qkv = nn.Linear(width, 3 * width, bias=bias) if same and projection is None else None
+        if self.qkv is None:
+            make = projection or partial(nn.Linear, bias=bias)
+            self.q = make(width, self.widths[0])
+            self.kv = make(memory_width, sum(self.widths))
+        self.out = nn.Linear(self.widths[1], width, bias=bias) if out is None else out
+        self.gate = Gate() if gated else None
+
+    def _check_approximation(self) -> None:
+        approximation = self.approximation
+        if approximation is None:
+            return
+        if not isinstance(self.pattern, Full):
+            raise IncompatibleError(
+                f"{approximation.name} attention to a memory takes a full pattern, but was given {self.pattern}."
+            )
+        if self.pos is not None and self.pos.acts in approximation.refuses:
+            raise IncompatibleError(
+                f"{approximation.name} attention cannot take positions that act on {self.pos.acts}, as "
+                f"{type(self.pos).__name__} do."
+            )
+
+    def forward(self, x: Float[Tensor, "B N D"], plan: Plan) -> Float[Tensor, "B N O"]:
+        """Return the attention's output for each token, over the plan's memory."""
+        memory = plan.memory
+        assert memory is not None, "cross-attention needs a memory"
+        q = self._queries(x, plan)
+        k, v = self._read(memory) if plan.cache is None else plan.cache.keep(self, lambda: self._read(memory))
+        view = self._view(q, k, plan, memory)
+        y = self.out(self.average(q, k, v, view))
+        if (sees := view.sees) is not None:
+            y = y.masked_fill(~(sees if sees.ndim == 2 else sees[:, 0]), 0)
+        return y if self.gate is None else self.gate(y)
+
+    def _queries(self, x: Tensor, plan: Plan) -> Tensor:
+        (q,) = self.cut(self.q(x) if self.qkv is None else self._rows(x, 0, x.shape[-1]), 1)
+        return q if self.pos is None else self.pos.rotate(q, plan.query)
+
+    def _read(self, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Return the memory's keys and values."""
+        tokens = memory.tokens if self.memory_norm is None else self.memory_norm(memory.tokens)
+        if self.qkv is not None:
+            k, v = self.cut(self._rows(tokens, tokens.shape[-1], None), 2)
+        else:
+            (k,), (v,) = (self.cut(part, 1) for part in self.kv(tokens).split(self.widths, -1))
+        return k if self.pos is None else self.pos.rotate(k, memory.key.to(k.device)), v
+
+    def _rows(self, t: Tensor, first: int, last: int | None) -> Tensor:
+        """Apply some rows of the packed matrix."""
+        assert self.qkv is not None
+        bias = self.qkv.bias
+        return linear(t, self.qkv.weight[first:last], None if bias is None else bias[first:last])
+
+    def _view(self, q: Tensor, k: Tensor, plan: Plan, memory: Memory) -> Across:
+        key, bias = memory.key, None
+        if self.pos is not None or not isinstance(self.pattern, Full):
+            key = key.to(q.device)
+        if self.pos is not None:
+            bias, asked = self.pos.bias(plan.query, key), self.pos.scores(q, k, plan.query, key)
+            bias = asked if bias is None else bias if asked is None else bias + asked
+        return Across(self.pattern, plan.query, key, bias=bias, valid=memory.valid, memo=plan.memory_memo)
