@@ -11,7 +11,8 @@ import pytest
 from conftest import tfcli
 from PIL import Image
 
-from tfcli.data.synthetic.shapes import HELD_OUT, PAIR_NAMES, ShapesWorld
+from tfcli.data.synthetic.objects import HELD_OUT, PAIR_NAMES
+from tfcli.data.synthetic.shapes import ShapesWorld
 
 SMALL = ("trainer.threads=1", "trainer.precision=32", "logger=csv")
 EXACT = ("features.threads=1", "features.precision=32")

@@ -14,7 +14,8 @@ from PIL import Image
 
 from tfcli.data.captions import Captions
 from tfcli.data.images import ImageData
-from tfcli.data.synthetic.shapes import COLOURS, HELD_OUT, PAIR_NAMES, SHAPES, SIZES, ShapesWorld
+from tfcli.data.synthetic.objects import COLOURS, HELD_OUT, PAIR_NAMES, SHAPES, SIZES
+from tfcli.data.synthetic.shapes import ShapesWorld
 from tfcli.data.synthetic.source import Shapes
 from tfcli.data.workers import Ranks
 from tfcli.errors import ConfigError, DataError
@@ -224,9 +225,9 @@ def test_captioned_shapes_are_described_truly_and_never_held_out():
 
 
 def test_objects_of_captioned_shapes_are_at_least_four_pixels_in_radius():
-    from tfcli.data.synthetic.shapes import _radii
+    from tfcli.data.synthetic.sprites import radii
 
-    assert _radii(32).min() >= 4
+    assert radii(32).min() >= 4
 
 
 def test_real_flickr8k_from_end_to_end(shared_data):

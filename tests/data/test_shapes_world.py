@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from tfcli.data.items import Request
-from tfcli.data.synthetic import shapes
-from tfcli.data.synthetic.language import relation, vocabulary
-from tfcli.data.synthetic.shapes import COLOURS, FIELDS, HELD_OUT, SHAPES, SIZES, ShapesWorld
+from tfcli.data.synthetic import objects as placing
+from tfcli.data.synthetic import scenes
+from tfcli.data.synthetic.language import relation
+from tfcli.data.synthetic.objects import COLOURS, HELD_OUT, SHAPES
+from tfcli.data.synthetic.scenes import FIELDS
+from tfcli.data.synthetic.shapes import ShapesWorld
 from tfcli.data.synthetic.source import Shapes
+from tfcli.data.synthetic.vocabulary import vocabulary
 from tfcli.errors import ConfigError
 
 
@@ -91,7 +95,7 @@ def test_masks_boxes_and_picture_agree():
 
 def test_captions_are_true_and_closed():
     batch = ShapesWorld(64, k=2).batch(np.arange(300), fields=("caption", "objects"))
-    words = set(vocabulary(COLOURS, SHAPES, SIZES))
+    words = set(vocabulary())
     for caption, (a, b) in zip(batch["caption"], batch["objects"], strict=True):
         assert set(caption.split()) <= words
         assert f"{COLOURS[a[0]]} {SHAPES[a[1]]} {relation(a, b)}" in caption
@@ -126,7 +130,7 @@ def test_wrong_settings_are_refused(tmp_path):
     with pytest.raises(ValueError, match="at least 16"):
         ShapesWorld(8)
     with pytest.raises(ValueError, match="Fields are"):
-        ShapesWorld().batch(np.arange(2), fields=("depth",))
+        ShapesWorld().batch(np.arange(2), fields=("height",))
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -142,8 +146,9 @@ def test_a_bag_of_patches_does_not_say_which_quadrant_the_circle_is_in(k, monkey
     own = seen["objects"][:, 0]
     assert np.array_equal(2 * (own[:, 4] >= side) + (own[:, 3] >= side), seen["label"])
     # The same scenes with their tiles elsewhere have the same tiles.
-    place = shapes._tiles
-    monkeypatch.setattr(shapes, "_tiles", lambda words: (place(words) + 1) % 4)
+    place = placing.tiles
+    for module in (placing, scenes):
+        monkeypatch.setattr(module, "tiles", lambda words: (place(words) + 1) % 4)
     moved = world.batch(np.arange(20), fields=("image", "label"), label="quadrant")
     assert np.array_equal(moved["label"], (seen["label"][:20] + 1) % 4)
     elsewhere = (

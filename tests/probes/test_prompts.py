@@ -49,7 +49,7 @@ def data_config(data: str) -> dict:
 def own_names(data: str) -> list[str] | None:
     """What the data module gives; None where that is read from the files of the set."""
     if data == "shapes":
-        from tfcli.data.synthetic.shapes import PAIR_NAMES
+        from tfcli.data.synthetic.objects import PAIR_NAMES
 
         return list(PAIR_NAMES)
     if data == "digits":
@@ -156,10 +156,10 @@ def test_articles_fit_only_where_the_captions_do():
 
 
 def test_shapes_are_asked_for_in_the_words_of_their_captions():
-    from tfcli.data.synthetic.language import vocabulary
-    from tfcli.data.synthetic.shapes import COLOURS, SHAPES, SIZES
+    from tfcli.data.synthetic.objects import COLOURS, SHAPES
+    from tfcli.data.synthetic.vocabulary import vocabulary
 
-    known = set(vocabulary(COLOURS, SHAPES, SIZES))
+    known = set(vocabulary())
     for classes in (None, list(COLOURS), list(SHAPES)):
         for sentences in texts(prompts("shapes", classes)):
             assert all(set(sentence.split()) <= known for sentence in sentences)

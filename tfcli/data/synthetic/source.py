@@ -5,16 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from tfcli.data.items import Items, Loaded, Request, unlabelled
-from tfcli.data.synthetic.shapes import (
-    COLOURS,
-    MOST_OBJECTS,
-    PAIR_NAMES,
-    QUADRANTS,
-    SHAPES,
-    STREAMS,
-    WORDINGS,
-    ShapesWorld,
-)
+from tfcli.data.synthetic.objects import COLOURS, MOST_OBJECTS, PAIR_NAMES, QUADRANTS, SHAPES
+from tfcli.data.synthetic.scenes import WORDINGS
+from tfcli.data.synthetic.shapes import STREAMS, ShapesWorld
 from tfcli.errors import ConfigError, nearest
 
 _CHUNK = 4096

@@ -1,0 +1,61 @@
+"""Time the procedural set `shapes`: scenes per CPU second, single-threaded, for each column and for usual mixtures.
+
+    python benchmarks/shapes.py [--size 64] [--objects 4] [--scenes 4096] [--at-least 2000]
+
+Exits with 1 where image + caption takes longer than `--at-least` allows. CPU time is measured, so other programs on the
+machine matter little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import numpy as np
+
+from tfcli.data.synthetic.scenes import FIELDS
+from tfcli.data.synthetic.shapes import ShapesWorld
+
+BATCH = 256
+REQUIRED = ("image", "caption")
+MIXTURES = {
+    "image + caption": REQUIRED,
+    "image + question": ("image", "question"),
+    "image + semantic + boxes": ("image", "semantic", "boxes"),
+    "image + right + disparity + occluded": ("image", "right", "disparity", "occluded"),
+    "image + second + statement": ("image", "second", "statement"),
+}
+
+
+def speed(world: ShapesWorld, fields: tuple[str, ...], count: int) -> float:
+    """Return scenes per CPU second: the best of three passes, after a batch that fills the tables."""
+    world.batch(np.arange(BATCH), fields=fields)
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        for first in range(0, count, BATCH):
+            world.batch(np.arange(first, first + BATCH), fields=fields)
+        seconds.append(time.process_time() - start)
+    return count / min(seconds)
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--size", type=int, default=64, help="side of an image, in pixels")
+    parser.add_argument("--objects", type=int, default=4, help="most objects of a scene")
+    parser.add_argument("--scenes", type=int, default=4096, help="scenes that are made for each row")
+    parser.add_argument("--at-least", type=float, default=2000, help="scenes per CPU second for image + caption")
+    given = parser.parse_args()
+    world = ShapesWorld(given.size, k=given.objects, vary=True)
+    for name, fields in {**{name: (name,) for name in FIELDS}, **MIXTURES}.items():
+        count = given.scenes if name not in ("clip", "twin") else max(BATCH, given.scenes // 16)
+        print(f"{name:40} {speed(world, fields, count):>10,.0f} scenes per CPU second", flush=True)
+    found = speed(world, REQUIRED, given.scenes)
+    print(f"{'image + caption':40} {found / given.at_least:>10.1f} x what is required")
+    return 0 if found >= given.at_least else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

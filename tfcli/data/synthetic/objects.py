@@ -1,0 +1,186 @@
+"""Objects of scenes: their colours, shapes, sizes and places, drawn from hashed words.
+
+A scene has up to four objects on a 4 x 4 grid of cells, each with a colour, a shape and a size; no two share colour
+and shape. Sizes of groups: 8 colours, 6 shapes, 3 sizes.
+
+Twelve of the 48 (colour, shape) pairs, those with (colour + shape) mod 4 = 3, never occur in `train`, `val` and
+`test`. In `comp` the first object always has one of them: each attribute is known, the combination is new.
+
+With `quadrants` the picture is cut into four tiles; the first object is the only circle, each stands in a tile of its
+own, and what a tile shows does not depend on where it lies. Exchanging tiles therefore only moves patches about: the
+bag of patches (of any size that divides a tile) says nothing of where the circle is, and only positions can. A `cross`
+between the tiles, each arm in a colour of its own, is the same in every picture: landmarks for relative positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+
+from tfcli.data.hashing import below, uniform
+from tfcli.data.synthetic.sprites import radii
+
+COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan", "orange", "white")
+SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
+SIZES = ("small", "medium", "large")
+MOST_OBJECTS = 4
+PAIR_NAMES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
+HELD_OUT = np.array([(c + s) % 4 == 3 for c in range(len(COLOURS)) for s in range(len(SHAPES))])
+QUADRANTS = ("top left", "top right", "bottom left", "bottom right")
+OBJECT_COLUMNS = ("colour", "shape", "size", "x", "y", "depth", "valid")
+COLOUR, SHAPE, SIZE, X, Y, DEPTH, VALID = range(7)
+
+_CIRCLES = np.arange(len(PAIR_NAMES)) % len(SHAPES) == SHAPES.index("circle")
+
+# Where each choice of a scene stands among its hashed words.
+_CELL, _PAIR, _SIZE, _X, _Y = 0, 16, 64, 68, 72
+TEXTURE_WORDS, BACKGROUND_WORD, _COUNT, _NEW_PAIR, CAPTION_WORDS, ALL_WORDS = 76, 81, 82, 83, 84, 96
+_TILE, TILE_TEXTURE_WORDS, ALL_WORDS_OF_TILES = 96, 100, 104
+
+
+@dataclass(frozen=True)
+class World:
+    """The rules by which scenes are made.
+
+    Args:
+        size: side of the image, in pixels (32, 48, 64 or 96 are the usual ones; at least 16).
+        k: objects in a scene, 1..4; with `vary` the most there may be.
+        seed: of the world.
+        texture: noise on objects (attached to them) and background; without it colours are flat.
+        vary: draw the number of objects from 1..k.
+        quadrants: four tiles with at most one object each, the first of them the only circle.
+        cross: width of the cross between the tiles, in pixels; 0: none.
+        tag_noise: fraction of regions whose tag names another object than the one that is there.
+        segments, frames: of a clip, and of each of its segments (at least 2, so that a change is seen).
+
+    Raises:
+        ValueError: a size or number out of range.
+    """
+
+    size: int = 32
+    _: KW_ONLY
+    k: int = 1
+    seed: int = 0
+    texture: bool = True
+    vary: bool = False
+    quadrants: bool = False
+    cross: int = 0
+    tag_noise: float = 0.0
+    segments: int = 4
+    frames: int = 4
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= MOST_OBJECTS:
+            raise ValueError(f"`k` must be in 1..{MOST_OBJECTS}, but is {self.k}.")
+        if self.size < 16:
+            raise ValueError(f"`size` must be at least 16 pixels, but is {self.size}: smaller shapes look alike.")
+        if self.quadrants and (self.vary or self.scale % 2 or self.scale < 16):
+            raise ValueError(f"`quadrants` needs tiles of at least 8 pixels, but has {self.scale / 2:g}.")
+        if self.cross and not self.quadrants:
+            raise ValueError("`cross` stands between the tiles of `quadrants`, of which there are none.")
+        if self.segments < 1 or self.frames < 2:
+            raise ValueError(
+                f"A clip needs at least 1 segment of 2 frames, but has {self.segments} segments of {self.frames}."
+            )
+
+    @property
+    def tile(self) -> int:
+        """Side of a quadrant, in pixels."""
+        return self.scale // 2
+
+    @property
+    def scale(self) -> int:
+        """The length that sizes of objects are shares of, in pixels."""
+        return self.size - self.cross
+
+
+def draw_objects(words: np.ndarray, world: World, *, new: bool) -> np.ndarray:
+    """Return each scene's objects, (B, k, 7) by `OBJECT_COLUMNS`. Ranked hashes give distinct cells and pairs.
+
+    Args:
+        words: (B, `ALL_WORDS` or more) hashed words of each scene.
+        world: their rules.
+        new: the first object has a held-out pair.
+    """
+    k, pairs = world.k, _pairs(words, world, new=new)
+    sizes = below(words[:, _SIZE : _SIZE + k], len(SIZES))
+    radius = radii(world.scale)[sizes]
+    if world.quadrants:
+        tile = tiles(words)[:, :k]
+        x, y = (
+            _inside(tile, words[:, first : first + k], radius, world)
+            for tile, first in ((tile % 2, _X), (tile // 2, _Y))
+        )
+    else:
+        cells = np.argsort(words[:, _CELL : _CELL + 16], axis=1, kind="stable")[:, :k]
+        x, y = (
+            _centre(cell, words[:, first : first + k], radius, world)
+            for cell, first in ((cells % 4, _X), (cells // 4, _Y))
+        )
+    number = below(words[:, _COUNT], k) + 1 if world.vary else np.full(len(words), k)
+    depth = np.broadcast_to(np.arange(1, k + 1), (len(words), k))
+    valid = depth <= number[:, None]
+    return np.stack([pairs // len(SHAPES), pairs % len(SHAPES), sizes, x, y, depth, valid], axis=-1).astype(np.int64)
+
+
+def _pairs(words: np.ndarray, world: World, *, new: bool) -> np.ndarray:
+    pair_words = words[:, _PAIR : _PAIR + len(PAIR_NAMES)].copy()
+    pair_words[:, HELD_OUT] = np.iinfo(np.uint64).max
+    if world.quadrants:
+        pair_words[:, _CIRCLES] = np.iinfo(np.uint64).max
+    pairs = np.argsort(pair_words, axis=1, kind="stable")[:, : world.k]
+    if world.quadrants:
+        known = np.flatnonzero(_CIRCLES & ~HELD_OUT)
+        pairs[:, 0] = known[below(words[:, _PAIR], len(known))]
+    if new:
+        held = np.flatnonzero(HELD_OUT & _CIRCLES) if world.quadrants else np.flatnonzero(HELD_OUT)
+        pairs[:, 0] = held[below(words[:, _NEW_PAIR], len(held))]
+    return pairs
+
+
+def _centre(cell: np.ndarray, words: np.ndarray, radius: np.ndarray, world: World) -> np.ndarray:
+    """Return the middle of the cell, up to a quarter cell aside, at least half a radius inside the image."""
+    place = np.floor((cell + 0.25 + uniform(words) / 2) * (world.size / 4)).astype(np.int64)
+    return clamped(place, radius, world)
+
+
+def clamped(place: np.ndarray, radius: np.ndarray, world: World) -> np.ndarray:
+    """Return places moved at least half a radius inside the image."""
+    half = (radius + 1) // 2
+    return np.clip(place, half, world.size - 1 - half)
+
+
+def _inside(tile: np.ndarray, words: np.ndarray, radius: np.ndarray, world: World) -> np.ndarray:
+    """Return a place in the tile where all of the object is in it; within the tile it is the same in each."""
+    return tile * (world.tile + world.cross) + radius + below(words, world.tile - 2 * radius)
+
+
+def tiles(words: np.ndarray) -> np.ndarray:
+    """Return the tile of each object (B, 4), row-major: all orders are equally likely, whatever the objects are."""
+    return np.argsort(words[:, _TILE : _TILE + 4], axis=1, kind="stable")
+
+
+def pair_numbers(objects: np.ndarray) -> np.ndarray:
+    """Return the index in `PAIR_NAMES` of each object, (B, k)."""
+    return objects[:, :, COLOUR] * len(SHAPES) + objects[:, :, SHAPE]
+
+
+def labels(objects: np.ndarray, kind: str, *, size: int) -> np.ndarray:
+    """Return the class of each scene (B,): of its first object, or the number of objects minus one.
+
+    Args:
+        objects: (B, k, 7).
+        kind: colour, shape, pair, quadrant or count.
+        size: side of the image, in pixels.
+
+    Raises:
+        ValueError: another kind.
+    """
+    first = objects[:, 0]
+    choices = {"colour": first[:, COLOUR], "shape": first[:, SHAPE], "pair": pair_numbers(objects)[:, 0]}
+    choices["count"] = objects[:, :, VALID].sum(axis=1) - 1
+    choices["quadrant"] = 2 * (2 * first[:, Y] >= size) + (2 * first[:, X] >= size)
+    if kind not in choices:
+        raise ValueError(f"`label` must be one of {', '.join(choices)}, but is {kind!r}.")
+    return choices[kind]

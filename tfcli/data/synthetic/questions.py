@@ -1,0 +1,179 @@
+"""Questions about scenes, each with the program that means it; the answer is what the program gives.
+
+The answer is drawn first, as evenly as the scene allows, and then something to ask that has it: a model that reads the
+question alone does little better than the commonest answer of its kind. What is asked for and is not there shares one
+attribute with something that is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tfcli.data.synthetic.language import OPPOSITES, an, phrase, plural, relation
+from tfcli.data.synthetic.objects import COLOUR, COLOURS, SHAPE, SHAPES, VALID
+from tfcli.data.synthetic.programs import Program, Row, execute, meant
+
+ANSWERS = (*COLOURS, *SHAPES, "small", "medium", "large", "yes", "no", "0", "1", "2", "3", "4")
+T = TypeVar("T")
+
+DRAWS = 12
+"""Hashed numbers that a question takes: the order of the eight kinds, and four choices."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a question can be about.
+
+    Attributes:
+        rows: the objects.
+        covers: (near, far) slots, where some of the near object is seen in front of the far one.
+        absent_pairs: (colour, shape) pairs that may be asked for though they are not there.
+    """
+
+    rows: Sequence[Row]
+    covers: Sequence[tuple[int, int]]
+    absent_pairs: Collection[tuple[int, int]]
+
+    @property
+    def present(self) -> list[Row]:
+        """Objects that are there."""
+        return [row for row in self.rows if row[VALID]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question and its answer.
+
+    Attributes:
+        text, answer: in words.
+        kind: one of `KINDS`.
+        program: what it means.
+        support: slots of the objects that the answer depends on.
+    """
+
+    text: str
+    answer: str
+    kind: str
+    program: Program
+    support: tuple[int, ...]
+
+
+def ask(scene: Scene, draws: Sequence[float]) -> Question:
+    """Return a question of a kind drawn among those that suit the scene.
+
+    Args:
+        scene: what it is about; at least one object is there.
+        draws: `DRAWS` numbers in [0, 1).
+    """
+    order, choices = draws[: len(KINDS)], draws[len(KINDS) :]
+    for _, kind in sorted(zip(order, KINDS, strict=True)):
+        found = KINDS[kind](scene, choices)
+        if found:
+            text, program = found
+            outcome = execute(program, scene.rows)
+            return Question(text, str(outcome.answer), kind, program, outcome.support)
+    raise ValueError("There is nothing to ask of a scene without objects.")
+
+
+def pick(options: Sequence[T], draw: float) -> T:
+    """Return the option that a number in [0, 1) falls on."""
+    return options[int(draw * len(options))]
+
+
+Asked = tuple[str, Program] | None
+
+
+def _colour(scene: Scene, draws: Sequence[float]) -> Asked:
+    rows = _alone(scene.present, SHAPE)
+    if not rows:
+        return None
+    shape = SHAPES[pick(rows, draws[0])[SHAPE]]
+    return f"what colour is the {shape}", (f"filter {shape}", "unique", "query colour")
+
+
+def _shape(scene: Scene, draws: Sequence[float]) -> Asked:
+    rows = _alone(scene.present, COLOUR)
+    if not rows:
+        return None
+    colour = COLOURS[pick(rows, draws[0])[COLOUR]]
+    return f"what shape is the {colour} object", (f"filter {colour}", "unique", "query shape")
+
+
+def _size(scene: Scene, draws: Sequence[float]) -> Asked:
+    if not scene.present:
+        return None
+    row = pick(scene.present, draws[0])
+    return f"what size is the {phrase(row)}", (*meant(row), "query size")
+
+
+def _exist(scene: Scene, draws: Sequence[float]) -> Asked:
+    there = [(row[COLOUR], row[SHAPE]) for row in scene.present]
+    absent = [pair for pair in scene.absent_pairs if pair not in there]
+    alike = [pair for pair in absent if any((pair[0] == c) != (pair[1] == s) for c, s in there)]
+    options = there if draws[0] < 0.5 else alike
+    if not options:
+        return None
+    colour, shape = pick(options, draws[1])
+    name = f"{COLOURS[colour]} {SHAPES[shape]}"
+    return f"is there {an(name)}", (f"filter {COLOURS[colour]}", f"filter {SHAPES[shape]}", "exist")
+
+
+def _count(scene: Scene, draws: Sequence[float]) -> Asked:
+    rows, options = scene.present, defaultdict[int, list[Asked]](list)
+    options[len(rows)].append(("how many objects are there", ("count",)))
+    for column, names, text in ((COLOUR, COLOURS, "{} objects"), (SHAPE, SHAPES, "{}")):
+        for number, name in enumerate(names):
+            things = text.format(name if column == COLOUR else plural(name))
+            count = sum(row[column] == number for row in rows)
+            options[count].append((f"how many {things} are there", (f"filter {name}", "count")))
+    return pick(options[pick(sorted(options), draws[0])], draws[1])
+
+
+def _relation(scene: Scene, draws: Sequence[float]) -> Asked:
+    pairs = [(a, b) for a in scene.present for b in scene.present if a is not b]
+    if not pairs:
+        return None
+    a, b = pick(pairs, draws[0])
+    how = relation(a, b)
+    return _stands(a, how if draws[1] < 0.5 else OPPOSITES[how], b)
+
+
+def _nearer(scene: Scene, draws: Sequence[float]) -> Asked:
+    if not scene.covers:
+        return None
+    near, far = (scene.rows[slot] for slot in pick(scene.covers, draws[0]))
+    a, b = (near, far) if draws[1] < 0.5 else (far, near)
+    return _stands(a, "in front of" if draws[2] < 0.5 else "behind", b)
+
+
+def _commonest(scene: Scene, draws: Sequence[float]) -> Asked:
+    counts = Counter(row[COLOUR] for row in scene.present).most_common(2)
+    if not counts or counts[0][1] < 2 or (len(counts) > 1 and counts[1][1] == counts[0][1]):
+        return None
+    return "what colour is the most common", ("commonest",)
+
+
+def _stands(a: Row, how: str, b: Row) -> Asked:
+    program = (*meant(b), f"relate {how}", *meant(a)[:2], "exist")
+    return f"is the {phrase(a)} {how} the {phrase(b)}", program
+
+
+def _alone(rows: Sequence[Row], column: int) -> list[Row]:
+    """Return the objects whose attribute no other has."""
+    counts = Counter(row[column] for row in rows)
+    return [row for row in rows if counts[row[column]] == 1]
+
+
+KINDS: dict[str, Callable[[Scene, Sequence[float]], Asked]] = {
+    "colour": _colour,
+    "shape": _shape,
+    "size": _size,
+    "exist": _exist,
+    "count": _count,
+    "relation": _relation,
+    "nearer": _nearer,
+    "commonest": _commonest,
+}
