@@ -263,6 +263,7 @@ def main() -> None:
     options = parser.parse_args()
     draw = random.Random(options.seed)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` would have the runs ignore it
     work = Path(tempfile.mkdtemp(prefix="tfcli-signals-"))
     for ranks in options.ranks if options.count else []:
         whole, marks = reference(work, ranks)
