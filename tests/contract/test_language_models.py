@@ -70,7 +70,7 @@ def test_causal_stacks_take_every_position_and_every_attention_that_can_be_causa
             trains(build(node))
 
 
-@pytest.mark.parametrize("attn", ["full", "window", "linear", "reformer", "causal"])
+@pytest.mark.parametrize("attn", ["full", "sliding", "linear", "reformer", "causal"])
 def test_bert_takes_other_positions_and_attentions(attn):
     node = {**composed("bert"), "context": 32, "attention_dropout": 0.0, "attn": part("attn", attn)}
     for pos in POSITIONS if attn == "full" else ["learned"]:

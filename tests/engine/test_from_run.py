@@ -66,13 +66,13 @@ def test_an_image_run_goes_on_with_its_size_and_its_head(tiny_run, tmp_path):
 
 def test_sizes_positions_and_tokenizer_are_the_runs_the_rest_is_ones_own(tmp_path):
     run = run_of_gpt(tmp_path / "run")
-    config = composed("model=gpt", "attn=local").config
+    config = composed("model=gpt", "attn=windows").config
     config.model.weights, config.model.context = str(run), 4
     path, said = from_run.adopt(config, run, {"model.weights", "model.context", "attn"})
     model = config.model
     assert {key: model[key] for key in NODE} == {**NODE, "context": 4}
     assert model.pos._target_.endswith("Rope")
-    assert model.attn.pattern._target_.endswith("Local")
+    assert model.attn.pattern._target_.endswith("Windows")
     assert model.dropout == 0.0
     assert path == run / "tokenizer.json"
     assert said == ["the model is the one of run run, but for attn, model.context"]

@@ -10,7 +10,7 @@ from tfcli.errors import DataError
 from tfcli.models.gpt import GPT
 from tfcli.nn.attention import Attention
 from tfcli.nn.cache import Cache
-from tfcli.nn.patterns import Local, Window
+from tfcli.nn.patterns import SlidingWindow, Windows
 from tfcli.nn.positions import Learned
 from tfcli.nn.relative import Rope
 
@@ -35,7 +35,7 @@ def test_logits_come_from_the_last_tokens_and_the_embeddings(tokens, post_norm):
     assert not any(name.startswith("head") for name, _ in net.named_parameters())
 
 
-@pytest.mark.parametrize("pattern", [None, Local(4), Window(5)])
+@pytest.mark.parametrize("pattern", [None, Windows(4), SlidingWindow(5)])
 def test_nothing_that_follows_is_seen_whatever_the_pattern(tokens, pattern):
     net = gpt(attn=lambda width, **rest: Attention(width, **{"pattern": pattern, **rest}))
     other = tokens.clone()

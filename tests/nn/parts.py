@@ -37,16 +37,16 @@ PATTERNS = {
     "full": pat.Full(),
     "causal": pat.Causal(),
     "prefix": pat.Prefix(2),
-    "window": pat.Window(4),
-    "local": pat.Local(3),
-    "local, shifted": pat.Local(4, 2),
+    "sliding": pat.SlidingWindow(4),
+    "windows": pat.Windows(3),
+    "windows, shifted": pat.Windows(2, 1),
     "dilated": pat.Dilated(4, 2),
     "axial": pat.Axial(),
     "longformer": pat.longformer(size=2, count=1),
     "bigbird": pat.bigbird(size=3),
-    "causal window": pat.Window(4) & pat.Causal(),
+    "causal sliding": pat.SlidingWindow(4) & pat.Causal(),
 }
-SEQUENTIAL = ["causal", "causal window"]
+SEQUENTIAL = ["causal", "causal sliding"]
 """Patterns in which nobody sees what follows."""
 APPROXIMATIONS = {
     "linear": approx.Linear,

@@ -18,7 +18,7 @@ from tfcli.nn.blocks import Block, DropPath, Mlp, make_dropout, make_mlp
 from tfcli.nn.capture import capture
 from tfcli.nn.hashing import Reformer
 from tfcli.nn.kernels import exact, explicit
-from tfcli.nn.patterns import Causal, Full, Predicate, Window, bigbird, longformer
+from tfcli.nn.patterns import Causal, Full, Predicate, SlidingWindow, bigbird, longformer
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Learned, Learned2d, Sinusoidal
 from tfcli.nn.relative import Relative, RelativeBuckets, Rope, alibi_slopes
@@ -78,7 +78,7 @@ def test_special_tokens_see_and_are_seen_through_any_pattern():
 def test_masks_are_made_once_for_all_layers():
     calls = []
 
-    class Counting(Window):
+    class Counting(SlidingWindow):
         def mask(self, query, key):
             calls.append(1)
             return super().mask(query, key)
@@ -162,7 +162,7 @@ def test_drop_path_keeps_the_mean_and_drops_whole_samples():
         (lambda: Rope(12, heads=2, extent=(2, 2), special=0), ["head", "4", "6"]),
         (lambda: Rope(16, heads=2, extent=(2,), special=0, at="stem"), ["pos.at", "shared", "stem"]),
         (lambda: RelativeBuckets(16, heads=2, extent=(2,), special=0, buckets=3), ["pos.buckets", "3"]),
-        (lambda: Window(0), ["attn.pattern.size", "0"]),
+        (lambda: SlidingWindow(0), ["attn.pattern.size", "0"]),
         (lambda: Linformer(heads=2, head_width=4, extent=(3,), special=0, rank=4), ["rank", "3", "4"]),
         (lambda: Performer(heads=2, head_width=4, extent=(3,), special=0, num_features=0), ["num_features", "0"]),
         (lambda: DropPath(1.0), ["drop_path", "1.0"]),
@@ -183,7 +183,10 @@ def test_set_kernel_reaches_every_attention():
 def test_what_cannot_work_together_is_refused_when_built():
     mixed = partial(Linformer, rank=2)
     cases = [
-        (lambda: Attention(8, heads=2, kernel=Linear, pattern=Window(2), extent=(4,)), ["linear", "window(size=2)"]),
+        (
+            lambda: Attention(8, heads=2, kernel=Linear, pattern=SlidingWindow(2), extent=(4,)),
+            ["linear", "slidingwindow(size=2)"],
+        ),
         (lambda: Attention(8, heads=2, kernel=mixed, causal=True, extent=(4,)), ["linformer", "causal()"]),
         (lambda: Attention(8, heads=2, kernel=Linear, causal=True, extent=(4, 4)), ["linear", "stand on 2"]),
         (lambda: Attention(8, heads=2, kernel=Performer, causal=True, extent=(4,), special=1), ["performer", "with 1"]),
@@ -199,12 +202,12 @@ def test_what_cannot_work_together_is_refused_when_built():
 
 
 def test_sparse_patterns_run_block_by_block_where_that_pays():
-    for pattern, kernel in {"full": "exact", "causal": "exact", "window": "flex", "bigbird": "flex"}.items():
+    for pattern, kernel in {"full": "exact", "causal": "exact", "sliding": "flex", "bigbird": "flex"}.items():
         assert stack(pattern=PATTERNS[pattern]).blocks[0].attention.kernel.__name__ == kernel
     places = Places.grid(600)
-    assert View(Window(8), places, places).blocks.share < 0.3
-    assert View(Window(900), places, places).blocks is None
-    assert View(Window(8), places[:100], places[:100]).blocks is None
+    assert View(SlidingWindow(8), places, places).blocks.share < 0.3
+    assert View(SlidingWindow(900), places, places).blocks is None
+    assert View(SlidingWindow(8), places[:100], places[:100]).blocks is None
 
 
 def test_bigbird_and_longformer_see_what_their_papers_say():

@@ -13,7 +13,7 @@ from torch import Tensor
 from tfcli.nn.approximations import Linformer
 from tfcli.nn.attention import Attention, Plan
 from tfcli.nn.blocks import GatedMlp, make_norm
-from tfcli.nn.patterns import Window, longformer
+from tfcli.nn.patterns import SlidingWindow, longformer
 from tfcli.nn.places import Places
 
 pytestmark = pytest.mark.parity
@@ -44,7 +44,7 @@ def transformers_longformer(size: int) -> Any:
 @pytest.mark.parametrize(("size", "count"), [(4, 0), (6, 0), (12, 0), (4, 1), (4, 3)])
 def test_sliding_windows_are_longformers(size: int, count: int, kernel: str) -> None:
     theirs = transformers_longformer(size)
-    pattern = longformer(size=size, count=count) if count else Window(size)
+    pattern = longformer(size=size, count=count) if count else SlidingWindow(size)
     net = Attention(WIDTH, heads=HEADS, pattern=pattern, kernel=kernel, extent=(TOKENS,)).eval()
     for leaf in ("weight", "bias"):
         rows = torch.cat([getattr(getattr(theirs, name), leaf) for name in ("query", "key", "value")])

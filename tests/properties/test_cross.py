@@ -145,7 +145,7 @@ def test_a_step_asks_a_pattern_once_and_a_causal_one_not_at_all():
 
 def test_what_validation_worked_out_serves_training():
     for kind in ("rope", "learned", "sinusoidal"):
-        net, places = decoder(7, kind=kind, pattern=PATTERNS["window"]), Places.line(5, extent=7)
+        net, places = decoder(7, kind=kind, pattern=PATTERNS["sliding"]), Places.line(5, extent=7)
         places._memo.clear()
         x, memory = torch.randn(2, 5, WIDTH), padded_memory(4)
         with torch.inference_mode():

@@ -13,7 +13,7 @@ from nn.parts import APPROXIMATIONS, PATTERNS
 from tfcli.nn import approximations as approx
 from tfcli.nn.hashing import Reformer
 from tfcli.nn.kernels import exact, explicit, fused_blocks, gathered_blocks
-from tfcli.nn.patterns import Axial, Causal, Full, Local, Pattern
+from tfcli.nn.patterns import Axial, Causal, Full, Pattern, Windows
 from tfcli.nn.places import Places
 from tfcli.nn.view import View, block_map
 
@@ -120,7 +120,7 @@ def test_windows_by_mask_are_windows_by_partition():
         windows = explicit_windows(*(parts(t, shift) for t in (q, k, v)), mask if shift else torch.ones_like(mask))
         merged = windows.unflatten(4, (size, size)).transpose(3, 4).flatten(2, 3).flatten(3, 4)
         merged = merged.roll((shift, shift), (2, 3)).flatten(2, 3)
-        pattern = Local(size, shift=size - shift if shift else 0)
+        pattern = Windows(size, shift)
         close(exact(q, k, v, View(pattern, places, places)), merged)
 
 
@@ -130,8 +130,8 @@ def explicit_windows(q, k, v, mask):
 
 
 COUNTS = {
-    "window": lambda n: sum(min(n, i + 3) - max(0, i - 2) for i in range(n)),
-    "local": lambda n: (n // 3) * 9 + (n % 3) ** 2,
+    "sliding": lambda n: sum(min(n, i + 3) - max(0, i - 2) for i in range(n)),
+    "windows": lambda n: (n // 3) * 9 + (n % 3) ** 2,
     "causal": lambda n: n * (n + 1) // 2,
     "dilated": lambda n: sum(1 for i in range(n) for d in (-4, -2, 0, 2, 4) if 0 <= i + d < n),
 }

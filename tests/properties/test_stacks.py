@@ -53,7 +53,7 @@ def test_the_same_of_approximations(name, n, causal):
 @settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(SHIFTLESS),
-    pattern=st.sampled_from(["full", "causal", "window", "dilated", "causal window"]),
+    pattern=st.sampled_from(["full", "causal", "sliding", "dilated", "causal sliding"]),
     shift=st.lists(st.integers(0, 3), min_size=2, max_size=2),
 )
 def test_relative_kinds_ignore_a_shift(kind, pattern, shift):
@@ -145,7 +145,7 @@ def test_a_cache_grows_in_few_copies_follows_beams_and_remembers_padding():
     close(net(x[:, 5:6], places[5:6], cache=beams)[:, 0], net(mixed, places[:6])[:, 5])
 
 
-@pytest.mark.parametrize("pattern", ["full", "window", "longformer", "prefix"])
+@pytest.mark.parametrize("pattern", ["full", "sliding", "longformer", "prefix"])
 def test_patterns_that_look_ahead_are_refused_a_cache(pattern):
     net = stack(pattern=PATTERNS[pattern], extent=(8,), special=0)
     x, places, cache = torch.randn(1, 8, WIDTH), Places.grid(8), Cache()
@@ -162,7 +162,9 @@ def test_patterns_that_look_ahead_are_refused_a_cache(pattern):
 @settings(max_examples=30, deadline=None)
 @given(
     kind=kinds,
-    pattern=st.sampled_from(["full", "causal", "window", "bigbird", *(n for n in APPROXIMATIONS if "former" not in n)]),
+    pattern=st.sampled_from(
+        ["full", "causal", "sliding", "bigbird", *(n for n in APPROXIMATIONS if "former" not in n)]
+    ),
     n=st.integers(3, 9),
     length=st.integers(1, 8),
 )

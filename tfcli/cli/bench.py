@@ -26,7 +26,7 @@ def attention(
     info: Info = None,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Time and memory of an attention against the length, and their exponents: tfcli bench attention attn=window."""
+    """Time and memory of an attention against the length, and their exponents: tfcli bench attention attn=sliding."""
     job = composed("bench", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler talks to stderr
     from tfcli.cli.console import emit_json, say, table

@@ -35,7 +35,7 @@ class GPT(nn.Module):
 
     With `post_norm` this is GPT-1 (no last norm, all maps N(0, 0.02)), without it GPT-2 and GPT-3 (a last norm, the
     maps that end a residual branch scaled by (2 L)^-1/2). GPT-3's layers alternate with banded sparse ones, which are
-    left out: `attn=local` makes all of them so.
+    left out: `attn=windows` makes all of them so.
 
     A head reads the last token that is not padding. With it come embeddings of the three marks that frame a text for
     fine-tuning (2018, section 3.3), start, delimiter and extract, whose ids are negative (`tfcli.text.frames`).

@@ -128,7 +128,7 @@ class Prefix(Pattern):
 
 
 @dataclass(frozen=True)
-class Window(Pattern):
+class SlidingWindow(Pattern):
     """A token sees what lies within `size` / 2 of it on every axis, on both sides (Beltagy et al. 2020)."""
 
     size: int
@@ -150,17 +150,18 @@ class Dilated(Pattern):
 
 
 @dataclass(frozen=True)
-class Local(Pattern):
-    """Axes are cut into stretches of `size`; tokens see their own stretch (Liu et al. 2021, Swin, section 3.2).
+class Windows(Pattern):
+    """Axes are cut into windows of `size`; tokens see their own window (Liu et al. 2021, Swin, section 3.2).
 
-    On images these are Swin's windows; with `shift` = `size` / 2 its shifted ones, with no need of a cyclic roll.
+    Window k begins at `shift` + k `size`, as in Swin, whose shifted windows have `shift` = `size` / 2; there is no need
+    of a cyclic roll.
     """
 
     size: int
     shift: int = 0
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
-        return ((q + self.shift) // self.size == (k + self.shift) // self.size).all(-1)
+        return ((q - self.shift) // self.size == (k - self.shift) // self.size).all(-1)
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ class RandomBlocks(Pattern):
 
 def longformer(*, size: int, count: int) -> Pattern:
     """A window of `size` and `count` global places (Beltagy et al. 2020), by the same projections as the others'."""
-    return Window(size) | Global(count)
+    return SlidingWindow(size) | Global(count)
 
 
 def bigbird(*, size: int, width: int = 3, count: int = 3, seed: int = 0) -> Pattern:

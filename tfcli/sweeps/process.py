@@ -14,6 +14,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from tfcli.engine.config import moved
+from tfcli.engine.config.files import options
 from tfcli.engine.runs.folder import RUN_DIR
 from tfcli.engine.runs.format import number
 from tfcli.engine.runs.record import Record, readable
@@ -118,7 +120,8 @@ def words_of(job: Job, state: State, run: Path) -> list[str]:
     words = [state.verb]
     words += ["--config-dir", state.config_dir] if state.config_dir else []
     words += ["--config-name", state.config_name] if state.config_name else []
-    return [*words, *state.words, *job.overrides, f"run.dir={quoted(str(run))}"]
+    typed = moved.overrides(job.overrides, lambda group: options(group, state.config_dir))
+    return [*words, *state.words, *typed, f"run.dir={quoted(str(run))}"]
 
 
 def clear(run: Path) -> None:

@@ -26,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tfcli.engine.config import validate
+from tfcli.engine.config import moved, validate
 from tfcli.engine.config.arguments import setting
 from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.files import groups, options, search_path, torchvision_names
@@ -216,6 +216,8 @@ def _is_choice(override: Override, hydra: Hydra, config_dir: str | None) -> bool
         names = options(group, config_dir)
         hidden = any((root / group / f"{value}.yaml").exists() for root in search_path(config_dir))
         if value not in names and not hidden:
+            if (group, value) in moved.RENAMED:
+                raise ConfigError(f"there is no {WORDS.get(group, group)} `{value}`: {moved.RENAMED[group, value]}.")
             pool = [*names, *(torchvision_names() if group == "model" else ())]
             raise ConfigError(
                 f"there is no {WORDS.get(group, group)} `{value}`.{nearest(value, pool)}"

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tfcli.engine.config import moved
 from tfcli.engine.config.files import PACKAGED
 from tfcli.errors import ConfigError
 
@@ -52,6 +53,8 @@ def check(values: Any) -> None:
         ConfigError: with its key.
     """
     for key, target in targets(values):
+        if target in moved.TARGETS:
+            raise ConfigError(f"`{key}` names `{target}`, which is now `{moved.TARGETS[target]}`.")
         if not _plausible(target):
             raise _refused(key, target)
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tfcli.engine.config import moved
 from tfcli.engine.runs.room import free_record_room
 from tfcli.engine.runs.terminal import say
 from tfcli.errors import RunError, nearest
@@ -207,15 +208,19 @@ def _yaml(path: Path) -> Any:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The run's `config.yaml` as plain values (empty when there is none)."""
+    """The run's `config.yaml` as plain values with today's names (empty when there is none)."""
     values = _yaml(Path(folder) / "config.yaml")
-    return values if isinstance(values, dict) else {}
+    return moved.values(values) if isinstance(values, dict) else {}
 
 
 def read_overrides(folder: Path) -> list[str]:
-    """The run's `overrides.yaml`: what was typed (empty when there is none)."""
+    """The run's `overrides.yaml`: what was typed, with today's names (empty when there is none)."""
     values = _yaml(Path(folder) / "overrides.yaml")
-    return [str(v) for v in values] if isinstance(values, list) else []
+    typed = [str(v) for v in values] if isinstance(values, list) else []
+    renamed = moved.overrides(typed)
+    if renamed != typed and moved.values(saved := _yaml(Path(folder) / "config.yaml")) == saved:
+        return typed  # an option of the user's own has the old name
+    return renamed
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,85 @@
+"""Old names in what was saved, and in new commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tfcli.engine.config import moved
+from tfcli.engine.config.build import build, plain
+from tfcli.engine.config.compose import compose
+from tfcli.engine.runs.record import read_config, read_overrides
+from tfcli.engine.runs.saved_config import saved_config, trusted_overrides
+from tfcli.errors import ConfigError
+from tfcli.nn.patterns import Predicate, SlidingWindow, Windows
+from tfcli.nn.places import Places
+
+OLD = "tfcli.nn.patterns"
+
+
+def old_run(folder: Path, pattern: dict, typed: list[str]) -> Path:
+    """A run folder as it was written when `windows` was `local` and `sliding` was `window`."""
+    values = plain(compose("train", ["model=vit", "data=digits"]).config)
+    values["attn"]["pattern"] = values["model"]["attn"]["pattern"] = pattern
+    values["choices"] = {"model": "vit", "data": "digits", "task": "classify", "attn": typed[0].partition("=")[2]}
+    values["numerics"] = {"precision": "32", "kernel": "flex", "compile": False}
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    (folder / "overrides.yaml").write_text(yaml.safe_dump(["model=vit", "data=digits", *typed]))
+    return folder
+
+
+@pytest.mark.parametrize(("size", "shift"), [(3, 0), (3, 1), (4, 2), (4, 1)])
+def test_a_saved_config_with_the_old_names_opens(tmp_path, size, shift):
+    typed = ["attn=local", f"attn.pattern.size={size}", f"attn.pattern.shift={shift}"]
+    run = old_run(tmp_path / "run", {"_target_": f"{OLD}.Local", "size": size, "shift": shift}, typed)
+    config, choices = saved_config(run)
+    pattern = build(config.model.attn)(8, heads=2).pattern
+    assert choices["attn"] == "windows"
+    assert isinstance(pattern, Windows)
+    places = Places.grid(7)
+    then = Predicate(lambda q, k: ((q + shift) // size == (k + shift) // size).all(-1))
+    assert torch.equal(pattern.mask(places, places), then.mask(places, places))
+    again = trusted_overrides(run, name="train", config_dir=None)
+    assert again[-5:] == read_overrides(run)
+    assert build(compose("train", again).config.model.attn)(8, heads=2).pattern == pattern
+
+
+def test_a_saved_sliding_window_opens(tmp_path):
+    run = old_run(tmp_path / "run", {"_target_": f"{OLD}.Window", "size": 6}, ["attn=window"])
+    assert build(saved_config(run)[0].model.attn)(8, heads=2).pattern == SlidingWindow(6)
+    assert read_overrides(run)[-1] == "attn=sliding"
+
+
+def test_an_option_of_the_users_own_keeps_its_name(tmp_path):
+    run = old_run(tmp_path / "run", {"_target_": f"{OLD}.Causal"}, ["attn=local"])
+    assert read_config(run)["choices"]["attn"] == "local"
+    assert read_overrides(run)[-1] == "attn=local"
+    assert moved.overrides(["attn=local"], lambda group: {"full", "local"}) == ["attn=local"]
+
+
+def test_settings_of_towers_and_defaults_are_translated():
+    assert moved.overrides(["attn@model.text.attn=local", "model.text.attn.pattern.shift=1", "attn=window"]) == [
+        "attn@model.text.attn=windows",
+        "model.text.attn.pattern.shift=3",
+        "attn=sliding",
+    ]
+    assert moved.overrides(["attn=windows", "attn.pattern.shift=1"]) == ["attn=windows", "attn.pattern.shift=1"]
+
+
+@pytest.mark.parametrize("name", ["local", "window"])
+def test_a_new_command_with_an_old_name_is_told_both_candidates(name):
+    for word in (f"attn={name}", f"attn@model.attn={name}"):
+        with pytest.raises(ConfigError) as error:
+            compose("train", ["model=vit", "data=digits", word])
+        assert "attn=sliding" in str(error.value)
+        assert "attn=windows" in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_config_that_names_an_old_part_is_told_the_new_one():
+    with pytest.raises(ConfigError, match=r"is now `tfcli\.nn\.patterns\.SlidingWindow`"):
+        build({"_target_": f"{OLD}.Window", "size": 4})

@@ -1,0 +1,82 @@
+"""Names that have changed since a run, a sweep or a config of them was saved. Imports nothing of ours.
+
+Only what was saved is translated, and before anything judges it; a new command that uses an old name is refused with
+the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+PATTERNS = "tfcli.nn.patterns"
+WINDOW_SIZE = 4
+"""The `size` of the option `attn=local`, of which a command need not have spoken."""
+
+
+def turned(size: int, shift: int) -> int:
+    """Return where the first of `Windows` begins, whose `shift` ran the other way in `Local`."""
+    return (size - shift) % size
+
+
+def windows(node: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `Windows` for those of `Local`."""
+    return {**node, "shift": turned(node["size"], node.get("shift", 0))}
+
+
+TARGETS = {f"{PATTERNS}.Window": f"{PATTERNS}.SlidingWindow", f"{PATTERNS}.Local": f"{PATTERNS}.Windows"}
+"""Old dotted name -> new."""
+ARGUMENTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {f"{PATTERNS}.Local": windows}
+"""Old dotted name -> what makes the new part's node of the old one, where arguments have changed too."""
+OPTIONS = {"attn": {"window": "sliding", "local": "windows"}}
+"""Group -> old option -> new."""
+RENAMED = {
+    ("attn", name): "it is now called `attn=sliding` (a token sees its neighbourhood; once `window`) or `attn=windows` "
+    "(the axes are cut into windows; once `local`)"
+    for name in OPTIONS["attn"]
+}
+"""What a new command with an old option is told."""
+
+
+def values(config: Any) -> Any:
+    """Return a saved config with today's names: of its parts, and of the options that were its `choices`."""
+    new = _nodes(config)
+    if new == config or not isinstance(new.get("choices"), dict):
+        return new
+    return new | {"choices": {g: OPTIONS.get(g, {}).get(name, name) for g, name in new["choices"].items()}}
+
+
+def _nodes(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_nodes(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    node = {key: _nodes(value) for key, value in node.items()}
+    old = node.get("_target_")
+    return ARGUMENTS.get(old, dict)(node) | {"_target_": TARGETS[old]} if old in TARGETS else node
+
+
+def overrides(texts: Sequence[str], options: Callable[[str], Collection[str]] = lambda group: ()) -> list[str]:
+    """Return the settings of a saved command with today's names.
+
+    Args:
+        texts: as they were typed.
+        options: the options of a group as it is now; where a user's own has an old name, nothing is translated.
+    """
+    given = dict(text.partition("=")[::2] for text in texts)
+    if any(OPTIONS[group].keys() & set(options(group)) for group in OPTIONS):
+        return list(texts)
+    return [_override(text, given) for text in texts]
+
+
+def _override(text: str, given: dict[str, str]) -> str:
+    key, equals, value = text.partition("=")
+    group = key.lstrip("+").partition("@")[0]
+    if value in OPTIONS.get(group, {}):
+        return f"{key}={OPTIONS[group][value]}"
+    node, inside, _ = key.partition(".pattern.shift")
+    option = given.get(node) or given.get(f"attn@{node}")
+    if equals and inside and option == "local" and value.isdigit():
+        size = int(given.get(f"{node}.pattern.size", WINDOW_SIZE))
+        return f"{key}={turned(size, int(value))}"
+    return text
