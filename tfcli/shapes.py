@@ -11,13 +11,13 @@ The tests install jaxtyping and check every annotation at run time; without it t
 from __future__ import annotations
 
 try:
-    from jaxtyping import Bool, Float, Int, UInt8
+    from jaxtyping import Bool, Float, Int, Num, UInt8
 except ImportError:
 
     class _Plain:
         def __class_getitem__(cls, item):
             return item[0]
 
-    Bool = Float = Int = UInt8 = _Plain  # type: ignore[assignment,misc]  # stands in for classes that are not here
+    Bool = Float = Int = Num = UInt8 = _Plain  # type: ignore[assignment,misc]  # stands in for classes that are not here
 
-__all__ = ["Bool", "Float", "Int", "UInt8"]
+__all__ = ["Bool", "Float", "Int", "Num", "UInt8"]

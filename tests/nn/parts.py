@@ -40,6 +40,8 @@ PATTERNS = {
     "sliding": pat.SlidingWindow(4),
     "windows": pat.Windows(3),
     "windows, shifted": pat.Windows(2, 1),
+    "windows, unfilled": pat.Windows(3, 2, padded=False),
+    "causal windows": pat.Windows(2) & pat.Causal(),
     "dilated": pat.Dilated(4, 2),
     "axial": pat.Axial(),
     "longformer": pat.longformer(size=2, count=1),

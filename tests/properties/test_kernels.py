@@ -12,7 +12,7 @@ from nn.parts import APPROXIMATIONS, PATTERNS
 
 from tfcli.nn import approximations as approx
 from tfcli.nn.hashing import Reformer
-from tfcli.nn.kernels import exact, explicit, fused_blocks, gathered_blocks
+from tfcli.nn.kernels import exact, explicit, fused_blocks, gathered_blocks, partition
 from tfcli.nn.patterns import Axial, Causal, Full, Pattern, Windows
 from tfcli.nn.places import Places
 from tfcli.nn.view import View, block_map
@@ -44,7 +44,7 @@ def close(ours, theirs, atol=2e-5) -> None:
     padded=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_exact_explicit_and_block_sparse_kernels_agree(extent, special, pattern, size, bias, padded, seed):
+def test_kernels_agree(extent, special, pattern, size, bias, padded, seed):
     if isinstance(pattern, Axial) and len(extent) == 1:
         extent = (*extent, 2)
     places = Places.grid(*extent, special=special)
@@ -60,9 +60,14 @@ def test_exact_explicit_and_block_sparse_kernels_agree(extent, special, pattern,
         valid=torch.rand(2, n, generator=draw) > 0.3 if padded else None,
     )
     blocks = block_map(pattern.mask(places, places), size)
-    outs = [exact(q, k, v, view), explicit(q, k, v, view), gathered_blocks(q, k, v, view, blocks)]
+    outs = [
+        exact(q, k, v, view),
+        explicit(q, k, v, view),
+        gathered_blocks(q, k, v, view, blocks),
+        partition(q, k, v, view),
+    ]
     slopes = [gradients(out, [q, k, v]) for out in outs]
-    for other in (1, 2):
+    for other in (1, 2, 3):
         close(outs[other], outs[0])
         close(slopes[other], slopes[0])
 

@@ -16,7 +16,7 @@ from tfcli.bounds import Count, Natural
 from tfcli.errors import IncompatibleError
 from tfcli.nn.patterns import Causal, Full, Pattern
 from tfcli.nn.view import View
-from tfcli.shapes import Float
+from tfcli.shapes import Float, Int
 
 CHUNK = 128
 """Tokens that a causal pass takes at once."""
@@ -127,10 +127,14 @@ class Linear(Approximation):
     def _along(self, q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
         """Sums over what is not later than each query: of whole chunks before it, and within its own."""
         if not view.key.in_line:  # the tokens came in another order than they stand in
-            order_q, order_k = view.query.coords[:, 0].argsort(), view.key.coords[:, 0].argsort()
-            q, k, v = q[:, :, order_q], k[:, :, order_k], v[:, :, order_k]
-            return _prefix_sums(q, k, v)[:, :, order_q.argsort()]
+            order_q, order_k = (places.coords[..., 0].argsort(-1) for places in (view.query, view.key))
+            q, k, v = _sorted(q, order_q), _sorted(k, order_k), _sorted(v, order_k)
+            return _sorted(_prefix_sums(q, k, v), order_q.argsort(-1))
         return _prefix_sums(q, k, v)
+
+
+def _sorted(t: Float[Tensor, "B H N E"], order: Int[Tensor, "*b N"]) -> Float[Tensor, "B H N E"]:
+    return t.take_along_dim(order.expand(len(t), -1)[:, None, :, None], 2)
 
 
 def _prefix_sums(
@@ -268,7 +272,8 @@ class Linformer(Approximation):
 
     def _mixed(self, x: Float[Tensor, "B H M E"], mix: Float[Tensor, "h R P"], view: View | None) -> Tensor:
         if view is not None:
-            mix = mix[:, :, view.key.rows(self.special)]
+            mix = mix[:, :, view.key.rows(self.special)]  # (h, R, M), or (h, R, B, M) of each sample's own places
+            mix = mix if mix.ndim == 3 else mix.movedim(2, 0)
             if view.valid is not None:
                 x = x * view.valid[:, None, :, None]
         elif mix.shape[2] != x.shape[2]:

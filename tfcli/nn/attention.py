@@ -6,7 +6,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from tfcli.bounds import Rate
 from tfcli.errors import IncompatibleError
@@ -41,7 +43,6 @@ class Plan:
     memory: Memory | None = None
     memory_memo: dict[Hashable, Any] = field(default_factory=dict)
     key: Places = field(init=False)
-    _biases: dict[Position, Any] = field(default_factory=dict)
     _memo: dict[Hashable, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -54,16 +55,31 @@ class Plan:
     def rotate(self, t: Float[Tensor, "B H N E"]) -> Float[Tensor, "B H N E"]:
         return t if self.pos is None else self.pos.rotate(t, self.query)
 
-    def view(self, pattern: Pattern, q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"]) -> View:
-        """Return the view that a kernel needs: which keys each query sees, and the position's bias."""
-        bias = None
-        if self.pos is not None:
-            if self.pos not in self._biases:
-                self._biases[self.pos] = self.pos.bias(self.query, self.key)
-            bias = self._biases[self.pos]
-            asked = self.pos.scores(q, k, self.query, self.key)
-            bias = asked if bias is None else bias if asked is None else bias + asked
-        return View(pattern, self.query, self.key, bias=bias, valid=self.valid, memo=self._memo)
+    def view(self, pattern: Pattern, *, filled: bool = False) -> View:
+        """Return the view that a kernel needs: which keys each query sees, and the position that adds to the scores.
+
+        Args:
+            filled: whether the padding that the pattern makes stands behind the keys.
+        """
+        key, valid = self.key, self.valid
+        if filled:
+            key = pattern.filled(key)
+            valid = None if valid is None else pad(valid, (0, len(key) - len(self.key)), value=True)
+        return View(pattern, self.query, key, valid=valid, memo=self._memo, pos=self.pos, filled=filled)
+
+    def fill(self, pattern: Pattern, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return keys and values with those of the padding that the pattern makes behind them: of zeros.
+
+        Args:
+            bias: of the projection, (3 D): what it makes of zeros; None: it has none.
+        """
+        more = pattern.filled(self.query)[len(self.query) :]
+        shape = *k.shape[:2], len(more), k.shape[3]
+        if bias is None:
+            return tuple(torch.cat([t, t.new_zeros(shape)], 2) for t in (k, v))  # type: ignore[return-value]
+        k_fill, v_fill = (part.to(k).unflatten(0, (k.shape[1], 1, -1)).expand(shape) for part in bias.chunk(3)[1:])
+        k_fill = k_fill if self.pos is None else self.pos.rotate(k_fill, more)
+        return torch.cat([k, k_fill], 2), torch.cat([v, v_fill], 2)
 
 
 class MultiHead(nn.Module):
@@ -73,9 +89,9 @@ class MultiHead(nn.Module):
         heads: H.
         head_width: E of queries and keys.
         pattern: who may see whom.
-        kernel: how the softmax is computed: exact, explicit, flex, or auto (flex where the pattern is sparse, else
-            exact). Or what makes an approximation of it, called as `kernel(heads=..., head_width=..., extent=...,
-            special=...)`.
+        kernel: how the softmax is computed: exact, explicit, flex, partition, or auto (partition where the pattern has
+            windows, flex where it is otherwise sparse, else exact). Or what makes an approximation of it, called as
+            `kernel(heads=..., head_width=..., extent=..., special=...)`.
         dropout: probability of dropping a weight while training.
         extent: size of each axis on which the tokens stand.
         special: number of special tokens.
@@ -104,7 +120,13 @@ class MultiHead(nn.Module):
         self.kernel: Kernel | None = None
         self.approximation: Approximation | None = None
         if isinstance(kernel, str):
-            self.kernel = find_kernel("flex" if kernel == "auto" and self.sparse else kernel)
+            best = best_kernel(self.pattern)
+            if kernel == "partition" != best:
+                raise IncompatibleError(
+                    f"`attn.kernel=partition` needs a pattern of windows, but the pattern is {self.pattern}: "
+                    "take `attn=windows`, or another kernel."
+                )
+            self.kernel = find_kernel(best if kernel == "auto" else kernel)
         else:
             self.approximation = kernel(heads=heads, head_width=head_width, extent=extent, special=special)
             self.approximation.check(self.pattern, extent, special)
@@ -113,11 +135,6 @@ class MultiHead(nn.Module):
                     f"{self.approximation.name} attention has no weights to drop: `attention_dropout` must be 0, "
                     f"but is {dropout}."
                 )
-
-    @property
-    def sparse(self) -> bool:
-        """Whether the pattern leaves out whole blocks of the mask, more than a causal one does."""
-        return not isinstance(self.pattern, Full | Causal)
 
     def average(
         self, q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"], v: Float[Tensor, "B H M F"], view: View
@@ -192,7 +209,17 @@ class Attention(MultiHead):
         k = plan.rotate(rest[0]) if rest else q
         if plan.cache is not None:
             k, v = plan.cache.extend(self, k, v)
-        return self.out(self.average(q, k, v, plan.view(self.pattern, q, k)))
+        filled = plan.cache is None and self.pattern.filled(plan.query) is not plan.query
+        if filled:
+            k, v = plan.fill(self.pattern, k, v, self.qkv.bias)
+        return self.out(self.average(q, k, v, plan.view(self.pattern, filled=filled)))
+
+
+def best_kernel(pattern: Pattern) -> KernelName:
+    """Return the kernel that computes least of what the pattern hides, more than a causal one does."""
+    if isinstance(pattern, Full | Causal):
+        return "exact"
+    return "partition" if pattern.cells(Places.grid(1)) is not None else "flex"
 
 
 def find_kernel(kernel: str) -> Kernel:

@@ -91,14 +91,17 @@ class Cache:
     def check(self, pattern: Pattern, new: int) -> None:
         """Refuse a pattern in which one of the tokens before the last `new` sees one of these.
 
+        Where samples have places of their own these are not looked at: the pattern has to be a causal one, and who
+        passes the tokens sees to it that none stands before an earlier one.
+
         Raises:
             IncompatibleError: one does.
         """
         assert self.places is not None
         old = len(self) - new
-        if not old or (pattern.looks_back and self.places.in_line):
+        if not old or (pattern.looks_back and (self.places.in_line or not self.places.shared)):
             return
-        if bool(pattern.mask(self.places[:old], self.places[old:]).any()):
+        if not self.places.shared or bool(pattern.mask(self.places[:old], self.places[old:]).any()):
             raise IncompatibleError(
                 f"keys and values can be cached only for a causal pattern, but the pattern is {pattern}."
             )

@@ -50,8 +50,9 @@ def capture(net: nn.Module) -> Iterator[Trace]:
 
     def explicit(name: str, weights: Callable[..., Tensor]):
         def kernel(q, k, v, view=None, drop=0.0):
-            trace.attention[name] = weights(q, k, view)
-            return nn.functional.dropout(trace.attention[name], drop) @ v
+            seen = weights(q, k, view)
+            trace.attention[name] = seen[..., : q.shape[2]] if view is not None and view.of_itself else seen
+            return nn.functional.dropout(seen, drop) @ v
 
         return kernel
 

@@ -150,7 +150,7 @@ class CrossAttention(MultiHead):
         assert memory is not None, "cross-attention needs a memory"
         q = self._queries(x, plan)
         k, v = self._read(memory) if plan.cache is None else plan.cache.keep(self, lambda: self._read(memory))
-        view = self._view(q, k, plan, memory)
+        view = self._view(q, plan, memory)
         y = self.out(self.average(q, k, v, view))
         if (sees := view.sees) is not None:
             y = y.masked_fill(~(sees if sees.ndim == 2 else sees[:, 0]), 0)
@@ -175,11 +175,8 @@ class CrossAttention(MultiHead):
         bias = self.qkv.bias
         return linear(t, self.qkv.weight[first:last], None if bias is None else bias[first:last])
 
-    def _view(self, q: Tensor, k: Tensor, plan: Plan, memory: Memory) -> Across:
-        key, bias = memory.key, None
+    def _view(self, q: Tensor, plan: Plan, memory: Memory) -> Across:
+        key = memory.key
         if self.pos is not None or not isinstance(self.pattern, Full):
             key = key.to(q.device)
-        if self.pos is not None:
-            bias, asked = self.pos.bias(plan.query, key), self.pos.scores(q, k, plan.query, key)
-            bias = asked if bias is None else bias if asked is None else bias + asked
-        return Across(self.pattern, plan.query, key, bias=bias, valid=memory.valid, memo=plan.memory_memo)
+        return Across(self.pattern, plan.query, key, valid=memory.valid, memo=plan.memory_memo, pos=self.pos)

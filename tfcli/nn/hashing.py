@@ -90,7 +90,10 @@ class Reformer(Approximation):
     def forward(self, q, k, v, view=None, drop=0.0):
         n = q.shape[2]
         order, bucket, chunk = self._sorted(q.float(), view.valid if view is not None else None)
-        after = view.query.coords[:, 0] if view is not None and isinstance(view.pattern, Causal) else None
+        after = None
+        if view is not None and isinstance(view.pattern, Causal):
+            line = view.query.coords[..., 0]
+            after = (line if view.query.shared else line[:, None]).expand(len(q), q.shape[1], -1)
         scores, values, rows = [], [], []
         for r in range(self.rounds):
             at = _cut_order(order[:, :, r], self.chunk)  # (B, H, C, S), -1 where filled up
@@ -99,7 +102,7 @@ class Reformer(Approximation):
             s = ((q_here @ k_here.mT) * q.shape[-1] ** -0.5).float()
             fits, times = self._meetings(bucket, chunk, at, seen, r)
             if after is not None:
-                fits = fits & (after[seen.clamp(min=0)][..., None, :] <= after[at.clamp(min=0)][..., None])
+                fits = fits & (_pick(after, seen)[..., None, :] <= _pick(after, at)[..., None])
             s = s.masked_fill(at[..., None] == seen[..., None, :], SELF) - times.log()
             scores.append(s.masked_fill(~fits, -torch.inf))
             values.append(v_here)

@@ -3,7 +3,9 @@
 `exact` is PyTorch's fused kernel. `explicit` writes the two products and the softmax out: its weights can be looked
 at, and in bfloat16 on a CPU it is much the faster to train, because the backward pass of the fused CPU kernel is slow
 there. `flex` leaves out the blocks in which nobody sees anybody, where that pays: on a GPU by FlexAttention, elsewhere
-by gathering the other blocks. What only approximates the softmax is in `approximations.py`.
+by gathering the other blocks. `partition` cuts out the cells of a pattern that has some (windows) and computes the
+scores inside them alone; it makes no tensor of queries times keys. What only approximates the softmax is in
+`approximations.py`.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout, pad, scaled_dot_product_attention
 
-from tfcli.nn.view import BlockMap, BlockRows, View
-from tfcli.shapes import Float
+from tfcli.nn.patterns import Full
+from tfcli.nn.view import BlockMap, BlockRows, CellMap, View
+from tfcli.shapes import Bool, Float, Int
 
 Kernel = Callable[..., Tensor]
 
@@ -37,22 +40,29 @@ def exact(
     """
     if view is None:
         return scaled_dot_product_attention(q, k, v, dropout_p=drop)
-    if view.triangular:
+    bias = view.added(q, k)
+    if bias is None and view.triangular:
         return scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=drop)
-    mask = view.mask
-    if view.bias is not None:
-        bias = view.bias.to(q)
-        mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
-    return scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop)
+    return scaled_dot_product_attention(q, k, v, attn_mask=_merged(bias, view.mask, q), dropout_p=drop)
+
+
+def _merged(bias: Tensor | None, mask: Tensor | None, q: Tensor) -> Tensor | None:
+    """Return bias and mask as one, as the fused kernel takes them."""
+    if bias is None:
+        return mask
+    bias = bias.to(q)
+    return bias if mask is None else bias.masked_fill(~mask, -torch.inf)
 
 
 def weights(
     q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"], view: View | None = None
 ) -> Float[Tensor, "B H N M"]:
     """The attention weights themselves; each row sums to one."""
+    return _weights(q, k, *((None, None) if view is None else (view.added(q, k), view.mask)))
+
+
+def _weights(q: Tensor, k: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
     scale = q.shape[-1] ** -0.5
-    mask = None if view is None else view.mask
-    bias = None if view is None else view.bias
     if bias is None and mask is not None and mask.ndim == 2:
         # One operation in place of three, whose backward pass has nothing to do for what is hidden.
         hidden = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
@@ -87,8 +97,7 @@ def flex(
     """Compute only the blocks of the mask that are not empty, or all of it where most blocks are not empty."""
     blocks = view.blocks if view is not None else None
     if view is None or blocks is None:
-        dense = explicit if q.dtype == torch.bfloat16 and q.device.type == "cpu" else exact
-        return dense(q, k, v, view, drop)
+        return _dense(q)(q, k, v, view, drop)
     if q.device.type == "cuda" and drop == 0 and view.valid is None:
         return fused_blocks(q, k, v, view, blocks, attend=_compiled_flex_attention())
     return gathered_blocks(q, k, v, view, blocks, drop)
@@ -105,16 +114,16 @@ def gathered_blocks(
     """Each query block with the key blocks that it looks at laid side by side; linear in the number of blocks seen."""
     size = blocks.size
     q_blocks, k_blocks, v_blocks = (_cut(t, 2, size) for t in (q, k, v))  # (B, H, R, S, E)
-    out = v_blocks.new_empty(*q_blocks.shape[:-1], v.shape[-1])
+    out, bias = v_blocks.new_empty(*q_blocks.shape[:-1], v.shape[-1]), view.added(q, k)
     for group in blocks.groups:
         ks, vs = (t[:, :, group.columns].flatten(3, 4) for t in (k_blocks, v_blocks))  # (B, H, R, C S, E)
         scores = (q_blocks[:, :, group.rows] * q.shape[-1] ** -0.5) @ ks.mT
-        if view.bias is not None:
-            scores = scores + _pick(view.bias, group, size).to(scores)
+        if bias is not None:
+            scores = scores + _pick(bias, group, size).to(scores)
         mask = group.mask
         if view.valid is not None:
             valid = _cut(view.valid, 1, size)[:, group.columns].flatten(2)[:, None, :, None]
-            mask = mask & (valid | _itself(group, size) if view.query is view.key else valid)
+            mask = mask & (valid | _itself(group, size) if view.of_itself else valid)
         scores = scores.masked_fill(
             ~mask, torch.finfo(scores.dtype).min
         )  # not -inf: rows of filled-up blocks are empty
@@ -134,7 +143,7 @@ def fused_blocks(
     """Compute attention by PyTorch's FlexAttention (Dong et al. 2024), the mask evaluated pointwise in blocks."""
     from torch.nn.attention.flex_attention import BlockMask
 
-    bias, n, m = view.bias, q.shape[2], k.shape[2]
+    bias, n, m = view.added(q, k), q.shape[2], k.shape[2]
     seen = view.seen
     assert seen is not None
 
@@ -164,6 +173,84 @@ def fused_blocks(
     return attend(q, k, v, score_mod=score_mod, block_mask=made)
 
 
+def partition(
+    q: Float[Tensor, "B H N E"],
+    k: Float[Tensor, "B H M E"],
+    v: Float[Tensor, "B H M F"],
+    view: View | None = None,
+    drop: float = 0.0,
+) -> Float[Tensor, "B H N F"]:
+    """Compute only the scores inside the cells of the pattern (Swin's windows), each cell by a small softmax.
+
+    Where the pattern has no cells, or samples have places of their own, this is `flex`.
+    """
+    cells = None if view is None else view.cells
+    if view is None or cells is None:
+        return flex(q, k, v, view, drop)
+    # Cells are laid beside the heads: (B, H W, S, E) is what every kernel takes.
+    parts = [_in_cells(q, cells.rows), _in_cells(k, cells.columns), _in_cells(v, cells.columns)]  # (B, H, W, S, E)
+    bias, mask = _cell_bias(parts[0], parts[1], view, cells), _cell_mask(view, cells, q.shape[1])
+    out = _attend(*(t.flatten(1, 2) for t in parts), bias, mask, drop).unflatten(1, (q.shape[1], -1)).flatten(2, 3)
+    if len(cells.special):
+        out = torch.cat([_specials(q, k, v, view, cells, drop), out], 2)
+    return out.index_select(2, cells.order)
+
+
+def _in_cells(t: Float[Tensor, "B H N E"], index: Int[Tensor, "W S"]) -> Float[Tensor, "B H W S E"]:
+    return t.index_select(2, index.flatten()).unflatten(2, index.shape)
+
+
+def _cell_bias(
+    q: Float[Tensor, "B H W S E"], k: Float[Tensor, "B H W K E"], view: View, cells: CellMap
+) -> Float[Tensor, "*b HW S K"] | None:
+    """Return what is added to the scores inside the cells."""
+    inside = View(Full(), cells.query, cells.key, memo=view.memo, pos=view.pos)
+    if view.bias is not None:
+        inside.bias = view.bias[..., cells.rows[:, :, None], cells.columns[:, None]].transpose(-4, -3)
+    bias = inside.added(q.transpose(1, 2), k.transpose(1, 2))
+    return None if bias is None else bias.transpose(-4, -3).flatten(-4, -3)
+
+
+def _cell_mask(view: View, cells: CellMap, heads: int) -> Bool[Tensor, "*b HW S K"] | None:
+    """Return who sees whom inside the cells, without padding."""
+    key = "cell mask", cells
+    if key not in view.memo:
+        mask = cells.mask
+        if view.valid is not None:
+            valid = view.valid[:, cells.columns][:, :, None]  # (B, W, 1, K)
+            valid = valid | cells.itself
+            mask = valid if mask is None else valid & mask
+        view.memo[key] = (
+            None
+            if mask is None
+            else mask[..., None, :, :, :].expand(*mask.shape[:-3], heads, *mask.shape[-3:]).flatten(-4, -3)
+        )
+    return view.memo[key]
+
+
+def _specials(q: Tensor, k: Tensor, v: Tensor, view: View, cells: CellMap, drop: float) -> Float[Tensor, "B H s F"]:
+    """Compute the attention of the special tokens, which see all keys."""
+    rows, mask = cells.special, None
+    own = View(Full(), view.query[rows], view.key, memo=view.memo, pos=view.pos)
+    if view.bias is not None:
+        own.bias = view.bias[..., rows, :]
+    if view.valid is not None:
+        mask = view.valid[:, None, None] | (rows[:, None] == torch.arange(len(view.key), device=rows.device))
+    q = q[:, :, rows]
+    return _attend(q, k, v, own.added(q, k), mask, drop)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor | None, drop: float) -> Tensor:
+    if _dense(q) is explicit:
+        return dropout(_weights(q, k, bias, mask), drop) @ v
+    return scaled_dot_product_attention(q, k, v, attn_mask=_merged(bias, mask, q), dropout_p=drop)
+
+
+def _dense(q: Tensor) -> Kernel:
+    """Return the faster kernel without blocks: in bfloat16 on a CPU the fused one is slow to train."""
+    return explicit if q.dtype == torch.bfloat16 and q.device.type == "cpu" else exact
+
+
 @cache
 def _compiled_flex_attention() -> Callable[..., Tensor]:
     from torch.nn.attention.flex_attention import flex_attention
@@ -191,6 +278,6 @@ def _itself(group: BlockRows, size: int) -> Tensor:
     return query[:, :, None] == key[:, None]
 
 
-KernelName = Literal["auto", "exact", "explicit", "flex"]
-"""`auto` is flex where the pattern is sparse, else exact."""
-KERNELS: dict[str, Kernel] = {"exact": exact, "explicit": explicit, "flex": flex}
+KernelName = Literal["auto", "exact", "explicit", "flex", "partition"]
+"""`auto` is partition where the pattern has cells, flex where it is otherwise sparse, else exact."""
+KERNELS: dict[str, Kernel] = {"exact": exact, "explicit": explicit, "flex": flex, "partition": partition}

@@ -1,14 +1,15 @@
 """Patterns: may the query at place p see the key at place q? A pointwise predicate on coordinates.
 
-A pattern is asked with coordinates that broadcast, `(N, 1, A)` and `(1, M, A)`, and answers with booleans `(N, M)`; the
-same predicate fills a dense mask and the blocks of a sparse one. Patterns are values: equal ones are the same, and they
-combine with `&` and `|`. Every pattern lets a token see itself.
+A pattern is asked with coordinates that broadcast, `(*b, N, 1, A)` and `(*b, 1, M, A)`, and answers with booleans
+`(*b, N, M)`; the same predicate fills a dense mask and the blocks of a sparse one. Patterns are values: equal ones are
+the same, and they combine with `&` and `|`. Every pattern lets a token see itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from math import prod
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from tfcli.errors import IncompatibleError
 from tfcli.nn.places import Places, flatten
-from tfcli.shapes import Bool, Int
+from tfcli.shapes import Bool, Num
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Pattern:
         """Whether tokens in line are known to see nothing that follows them; False where that has to be tried."""
         return False
 
-    def sees(self, q: Int[Tensor, "*n A"], k: Int[Tensor, "*m A"], extent: tuple[int, ...]) -> Bool[Tensor, "*nm"]:
+    def sees(self, q: Num[Tensor, "*n A"], k: Num[Tensor, "*m A"], extent: tuple[int, ...]) -> Bool[Tensor, "*nm"]:
         """Whether a query at `q` sees a key at `k`, of tokens that are not special."""
         raise NotImplementedError
 
@@ -50,10 +51,18 @@ class Pattern:
             IncompatibleError: it makes none on these.
         """
 
-    def mask(self, query: Places, key: Places) -> Bool[Tensor, "N M"]:
+    def mask(self, query: Places, key: Places) -> Bool[Tensor, "*b N M"]:
         """True where attention may look; special tokens see and are seen by everything."""
-        seen = self.sees(query.coords[:, None], key.coords[None], query.extent)
-        return seen | query.special[:, None] | key.special[None]
+        seen = self.sees(query.coords[..., :, None, :], key.coords[..., None, :, :], query.extent)
+        return seen | query.special[..., :, None] | key.special[..., None, :]
+
+    def filled(self, places: Places) -> Places:
+        """Return the places of what the tokens at `places` look at: themselves, and padding that the pattern makes."""
+        return places
+
+    def cells(self, places: Places) -> Num[Tensor, "*b N"] | None:
+        """Number the tokens' cells, if the pattern has some: no token that is not special sees beyond its own."""
+        return None
 
     def __and__(self, other: Pattern) -> Pattern:
         if isinstance(self, Full):
@@ -87,6 +96,10 @@ class Pair(Pattern):
     def check(self, extent: tuple[int, ...]) -> None:
         self.one.check(extent)
         self.other.check(extent)
+
+    def cells(self, places: Places) -> Tensor | None:
+        one = self.one.cells(places) if self.both else None
+        return self.other.cells(places) if self.both and one is None else one
 
 
 @dataclass(frozen=True)
@@ -154,14 +167,51 @@ class Windows(Pattern):
     """Axes are cut into windows of `size`; tokens see their own window (Liu et al. 2021, Swin, section 3.2).
 
     Window k begins at `shift` + k `size`, as in Swin, whose shifted windows have `shift` = `size` / 2; there is no need
-    of a cyclic roll.
+    of a cyclic roll. On each axis the windows fit themselves to the grid: where one covers the axis, it is as large as
+    the axis and not shifted.
+
+    Args:
+        padded: whether a grid is filled up with zeros so that `size` divides it, which are seen as tokens are, as in
+            Swin and its successors. On one axis (text) and in causal windows nothing is filled up.
     """
 
     size: int
     shift: int = 0
+    padded: bool = True
+
+    def fit(self, extent: tuple[int, ...]) -> list[tuple[int, int]]:
+        """Return the size and the shift of the windows on each axis."""
+        return [(size, 0) if size <= self.size else (self.size, self.shift % self.size) for size in extent]
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
-        return ((q - self.shift) // self.size == (k - self.shift) // self.size).all(-1)
+        seen = None
+        for axis, (size, shift) in enumerate(self.fit(extent)):
+            alike = (q[..., axis] - shift) // size == (k[..., axis] - shift) // size
+            seen = alike if seen is None else seen & alike
+        assert seen is not None
+        return seen
+
+    def cells(self, places: Places) -> Tensor:
+        cell = torch.zeros_like(places.coords[..., 0])
+        for axis, ((size, shift), length) in enumerate(zip(self.fit(places.extent), places.extent, strict=True)):
+            cell = cell * (length // size + 2) + (places.coords[..., axis] - shift) // size + 1
+        return cell
+
+    def filled(self, places: Places) -> Places:
+        if not self.padded or len(places.extent) == 1:
+            return places
+        padding = _padding(self, places.extent, places.coords.device)
+        return places.once(("filled", self), lambda: places.then(padding)) if len(padding) else places
+
+
+@lru_cache(maxsize=64)
+def _padding(windows: Windows, extent: tuple[int, ...], device: torch.device) -> Places:
+    """Return the places beyond a grid that fill up its last windows."""
+    full = [-(-length // size) * size for (size, _), length in zip(windows.fit(extent), extent, strict=True)]
+    with torch.inference_mode(False):  # what is first asked for in validation serves training, too
+        points = torch.cartesian_prod(*(torch.arange(size) for size in full))
+        points = points[(points >= torch.tensor(extent)).any(-1)]
+        return Places(points.to(device), torch.zeros(len(points), dtype=torch.bool, device=device), extent)
 
 
 @dataclass(frozen=True)
@@ -228,7 +278,7 @@ class RandomBlocks(Pattern):
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         blocks = -(-prod(extent) // self.size)
-        one, other = (flatten(t, extent) // self.size for t in (q, k))
+        one, other = ((flatten(t, extent) // self.size).long() for t in (q, k))
         seen = one == other
         for draw in range(self.count):
             seen = seen | (_hash(one * 1_000_003 + self.seed * 7_919 + draw) % blocks == other)

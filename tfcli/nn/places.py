@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tfcli.shapes import Bool, Float, Int
+from tfcli.shapes import Bool, Float, Int, Num
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,14 +22,18 @@ class Places:
     learned tables give them entries of their own. Their first coordinate is their ordinal, the other coordinates
     are 0.
 
+    All samples of a batch share `(N, A)` coordinates, from which masks and angles are worked out once (`once`). Where
+    each sample has its own, `(B, N, A)`, they are made each pass: nothing of them is kept, and nothing is asked of
+    their values that would make a GPU wait.
+
     Attributes:
-        coords: integer coordinates.
+        coords: coordinates, whole or real numbers; tables and random blocks need whole ones.
         special: True for special tokens.
         extent: size of each axis; coordinates lie below it.
     """
 
-    coords: Int[Tensor, "N A"]
-    special: Bool[Tensor, "N"]
+    coords: Num[Tensor, "*b N A"]
+    special: Bool[Tensor, "*b N"]
     extent: tuple[int, ...]
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
@@ -39,7 +43,8 @@ class Places:
         points = torch.cartesian_prod(*(torch.arange(size) for size in extent)).reshape(prod(extent), len(extent))
         ordinals = torch.zeros(special, len(extent), dtype=points.dtype)
         ordinals[:, 0] = torch.arange(special)
-        return cls(torch.cat([ordinals, points]), torch.arange(special + len(points)) < special, tuple(extent))
+        is_special = torch.arange(special + len(points)) < special
+        return cls(torch.cat([ordinals, points]), is_special, tuple(extent))
 
     @staticmethod
     def line(length: int, *, start: int = 0, extent: int | None = None) -> Places:
@@ -50,16 +55,29 @@ class Places:
         return _line(length, start, extent or start + length)
 
     def __len__(self) -> int:
-        return len(self.coords)
+        return self.coords.shape[-2]
+
+    @property
+    def shared(self) -> bool:
+        """Whether all samples of a batch stand at these places."""
+        return self.coords.ndim == 2
 
     def __getitem__(self, index: Tensor | slice) -> Places:
-        """The places of some of the tokens, as `index` picks them."""
-        return Places(self.coords[index], self.special[index], self.extent)
+        """Return the places of some of the tokens, the same ones of each sample."""
+        return Places(self.coords[..., index, :], self.special[..., index], self.extent)
+
+    def take(self, index: Int[Tensor, "*b K"]) -> Places:
+        """Return the places of the tokens that each sample keeps; of tokens `x.take_along_dim(index[..., None], 1)`."""
+        if self.shared:
+            return Places(self.coords[index], self.special[index], self.extent)
+        return Places(
+            self.coords.take_along_dim(index[..., None], -2), self.special.take_along_dim(index, -1), self.extent
+        )
 
     def then(self, other: Places) -> Places:
-        """These places followed by others on the same axes."""
-        coords, special = torch.cat([self.coords, other.coords]), torch.cat([self.special, other.special])
-        both = Places(coords, special, self.extent)
+        """Return these places followed by others on the same axes."""
+        coords = _joined(self.coords, other.coords, ndim=2)
+        both = Places(coords, _joined(self.special, other.special, ndim=1), self.extent)
         if self.span and other.span and self.span[1] < other.span[0]:
             both._memo["span"] = self.span[0], other.span[1]
         return both
@@ -74,23 +92,25 @@ class Places:
         return Places(self.coords.to(device), self.special.to(device), self.extent, known)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return the cached value for `key`, computing it by `make` on first use (places never change)."""
+        """Return the cached value for `key`, computing it by `make` on first use (shared places never change)."""
+        if not self.shared:
+            return make()
         if key not in self._memo:
             with torch.inference_mode(False):  # what is first asked for in validation serves training, too
                 self._memo[key] = make()
         return self._memo[key]
 
     @property
-    def flat(self) -> Int[Tensor, "N"]:
+    def flat(self) -> Num[Tensor, "*b N"]:
         """Row-major index of each point on the grid; for a special token, its ordinal."""
-        return torch.where(self.special, self.coords[:, 0], flatten(self.coords, self.extent))
+        return torch.where(self.special, self.coords[..., 0], flatten(self.coords, self.extent))
 
-    def rows(self, special: int) -> Int[Tensor, "N"]:
+    def rows(self, special: int) -> Int[Tensor, "*b N"]:
         """The row of each token in a table of `special` special tokens and then the grid."""
         return torch.where(self.special, self.flat, self.flat + special)
 
-    def of_table(self, table: Float[Tensor, "R D"], special: int) -> Float[Tensor, "N D"]:
-        """Their rows of it, as `rows` numbers them: of tokens in line, without a gap, a slice."""
+    def of_table(self, table: Float[Tensor, "R D"], special: int) -> Float[Tensor, "*b N D"]:
+        """Return their rows of a table, as `rows` numbers them: of tokens in line, without a gap, a slice."""
         if self.span is not None and self.span[1] - self.span[0] == len(self) - 1:
             return table.narrow(0, special + self.span[0], len(self))
         return table[self.rows(special)]
@@ -118,7 +138,7 @@ def _line(length: int, start: int, extent: int) -> Places:
     return Places(coords, special, (extent,), {"span": (start, start + length - 1)} if length else {})
 
 
-def flatten(coords: Int[Tensor, "*shape A"], extent: tuple[int, ...]) -> Int[Tensor, "*shape"]:
+def flatten(coords: Num[Tensor, "*shape A"], extent: tuple[int, ...]) -> Num[Tensor, "*shape"]:
     """Row-major index of points on a grid."""
     index = torch.zeros_like(coords[..., 0])
     for axis, size in enumerate(extent):
@@ -126,8 +146,16 @@ def flatten(coords: Int[Tensor, "*shape A"], extent: tuple[int, ...]) -> Int[Ten
     return index
 
 
+def _joined(one: Tensor, other: Tensor, *, ndim: int) -> Tensor:
+    """Concatenate along the tokens; what all samples share is repeated where the other has a batch."""
+    batch = torch.broadcast_shapes(one.shape[:-ndim], other.shape[:-ndim])
+    return torch.cat([t.expand(*batch, *t.shape[t.ndim - ndim :]) for t in (one, other)], -ndim)
+
+
 def _span(places: Places) -> tuple[int, int] | None:
-    line = places.coords[:, 0]
-    if len(places.extent) > 1 or not len(places) or not bool((line.diff() > 0).all() & ~places.special.any()):
+    line = places.coords[..., 0]
+    if not places.shared or len(places.extent) > 1 or not len(places):
+        return None
+    if line.is_floating_point() or not bool((line.diff() > 0).all() & ~places.special.any()):
         return None
     return int(line[0]), int(line[-1])

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from tfcli.bounds import NotNegative, Positive
+from tfcli.errors import IncompatibleError
 from tfcli.nn.places import Places
-from tfcli.shapes import Float
+from tfcli.shapes import Float, Int, Num
 
 Placement = Literal["stem", "every", "shared"]
 PLACEMENTS = ("stem", "every", "shared")
@@ -61,12 +62,12 @@ class Position(nn.Module):
     def rotate(self, t: Float[Tensor, "B H N E"], places: Places) -> Float[Tensor, "B H N E"]:
         return t
 
-    def bias(self, query: Places, key: Places) -> Float[Tensor, "H N M"] | None:
+    def bias(self, query: Places, key: Places) -> Float[Tensor, "*b H N M"] | None:
         return None
 
     def scores(
-        self, q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"], query: Places, key: Places
-    ) -> Float[Tensor, "B H N M"] | None:
+        self, q: Float[Tensor, "*b H N E"], k: Float[Tensor, "*b H M E"], query: Places, key: Places
+    ) -> Float[Tensor, "*b H N M"] | None:
         return None
 
 
@@ -76,7 +77,7 @@ class Added(Position):
     acts = "tokens"
     placements = PLACEMENTS
 
-    def vectors(self, places: Places) -> Float[Tensor, "N D"]:
+    def vectors(self, places: Places) -> Float[Tensor, "*b N D"]:
         raise NotImplementedError
 
     def add(self, x: Float[Tensor, "B N D"], places: Places) -> Float[Tensor, "B N D"]:
@@ -108,7 +109,8 @@ class Learned(Added):
     def reset_parameters(self) -> None:
         nn.init.normal_(self.table, std=self.std)
 
-    def vectors(self, places: Places) -> Float[Tensor, "N D"]:
+    def vectors(self, places: Places) -> Float[Tensor, "*b N D"]:
+        whole_numbers(places.coords, self)
         return places.of_table(self.table, self.special)
 
 
@@ -145,13 +147,13 @@ class Learned2d(Added):
         for table in self.parameters():
             nn.init.normal_(table, std=self.std)
 
-    def vectors(self, places: Places) -> Float[Tensor, "N D"]:
-        points = places.coords.masked_fill(places.special[:, None], 0)
-        table = torch.cat([table[points[:, axis]] for axis, table in enumerate(self.tables)], 1)
+    def vectors(self, places: Places) -> Float[Tensor, "*b N D"]:
+        points = whole_numbers(places.coords, self).masked_fill(places.special[..., None], 0)
+        table = torch.cat([table[points[..., axis]] for axis, table in enumerate(self.tables)], -1)
         if self.own is None:
             return table
-        ordinal = places.coords[:, 0].clamp(max=len(self.own) - 1)
-        return torch.where(places.special[:, None], self.own[ordinal], table)
+        ordinal = places.coords[..., 0].clamp(max=len(self.own) - 1)
+        return torch.where(places.special[..., None], self.own[ordinal], table)
 
 
 class Random(Added):
@@ -180,7 +182,8 @@ class Random(Added):
         drawn = torch.randn(special + prod(extent), width, generator=torch.Generator().manual_seed(seed), device="cpu")
         self.register_buffer("table", std * drawn.to(torch.get_default_device()))
 
-    def vectors(self, places: Places) -> Float[Tensor, "N D"]:
+    def vectors(self, places: Places) -> Float[Tensor, "*b N D"]:
+        whole_numbers(places.coords, self)
         return places.of_table(self.table, self.special)
 
 
@@ -212,20 +215,34 @@ class Sinusoidal(Added):
         check_divides("`width`", width, 2 * len(extent), extent)
         self.width, self.base = width, base
 
-    def vectors(self, places: Places) -> Float[Tensor, "N D"]:
+    def vectors(self, places: Places) -> Float[Tensor, "*b N D"]:
         """The sines and cosines at `places`; the product of two rows depends on their offset alone."""
         return places.once(("sinusoids", self.width, self.base), lambda: self._vectors(places))
 
     def _vectors(self, places: Places) -> Tensor:
         angle = angles(places, self.width // 2, self.base)
-        return torch.cat([angle.sin(), angle.cos()], 1).masked_fill(places.special[:, None], 0.0)
+        return torch.cat([angle.sin(), angle.cos()], -1).masked_fill(places.special[..., None], 0.0)
 
 
-def angles(places: Places, share: int, base: float) -> Float[Tensor, "N share"]:
-    """Coordinates times rates that fall from 1 to almost 1 / `base`, the axes side by side."""
-    axes = places.coords.shape[1]
+def angles(places: Places, share: int, base: float) -> Float[Tensor, "*b N share"]:
+    """Return coordinates times rates that fall from 1 to almost 1 / `base`, the axes side by side."""
+    axes = places.coords.shape[-1]
     rates = base ** -(torch.arange(share // axes, device=places.coords.device) / (share // axes))
-    return (places.coords[:, :, None] * rates).flatten(1)
+    return (places.coords[..., None] * rates).flatten(-2)
+
+
+def whole_numbers(coords: Num[Tensor, "*shape"], position: Position) -> Int[Tensor, "*shape"]:
+    """Return coordinates that number the rows of a table.
+
+    Raises:
+        IncompatibleError: they are real numbers.
+    """
+    if coords.is_floating_point():
+        raise IncompatibleError(
+            f"{type(position).__name__} positions are a table of whole places, but these tokens stand at real ones: "
+            "take `pos=sinusoidal`, `pos=rope` or `pos=alibi`."
+        )
+    return coords
 
 
 def check_divides(what: str, width: int, parts: int, extent: tuple[int, ...]) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from tfcli.bounds import Count, Fraction, NotNegative, Positive
 from tfcli.nn.places import Places
-from tfcli.nn.positions import Placement, Position, angles, check_divides
-from tfcli.shapes import Float, Int
+from tfcli.nn.positions import Placement, Position, angles, check_divides, whole_numbers
+from tfcli.shapes import Bool, Float, Int, Num
 
 
 class Rope(Position):
@@ -58,6 +58,8 @@ class Rope(Position):
 
     def rotate(self, t: Float[Tensor, "B H N E"], places: Places) -> Float[Tensor, "B H N E"]:
         cos, sin = places.once(("turns", self.turned, self.base, t.dtype), lambda: self._turns(places, t.dtype))
+        if not places.shared:
+            cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)  # one for all heads
         turned, rest = t[..., : self.turned], t[..., self.turned :]
         a, b = turned.chunk(2, -1) if self.layout == "half" else (turned[..., ::2], turned[..., 1::2])
         pair = (a * cos - b * sin, b * cos + a * sin)
@@ -65,7 +67,7 @@ class Rope(Position):
         return torch.cat([turned, rest], -1) if rest.shape[-1] else turned
 
     def _turns(self, places: Places, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        angle = angles(places, self.turned // 2, self.base).masked_fill(places.special[:, None], 0.0)
+        angle = angles(places, self.turned // 2, self.base).masked_fill(places.special[..., None], 0.0)
         return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
@@ -83,10 +85,10 @@ class Alibi(Position):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         self.register_buffer("slopes", torch.tensor(alibi_slopes(heads)), persistent=False)
 
-    def bias(self, query: Places, key: Places) -> Float[Tensor, "H N M"]:
-        distance = (query.coords[:, None] - key.coords[None]).abs().sum(-1)
-        distance = distance.masked_fill(query.special[:, None] | key.special[None], 0)
-        return -self.slopes[:, None, None] * distance
+    def bias(self, query: Places, key: Places) -> Float[Tensor, "*b H N M"]:
+        distance = (query.coords[..., :, None, :] - key.coords[..., None, :, :]).abs().sum(-1)
+        distance = distance.masked_fill(_either(query, key), 0)
+        return -self.slopes[:, None, None] * distance.unsqueeze(-3)
 
 
 def alibi_slopes(heads: int) -> list[float]:
@@ -135,17 +137,18 @@ class Relative(Position):
         nn.init.normal_(self.table, std=self.std)
 
     def scores(
-        self, q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"], query: Places, key: Places
-    ) -> Float[Tensor, "B H N M"]:
-        """The products with all vectors, picked by offset."""
-        products = (q * q.shape[-1] ** -0.5) @ self.table.to(q).T  # (B, H, N, offsets)
-        both = query.special[:, None] | key.special[None]
+        self, q: Float[Tensor, "*b H N E"], k: Float[Tensor, "*b H M E"], query: Places, key: Places
+    ) -> Float[Tensor, "*b H N M"]:
+        """Return the products with all vectors, picked by offset."""
+        products = (q * q.shape[-1] ** -0.5) @ self.table.to(q).T  # (*b, H, N, offsets)
+        whole_numbers(query.coords, self)
+        both = _either(query, key).unsqueeze(-3)  # for all heads
         rows = _special_pairs(query, key, self.special) + (len(self.table) - _pairs(self.special))
         total, start = None, 0
         for axis, far in enumerate(self.reach):
             offset = _offsets(query, key, None if self.flat else axis).clamp(-far, far) + far + start
-            index = torch.where(both, rows, offset) if axis == 0 else offset
-            picked = products.gather(-1, index.expand(*q.shape[:2], -1, -1))
+            index = torch.where(both, rows.unsqueeze(-3), offset.unsqueeze(-3)) if axis == 0 else offset.unsqueeze(-3)
+            picked = products.gather(-1, index.expand(*q.shape[:-1], -1))
             total = picked if total is None else total + picked.masked_fill(both, 0)
             start += 2 * far + 1
         assert total is not None
@@ -202,9 +205,10 @@ class RelativeBuckets(Position):
     def reset_parameters(self) -> None:
         nn.init.normal_(self.table, std=self.std)
 
-    def bucket(self, offset: Int[Tensor, "N M"]) -> Int[Tensor, "N M"]:
+    def bucket(self, offset: Num[Tensor, "*b N M"]) -> Int[Tensor, "*b N M"]:
         """The bucket of an offset, key minus query."""
         half = self.buckets // 2 if self.bidirectional else self.buckets
+        offset = offset.long()
         first = torch.where(offset > 0, half, 0) if self.bidirectional else torch.zeros_like(offset)
         distance = offset.abs() if self.bidirectional else (-offset).clamp(min=0)
         exact = half // 2
@@ -212,18 +216,23 @@ class RelativeBuckets(Position):
         far = exact + (share * (half - exact)).long()  # in T5's order: at a border its rounding decides
         return first + torch.where(distance < exact, distance, far.clamp(max=half - 1))
 
-    def bias(self, query: Places, key: Places) -> Float[Tensor, "H N M"]:
-        both = query.special[:, None] | key.special[None]
+    def bias(self, query: Places, key: Places) -> Float[Tensor, "*b H N M"]:
+        both = _either(query, key)
         axes = len(query.extent)
         own = self.table[_special_pairs(query, key, self.special) + axes * self.buckets] if self.special else 0.0
         total = sum(self.table[self.bucket(-_offsets(query, key, axis)) + axis * self.buckets] for axis in range(axes))
-        return torch.where(both[..., None], own, total).permute(2, 0, 1)
+        return torch.where(both[..., None], own, total).movedim(-1, -3)
 
 
-def _offsets(query: Places, key: Places, axis: int | None) -> Int[Tensor, "N M"]:
+def _offsets(query: Places, key: Places, axis: int | None) -> Num[Tensor, "*b N M"]:
     """Return how far each query stands after each key, on one axis or on the flattened grid."""
-    one, other = ((p.flat if axis is None else p.coords[:, axis]) for p in (query, key))
-    return one[:, None] - other[None]
+    one, other = ((p.flat if axis is None else p.coords[..., axis]) for p in (query, key))
+    return one[..., :, None] - other[..., None, :]
+
+
+def _either(query: Places, key: Places) -> Bool[Tensor, "*b N M"]:
+    """Return which pairs have a special token in them."""
+    return query.special[..., :, None] | key.special[..., None, :]
 
 
 def _pairs(special: int) -> int:
@@ -231,8 +240,9 @@ def _pairs(special: int) -> int:
     return special * (special + 2)
 
 
-def _special_pairs(query: Places, key: Places, special: int) -> Int[Tensor, "N M"]:
-    """The row, from 0, of each pair with a special token; 0 for other pairs."""
-    s, t = query.flat[:, None], key.flat[None]
-    row = torch.where(query.special[:, None], s, torch.where(key.special[None], special + t, 0))
-    return torch.where(query.special[:, None] & key.special[None], special * 2 + s * special + t, row)
+def _special_pairs(query: Places, key: Places, special: int) -> Int[Tensor, "*b N M"]:
+    """Return the row, from 0, of each pair with a special token; 0 for other pairs."""
+    s, t = query.flat.long()[..., :, None], key.flat.long()[..., None, :]
+    asks, answers = query.special[..., :, None], key.special[..., None, :]
+    row = torch.where(asks, s, torch.where(answers, special + t, 0))
+    return torch.where(asks & answers, special * 2 + s * special + t, row)

@@ -27,6 +27,7 @@ from tfcli.engine.runs.terminal import say
 from tfcli.errors import ConfigError, RunError
 from tfcli.files import alone, write_atomic
 from tfcli.nn.attention import MultiHead, set_kernel
+from tfcli.nn.attention import best_kernel as best_of_pattern
 from tfcli.tasks.protocols import Task
 
 HANDED_DOWN = "TFCLI_NUMERICS"
@@ -181,14 +182,16 @@ def _under_a_launcher() -> bool:
 
 
 def best_kernel(precision: str, attention: Sequence[MultiHead]) -> str:
-    """Blocks for patterns that leave some out; else the fused kernel, but on a CPU not in bf16: its backward is slow.
+    """Windows or blocks for patterns that leave some out; else fused, but on a CPU not in bf16: its backward is slow.
 
     Args:
         precision: on a CPU; empty elsewhere.
         attention: of the model.
     """
-    if any(module.sparse for module in attention):
-        return "flex"
+    wanted = {best_of_pattern(module.pattern) for module in attention}
+    for kernel in ("partition", "flex"):  # each does what the ones after it do, where a layer has nothing for it
+        if kernel in wanted:
+            return kernel
     return "explicit" if precision.startswith("bf16") and attention else "exact"
 
 
