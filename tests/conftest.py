@@ -8,6 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from budget import (  # noqa: F401  hooks of pytest
+    pytest_addoption,
+    pytest_runtest_logreport,
+    pytest_runtest_makereport,
+    pytest_runtest_setup,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests share the machine; one thread is also repeatable
 os.environ["TFCLI_OFFLINE"] = "1"
@@ -34,12 +43,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real data sets beside the checkout; tests that want them are skipped where they are not."""
-    folder = ROOT.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no real data sets at {folder}")
-    return folder
+def real_data() -> Path:
+    """Folder of real data sets, `TFCLI_TEST_DATA`; tests that want them are skipped where it is not set."""
+    return find_real_data() or pytest.skip("TFCLI_TEST_DATA names no folder of real data sets")
+
+
+def find_real_data() -> Path | None:
+    """Return the folder that `TFCLI_TEST_DATA` names; None where it names none."""
+    folder = os.environ.get("TFCLI_TEST_DATA")
+    return Path(folder).resolve() if folder and Path(folder).is_dir() else None
 
 
 def tfcli(

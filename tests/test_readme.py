@@ -56,9 +56,9 @@ def inputs(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_every_command_runs_from_top_to_bottom(quiet: None, shared_data: Path, tmp_path: Path, monkeypatch):
+def test_every_command_runs_from_top_to_bottom(quiet: None, real_data: Path, tmp_path: Path, monkeypatch):
     """Small and in order. `RUN` stands for the newest run that suits; weights that are not here are named."""
-    monkeypatch.setenv("TFCLI_DATA", str(shared_data))
+    monkeypatch.setenv("TFCLI_DATA", str(real_data))
     monkeypatch.setenv("HOME", str(tmp_path))
     inputs(tmp_path)
     faults = []

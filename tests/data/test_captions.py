@@ -237,9 +237,9 @@ def test_flickr8k_that_is_missing_says_how_to_get_it(tmp_path):
         Flickr8k().load(Request(name="flickr8k", root=tmp_path, facts={"url": "https://example.org"}))
 
 
-def test_real_flickr8k_subset_in_three_layouts(shared_data):
-    root = shared_data / "flickr8k"
-    loaded = Flickr8k().load(Request(name="flickr8k", root=shared_data))
+def test_real_flickr8k_subset_in_three_layouts(real_data):
+    root = real_data / "flickr8k"
+    loaded = Flickr8k().load(Request(name="flickr8k", root=real_data))
     assert {split: len(items) for split, items in loaded.pairs.items()} == {"train": 800, "val": 100, "test": 100}
     train = loaded.pairs["train"]
     kaggle = dict(zip((p.name for p in train.files), train.captions.take(np.arange(800)), strict=True))

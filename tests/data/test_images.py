@@ -371,8 +371,8 @@ def test_workers_are_chosen_from_the_cores(monkeypatch):
     assert count(1, bytes_a_batch=10**15)[0] == 0
 
 
-def test_real_pets_from_end_to_end(shared_data):
-    data = instantiate(composed("pets", f"data.root={shared_data}", "data.image_size=64", "data.workers=0"))
+def test_real_pets_from_end_to_end(real_data):
+    data = instantiate(composed("pets", f"data.root={real_data}", "data.image_size=64", "data.workers=0"))
     data.prepare()
     assert data.counts == {"train": 233, "val": 26, "test": 111}
     assert any("officially" in note for note in data.notes)
@@ -381,8 +381,8 @@ def test_real_pets_from_end_to_end(shared_data):
     assert abs(float(batch["image"].mean())) < 1
 
 
-def test_real_cifar10_subset(shared_data):
-    data = instantiate(composed("cifar10", f"data.root={shared_data}", "data.verify=false", "data.workers=0"))
+def test_real_cifar10_subset(real_data):
+    data = instantiate(composed("cifar10", f"data.root={real_data}", "data.verify=false", "data.workers=0"))
     data.prepare()
     assert data.counts == {"train": 3425, "val": 380, "test": 761}
     assert any("verification off" in note for note in data.notes)

@@ -230,9 +230,9 @@ def test_objects_of_captioned_shapes_are_at_least_four_pixels_in_radius():
     assert radii(32).min() >= 4
 
 
-def test_real_flickr8k_from_end_to_end(shared_data):
+def test_real_flickr8k_from_end_to_end(real_data):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", overrides=["data=flickr8k", f"data.root={shared_data}", "data.workers=0"])
+        config = compose("train", overrides=["data=flickr8k", f"data.root={real_data}", "data.workers=0"])
     data = instantiate(config.data)
     data.prepare()
     data.tokenizer = make("words", context=40, texts=data.texts("train"))

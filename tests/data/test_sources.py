@@ -241,12 +241,12 @@ def test_a_set_unpacked_by_hand_is_read_with_and_without_its_own_folder(name, tm
             assert len(items.pixels.take(np.array([0])) if items.pixels else items.files)
 
 
-def test_the_steps_for_pets_by_hand_work(shared_data, tmp_path):
+def test_the_steps_for_pets_by_hand_work(real_data, tmp_path):
     with pytest.raises(
         DataError, match=r"get images.tar.gz, annotations.tar.gz from https://\S+, unpack what is packed"
     ):
         load("pets", tmp_path / "absent")
-    real = shared_data / "pets" / "oxford-iiit-pet"
+    real = real_data / "pets" / "oxford-iiit-pet"
     unpacked = tmp_path / "my pets"  # both archives in one folder
     unpacked.mkdir()
     for name in ("images", "annotations"):
@@ -254,7 +254,7 @@ def test_the_steps_for_pets_by_hand_work(shared_data, tmp_path):
     itself = tmp_path / "elsewhere" / "oxford-iiit-pet"
     itself.parent.mkdir()
     itself.symlink_to(real)
-    expected = load("pets", shared_data / "pets")
+    expected = load("pets", real_data / "pets")
     for root in (unpacked, itself, itself.parent):
         loaded = load("pets", root)
         assert {split: len(items) for split, items in loaded.splits.items()} == {
@@ -345,29 +345,29 @@ def test_checksums_are_removed_from_a_subclass_only():
     assert adapters.without_checksums(torchvision.datasets.MNIST).__name__ == "MNIST"
 
 
-def test_real_pets(shared_data):
-    loaded = load("pets", shared_data)
+def test_real_pets(real_data):
+    loaded = load("pets", real_data)
     assert {s: len(items) for s, items in loaded.splits.items()} == {"train": 259, "test": 111}
     assert np.bincount(loaded.splits["train"].labels).tolist() == [7] * 37
     for items in loaded.splits.values():
         for path, label in zip(items.files, items.labels, strict=True):
             name = loaded.classes[label].replace(" ", "_")
             assert path.name.lower().startswith(name.lower())
-    assert load("pets", shared_data / "pets").where == shared_data / "pets"
+    assert load("pets", real_data / "pets").where == real_data / "pets"
 
 
-def test_real_flowers(shared_data):
-    loaded = load("flowers", shared_data)
+def test_real_flowers(real_data):
+    loaded = load("flowers", real_data)
     assert {s: len(items) for s, items in loaded.splits.items()} == {"train": 1020, "val": 1020, "test": 6149}
     assert loaded.classes[0] == "pink primrose"
     assert len(loaded.classes) == 102
 
 
-def test_real_cifar10_and_mnist(shared_data):
-    cifar = load("cifar10", shared_data, verify=False)
+def test_real_cifar10_and_mnist(real_data):
+    cifar = load("cifar10", real_data, verify=False)
     assert {s: len(items) for s, items in cifar.splits.items()} == {"train": 3805, "test": 761}
     with pytest.raises(DataError, match="verify=false"):
-        load("cifar10", shared_data)
-    mnist = load("mnist", shared_data)
+        load("cifar10", real_data)
+    mnist = load("mnist", real_data)
     assert {s: len(items) for s, items in mnist.splits.items()} == {"train": 6000, "test": 1500}
     assert mnist.splits["train"].pixels.take(np.array([0])).shape == (1, 28, 28, 3)

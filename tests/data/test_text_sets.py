@@ -50,15 +50,15 @@ def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_real_sets(shared_data: Path, name: str) -> None:
+def test_real_sets(real_data: Path, name: str) -> None:
     folder = "glue" if name in ("cola", "sst2", "mrpc", "stsb") else name
-    loaded = source(name).load(ask(shared_data, name, folder=folder))
+    loaded = source(name).load(ask(real_data, name, folder=folder))
     assert loaded.counts == REAL[name]
     rows = loaded.splits["train"]
     assert all(len(cells) == REAL[name]["train"] for cells in rows.values())
     if name == "multi30k":
         assert rows["source"][0].startswith("Zwei junge weiße Männer")
-        other = source(name, "data.direction=en-de").load(ask(shared_data, name)).splits["train"]
+        other = source(name, "data.direction=en-de").load(ask(real_data, name)).splits["train"]
         assert (other["source"], other["target"]) == (rows["target"], rows["source"])
     if name == "sst2":
         assert loaded.classes[loaded.splits["test"]["label"][0]] == "positive"

@@ -14,9 +14,9 @@ QUICK = ("logger=csv", "trainer.precision=32", "trainer.threads=1", "--json")
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("depth", "least"), [(20, 0.905), (56, 0.925)])
-def test_published_cifar_resnets_score_what_was_published(depth: int, least: float, shared_data: Path, tmp_path: Path):
-    weights = next((shared_data / "weights" / "cifar10_resnet").glob(f"resnet{depth}-*.th"))
-    words = ("evaluate", f"model=resnet{depth}", "data=cifar10", f"data.root={shared_data}", f"model.weights={weights}")
+def test_published_cifar_resnets_score_what_was_published(depth: int, least: float, real_data: Path, tmp_path: Path):
+    weights = next((real_data / "weights" / "cifar10_resnet").glob(f"resnet{depth}-*.th"))
+    words = ("evaluate", f"model=resnet{depth}", "data=cifar10", f"data.root={real_data}", f"model.weights={weights}")
     done = tfcli(*words, *QUICK, cwd=tmp_path)
     assert done.returncode == 2, "torchvision's checksum must refuse the subset"
     assert "data.verify=false" in done.stderr
@@ -28,13 +28,13 @@ def test_published_cifar_resnets_score_what_was_published(depth: int, least: flo
     assert record["metrics"]["test/accuracy"] >= least
 
 
-def test_the_homework_runs_from_a_torchvision_state_dict(shared_data: Path, tmp_path: Path):
+def test_the_homework_runs_from_a_torchvision_state_dict(real_data: Path, tmp_path: Path):
     from torchvision.models import resnet34
 
     torch.manual_seed(0)
     torch.save(resnet34().state_dict(), tmp_path / "resnet34.pth")
     small = ("data.image_size=64", "data.limit_train=37", "data.limit_test=37", "trainer.max_epochs=1")
-    words = ("experiment=pets_resnet34", "model.weights=resnet34.pth", f"data.root={shared_data}", *small)
+    words = ("experiment=pets_resnet34", "model.weights=resnet34.pth", f"data.root={real_data}", *small)
     done = tfcli("train", *words, *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "head 1000 -> 37 classes: new" in done.stderr
@@ -46,8 +46,8 @@ def test_the_homework_runs_from_a_torchvision_state_dict(shared_data: Path, tmp_
 
 
 @pytest.mark.slow
-def test_flowers_has_its_official_splits(shared_data: Path, tmp_path: Path):
-    words = ("model=vit", "data=flowers", f"data.root={shared_data}", "data.image_size=32", "data.patch_size=8")
+def test_flowers_has_its_official_splits(real_data: Path, tmp_path: Path):
+    words = ("model=vit", "data=flowers", f"data.root={real_data}", "data.image_size=32", "data.patch_size=8")
     done = tfcli("train", *words, "data.limit_train=204", "trainer.max_epochs=1", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)

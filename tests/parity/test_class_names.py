@@ -117,10 +117,10 @@ def test_outputs_that_are_no_choice_among_classes_are_not_shown_as_one(theirs, c
         app(["evaluate", *words], standalone_mode=False)
 
 
-def test_real_imagenet_weights_name_real_photographs(shared_data, tmp_path, capsys, monkeypatch):
+def test_real_imagenet_weights_name_real_photographs(real_data, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    weights = shared_data / MOBILENET
-    images = shared_data / "pets/oxford-iiit-pet/images"
+    weights = real_data / MOBILENET
+    images = real_data / "pets/oxford-iiit-pet/images"
     for breed in ("Siamese", "Persian", "pug", "samoyed"):
         shutil.copy(sorted(images.glob(f"{breed}_*.jpg"))[2], f"{breed}.jpg")
     statistics = ["data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]"]

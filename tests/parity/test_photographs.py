@@ -36,11 +36,11 @@ Draw = tuple[str, Callable[[list[Image.Image], Tensor], Answers]]
 
 
 @pytest.fixture
-def photographs(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def photographs(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Of several shapes, among them an upright one."""
-    monkeypatch.setenv("TFCLI_DATA", str(shared_data))  # has CLIP's byte pairs
-    pets = sorted((shared_data / "pets/oxford-iiit-pet/images").glob("*.jpg"))[::300]
-    flowers = sorted((shared_data / "flowers_160/flowers-102/jpg").glob("*.jpg"))[::900]
+    monkeypatch.setenv("TFCLI_DATA", str(real_data))  # has CLIP's byte pairs
+    pets = sorted((real_data / "pets/oxford-iiit-pet/images").glob("*.jpg"))[::300]
+    flowers = sorted((real_data / "flowers_160/flowers-102/jpg").glob("*.jpg"))[::900]
     return [*pets[:4], *flowers[:2]]
 
 

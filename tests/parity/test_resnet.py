@@ -15,8 +15,6 @@ from tfcli.weights.load import load_weights
 
 pytestmark = pytest.mark.parity
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
-
 
 def scrambled(net: nn.Module) -> nn.Module:
     """Random norms and running statistics, so that a swap of two of them shows."""
@@ -66,10 +64,9 @@ def test_cifar_form_has_the_papers_size(depth: int, millions: float) -> None:
 @pytest.mark.parametrize(
     ("depth", "file", "seen"), [(20, "resnet20-12fca82f.th", 0.917), (56, "resnet56-4bfd9763.th", 0.934)]
 )
-def test_published_cifar_weights_score_on_real_images(depth: int, file: str, seen: float) -> None:
-    weights, batch = DATA / "weights" / "cifar10_resnet" / file, DATA / "cifar10" / "cifar-10-batches-py" / "test_batch"
-    if not (weights.exists() and batch.exists()):
-        pytest.skip(f"the published weights or the real images are not here: {DATA}")
+def test_published_cifar_weights_score_on_real_images(depth: int, file: str, seen: float, real_data: Path) -> None:
+    weights = real_data / "weights" / "cifar10_resnet" / file
+    batch = real_data / "cifar10" / "cifar-10-batches-py" / "test_batch"
     content = pickle.loads(batch.read_bytes(), encoding="latin1")
     image = torch.from_numpy(content["data"].copy()).view(-1, 3, 32, 32) / 255
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

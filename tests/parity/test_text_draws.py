@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import find_real_data
 from parity.language import LINES, reference
 from parity.test_vit import _quietly
 
@@ -22,18 +23,17 @@ DRAWS = [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in ran
 ACTIVATIONS = ("gelu", "gelu_new", "relu", "gelu_pytorch_tanh", "gelu_fast", "quick_gelu", "silu", "swish")
 
 
-def lines(shared: Path | None) -> list[str]:
-    """Real sentences where they lie beside the checkout, or else our own."""
-    if shared is None:
+def lines(real: Path | None) -> list[str]:
+    """Return real sentences where there are some, or else our own."""
+    if real is None:
         return LINES
-    text = (shared / "multi30k" / "test_2016_flickr.en").read_text(encoding="utf-8")
+    text = (real / "multi30k" / "test_2016_flickr.en").read_text(encoding="utf-8")
     return text.splitlines()[:200]
 
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    shared = Path(__file__).resolve().parents[3] / "shared" / "data"
-    return lines(shared if (shared / "multi30k").is_dir() else None)
+    return lines(find_real_data())
 
 
 def drawn(draw: Random) -> dict[str, Any]:

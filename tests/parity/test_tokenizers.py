@@ -36,8 +36,8 @@ def same(ours: Subwords, theirs: Any) -> None:
     assert ours.vocab_size == len(theirs)
 
 
-def test_gpt2(shared_data: Path, tmp_path: Path) -> None:
-    folder = shared_data / "tokenizers" / "gpt2"
+def test_gpt2(real_data: Path, tmp_path: Path) -> None:
+    folder = real_data / "tokenizers" / "gpt2"
     theirs = transformers.GPT2Tokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
     theirs.save_pretrained(tmp_path)  # a tokenizer.json
     for ours in (load(folder), load(tmp_path)):
@@ -46,8 +46,8 @@ def test_gpt2(shared_data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lower", [True, False])
-def test_bert(shared_data: Path, tmp_path: Path, lower: bool) -> None:
-    file = shared_data / "tokenizers" / "bert-base-uncased" / "vocab.txt"
+def test_bert(real_data: Path, tmp_path: Path, lower: bool) -> None:
+    file = real_data / "tokenizers" / "bert-base-uncased" / "vocab.txt"
     theirs = transformers.BertTokenizerFast(vocab=str(file), do_lower_case=lower)
     (tmp_path / "stated").mkdir()
     (tmp_path / "stated" / "vocab.txt").write_bytes(file.read_bytes())

@@ -96,14 +96,14 @@ def test_sets_whose_labels_are_sorted_folders():
         assert own == sorted(own, key=lambda name: name.replace(" ", "_")), data
 
 
-def test_real_sets_agree(shared_data):
+def test_real_sets_agree(real_data):
     from tfcli.data.items import Request
     from tfcli.data.sources import Torchvision
 
     for data in ("pets", "flowers", "cifar10", "mnist"):
         config = data_config(data)
         source = Torchvision(**{k: v for k, v in config["source"].items() if k != "_target_"})
-        classes = source.load(Request(name=data, root=shared_data, facts=config, verify=False)).classes
+        classes = source.load(Request(name=data, root=real_data, facts=config, verify=False)).classes
         assert len(prompts(data, classes).names) == config["num_classes"]
 
 

@@ -44,8 +44,8 @@ STRINGS = [
 
 
 @pytest.fixture(scope="module")
-def clip_tokenizer(shared_data: Path) -> Tokenizer:
-    return load(shared_data / "tokenizers" / "clip" / "bpe_simple_vocab_16e6.txt.gz")
+def clip_tokenizer(real_data: Path) -> Tokenizer:
+    return load(real_data / "tokenizers" / "clip" / "bpe_simple_vocab_16e6.txt.gz")
 
 
 def trained(kind: str) -> Tokenizer:

@@ -169,12 +169,10 @@ def test_an_activation_that_is_not_known_is_refused(tmp_path: Path) -> None:
         load_weights(net(), str(tmp_path))
 
 
-def test_byte_pairs_are_found_where_data_lie(
-    shared_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("TFCLI_DATA", str(shared_data))
+def test_byte_pairs_are_found_where_data_lie(real_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TFCLI_DATA", str(real_data))
     file = clip.merges_file()
-    assert file == shared_data / "tokenizers" / "clip" / "bpe_simple_vocab_16e6.txt.gz"
+    assert file == real_data / "tokenizers" / "clip" / "bpe_simple_vocab_16e6.txt.gz"
     assert load(file).vocab_size == 49_408
     (tmp_path / file.name).write_bytes(file.read_bytes())
     assert clip.merges_file(tmp_path) == tmp_path / file.name
