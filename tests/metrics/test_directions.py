@@ -20,34 +20,34 @@ def classes(metric, good: bool):
     logits = torch.nn.functional.one_hot(LABEL if good else (LABEL + 1) % 8, 8).float() * 20
     loss = torch.nn.functional.cross_entropy(logits, LABEL, reduction="none")
     metric.update(logits, LABEL, loss)
-    return metric.compute()
+    return metric.compute(), metric.declared
 
 
 def pairs(good: bool):
     metric = RetrievalMetrics()
     image = torch.eye(32)
     metric.update(image, INDEX, image if good else image.roll(1, 0), INDEX)
-    return metric.compute(10.0)
+    return metric.compute(10.0), metric.declared
 
 
 def sums(metric, good: bool, **sizes):
     nats = torch.full((32,), 1.0 if good else 9.0)
     metric.update(nats, torch.full((32,), 4), **sizes)
-    return metric.compute()
+    return metric.compute(), metric.declared
 
 
 def filled(good: bool):
     metric = MaskedMetrics()
     right = torch.full((32,), 4 if good else 0)
     metric.update(torch.full((32,), 1.0 if good else 9.0), right, torch.full((32,), 4), right // 4, INDEX)
-    return metric.compute()
+    return metric.compute(), metric.declared
 
 
 def scores(good: bool):
     metric = ScoreMetrics()
     right = torch.arange(32.0)
     metric.update(right if good else -right, right, INDEX)
-    return metric.compute()
+    return metric.compute(), metric.declared
 
 
 def translations(good: bool):
@@ -56,7 +56,7 @@ def translations(good: bool):
     said = right if good else ["no word of it"] * 4
     nats, tokens = torch.full((4,), 1.0 if good else 9.0), torch.full((4,), 4)
     metric.update(said, right, right, torch.arange(4), nats=nats, tokens=tokens)
-    return metric.compute()
+    return metric.compute(), metric.declared
 
 
 SIZE = torch.full((32,), 5)
@@ -73,7 +73,9 @@ CASES = {
 
 @pytest.mark.parametrize("metric", CASES, ids=lambda metric: metric.__name__)
 def test_what_a_metric_declares_is_so(metric):
-    good, bad = CASES[metric](True), CASES[metric](False)
-    assert set(good) >= metric.lower_is_better
-    assert {name for name in good if good[name] < bad[name]} == metric.lower_is_better & set(good)
-    assert {name for name in good if good[name] > bad[name]} == set(good) - metric.lower_is_better
+    (good, declared), (bad, _) = CASES[metric](True), CASES[metric](False)
+    assert set(good) == set(declared)
+    assert {name for name in good if good[name] < bad[name]} == {n for n, i in declared.items() if i.lower_is_better}
+    assert {name for name in good if good[name] > bad[name]} == {
+        n for n, i in declared.items() if not i.lower_is_better
+    }

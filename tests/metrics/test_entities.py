@@ -51,7 +51,7 @@ def test_the_metric_reads_first_pieces_in_any_order():
     for rows in ([1], [0]):
         metric.update(guess[rows], target[rows], torch.tensor(rows))
     found = metric.with_intervals()
-    assert set(found) == set(metric.names)
+    assert set(found) == set(metric.declared)
     assert {name: value for name, (value, _) in found.items()} == pytest.approx(
         {
             "f1": 2 * 3 / (3 + 4),

@@ -33,7 +33,7 @@ def test_figures_of_classes_equal_scikit_learns(n, k, seed):
     assert ("f1" in found) == (k == 2)
     if k == 2:
         assert found["f1"][0] == pytest.approx(f1_score(label, guess, zero_division=0))
-    assert set(metric.names) == set(found)
+    assert set(metric.declared) == set(found)
 
 
 def test_both_sets_of_mnli_are_figures_of_one_test():

@@ -27,7 +27,7 @@ def test_figures_by_hand_in_any_batches():
     }
     assert whole.compute() == pytest.approx(expected)
     assert parts.with_intervals() == whole.with_intervals()
-    assert set(expected) == set(whole.names)
+    assert set(expected) == set(whole.declared)
 
 
 def test_a_size_that_is_not_known_has_no_figure():

@@ -46,7 +46,7 @@ def test_figures_are_those_of_a_whole_sort(images, most, seed):
         for k in (1, 5, 10):
             assert found[f"{way}_r{k}"] == pytest.approx((rank <= k).mean())
         assert found[f"{way}_median_rank"] == np.median(rank)
-    assert set(found) == set(metric.names)
+    assert set(found) == set(metric.declared)
 
 
 def test_batches_and_their_order_change_nothing():

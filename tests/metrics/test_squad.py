@@ -139,4 +139,4 @@ def test_windows_of_a_question_are_one_answer_cut_from_the_context():
     assert found["exact_match"] == found["f1_no_answer"] == found["f1_has_answer"] == 1.0
     metric.threshold = 5.0  # the null score of the second question is above its best span's by 4
     assert metric.with_intervals()["exact_match_no_answer"][0] == 0.0
-    assert set(metric.with_intervals()) == set(metric.names)
+    assert set(metric.with_intervals()) == set(metric.declared)

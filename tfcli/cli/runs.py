@@ -78,8 +78,9 @@ def show(
     if rows:
         columns = {"metric": "metric", "value": "value", "interval": "95 % interval"}
         columns |= {key: key for key in ("baseline", "published", "source") if any(row.get(key) for row in rows)}
+        columns |= {"title": "title", "better": "better"}
         console.out()
-        console.table(None, columns, rows)
+        console.table(None, columns, rows, optional=("better", "title"))
     for line in summary.footer(folder, record):
         console.out(line)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from tfcli.metrics.classification import wilson
 from tfcli.metrics.gathered import Gathered
+from tfcli.metrics.info import Declared, FigureInfo
 from tfcli.metrics.intervals import UNKNOWN, Figure, Figures
 from tfcli.shapes import Int
 
@@ -47,11 +49,21 @@ class TranslationMetrics(Gathered):
         self.options: dict[str, Any] = {"tokenize": tokenize, "lowercase": lowercase}
         self.buckets = buckets
         self.signatures: dict[str, str] = {}
+        self._by_length: tuple[str, ...] = ()  # names of the figures that were measured last
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The figures that there will be, but for those of lengths."""
-        return ("bleu", "chrf", "exact_match")
+    def declared(self) -> Declared:
+        """Return title and direction of each figure; of those by length once they have been measured."""
+        whole = {
+            "bleu": FigureInfo("BLEU", decimals=1),
+            "chrf": FigureInfo("chrF", decimals=1),
+            "exact_match": FigureInfo("exact match"),
+        }
+        parts: Declared = {}
+        for name in self._by_length:
+            head, _, length = name.partition("/length=")
+            parts[name] = replace(whole[head], title=f"{whole[head].title}, up to {length} words")
+        return whole | parts
 
     def update(
         self, guesses: Sequence[str], references: Sequence[str], sources: Sequence[str], index: Int[Tensor, "B"]
@@ -64,7 +76,8 @@ class TranslationMetrics(Gathered):
         guesses, references, lengths = (list(column) for column in zip(*rows, strict=True))
         found, self.signatures = translation_figures(guesses, references, intervals=intervals, **self.options)
         if intervals:
-            found |= by_length(guesses, references, lengths, buckets=self.buckets, **self.options)
+            parts = by_length(guesses, references, lengths, buckets=self.buckets, **self.options)
+            self._by_length, found = tuple(sorted(parts, key=lambda name: name.partition("/")[0])), found | parts
         return found
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from tfcli.metrics.info import LOSS, Declared, FigureInfo
 from tfcli.shapes import Float, Int
 
 UNIT = 2**24
-FIGURES = ("accuracy", "accuracy_top5", "accuracy_per_class", "loss", "calibration_error")
 Z = 1.959964  # the normal quantile of a two-sided 95 % interval
 
 
@@ -31,8 +31,6 @@ class ClassificationMetrics(Metric):
     """
 
     full_state_update = False
-    lower_is_better = frozenset({"loss", "calibration_error"})
-    """The figures of which less is better."""
     confusion: Tensor
     top5: Tensor
     loss: Tensor
@@ -72,9 +70,12 @@ class ClassificationMetrics(Metric):
         self.calibration.scatter_add_(1, column.expand(3, -1), rows)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The figures that there will be: top-5 only with more than 5 classes."""
-        return tuple(name for name in FIGURES if name != "accuracy_top5" or self.num_classes > 5)
+    def declared(self) -> Declared:
+        """Return title and direction of each figure: top-5 only with more than 5 classes."""
+        top5 = {"accuracy_top5": FigureInfo("top 5")} if self.num_classes > 5 else {}
+        per_class = {"accuracy_per_class": FigureInfo("per class")}
+        error = FigureInfo("calibration error", lower_is_better=True)
+        return {"accuracy": FigureInfo("accuracy"), **top5, **per_class, "loss": LOSS, "calibration_error": error}
 
     def compute(self) -> dict[str, float]:
         """The figures by name."""

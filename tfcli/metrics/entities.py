@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tfcli.metrics.classification import wilson
 from tfcli.metrics.gathered import Gathered
+from tfcli.metrics.info import Declared, FigureInfo
 from tfcli.metrics.intervals import Figures, ratio
 from tfcli.shapes import Int
 
@@ -56,10 +57,12 @@ class EntityMetrics(Gathered):
         self.words: Sequence[Sequence[str]] | None = None
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The figures that there will be; a kind that nobody names has none."""
-        surface = ("f1_surface",) if self.words is not None else ()
-        return ("f1", "precision", "recall", *surface, "accuracy", *(f"f1/{kind}" for kind in self.kinds))
+    def declared(self) -> Declared:
+        """Return title and direction of each figure; a kind that nobody names will have none."""
+        whole = {"accuracy": "accuracy", "f1": "F1", "precision": "precision", "recall": "recall"}
+        kinds = {f"f1/{kind}": f"f1/{kind}" for kind in self.kinds}
+        surface = {"f1_surface": "f1 surface"} if self.words is not None else {}
+        return {name: FigureInfo(title) for name, title in (whole | kinds | surface).items()}
 
     def update(self, guess: Int[Tensor, "B N"], target: Int[Tensor, "B N"], index: Int[Tensor, "B"]) -> None:
         """Add sentences.

@@ -21,8 +21,6 @@ class Gathered(Metric):
     """
 
     full_state_update = False
-    lower_is_better: frozenset[str] = frozenset()
-    """The figures of which less is better."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tfcli.metrics.classification import ClassificationMetrics, wilson
 from tfcli.metrics.gathered import Gathered
+from tfcli.metrics.info import LOSS, Declared, FigureInfo
 from tfcli.metrics.intervals import Figures, correlation, mean
 from tfcli.shapes import Float, Int
 
@@ -58,10 +59,13 @@ class LabelMetrics(ClassificationMetrics):
             self.hits.index_add_(0, group, torch.stack([right, torch.ones_like(right)], 1))
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The figures that there will be."""
-        f1 = ("f1",) if self.num_classes == 2 else ()
-        return (*super().names, "matthews", *f1, *(f"accuracy_{group}" for group in self.groups))
+    def declared(self) -> Declared:
+        """Return title and direction of each figure: F1 only with two classes."""
+        of_classes = super().declared
+        errors = {name: of_classes.pop(name) for name in ("loss", "calibration_error")}
+        f1 = {"f1": FigureInfo("F1")} if self.num_classes == 2 else {}
+        groups = {f"accuracy_{group}": FigureInfo(f"accuracy {group}") for group in self.groups}
+        return {**of_classes, **f1, "matthews": FigureInfo("Matthews"), **errors, **groups}
 
     def with_intervals(self) -> Figures:
         """Each figure with its 95 % interval."""
@@ -100,12 +104,10 @@ def f1_of_second(confusion: Int[np.ndarray, "S K K"]) -> Float[np.ndarray, "S"]:
 class ScoreMetrics(Gathered):
     """Scores of texts: Pearson's and Spearman's correlation with the right ones, and the mean squared error (loss)."""
 
-    lower_is_better = frozenset({"loss"})
-
     @property
-    def names(self) -> tuple[str, ...]:
-        """The figures that there will be."""
-        return ("pearson", "spearman", "loss")
+    def declared(self) -> Declared:
+        """Return title and direction of each figure."""
+        return {"pearson": FigureInfo("Pearson"), "spearman": FigureInfo("Spearman"), "loss": LOSS}
 
     def update(self, guess: Float[Tensor, "B"], score: Float[Tensor, "B"], index: Int[Tensor, "B"]) -> None:
         """Add a batch: guessed and right scores, and which sample each is."""

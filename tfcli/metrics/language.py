@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from tfcli.metrics.classification import Z
+from tfcli.metrics.info import LOSS, Declared, FigureInfo
 from tfcli.shapes import Float, Int
 
 SIZES = ("tokens", "bytes", "chars", "words")
@@ -22,8 +23,6 @@ class LanguageMetrics(Metric):
     """
 
     full_state_update = False
-    lower_is_better = frozenset({"loss", "perplexity", "bits_per_byte", "bits_per_char", "word_perplexity"})
-    """The figures of which less is better."""
     sums: Tensor
     products: Tensor
     count: Tensor
@@ -57,9 +56,15 @@ class LanguageMetrics(Metric):
         self.count += len(rows)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The figures that there will be."""
-        return ("loss", "perplexity", "bits_per_byte", "bits_per_char", "word_perplexity")
+    def declared(self) -> Declared:
+        """Return title and direction of each figure."""
+        return {
+            "bits_per_char": FigureInfo("bits per character", lower_is_better=True),
+            "bits_per_byte": FigureInfo("bits per byte", lower_is_better=True),
+            "perplexity": FigureInfo("perplexity", lower_is_better=True),
+            "word_perplexity": FigureInfo("perplexity per word", lower_is_better=True),
+            "loss": LOSS,
+        }
 
     def compute(self) -> dict[str, float]:
         """The figures by name."""

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from tfcli.metrics.gathered import Gathered
+from tfcli.metrics.info import LOSS, Declared, FigureInfo
 from tfcli.metrics.intervals import Figures, mean, ratio
 from tfcli.shapes import Float, Int
 
@@ -26,12 +27,15 @@ class MaskedMetrics(Gathered):
         super().__init__()
         self.next_sentence = next_sentence
 
-    lower_is_better = frozenset({"loss", "perplexity"})
-
     @property
-    def names(self) -> tuple[str, ...]:
-        """The figures that there will be."""
-        return ("masked_accuracy", "perplexity", "loss", *(("next_accuracy",) if self.next_sentence else ()))
+    def declared(self) -> Declared:
+        """Return title and direction of each figure."""
+        return {
+            "perplexity": FigureInfo("perplexity", lower_is_better=True),
+            "loss": LOSS,
+            "masked_accuracy": FigureInfo("masked accuracy"),
+            **({"next_accuracy": FigureInfo("next accuracy")} if self.next_sentence else {}),
+        }
 
     def update(
         self,

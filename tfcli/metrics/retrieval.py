@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, pad
 
 from tfcli.metrics.classification import Z, wilson
+from tfcli.metrics.info import LOSS, Declared, FigureInfo
 from tfcli.shapes import Float, Int
 
 CUTS = (1, 5, 10)
@@ -36,9 +37,6 @@ class RetrievalMetrics:
             contrastive loss depends on how many it chooses from.
     """
 
-    lower_is_better = frozenset({"loss", *(f"{way}_median_rank" for way in DIRECTIONS)})
-    """The figures of which less is better."""
-
     def __init__(self, *, group_size: int = 256):
         self.group_size = group_size
         self.reset()
@@ -48,9 +46,12 @@ class RetrievalMetrics:
         self._parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The figures that there will be."""
-        return (*(f"{way}_{what}" for way in DIRECTIONS for what in (*(f"r{k}" for k in CUTS), "median_rank")), "loss")
+    def declared(self) -> Declared:
+        """Return title and direction of each figure."""
+        words = {way: way.replace("_", " ") for way in DIRECTIONS}
+        hits = {f"{way}_r{k}": FigureInfo(f"{words[way]}, R@{k}") for way in DIRECTIONS for k in CUTS}
+        ranks = {f"{w}_median_rank": FigureInfo(f"{words[w]} median rank", lower_is_better=True) for w in DIRECTIONS}
+        return {**hits, "loss": LOSS, **ranks}
 
     def update(
         self,

@@ -22,6 +22,7 @@ from torch.nn.functional import pad
 
 from tfcli.metrics.classification import wilson
 from tfcli.metrics.gathered import Gathered
+from tfcli.metrics.info import Declared, FigureInfo
 from tfcli.metrics.intervals import Figure, Figures, mean
 from tfcli.shapes import Bool, Float, Int
 
@@ -133,11 +134,14 @@ class SquadMetrics(Gathered):
         self.threshold = 0.0
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The figures that there will be."""
-        further = ("has_answer", "no_answer") if self.version == "2.0" else ()
-        best = ("best_exact_match", "best_f1", "best_threshold") if further else ()
-        return ("f1", "exact_match", *(f"{name}_{which}" for which in further for name in ("f1", "exact_match")), *best)
+    def declared(self) -> Declared:
+        """Return title and direction of each figure; of v2.0 also those of questions with and without an answer."""
+        whole = {"exact_match": FigureInfo("exact match"), "f1": FigureInfo("F1")}
+        if self.version != "2.0":
+            return whole
+        best = {name: FigureInfo(name.replace("_", " ")) for name in ("best_exact_match", "best_f1", "best_threshold")}
+        parts = [(name, which) for name in whole for which in ("has_answer", "no_answer")]
+        return whole | best | {f"{n}_{w}": FigureInfo(f"{n} {w}".replace("_", " ")) for n, w in parts}
 
     def update(
         self,

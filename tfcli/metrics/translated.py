@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from tfcli.metrics.bleu import TranslationMetrics, length_of
+from tfcli.metrics.info import LOSS, Declared, FigureInfo
 from tfcli.metrics.intervals import Figures, ratio
 from tfcli.shapes import Float, Int
 
@@ -17,12 +18,12 @@ from tfcli.shapes import Float, Int
 class TranslatedMetrics(TranslationMetrics):
     """`TranslationMetrics` with the loss (nats per token of the reference translation) and the perplexity."""
 
-    lower_is_better = frozenset({"loss", "perplexity"})
-
     @property
-    def names(self) -> tuple[str, ...]:
-        """The figures that there will be, but for those of lengths."""
-        return (*super().names, "loss", "perplexity")
+    def declared(self) -> Declared:
+        """Return title and direction of each figure; of those by length once they have been measured."""
+        of_texts = super().declared
+        first = {name: of_texts.pop(name) for name in ("bleu", "chrf")}
+        return {**first, "perplexity": FigureInfo("perplexity", lower_is_better=True), **of_texts, "loss": LOSS}
 
     def update(  # type: ignore[override]  # it is told more
         self,

@@ -9,7 +9,7 @@ from typing import Any
 
 from tfcli.engine.runs.format import number, seconds, spread, to_csv, to_markdown
 from tfcli.engine.runs.record import Record, finite, lower_is_better, read_record
-from tfcli.engine.runs.summary import PREFERRED
+from tfcli.engine.runs.summary import main_metric
 from tfcli.files import write_atomic
 from tfcli.sweeps.state import Job, State
 
@@ -61,10 +61,11 @@ def summarize(folder: Path, state: State) -> dict[str, Any]:
 
 def _metrics(records: list[Record]) -> list[str]:
     names = list(dict.fromkeys(name for record in records for name in record.metrics))
+    main = {main_metric(record) for record in records}
     for split in ("test/", "val/", ""):
         kept = [name for name in names if name.startswith(split)]
         if kept:
-            return sorted(kept, key=lambda name: (name not in PREFERRED, lower_is_better(name, records)))
+            return sorted(kept, key=lambda name: (name not in main, lower_is_better(name, records)))
     return []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import Rate
 from tfcli.metrics.classification import ClassificationMetrics
+from tfcli.metrics.info import LOSS, Declared, FigureInfo
 from tfcli.models.protocols import Classifier
 from tfcli.shapes import Float, Int
 from tfcli.tasks.gather import all_rows
@@ -70,6 +71,8 @@ class Classify(Objective):
     """
 
     net_protocol = Classifier
+    train_figures: ClassVar[Declared] = {"loss": LOSS, "accuracy": FigureInfo("accuracy")}
+    main_figure = "accuracy"
 
     def __init__(
         self,
@@ -88,15 +91,8 @@ class Classify(Objective):
         self._answers: list[Tensor] = []  # of this rank's test
         self.measured = nn.ModuleDict({split: ClassificationMetrics(num_classes) for split in ("val_", "test_")})
 
-    @property
-    def monitors(self) -> tuple[str, ...]:
-        """Metrics that checkpoints and early stopping may monitor."""
-        names = self._metric("val").names if "val" in self.evaluated else ()
-        return (*(f"val/{name}" for name in names), "train/loss", "train/accuracy")
-
-    @property
-    def lower_is_better(self) -> frozenset[str]:
-        return self._metric("test").lower_is_better
+    def figures(self, split: str) -> Declared:
+        return self._metric(split).declared
 
     @property
     def classified(self) -> tuple[str, ClassificationMetrics]:
@@ -153,7 +149,7 @@ class Classify(Objective):
     def on_test_epoch_end(self) -> None:
         metric = self._metric("test")
         metric.sync(should_sync=self.trainer.world_size > 1)
-        figures = self.test_figures(", ".join(metric.names), metric.with_intervals, metric.compute)
+        figures = self.test_figures(", ".join(metric.declared), metric.with_intervals, metric.compute)
         self.tested = {f"test/{name}": figure for name, figure in figures.items()}
         self.confusion = metric.confusion.cpu()
         self.outcomes = all_rows(self._answers)

@@ -7,6 +7,7 @@ directions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -16,6 +17,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from tfcli.bounds import Count
 from tfcli.metrics.classification import ClassificationMetrics
+from tfcli.metrics.info import Declared
 from tfcli.metrics.retrieval import RetrievalMetrics
 from tfcli.models.protocols import ImageTextEncoder
 from tfcli.shapes import Float, Int
@@ -105,6 +107,7 @@ class Contrastive(Objective):
     """
 
     net_protocol = ImageTextEncoder
+    main_figure = "image_to_text_r1"
     prompts: Tensor | None
 
     def __init__(
@@ -129,19 +132,11 @@ class Contrastive(Objective):
         """`net`, as what it is."""
         return cast(ImageTextEncoder, self.net)
 
-    @property
-    def monitors(self) -> tuple[str, ...]:
-        """Metrics that checkpoints and early stopping may monitor."""
-        if "val" not in self.evaluated:
-            return ("train/loss",)
-        zeroshot = self._metric("val").names if self.measured else ()
-        names = (*self.retrieved["val"].names, *(f"zeroshot_{name}" for name in zeroshot))
-        return (*(f"val/{name}" for name in names), "train/loss")
-
-    @property
-    def lower_is_better(self) -> frozenset[str]:
-        zeroshot = self._metric("test").lower_is_better if self.measured else ()
-        return self.retrieved["test"].lower_is_better.union(f"zeroshot_{name}" for name in zeroshot)
+    def figures(self, split: str) -> Declared:
+        zeroshot = self._metric(split).declared if self.measured else {}
+        titles = {name: "zero-shot" if name == "accuracy" else f"zero-shot, {i.title}" for name, i in zeroshot.items()}
+        found = {f"zeroshot_{name}": replace(info, title=titles[name]) for name, info in zeroshot.items()}
+        return self.retrieved[split].declared | found
 
     @property
     def classified(self) -> tuple[str, ClassificationMetrics] | None:

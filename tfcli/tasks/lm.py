@@ -44,6 +44,8 @@ class CausalLM(TextObjective):
     """
 
     net_protocol = LanguageModel
+    main_figure, monitored = "bits_per_char", "loss"
+    next_command = 'tfcli sample latest --text "Once"'
 
     def __init__(
         self,

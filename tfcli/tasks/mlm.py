@@ -27,6 +27,8 @@ class MaskedLM(TextObjective):
     """
 
     net_protocol = MaskedModel
+    main_figure, monitored = "masked_accuracy", "loss"
+    next_command = "tfcli train experiment=sst2_bert model.weights=latest"
 
     def __init__(self, net: nn.Module, *, optim: Callable[..., torch.optim.Optimizer], schedule: Callable[..., float]):
         super().__init__(net, optim=optim, schedule=schedule)

@@ -12,6 +12,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from tfcli.metrics.classification import ClassificationMetrics
+from tfcli.metrics.info import LOSS, Declared
 from tfcli.metrics.intervals import UNKNOWN, Figures
 from tfcli.metrics.left_out import LeftOut
 from tfcli.tasks.optim import clip_gradients
@@ -28,6 +29,10 @@ class Objective(pl.LightningModule):
 
     Attributes:
         net_protocol: what it asks of `net` (`tfcli.models.protocols`); read from the source before anything is built.
+        train_figures: title and direction of what is logged under train/.
+        main_figure: the figure that stands for a run where there is room for one.
+        monitored: the validation figure that chooses the best checkpoint; None: the main figure.
+        next_command: a command to try with the trained model.
         evaluated: the splits of the validation loaders, in their order.
         tested: of the last test, each figure with its 95 % interval.
         confusion: of the last test, right classes against guessed ones, where there are classes.
@@ -37,6 +42,10 @@ class Objective(pl.LightningModule):
     """
 
     net_protocol: ClassVar[type | None] = None
+    train_figures: ClassVar[Declared] = {"loss": LOSS}
+    main_figure: ClassVar[str] = "loss"
+    monitored: ClassVar[str | None] = None
+    next_command: ClassVar[str] = "tfcli predict latest FILE"
 
     def __init__(
         self,
@@ -55,10 +64,19 @@ class Objective(pl.LightningModule):
         self.outcomes: Tensor | None = None
         self._sums: Tensor | None = None  # of this epoch, on this rank
 
+    def figures(self, split: str) -> Declared:
+        """Return title and direction of each figure that an evaluation of a split gives, in the order of tables."""
+        return {}
+
     @property
-    def lower_is_better(self) -> frozenset[str]:
-        """Return the figures, named without their split, of which less is better; of all others more is."""
-        return frozenset({"loss"})
+    def monitors(self) -> tuple[str, ...]:
+        """Return the metrics that checkpoints and early stopping may monitor, the default first."""
+        names = self.figures("val") if "val" in self.evaluated else ()
+        chosen = self.monitored or self.main_figure
+        return (
+            *(f"val/{name}" for name in sorted(names, key=lambda name: name != chosen)),
+            *(f"train/{name}" for name in self.train_figures),
+        )
 
     @property
     def classified(self) -> tuple[str, ClassificationMetrics] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from tfcli.data.workers import Ranks
 from tfcli.metrics.classification import ClassificationMetrics
+from tfcli.metrics.info import Declared
 from tfcli.metrics.left_out import LeftOut
 
 
@@ -34,7 +35,9 @@ class Task(Protocol):
         evaluated: the splits of the validation loaders, in their order; set by the engine.
         monitors: the metrics that checkpoints and early stopping may look at.
         classified: what stands before the names of figures on classes, and the test's metric of them; None without.
-        lower_is_better: the figures, named without their split, of which less is better.
+        train_figures: title and direction of what is logged under train/.
+        main_figure: the figure that stands for a run where there is room for one.
+        next_command: a command to try with the trained model.
         tested: after a test, each figure with its 95 % interval, over all ranks.
         confusion: after a test, right classes against guessed ones, where the task has classes.
         outcomes: after a test, (N, 3) index, label and guess of each sample, where the task has classes.
@@ -49,13 +52,17 @@ class Task(Protocol):
     left_out: LeftOut
     confusion: Tensor | None
     outcomes: Tensor | None
+    train_figures: ClassVar[Declared]
+    main_figure: ClassVar[str]
+    next_command: ClassVar[str]
     prompts: Tensor | None
 
     @property
     def monitors(self) -> tuple[str, ...]: ...
 
-    @property
-    def lower_is_better(self) -> frozenset[str]: ...
+    def figures(self, split: str) -> Declared:
+        """Title and direction of each figure that an evaluation of a split gives, in the order of tables."""
+        ...
 
     @property
     def classified(self) -> tuple[str, ClassificationMetrics] | None: ...

@@ -39,7 +39,8 @@ class Span(TextObjective):
     """
 
     net_protocol = TextClassifier
-    monitored = "f1"
+    main_figure = "f1"
+    next_command = 'tfcli predict latest --text "..." --pair "..."'
     threshold: Tensor
 
     def __init__(

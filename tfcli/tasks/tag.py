@@ -25,7 +25,8 @@ class Tag(TextObjective):
     """
 
     net_protocol = TextClassifier
-    monitored = "f1"
+    main_figure = "f1"
+    next_command = 'tfcli predict latest --text "..."'
 
     def __init__(self, net: nn.Module, *, optim: Callable[..., torch.optim.Optimizer], schedule: Callable[..., float]):
         super().__init__(net, optim=optim, schedule=schedule)

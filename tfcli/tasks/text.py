@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tfcli.data.texts import TextData
+from tfcli.metrics.info import Declared
 from tfcli.tasks.objective import Objective
 
 
 class TextObjective(Objective):
     """An objective whose `measured` has a metric for `val_` and one for `test_`, and which fills them in `measure`.
 
-    A metric has `names`, `compute()` and `with_intervals()`, as `ClassificationMetrics` has. Logs train/loss and, under
-    val/ and test/, what the metrics compute.
+    A metric has `declared`, `compute()` and `with_intervals()`, as `ClassificationMetrics` has. Logs train/loss
+    and, under val/ and test/, what the metrics compute.
     """
 
     measured: nn.ModuleDict
-    monitored = "loss"
-    """The validation figure that chooses the best checkpoint."""
 
     def __init__(self, net: nn.Module, *, optim: Callable[..., torch.optim.Optimizer], schedule: Callable[..., float]):
         super().__init__(net, optim=optim, schedule=schedule)
         self.chance: dict[str, float] = {}
 
-    @property
-    def monitors(self) -> tuple[str, ...]:
-        """Metrics that checkpoints and early stopping may monitor, the default first."""
-        names = self.metric("val").names if "val" in self.evaluated else ()
-        names = sorted(names, key=lambda name: name != self.monitored)
-        return (*(f"val/{name}" for name in names), "train/loss")
-
-    @property
-    def lower_is_better(self) -> frozenset[str]:
-        declared = [cast(Any, metric).lower_is_better for metric in self.measured.values()]
-        return super().lower_is_better.union(*declared)
+    def figures(self, split: str) -> Declared:
+        return self.metric(split).declared
 
     def meet(self, data: TextData) -> None:
         """Take from the data what measuring needs: names of tags, right translations. Called before anything else.
@@ -91,5 +81,5 @@ class TextObjective(Objective):
     def on_test_epoch_end(self) -> None:
         metric = self.metric("test")
         metric.sync(should_sync=self.trainer.world_size > 1)
-        figures = self.test_figures(", ".join(metric.names), metric.with_intervals, metric.compute)
+        figures = self.test_figures(", ".join(metric.declared), metric.with_intervals, metric.compute)
         self.tested = {f"test/{name}": figure for name, figure in figures.items()}

@@ -41,7 +41,8 @@ class TextClassify(TextObjective):
     """
 
     net_protocol = TextClassifier
-    monitored = "accuracy"
+    main_figure = "accuracy"
+    next_command = 'tfcli predict latest --text "..."'
 
     def __init__(
         self,

@@ -27,7 +27,8 @@ class TextRegress(TextObjective):
     """
 
     net_protocol = TextClassifier
-    monitored = "spearman"
+    main_figure = "spearman"
+    next_command = 'tfcli predict latest --text "..."'
     centre: Tensor
     spread: Tensor
 

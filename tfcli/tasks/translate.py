@@ -111,7 +111,8 @@ class Translate(TextObjective):
     """
 
     net_protocol = Translator
-    monitored = "bleu"
+    main_figure = "bleu"
+    next_command = 'tfcli sample latest --text "..."'
 
     def __init__(
         self,

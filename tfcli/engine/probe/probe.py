@@ -22,9 +22,12 @@ from tfcli.engine.train.skipped import list_skipped
 from tfcli.errors import DataError
 from tfcli.files import write_atomic
 from tfcli.metrics.classification import ClassificationMetrics
+from tfcli.metrics.info import FigureInfo
 
 COLUMNS = {"head": "head", "top1": "top-1  [95 %]", "per_class": "per class", "top5": "top 5"}
 COLUMNS |= {"published": "published", "difference": "ours - published", "cost": "cost"}
+
+FIGURES = {"accuracy": "accuracy", "accuracy_per_class": "per class", "accuracy_top5": "top 5"}
 
 Rows = list[dict[str, Any]]
 
@@ -56,7 +59,7 @@ def probe(job: Composition, run: Path | None, *, verb: str = "probe") -> tuple[P
         counts=dict(frozen.data.counts),
         params={"total": sum(p.numel() for p in frozen.net.parameters()), "trainable": 0},
         checkpoint=frozen.weights,
-        lower_is_better=[],
+        figures={name: FigureInfo(title) for name, title in FIGURES.items()},
     )
     with locked(folder), logged(folder), recorded(folder, record) as life:
         life.stop.doing = "(features already extracted are cached)"

@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.engine.runs.paired import NAME, read_outcomes
-from tfcli.engine.runs.record import Record, lower_is_better, read_config, read_metrics, read_record, run_name
+from tfcli.engine.runs.record import (
+    Record,
+    figure_info,
+    lower_is_better,
+    read_config,
+    read_metrics,
+    read_record,
+    run_name,
+)
 from tfcli.errors import RunError, nearest
-
-SCORES = {"bleu": "BLEU", "exact_match": "exact match"}
 
 
 def curves_of(run: Path, path: Path) -> dict[str, Any]:
@@ -71,7 +77,7 @@ def lengths_of(runs: Sequence[Path], path: Path, *, score: str | None) -> dict[s
     names = _labels(records)
     points = {names[run]: _by_length(record)[score] for run, record in records.items()}
     data = " and ".join(dict.fromkeys(record.data for record in records.values()))
-    return lengths(points, path, score=SCORES.get(score, score.replace("_", " ")), title=f"{data}, test")
+    return lengths(points, path, score=figure_info(f"test/{score}", records.values()).title, title=f"{data}, test")
 
 
 def _by_length(record: Record) -> dict[str, list[tuple[float, float, float, float]]]:

@@ -21,6 +21,7 @@ from tfcli.engine.runs.room import free_record_room
 from tfcli.engine.runs.terminal import say
 from tfcli.errors import RunError, nearest
 from tfcli.files import is_full, write_atomic
+from tfcli.metrics.info import Declared, FigureInfo
 
 SCHEMA = 1
 STATUSES = ("finished", "failed", "interrupted", "unfinished")
@@ -35,9 +36,10 @@ class Record:
     `intervals` hold 95 % bounds; `published` entries come from `tfcli.engine.runs.published`; `baselines` are figures
     measured beside the run (`logistic_pixels`, `interpolated trigram/bits_per_char`); `cost` is in seconds, examples
     per second and bytes. `units` say what `counts` and `examples_per_second` are of where it is not images;
-    `signatures` how a figure was computed, where several ways go by its name (BLEU). `lower_is_better`: the figures
-    of which less is better, with their split or without it, as the task declares them; None in records of before.
-    `left_out` says of figures that could not be measured why.
+    `signatures` how a figure was computed, where several ways go by its name (BLEU). `figures` has title and
+    direction of each figure, with its split or without it, as the task declares them, in the order of tables; None in
+    records of before. `main` is the figure that stands for the run where there is room for one. `next` is a
+    command to try with the trained model. `left_out` says of figures that could not be measured why.
     `status` is finished, failed or interrupted; a folder without a record is read as `unfinished`.
     """
 
@@ -60,14 +62,16 @@ class Record:
     title: str | None = None
     units: dict[str, str] = field(default_factory=dict)
     signatures: dict[str, str] = field(default_factory=dict)
-    lower_is_better: list[str] | None = None
+    figures: Declared | None = None
+    main: str | None = None
+    next: str | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, `schema` first, without keys that say nothing (`title`, `baselines`, ...)."""
         values = {"schema": self.schema, **asdict(self)}
-        for key in ("title", "baselines", "units", "signatures", "left_out"):
+        for key in ("title", "baselines", "units", "signatures", "figures", "main", "next", "left_out"):
             if not values[key]:
                 del values[key]
         return finite(values)
@@ -86,13 +90,34 @@ class Record:
         return path
 
 
-def lower_is_better(metric: str, records: Iterable[Record]) -> bool:
-    """Return whether less of `metric` is better: as a record that has it declares, else (older runs) by its name."""
+def figure_info(metric: str, records: Iterable[Record]) -> FigureInfo:
+    """Return title and direction of `metric`, as a record that has it declares; of older runs by its name."""
     for record in records:
-        if metric in record.metrics and record.lower_is_better is not None:
-            return metric in record.lower_is_better or metric.partition("/")[2] in record.lower_is_better
-    words = ("loss", "error", "perplexity", "bits_per", "seconds", "bytes", "rank", "exponent")
-    return any(word in metric for word in words)
+        if metric in record.metrics and record.figures is not None:
+            names = (metric, metric.partition("/")[2], metric.rpartition("/")[2])
+            return next((record.figures[n] for n in names if n in record.figures), FigureInfo(_words(names[1])))
+    lower = ("loss", "error", "perplexity", "bits_per", "seconds", "bytes", "rank", "exponent")
+    return FigureInfo(_words(metric.partition("/")[2]), lower_is_better=any(word in metric for word in lower))
+
+
+def lower_is_better(metric: str, records: Iterable[Record]) -> bool:
+    """Return whether a smaller `metric` is the better one; see `figure_info`."""
+    return figure_info(metric, records).lower_is_better
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _declared(values: dict[str, Any]) -> Declared | None:
+    """Return the declared figures of a stored record; for a while records only listed those of which less is better."""
+    known = {f.name for f in fields(FigureInfo)}
+    if isinstance(stored := values.get("figures"), dict):
+        whole = {name: {"title": _words(name), **facts} for name, facts in stored.items()}
+        return {n: FigureInfo(**{k: v for k, v in facts.items() if k in known}) for n, facts in whole.items()}
+    if isinstance(listed := values.get("lower_is_better"), list):
+        return {name: FigureInfo(_words(name), lower_is_better=True) for name in listed}
+    return None
 
 
 def finite(value: Any) -> Any:
@@ -131,6 +156,7 @@ def read_record(folder: Path) -> Record:
     if missing:
         raise RunError(f"`{path}` lacks {', '.join(f'`{m}`' for m in missing)}.")
     record = Record(**{k: v for k, v in values.items() if k in known and v is not None})
+    record.figures = _declared(values)
     for name in ("metrics", "intervals", "counts", "params", "cost", "baselines"):
         if not isinstance(getattr(record, name), dict):
             raise RunError(f"`{path}`: `{name}` is no table of names and values.")

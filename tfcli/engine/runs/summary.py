@@ -13,7 +13,7 @@ from tfcli.engine.runs.record import Record, flatten, read_config, read_record, 
 from tfcli.errors import RunError, nearest
 
 Found = list[tuple[Path, Record]]
-PREFERRED = (
+OF_BEFORE = (
     "test/bleu",
     "test/bits_per_char",
     "test/masked_accuracy",
@@ -29,14 +29,14 @@ PREFERRED = (
     "test/loss",
     "val/loss",
 )
+"""Main figures of records that do not declare theirs: those made before `Record.main`."""
 
 
 def main_metric(record: Record) -> str | None:
-    """The metric to show when there is room for one."""
-    for name in PREFERRED:
-        if name in record.metrics:
-            return name
-    return next(iter(record.metrics), None)
+    """Return the metric to show when there is room for one: the declared one, of the test where there is a test."""
+    main = record.main
+    wanted = (f"test/{main}", f"val/{main}", main, "test/loss", "val/loss") if main else OF_BEFORE
+    return next((name for name in wanted if name in record.metrics), next(iter(record.metrics), None))
 
 
 def select(
@@ -166,6 +166,8 @@ def metric_rows(record: Record) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name in names:
         row = {"metric": name, "value": record.metrics[name], "interval": interval(record.intervals.get(name))}
+        info = records.figure_info(name, [record])
+        row |= {"title": info.title, "better": "lower" if info.lower_is_better else "higher"}
         row["baseline"] = ", ".join(f"{number(value)} {what}" for what, value in baselines(record, name).items())
         if name == main and record.published:
             best = record.published[0]

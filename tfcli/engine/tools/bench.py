@@ -20,6 +20,7 @@ from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.record import Record
 from tfcli.engine.train.report import peak_memory
 from tfcli.errors import ConfigError, IncompatibleError
+from tfcli.metrics.info import FigureInfo
 from tfcli.nn.attention import Plan
 from tfcli.nn.places import Places
 
@@ -62,7 +63,7 @@ def attention(config: DictConfig, choices: dict[str, str], overrides: list[str])
         life.stop.doing, life.complete = "while it measured", cost
         write_start(folder, config=plain(config), overrides=overrides, devices="cpu")
         record.metrics, record.params = _measure(config, settings)
-        record.lower_is_better = [name for name in record.metrics if name != "longest"]
+        record.figures = {n: FigureInfo(n, lower_is_better=True) for n in record.metrics if n != "longest"}
         cost()
     return folder, record
 

@@ -22,6 +22,7 @@ from tfcli.engine.train.baselines import of_classes, of_texts
 from tfcli.engine.train.prepare import Parts
 from tfcli.errors import TfcliError
 from tfcli.files import is_full
+from tfcli.metrics.info import Declared
 from tfcli.metrics.intervals import UNKNOWN
 from tfcli.probes.pixels import logistic_regression
 
@@ -94,9 +95,24 @@ def new_record(parts: Parts, verb: str) -> Record:
         overrides=list(parts.overrides),
         counts=dict(parts.data.counts),
         params=parts.params,
-        lower_is_better=sorted(parts.task.lower_is_better),
+        figures=declared(parts),
+        main=parts.task.main_figure,
+        next=parts.task.next_command,
         units={} if parts.data.unit == "images" else {"counts": parts.data.unit, "rate": parts.data.counted},
     )
+
+
+def declared(parts: Parts) -> Declared:
+    """Title and direction of each figure of a run, by its name without the split."""
+    of_test = parts.task.figures("test")
+    return of_test | {name: info for name, info in parts.task.train_figures.items() if name not in of_test}
+
+
+def is_lower_better(parts: Parts, metric: str) -> bool:
+    """Whether a smaller `metric`, named with its split, is the better one."""
+    split, _, name = metric.partition("/")
+    figures = parts.task.train_figures if split == "train" else parts.task.figures(split)
+    return name in figures and figures[name].lower_is_better
 
 
 def fill_tested(record: Record, parts: Parts, *, seconds: float | None, trained: bool = True) -> None:
@@ -106,6 +122,7 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None, trained:
         seconds: what an evaluation took; None in a run that trains.
         trained: whether the weights were trained here.
     """
+    record.figures = declared(parts)  # some are known only now, as those by length
     record.metrics |= {name: value for name, (value, _) in parts.task.tested.items()}
     record.intervals |= {name: list(bounds) for name, (_, bounds) in parts.task.tested.items() if bounds != UNKNOWN}
     record.signatures |= getattr(parts.task, "signatures", {})
@@ -198,7 +215,7 @@ def figures(parts: Parts, folder: Path) -> list[Path]:
     (folder / "figures").mkdir(exist_ok=True)
     made = [folder / "figures" / "curves.png"]
     monitor = parts.config.trainer.monitor
-    lower = monitor.partition("/")[2] in parts.task.lower_is_better
+    lower = is_lower_better(parts, monitor)
     curves(read_metrics(folder / "metrics.csv"), made[0], monitor=monitor, lower_is_better=lower, title=parts.name)
     if parts.task.confusion is not None:
         counts = parts.task.confusion.numpy()

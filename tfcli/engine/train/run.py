@@ -44,6 +44,7 @@ from tfcli.engine.train.report import (
     announce,
     explained,
     fill_tested,
+    is_lower_better,
     last_values,
     measure_after,
     new_record,
@@ -229,7 +230,7 @@ def _fit(
     """Train; returns the checkpoint to test."""
     trainer_config = parts.config.trainer
     monitor = trainer_config.monitor if "val" in parts.task.evaluated else "train/loss"
-    lower = monitor.partition("/")[2] in parts.task.lower_is_better
+    lower = is_lower_better(parts, monitor)
     saver = Checkpoints(
         folder / "checkpoints",
         stop=life.stop,

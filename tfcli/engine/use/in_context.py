@@ -28,6 +28,7 @@ from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_m
 from tfcli.engine.use.sample import greedy, prompt_ids
 from tfcli.errors import ConfigError, DataError
 from tfcli.metrics.classification import wilson
+from tfcli.metrics.info import FigureInfo
 from tfcli.text.prompting import Prompt, make_prompt
 
 BATCH_TOKENS = 16_384
@@ -229,7 +230,7 @@ def _write(folder: Path, record: Record, found: list[Shots], data: TextData, beg
         record.metrics[key], record.intervals[key] = result.accuracy, list(result.interval)
         if result.chance:
             record.baselines[f"chance/{key}"] = result.chance
-    record.lower_is_better = []
+    record.figures, record.main = {"accuracy": FigureInfo("accuracy")}, "fewshot/accuracy"
     best = max(found, key=lambda result: result.accuracy)
     record.metrics |= {"fewshot/accuracy": best.accuracy, "fewshot/best_shots": best.shots}
     record.intervals["fewshot/accuracy"] = list(best.interval)
