@@ -53,6 +53,15 @@ def test_every_packaged_part_is_read_as_python_reads_it():
                 ), f"{target}.{argument}"
 
 
+def test_what_is_handed_on_twice_lacks_only_what_was_given():
+    """A DeiT gives the width by place and its tokens by name; what a stack takes reaches it through its base."""
+    read, stack = signature("tfcli.models.deit.DeiT"), signature("tfcli.nn.stack.Stack")
+    assert read is not None
+    assert stack is not None
+    assert read.arguments.keys() >= stack.arguments.keys() - {"extent", "special"}
+    assert "special" not in read.arguments
+
+
 def test_a_group_of_settings_has_fields():
     read = signature("tfcli.data.images.ImageData")
     assert read is not None

@@ -170,8 +170,8 @@ def _of_function(
         read.open = not receivers
         for receiver, given in receivers:
             read.open = read.open or receiver.open
-            further = {k: v for k, v in receiver.arguments.items() if k not in given}
-            read.arguments = {**further, **read.arguments}
+            further = {k: v for k, v in receiver.arguments.items() if k not in given | read.arguments.keys()}
+            read.arguments |= further  # after its own, of which a caller may give the first by place
     return read
 
 
