@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import yaml
 
@@ -210,27 +210,6 @@ def wandb_login() -> bool:
         return False
 
 
-class Tee:
-    """stderr that is also written to a file; what is drawn to be replaced stays out of the file."""
-
-    def __init__(self, stream: TextIO, file: TextIO):
-        self.stream, self.file = stream, file
-
-    def write(self, text: str) -> int:
-        if "\x1b" not in text and "\r" not in text:
-            terminal.clear_status()
-            try:
-                self.file.write(text)
-                self.file.flush()
-            except OSError as error:  # the disk is full: the run itself has to say so, not what it says
-                self.stream.write(f"log.txt is no longer written: {error.strerror}\n")
-                self.file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  `logged` closes it
-        return self.stream.write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
 @contextmanager
 def logged(folder: Path) -> Iterator[None]:
     """Everything said on stderr also goes to the run's log.txt."""
@@ -238,7 +217,7 @@ def logged(folder: Path) -> Iterator[None]:
         yield
         return
     file = open(folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-    before, tee = sys.stderr, Tee(sys.stderr, file)
+    before, tee = sys.stderr, terminal.Tee(sys.stderr, file)
     sys.stderr = tee  # type: ignore[assignment]
     try:
         yield

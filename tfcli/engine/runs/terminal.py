@@ -147,3 +147,24 @@ def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+class Tee:
+    """stderr that is also written to a file; what is drawn to be replaced stays out of the file."""
+
+    def __init__(self, stream: TextIO, file: TextIO):
+        self.stream, self.file = stream, file
+
+    def write(self, text: str) -> int:
+        if "\x1b" not in text and "\r" not in text:
+            clear_status()
+            try:
+                self.file.write(text)
+                self.file.flush()
+            except OSError as error:  # the disk is full: the run itself has to say so, not what it says
+                self.stream.write(f"log.txt is no longer written: {error.strerror}\n")
+                self.file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  `logged` closes it
+        return self.stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
