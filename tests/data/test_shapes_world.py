@@ -117,11 +117,8 @@ def test_as_a_set(label, objects, count, tmp_path):
 
 def test_wrong_settings_are_refused(tmp_path):
     for kwargs in (
-        {"label": "size"},
         {"label": "count"},
         {"label": "pair", "objects": 2},
-        {"test_split": "rel"},
-        {"caption_objects": 5},
     ):
         with pytest.raises(ConfigError):
             Shapes(**kwargs)
@@ -188,5 +185,3 @@ def test_the_position_question_as_a_set():
     loaded = found.load(Request(name="shapes", root=None))
     assert loaded.classes == ["top left", "top right", "bottom left", "bottom right"]
     assert set(loaded.splits["train"].labels.tolist()) == {0, 1, 2, 3}
-    with pytest.raises(ConfigError, match="Did you mean `quadrant`"):
-        Shapes(label="quadrants")

@@ -228,7 +228,7 @@ def test_what_is_wrong_is_left_out_where_that_is_asked_for(tmp_path: Path) -> No
     ]
     for change, error, match in (
         ({"on_empty": "skip"}, ConfigError, "must be raise or drop"),
-        ({"encoding": "utf8x"}, DataError, "is no encoding"),
+        ({"encoding": "utf8x"}, ConfigError, "is no encoding"),
         ({"encoding": "latin1", "separator": "tabs"}, ConfigError, "Did you mean `tab`"),
     ):
         with pytest.raises(error, match=match):

@@ -23,6 +23,8 @@ from tfcli.engine.config.signatures import signature
         ("tfcli.tasks.optim.adamw", "betas", "a list of 2 numbers between 0 and 1, but not 1 itself"),
         ("tfcli.data.images.ImageData", "workers", "auto or a whole number of at least 0"),
         ("tfcli.data.images.ImageData", "limit_train", "a whole number of at least 1 or null"),
+        ("tfcli.data.images.ImageData", "max_expansion", "a number of at least 1"),  # a fact, not an argument
+        ("tfcli.data.texts.TextData", "on_empty", "one of raise, drop"),
         ("tfcli.engine.config.settings.Trainer", "compile", "auto or true or false"),
     ],
 )

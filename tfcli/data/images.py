@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pytorch_lightning as pl
@@ -26,6 +26,7 @@ from tfcli.data.checks import (
     subset_notes,
     untrained_notes,
 )
+from tfcli.data.facts import Facts
 from tfcli.data.imageset import Batches, FileSet, ImageSet, batch_loader, identity, normalised
 from tfcli.data.items import Items, Loaded, Request, Source
 from tfcli.data.order import Address, EvalBatches, TrainBatches
@@ -74,7 +75,7 @@ class ImageData(pl.LightningDataModule):
         eval_crop, resize, interpolation, resizer, fill: how evaluation brings images to size: `tfcli.data.resize.Fit`.
         decode_size: shorter side kept after decoding, in pixels; None: as evaluation resizes, where that keeps the
             proportions. All cache modes keep the same, so that they change the speed and nothing else.
-        facts: what else the config says about the set (licence, url, kinds, ...), for messages and tables.
+        facts: what else the config says about the set, for sources, messages and tables.
 
     Attributes:
         start_epoch, start_batch: where the first training epoch begins; set by the engine before `fit` on resume.
@@ -122,7 +123,7 @@ class ImageData(pl.LightningDataModule):
         interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear",
         resizer: Literal["pillow", "transformers"] = "pillow",
         fill: Sequence[int] = (0, 0, 0),
-        **facts: Any,
+        **facts: Unpack[Facts],
     ):
         super().__init__()
         for key, value, choices in (
@@ -141,7 +142,7 @@ class ImageData(pl.LightningDataModule):
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.split_seed, self.seed = split_seed, seed
         self.limits = {"train": limit_train, "val": limit_val, "test": limit_test}
-        self.watch_test, self.baseline, self.facts = watch_test, baseline, facts
+        self.watch_test, self.baseline, self.facts = watch_test, baseline, dict[str, Any](facts)
         self.augment = Augment(**(augment or {}))
         fit = Fit(image_size, eval_crop, resize, interpolation, resizer, tuple(fill))
         self.kept = replace(fit.step, side=decode_size, rule="shorter") if decode_size else fit.step

@@ -9,6 +9,7 @@ as in GLUE's files, unless the whole file is as a program writes it that puts su
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ class How:
         quotes: whether a cell may stand in quotes; None: recognised.
 
     Raises:
-        ConfigError: there is no such separator.
+        ConfigError: there is no such separator or encoding.
     """
 
     encoding: str | None = None
@@ -55,6 +56,7 @@ class How:
                 f"`data.separator` must be {', '.join(SEPARATORS)} or one character, but is `{given}`."
                 f"{nearest(str(given), SEPARATORS)}"
             )
+        check_encoding(self.encoding)
         if not isinstance(self.quotes, bool | None):
             raise ConfigError(f"`data.quotes` must be true, false or null, but is {self.quotes!r}.")
 
@@ -62,6 +64,14 @@ class How:
     def of(cls, facts: dict[str, Any], header: Sequence[str] | None = None) -> How:
         """Return what a request's facts say (`data.encoding`, `data.separator`, `data.quotes`)."""
         return cls(facts.get("encoding"), header, facts.get("separator"), facts.get("quotes"))
+
+
+def check_encoding(name: str | None) -> None:
+    """Refuse an encoding that Python does not know. Raises ConfigError."""
+    try:
+        codecs.lookup(name or "utf-8")
+    except LookupError:
+        raise ConfigError(f"`data.encoding` is {name}, which is no encoding; utf-8, latin-1 and cp1252 are.") from None
 
 
 @dataclass

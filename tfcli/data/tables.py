@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.data.decode import printable
-from tfcli.data.separated import How, Layout, separated
+from tfcli.data.separated import How, Layout, check_encoding, separated
 from tfcli.errors import DataError, nearest
 
 SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".json")
@@ -150,17 +150,17 @@ def read_text(path: Path, *, encoding: str | None = None) -> str:
         encoding: None: UTF-8, where the set has no `data.encoding`.
 
     Raises:
+        ConfigError: there is no such encoding.
         DataError: it cannot be read, or a byte (its line and place are named) is not in that encoding.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{printable(path)} cannot be read: {error.strerror or error}.") from None
+    check_encoding(encoding)
     named = encoding or "utf-8"
     try:
         return content.decode("utf-8-sig" if named.lower() in ("utf-8", "utf8") else named)
-    except LookupError:
-        raise DataError(f"`data.encoding` is {named}, which is no encoding; utf-8, latin-1 and cp1252 are.") from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         place = error.start - content.rfind(b"\n", 0, error.start)

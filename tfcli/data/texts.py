@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Unpack
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tfcli.bounds import Count, Natural, Rate
 from tfcli.data.checks import check_classes, check_scores, like_notes, untrained_notes
+from tfcli.data.facts import Facts
 from tfcli.data.imageset import batch_loader
 from tfcli.data.items import Request
 from tfcli.data.order import Address, BucketBatches, EvalBatches, TrainBatches
@@ -106,7 +107,7 @@ class TextData(pl.LightningDataModule):
         test_split: the split that is tested, where the set has several.
         watch_test: give the test split beside the validation split in each epoch; for curves, never for choices.
         baseline: the engine prints what a simple model of the same texts comes to beside the result.
-        facts: what else the config says about the set, for messages and tables.
+        facts: what else the config says about the set, for sources, messages and tables.
     """
 
     allow_zero_length_dataloader_with_multiple_devices = True
@@ -139,11 +140,11 @@ class TextData(pl.LightningDataModule):
         test_split: str = "test",
         watch_test: bool = False,
         baseline: bool = True,
-        **facts: Any,
+        **facts: Unpack[Facts],
     ):
         super().__init__()
         self.source, self.name, self.kinds, self.given_classes = source, name, tuple(kinds), num_classes
-        self.root, self.download, self.workers, self.facts = data_root(root), download, workers, facts
+        self.root, self.download, self.workers, self.facts = data_root(root), download, workers, dict[str, Any](facts)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or 2 * batch_size
         self.batch_tokens, self.max_length, self.truncate = batch_tokens, max_length, truncate
         self.val_fraction, self.test_fraction = val_fraction, test_fraction

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import numpy as np
 
+from tfcli.bounds import Bounds, Count, Natural
 from tfcli.data.items import Items, Loaded, Request, unlabelled
-from tfcli.data.synthetic.objects import COLOURS, MOST_OBJECTS, PAIR_NAMES, QUADRANTS, SHAPES
+from tfcli.data.synthetic.objects import COLOURS, PAIR_NAMES, QUADRANTS, SHAPES
 from tfcli.data.synthetic.scenes import WORDINGS
 from tfcli.data.synthetic.shapes import STREAMS, ShapesWorld
-from tfcli.errors import ConfigError, nearest
+from tfcli.errors import ConfigError
 
 _CHUNK = 4096
-LABELS = ("colour", "shape", "pair", "count", "quadrant")
 
 
 class ShapesPixels:
@@ -80,27 +82,19 @@ class Shapes:
     def __init__(
         self,
         *,
-        size: int = 32,
-        objects: int = 1,
-        seed: int = 0,
+        size: Count = 32,
+        objects: Annotated[int, Bounds(low=1, high=4)] = 1,
+        seed: Natural = 0,
         texture: bool = True,
-        label: str = "pair",
-        cross: int = 0,
-        num_train: int = 20_000,
-        num_val: int = 2_000,
-        num_test: int = 2_000,
-        num_pairs: int = 512,
-        caption_objects: int = 2,
-        test_split: str = "test",
+        label: Literal["colour", "shape", "pair", "count", "quadrant"] = "pair",
+        cross: Natural = 0,
+        num_train: Count = 20_000,
+        num_val: Count = 2_000,
+        num_test: Count = 2_000,
+        num_pairs: Count = 512,
+        caption_objects: Annotated[int, Bounds(low=1, high=4)] = 2,
+        test_split: Literal["test", "comp"] = "test",
     ):
-        if label not in LABELS:
-            raise ConfigError(
-                f"`data.label` must be one of {', '.join(LABELS)}, but is {label!r}.{nearest(label, LABELS)}"
-            )
-        if test_split not in ("test", "comp"):
-            raise ConfigError(f"`data.test_split` must be test or comp, but is {test_split!r}.")
-        if not 1 <= caption_objects <= MOST_OBJECTS:
-            raise ConfigError(f"`data.caption_objects` must be in 1..{MOST_OBJECTS}, but is {caption_objects}.")
         if label == "count" and objects < 2:
             raise ConfigError(f"data.label=count needs data.objects of at least 2, but it is {objects}.")
         if label not in ("count", "quadrant") and objects != 1:

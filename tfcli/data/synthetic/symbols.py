@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from string import ascii_lowercase, ascii_uppercase
+from typing import Annotated
 
 import numpy as np
 
+from tfcli.bounds import Bounds, Count
 from tfcli.data.hashing import below, fields, hash64, uniform
 from tfcli.data.textitems import Columns
 from tfcli.errors import ConfigError
@@ -20,7 +22,13 @@ HELD_OUT = 0.15
 
 
 def reversal(
-    seed: int, split: str, indices: np.ndarray, *, symbols: int = 20, shortest: int = 4, longest: int = 12
+    seed: int,
+    split: str,
+    indices: np.ndarray,
+    *,
+    symbols: Annotated[int, Bounds(low=1, high=26)] = 20,
+    shortest: Count = 4,
+    longest: Count = 12,
 ) -> Columns:
     """Strings of letters and the same from their end: `c a d` and `d a c`. Lengths are as frequent as each other.
 
@@ -46,7 +54,9 @@ def reversal(
     return {"source": source, "target": [text[::-1] for text in source]}
 
 
-def number_words(seed: int, split: str, indices: np.ndarray, *, digits: int = 6) -> Columns:
+def number_words(
+    seed: int, split: str, indices: np.ndarray, *, digits: Annotated[int, Bounds(low=3, high=6)] = 6
+) -> Columns:
     """Numbers in English words and in digits: `forty two thousand six` and `4 2 0 0 6`.
 
     Some pairs of tens and ones (`forty two`) are never seen in training, validation and test; in `comp` each number has
@@ -95,7 +105,13 @@ def spelled(number: int) -> str:
 
 
 def symbol_maps(
-    seed: int, split: str, indices: np.ndarray, *, keys: int = 3, most_keys: int = 8, pairs: int = 24
+    seed: int,
+    split: str,
+    indices: np.ndarray,
+    *,
+    keys: Annotated[int, Bounds(low=2, high=16)] = 3,
+    most_keys: Annotated[int, Bounds(low=1, high=16)] = 8,
+    pairs: Annotated[int, Bounds(low=2)] = 24,
 ) -> Columns:
     """Texts of pairs, `c K a B c K`, in which each small letter always has the same large one; in another text another.
 

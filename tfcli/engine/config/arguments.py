@@ -51,6 +51,13 @@ def setting(tree: Mapping[str, Any], key: str) -> Setting:
     return Setting(key, node, argument, setting(tree, parent).owner if parent and owner is None else owner)
 
 
+def absolute(reference: str, key: str) -> str:
+    """The key that an interpolation in the value of `key` refers to: `..root` in `data.source.root` is `data.root`."""
+    name = reference.lstrip(".")
+    dots = len(reference) - len(name)
+    return ".".join([*key.split(".")[:-dots], name]) if dots else name
+
+
 def _below(node: Mapping[str, Any], path: str, owner: Signature | None) -> Iterator[Setting]:
     for name, value in node.items():
         key = f"{path}.{name}" if path else str(name)

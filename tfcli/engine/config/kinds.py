@@ -55,6 +55,8 @@ class One:
             return f"a list of {len(many)} {each}", f"lists of {len(many)} {each}"
         one, many_of = NAMES[self.type]
         said = " and ".join(filter(None, map(_bound_words, self.bounds)))
+        if self.type is float and not said:
+            return "a finite number", "finite numbers"
         return (f"{one} {said}", f"{many_of} {said}") if said else (one, many_of)
 
 
@@ -98,8 +100,8 @@ class Kind:
 
     @property
     def says(self) -> bool:
-        """Whether it says more than a plain type: choices, bounds or a length."""
-        return bool(self.choices) or any(o.bounds or o.fixed or o.type is list for o in self.ones)
+        """Whether it refuses something: all but text, which any word or number of the shell may be."""
+        return bool(self.choices) or any(one.type is not str for one in self.ones)
 
     def takes(self, value: Any) -> bool:
         """Whether `value` is of this kind. A number or truth value stands for the choice that is written alike."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,7 @@ def _of_function(
             next((fields for fields, _ in _handed_on(found, node, arg.arg, after)), None),
         )
     if args.kwarg is not None:
+        read.arguments |= _unpacked(found.module, args.kwarg.annotation)
         receivers = list(_handed_on(found, node, args.kwarg.arg, after))
         read.open = not receivers
         for receiver, given in receivers:
@@ -173,6 +174,14 @@ def _of_function(
             further = {k: v for k, v in receiver.arguments.items() if k not in given | read.arguments.keys()}
             read.arguments |= further  # after its own, of which a caller may give the first by place
     return read
+
+
+def _unpacked(module: str, node: ast.expr | None) -> dict[str, Argument]:
+    """The keywords that `**name: Unpack[...]` declares by a TypedDict; none of them must be given."""
+    if not isinstance(node, ast.Subscript) or ast.unparse(node.value) != "Unpack":
+        return {}
+    declared = signature(_full_name(module, ast.unparse(node.slice)))
+    return {name: replace(argument, default=None) for name, argument in declared.arguments.items()} if declared else {}
 
 
 def _handed_on(

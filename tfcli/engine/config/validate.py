@@ -21,7 +21,7 @@ from omegaconf.errors import (
 )
 
 from tfcli.engine.config import targets
-from tfcli.engine.config.arguments import INTERPOLATION, settings
+from tfcli.engine.config.arguments import INTERPOLATION, absolute, settings
 from tfcli.engine.config.compatible import check_parts
 from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.files import PACKAGED
@@ -80,7 +80,11 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
     if raw.get("task") and raw.get("model"):
         check_offer(raw["model"], raw["task"], choices, Configs(roots()))
     _check_needs(config, choices)
-    values = _resolved(config)
+    try:
+        values = _resolved(config)
+    except ConfigError:
+        _check_settings(raw, raw)  # a wrong word may be why an interpolation that is made of it leads nowhere
+        raise
     targets.check(values)
     _check_settings(raw, values)
     for path, node in _groups(values):
@@ -132,16 +136,14 @@ def _check_settings(raw: dict[str, Any], values: dict[str, Any]) -> None:
     later, from the data.
     """
     for key, written, argument, owner in settings(raw):
-        value: Any = values
-        for part in key.split("."):
-            value = value[part] if isinstance(value, dict) else None
-        if isinstance(value, dict) and written is not value:
-            continue  # `${attn}`: looked at where it stands
         leaf = key.rpartition(".")[2]
         refers = INTERPOLATION.fullmatch(written) if isinstance(written, str) else None
-        if refers and value is None:
+        name = absolute(refers[1], key) if refers else key
+        value = _at(values, name)
+        if isinstance(value, str) and "${" in value:
             continue
-        name = refers[1] if refers else key
+        if refers and (value is None or isinstance(value, dict)):
+            continue  # a part, `${attn}`, is looked at where it stands
         if argument is not None and argument.kind.says:
             if not argument.kind.takes(value):
                 shown = "null" if value is None else f"`{value}`"
@@ -156,6 +158,14 @@ def _check_settings(raw: dict[str, Any], values: dict[str, Any]) -> None:
             target = owner.target.rpartition(".")[2]
             known = [k for k, v in owner.arguments.items() if not v.kind.any]
             raise ConfigError(f"`{key}`: {target} takes no `{leaf}`.{nearest(leaf, known)}")
+
+
+def _at(values: dict[str, Any], key: str) -> Any:
+    """Return the value at a dotted key; None where there is none."""
+    value: Any = values
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:

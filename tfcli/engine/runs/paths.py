@@ -37,6 +37,10 @@ def _check_data(config: DictConfig) -> None:
     root = data.get("root")
     if root is not None and not Path(str(root)).expanduser().exists():
         raise DataError(f"`data.root={root}`: there is no such file or folder.{_neighbour(root)}")
+    if data.get("encoding") or data.get("separator"):
+        from tfcli.data.separated import How
+
+        How.of(data)
     if root is None and data.get("download") is False:
         from tfcli.data.places import data_root
 
