@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from tfcli.engine.runs.record import Record
 from tfcli.engine.runs.summary import baselines
-from tfcli.engine.train.baselines import of_classes
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.glue import LabelMetrics
-
-
-def data(**labels: list[int]) -> SimpleNamespace:
-    return SimpleNamespace(labels=lambda split: np.array(labels.get(split, []), np.int64))
+from tfcli.tasks.baselines.classes import class_guesses
 
 
 def test_the_most_frequent_class_is_that_of_training():
-    found = of_classes("", ClassificationMetrics(8), data(train=[3, 3, 1], test=[1, 1, 1, 3, 7]))
+    found = class_guesses(ClassificationMetrics(8), np.array([3, 3, 1]), np.array([1, 1, 1, 3, 7]))
     assert found["chance/accuracy"] == 1 / 8
     assert found["chance/accuracy_top5"] == 5 / 8
     assert found["most frequent class/accuracy"] == pytest.approx(1 / 5)
@@ -28,13 +22,13 @@ def test_the_most_frequent_class_is_that_of_training():
 
 
 def test_labels_of_texts_are_measured_as_the_model_is():
-    found = of_classes("zeroshot_", LabelMetrics(2), data(train=[1, 1, 0], test=[1, 1, 1, 0]))
+    found = class_guesses(LabelMetrics(2), np.array([1, 1, 0]), np.array([1, 1, 1, 0]), prefix="zeroshot_")
     assert found["most frequent class/zeroshot_accuracy"] == pytest.approx(3 / 4)
     assert found["most frequent class/zeroshot_f1"] == pytest.approx(6 / 7)
 
 
 def test_without_labels_of_training_there_is_chance_alone():
-    assert of_classes("", ClassificationMetrics(4), data(test=[1])) == {"chance/accuracy": 1 / 4}
+    assert class_guesses(ClassificationMetrics(4), np.zeros(0, int), np.array([1])) == {"chance/accuracy": 1 / 4}
 
 
 def test_each_figure_has_its_own_baselines_beside_it():

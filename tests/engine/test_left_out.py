@@ -30,7 +30,7 @@ def test_a_run_is_finished_without_the_figures_that_fail(monkeypatch, tmp_path, 
         return fails(TypeError("don't know how to coerce float and float32"))() if len(calls) == 2 else right(confusion)
 
     monkeypatch.setattr(classification, "mean_per_class", once)
-    monkeypatch.setattr("tfcli.engine.train.report.logistic_regression", fails(DataError("a bad image")))
+    monkeypatch.setattr("tfcli.tasks.classify.logistic_regression", fails(DataError("a bad image")))
     monkeypatch.setattr("tfcli.viz.confusion.confusion", fails(ZeroDivisionError()))
     with pytest.raises(SystemExit) as ended:
         app(["train", *TINY, "data.limit_train=100", "trainer.max_epochs=1", "run.dir=run"])

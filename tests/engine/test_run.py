@@ -44,7 +44,7 @@ def test_results_follow_the_schema(tiny_run: Path):
     )
     assert record["counts"] == {"train": 270, "val": 30, "test": 360} or record["counts"]["test"] == 360
     assert set(record["intervals"]) == {name for name in record["metrics"] if name.startswith("test/")}
-    assert record["baselines"]["logistic_pixels"] > 0.85
+    assert record["baselines"]["logistic regression on pixels/accuracy"] > 0.85
     assert record["params"]["total"] == sum(
         p.numel() for p in torch.load(tiny_run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"].values()
     )
@@ -126,7 +126,7 @@ def test_vit_reads_digits(tmp_path: Path):
     done = tfcli("train", "model=vit", "data=digits", "logger=csv", "trainer.max_epochs=25", "--json", cwd=tmp_path)
     record = json.loads(done.stdout)
     assert record["metrics"]["test/accuracy"] >= 0.93
-    assert record["baselines"]["logistic_pixels"] >= 0.93
+    assert record["baselines"]["logistic regression on pixels/accuracy"] >= 0.93
 
 
 def test_the_last_epochs_are_averaged_and_tested(tmp_path):

@@ -139,7 +139,7 @@ def test_a_test_gives_figures_intervals_and_chance(fitted):
     for name in ("test/image_to_text_r1", "test/zeroshot_accuracy", "test/loss"):
         value, (low, high) = task.tested[name]
         assert low <= value <= high
-    assert task.chance["test/text_to_image_r5"] == pytest.approx(0.25)
+    assert task.chance["chance/text_to_image_r5"] == pytest.approx(0.25)
     assert int(task.confusion.sum()) == 40
 
 

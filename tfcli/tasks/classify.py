@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.info import LOSS, Declared, FigureInfo
 from tfcli.models.protocols import Classifier
 from tfcli.shapes import Float, Int
+from tfcli.tasks.baselines.classes import class_guesses
+from tfcli.tasks.baselines.pixels import logistic_regression
 from tfcli.tasks.gather import all_rows
 from tfcli.tasks.objective import Objective
 
@@ -94,9 +96,12 @@ class Classify(Objective):
     def figures(self, split: str) -> Declared:
         return self._metric(split).declared
 
-    @property
-    def classified(self) -> tuple[str, ClassificationMetrics]:
-        return "", self._metric("test")
+    def guesses(self, data: Any) -> dict[str, float]:
+        return class_guesses(self._metric("test"), data.labels("train"), data.labels("test"))
+
+    def baselines(self, data: Any) -> dict[str, float]:
+        found = logistic_regression(*data.arrays("train"), *data.arrays("test"))
+        return {"logistic regression on pixels/accuracy": found}
 
     def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]:
         return self.net(image)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from tfcli.metrics.info import Declared
 from tfcli.metrics.retrieval import RetrievalMetrics
 from tfcli.models.protocols import ImageTextEncoder
 from tfcli.shapes import Float, Int
+from tfcli.tasks.baselines.classes import class_guesses
 from tfcli.tasks.gather import all_gather_with_grad, ranks
 from tfcli.tasks.objective import Objective
 
@@ -103,7 +104,7 @@ class Contrastive(Objective):
 
     Attributes:
         prompts: tokens (K, T, L) of every template of every class, set by the engine; None: no zero-shot figures.
-        chance: after a test, what a random order would have found.
+        chance: after a test, what a random order would have found, by `chance/figure`.
     """
 
     net_protocol = ImageTextEncoder
@@ -138,9 +139,11 @@ class Contrastive(Objective):
         found = {f"zeroshot_{name}": replace(info, title=titles[name]) for name, info in zeroshot.items()}
         return self.retrieved[split].declared | found
 
-    @property
-    def classified(self) -> tuple[str, ClassificationMetrics] | None:
-        return ("zeroshot_", self._metric("test")) if self.measured and self.prompts is not None else None
+    def guesses(self, data: Any) -> dict[str, float]:
+        if not self.measured or self.prompts is None:
+            return dict(self.chance)
+        labels = data.labels("train"), data.labels("test")
+        return self.chance | class_guesses(self._metric("test"), *labels, prefix="zeroshot_")
 
     def configure_model(self) -> None:
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
@@ -194,7 +197,7 @@ class Contrastive(Objective):
         scale = float(self.model.scale.detach())
         figures = self.test_figures("retrieval", partial(pairs.with_intervals, scale), partial(pairs.compute, scale))
         with self.left_out.guard("retrieval by chance"):
-            self.chance = {f"test/{name}": value for name, value in pairs.chance().items()}
+            self.chance = {f"chance/{name}": value for name, value in pairs.chance().items()}
         if self._classes is not None and self.measured:
             metric = self._metric("test")
             metric.sync(should_sync=self.trainer.world_size > 1)

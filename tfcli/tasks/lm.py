@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import Rate
+from tfcli.data.texts import TextData
 from tfcli.metrics.language import LanguageMetrics
 from tfcli.models.protocols import LanguageModel
 from tfcli.shapes import Float, Int
+from tfcli.tasks.baselines.texts import language_baselines
 from tfcli.tasks.text import TextObjective
 
 
@@ -58,6 +60,9 @@ class CausalLM(TextObjective):
         super().__init__(net, optim=optim, schedule=schedule)
         self.label_smoothing = label_smoothing
         self.measured = nn.ModuleDict({split: LanguageMetrics() for split in ("val_", "test_")})
+
+    def baselines(self, data: TextData) -> dict[str, float]:
+        return language_baselines(data)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         target = batch["target"]

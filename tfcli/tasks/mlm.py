@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from tfcli.data.texts import TextData
 from tfcli.metrics.masked import MaskedMetrics
 from tfcli.models.protocols import MaskedModel
+from tfcli.tasks.baselines.texts import masked_baselines
 from tfcli.tasks.text import TextObjective
 
 
@@ -40,14 +41,17 @@ class MaskedLM(TextObjective):
         self.unmeasured = () if asked else ("pooler", "next")
         self.measured.update({split: MaskedMetrics(next_sentence=asked) for split in ("val_", "test_")})
 
-    def guesses(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def logits(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Logits (R, V) of the tokens asked, row by row, and (B, 2) of next texts."""
         net = cast(MaskedModel, self.net)
         features = net.features(batch["tokens"], batch["segments"], batch["valid"])
         return net.masked_logits(features.tokens[batch["target"] >= 0]).float(), net.next_logits(features.pooled)
 
+    def baselines(self, data: TextData) -> dict[str, float]:
+        return masked_baselines(data)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        words, follows = self.guesses(batch)
+        words, follows = self.logits(batch)
         target, label = batch["target"][batch["target"] >= 0], batch["next"]
         loss = cross_entropy(words, target)
         self.add(loss.detach() * len(target), len(target))
@@ -55,7 +59,7 @@ class MaskedLM(TextObjective):
         return loss + cross_entropy(follows.float(), label, reduction="sum") / told.clamp(min=1)
 
     def measure(self, split: str, batch: dict[str, Tensor]) -> None:
-        words, follows = self.guesses(batch)
+        words, follows = self.logits(batch)
         asked = batch["target"] >= 0
         target, row = batch["target"][asked], asked.nonzero()[:, 0]
         sums = torch.zeros(2, len(asked), device=words.device)

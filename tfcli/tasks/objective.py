@@ -11,7 +11,6 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.info import LOSS, Declared
 from tfcli.metrics.intervals import UNKNOWN, Figures
 from tfcli.metrics.left_out import LeftOut
@@ -78,10 +77,13 @@ class Objective(pl.LightningModule):
             *(f"train/{name}" for name in self.train_figures),
         )
 
-    @property
-    def classified(self) -> tuple[str, ClassificationMetrics] | None:
-        """Return what stands before the names of figures on classes, and the test's metric of them; None without."""
-        return None
+    def guesses(self, data: Any) -> dict[str, float]:
+        """Measure what guessing gives on the test samples, by `what/figure`: chance, the most frequent class."""
+        return {}
+
+    def baselines(self, data: Any) -> dict[str, float]:
+        """Measure simple models, fitted on the same data, on the test samples, by `what/figure`."""
+        return {}
 
     def on_fit_start(self) -> None:
         self.train()  # Lightning leaves the modes as they are

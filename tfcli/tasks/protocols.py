@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tfcli.data.workers import Ranks
-from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.info import Declared
 from tfcli.metrics.left_out import LeftOut
 
@@ -34,7 +33,6 @@ class Task(Protocol):
         horizon: set by the engine before fitting.
         evaluated: the splits of the validation loaders, in their order; set by the engine.
         monitors: the metrics that checkpoints and early stopping may look at.
-        classified: what stands before the names of figures on classes, and the test's metric of them; None without.
         train_figures: title and direction of what is logged under train/.
         main_figure: the figure that stands for a run where there is room for one.
         next_command: a command to try with the trained model.
@@ -64,8 +62,13 @@ class Task(Protocol):
         """Title and direction of each figure that an evaluation of a split gives, in the order of tables."""
         ...
 
-    @property
-    def classified(self) -> tuple[str, ClassificationMetrics] | None: ...
+    def guesses(self, data: Any) -> dict[str, float]:
+        """What guessing gives on the test samples, by `what/figure`; asked after a test."""
+        ...
+
+    def baselines(self, data: Any) -> dict[str, float]:
+        """What simple models give on the test samples, by `what/figure`; asked where the data set wants it."""
+        ...
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor: ...
 

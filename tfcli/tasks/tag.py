@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tfcli.data.texts import TextData
 from tfcli.metrics.entities import EntityMetrics
 from tfcli.models.protocols import TextClassifier
+from tfcli.tasks.baselines.texts import tag_baselines
 from tfcli.tasks.lm import token_loss
 from tfcli.tasks.text import TextObjective
 from tfcli.tasks.text_classify import scored
@@ -38,6 +39,9 @@ class Tag(TextObjective):
             metric = EntityMetrics(data.classes)
             metric.words = data.rows.get(split, {}).get("words")
             self.measured[f"{split}_"] = metric
+
+    def baselines(self, data: TextData) -> dict[str, float]:
+        return tag_baselines(data)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         loss = token_loss(scored(self.net, batch), batch["target"])

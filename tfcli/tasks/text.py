@@ -24,7 +24,6 @@ class TextObjective(Objective):
 
     def __init__(self, net: nn.Module, *, optim: Callable[..., torch.optim.Optimizer], schedule: Callable[..., float]):
         super().__init__(net, optim=optim, schedule=schedule)
-        self.chance: dict[str, float] = {}
 
     def figures(self, split: str) -> Declared:
         return self.metric(split).declared

@@ -11,9 +11,10 @@ from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import NotNegative, Rate
 from tfcli.data.texts import TextData
-from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.glue import LabelMetrics
 from tfcli.models.protocols import TextClassifier
+from tfcli.tasks.baselines.classes import class_guesses
+from tfcli.tasks.baselines.texts import label_baselines
 from tfcli.tasks.gather import all_rows
 from tfcli.tasks.lm import token_loss
 from tfcli.tasks.text import TextObjective
@@ -69,9 +70,12 @@ class TextClassify(TextObjective):
         groups = {"val_": (), "test_": tuple(data.groups)}
         self.measured.update({split: LabelMetrics(self.num_classes, groups=parts) for split, parts in groups.items()})
 
-    @property
-    def classified(self) -> tuple[str, ClassificationMetrics]:
-        return "", self.metric("test")
+    def guesses(self, data: TextData) -> dict[str, float]:
+        group = {"group": torch.tensor(data.rows["test"]["group"])} if data.groups else {}
+        return class_guesses(self.metric("test"), data.labels("train"), data.labels("test"), update=group)
+
+    def baselines(self, data: TextData) -> dict[str, float]:
+        return label_baselines(data) if "choices" not in data.rows["test"] else {}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         label = batch["label"]

@@ -11,6 +11,7 @@ from torch.nn.functional import mse_loss
 from tfcli.data.texts import TextData
 from tfcli.metrics.glue import ScoreMetrics
 from tfcli.models.protocols import TextClassifier
+from tfcli.tasks.baselines.texts import score_baselines
 from tfcli.tasks.text import TextObjective
 from tfcli.tasks.text_classify import scored
 
@@ -47,6 +48,9 @@ class TextRegress(TextObjective):
     def scores(self, batch: dict[str, Tensor]) -> Tensor:
         """Scores (B), in the data's own units."""
         return scored(self.net, batch).float() * self.spread + self.centre
+
+    def baselines(self, data: TextData) -> dict[str, float]:
+        return score_baselines(data)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         loss = mse_loss(self.scores(batch), batch["score"])

@@ -17,6 +17,7 @@ from tfcli.decoding.search import WU, Hypothesis, Rules, beam_search
 from tfcli.metrics.translated import TranslatedMetrics
 from tfcli.models.protocols import Translator
 from tfcli.shapes import Bool, Float, Int
+from tfcli.tasks.baselines.texts import translation_baselines
 from tfcli.tasks.lm import nats
 from tfcli.tasks.text import TextObjective
 
@@ -147,6 +148,9 @@ class Translate(TextObjective):
         assert data.tokenizer is not None
         self._texts = {split: (rows["source"], rows["target"]) for split, rows in data.rows.items()}
         self._spell, self._marks = data.tokenizer.decode, (start_of(data.tokenizer), data.tokenizer.eos_id or 0)
+
+    def baselines(self, data: TextData) -> dict[str, float]:
+        return translation_baselines(data)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         logits, target = self._read(batch), batch["target"]

@@ -16,13 +16,13 @@ from tfcli.engine.runs.format import to_csv, to_markdown
 from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.published import gap, in_words, published_for
 from tfcli.engine.runs.record import Record
-from tfcli.engine.train.baselines import of_classes
 from tfcli.engine.train.report import peak_memory, shown
 from tfcli.engine.train.skipped import list_skipped
 from tfcli.errors import DataError
 from tfcli.files import write_atomic
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.info import FigureInfo
+from tfcli.tasks.baselines.classes import class_guesses
 
 COLUMNS = {"head": "head", "top1": "top-1  [95 %]", "per_class": "per class", "top5": "top 5"}
 COLUMNS |= {"published": "published", "difference": "ours - published", "cost": "cost"}
@@ -118,7 +118,9 @@ def _write(frozen: fr.Frozen, results: list[Result], folder: Path, record: Recor
             record.intervals[f"{name}/accuracy_top5"] = list(test.top5_interval)
         record.metrics |= result.metrics
         record.published += published(frozen, result)
-    record.baselines |= of_classes("", ClassificationMetrics(len(frozen.data.classes)), frozen.data)
+    record.baselines |= class_guesses(
+        ClassificationMetrics(len(frozen.data.classes)), frozen.data.labels("train"), frozen.data.labels("test")
+    )
     extraction = sum(frozen.seconds.values())
     images = sum(frozen.data.counts[s] for s in frozen.seconds)
     record.cost = {

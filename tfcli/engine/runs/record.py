@@ -34,7 +34,7 @@ class Record:
 
     `metrics` are named `split/name`; a value that is not a finite number is stored as null and read back as NaN.
     `intervals` hold 95 % bounds; `published` entries come from `tfcli.engine.runs.published`; `baselines` are figures
-    measured beside the run (`logistic_pixels`, `interpolated trigram/bits_per_char`); `cost` is in seconds, examples
+    measured beside the run (`interpolated trigram/bits_per_char`); `cost` is in seconds, examples
     per second and bytes. `units` say what `counts` and `examples_per_second` are of where it is not images;
     `signatures` how a figure was computed, where several ways go by its name (BLEU). `figures` has title and
     direction of each figure, with its split or without it, as the task declares them, in the order of tables; None in

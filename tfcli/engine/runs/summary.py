@@ -152,7 +152,7 @@ def baselines(record: Record, metric: str) -> dict[str, float]:
     found = {}
     for key, value in record.baselines.items() if split not in ("train", "val") else ():
         what, _, name = key.partition("/")
-        if key == "logistic_pixels":
+        if key == "logistic_pixels":  # of records made before every baseline named its figure
             what, name = "logistic regression on pixels", "accuracy"
         if name in (figure, metric):
             found[what] = value

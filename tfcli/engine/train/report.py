@@ -18,13 +18,11 @@ from tfcli.engine.runs.published import published_for
 from tfcli.engine.runs.record import Record, read_metrics
 from tfcli.engine.runs.room import no_room
 from tfcli.engine.runs.summary import main_metric
-from tfcli.engine.train.baselines import of_classes, of_texts
 from tfcli.engine.train.prepare import Parts
 from tfcli.errors import TfcliError
 from tfcli.files import is_full
 from tfcli.metrics.info import Declared
 from tfcli.metrics.intervals import UNKNOWN
-from tfcli.probes.pixels import logistic_regression
 
 
 def announce(parts: Parts, folder: Path, *, resumed: bool) -> None:
@@ -126,9 +124,9 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None, trained:
     record.metrics |= {name: value for name, (value, _) in parts.task.tested.items()}
     record.intervals |= {name: list(bounds) for name, (_, bounds) in parts.task.tested.items() if bounds != UNKNOWN}
     record.signatures |= getattr(parts.task, "signatures", {})
-    if parts.task.classified is not None and parts.task.tested:
-        with parts.task.left_out.guard("the most frequent class"):
-            record.baselines |= of_classes(*parts.task.classified, parts.data)
+    if parts.task.tested:
+        with parts.task.left_out.guard("what guessing gives"):
+            record.baselines |= parts.task.guesses(parts.data)
     with parts.task.left_out.guard("published figures"):
         record.published = published_for(
             record.model,
@@ -153,8 +151,9 @@ def measure_after(record: Record, parts: Parts, folder: Path) -> list[Path]:
     images: list[Path] = []
     with left_out.guard("outcomes of the test"):
         keep_outcomes(parts, folder)
-    with left_out.guard("baselines"):
-        baselines(record, parts)
+    if parts.data.baseline and parts.data.counts["test"]:
+        with left_out.guard("baselines"):
+            record.baselines |= parts.task.baselines(parts.data)
     with left_out.guard("figures/"):
         images = figures(parts, folder)
     tell_left_out(record, parts, folder)
@@ -190,20 +189,6 @@ def keep_outcomes(parts: Parts, folder: Path) -> None:
             guess=guess.numpy(),
             data=parts.choices["data"],
             fingerprint=parts.data.fingerprints.get("test", ""),
-        )
-
-
-def baselines(record: Record, parts: Parts) -> None:
-    """Fill in the baselines: chance, and simple models where the data set asks for one."""
-    chance = getattr(parts.task, "chance", {})
-    record.baselines |= {f"chance/{name.partition('/')[2]}": value for name, value in chance.items()}
-    if not (parts.data.baseline and parts.data.counts["test"]):
-        return
-    if isinstance(parts.data, TextData):
-        record.baselines |= of_texts(parts.choices["task"], parts.data)
-    else:
-        record.baselines["logistic_pixels"] = logistic_regression(
-            *parts.data.arrays("train"), *parts.data.arrays("test")
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfcli.probes.wordcounts import frequent_tags, majority, tfidf_cosine, tfidf_logistic
+from tfcli.tasks.baselines.wordcounts import frequent_tags, majority, tfidf_cosine, tfidf_logistic
 
 FILLING = ["the", "film", "was", "long", "and", "it", "had", "a", "plot", "about", "some", "people", "in", "town"]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcli.probes.ngram import ngram, unigram
+from tfcli.tasks.baselines.ngram import ngram, unigram
 
 
 def chain(length: int, seed: int, *, tokens: int = 6) -> tuple[np.ndarray, float]:

@@ -1,0 +1,49 @@
+"""Chance and the most frequent class, beside every result on classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from tfcli.metrics.classification import ClassificationMetrics
+from tfcli.shapes import Int
+from tfcli.tasks.baselines.wordcounts import majority
+
+NOT_OF_A_GUESS = ("loss", "accuracy_top5", "calibration_error")
+"""Figures that a guess alone does not give."""
+
+
+def class_guesses(
+    metric: ClassificationMetrics,
+    train: Int[np.ndarray, "N"],
+    test: Int[np.ndarray, "M"],
+    *,
+    prefix: str = "",
+    update: Mapping[str, Tensor] = MappingProxyType({}),
+) -> dict[str, float]:
+    """Measure chance and the most frequent class of training; returns figures by `what/figure`.
+
+    Args:
+        metric: of the task; it is copied.
+        train, test: labels; either may be empty.
+        prefix: of the figures' names.
+        update: further arguments of the metric's `update`.
+    """
+    classes = metric.num_classes
+    found = {f"chance/{prefix}accuracy": 1 / classes}
+    if classes > 5:
+        found[f"chance/{prefix}accuracy_top5"] = 5 / classes
+    if not len(train) or not len(test):
+        return found
+    metric = deepcopy(metric).cpu()
+    metric.reset()
+    guess = torch.from_numpy(majority(train, len(test)))
+    metric.update(one_hot(guess, classes).float(), torch.from_numpy(test), torch.zeros(len(test)), **update)
+    figures = {name: value for name, value in metric.compute().items() if name not in NOT_OF_A_GUESS}
+    return found | {f"most frequent class/{prefix}{name}": value for name, value in figures.items()}

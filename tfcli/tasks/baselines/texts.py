@@ -1,0 +1,114 @@
+"""Simple models of texts, measured as the trained one is: figures by `what/figure`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn.functional import one_hot
+
+from tfcli.data.streams import Stream
+from tfcli.data.textitems import Columns, height
+from tfcli.data.textrows import limited
+from tfcli.data.texts import TextData
+from tfcli.metrics.bleu import translation_figures
+from tfcli.metrics.entities import entity_figures
+from tfcli.metrics.glue import LabelMetrics, score_figures
+from tfcli.metrics.intervals import Figures
+from tfcli.metrics.language import LanguageMetrics
+from tfcli.tasks.baselines.classes import NOT_OF_A_GUESS
+from tfcli.tasks.baselines.ngram import ngram, unigram
+from tfcli.tasks.baselines.wordcounts import frequent_tags, tfidf_cosine, tfidf_logistic
+
+MOST_ROWS = 70_000
+MOST_TOKENS = 5_000_000
+"""Limits on the training rows and tokens that are counted; the figure's name says where they cut."""
+
+
+def _rows(data: TextData) -> tuple[Columns, str]:
+    """Return at most `MOST_ROWS` training rows, and what a figure's name adds where some were left out."""
+    train = data.rows["train"]
+    some = limited(train, MOST_ROWS, seed=data.split_seed)
+    return some, "" if height(some) == height(train) else f" of {MOST_ROWS:,} rows"
+
+
+def _named(what: str, figures: dict[str, float]) -> dict[str, float]:
+    return {f"{what}/{name}": value for name, value in figures.items()}
+
+
+def _values(figures: Figures) -> dict[str, float]:
+    """Figures without their intervals. A metric's `compute` would wait for other ranks, and here there is one alone."""
+    return {name: value for name, (value, _) in figures.items()}
+
+
+def language_baselines(data: TextData) -> dict[str, float]:
+    """n-grams of the model's own tokens; of characters also one that sees as far as a word."""
+    tokenizer = data.tokenizer
+    assert tokenizer is not None
+    known, asked = (Stream(data.rows[split]["text"], tokenizer, length=1, train=False) for split in ("train", "test"))
+    tokens = known.ids[-MOST_TOKENS:]
+    of = f" of {MOST_TOKENS:,} tokens" if len(tokens) < len(known.ids) else ""
+    sizes = torch.from_numpy(asked.sizes[1:].sum(0, keepdims=True))  # nothing stands before the first token
+    found: dict[str, float] = {}
+    for name, order in {"trigram": 3, **({"6-gram": 6} if tokenizer.kind == "chars" else {})}.items():
+        nats = ngram(tokens, asked.ids, vocab_size=tokenizer.vocab_size, order=order)[1:]
+        metric = LanguageMetrics()
+        count, total = torch.tensor([len(nats)]), torch.tensor([nats.sum()]).float()
+        metric.update(total, count, chars=sizes[:, 0], bytes=sizes[:, 1], words=sizes[:, 2])
+        found |= _named(f"interpolated {name}{of}", _values(metric.with_intervals()))
+    return found
+
+
+def masked_baselines(data: TextData) -> dict[str, float]:
+    """The most frequent token, and the frequencies of all."""
+    tokenizer = data.tokenizer
+    assert tokenizer is not None
+    known, asked = (
+        np.concatenate([np.array(i, np.int64) for i in tokenizer.encode(data.rows[s]["text"])])
+        for s in ("train", "test")
+    )
+    share, nats = unigram(known[-MOST_TOKENS:], asked, vocab_size=tokenizer.vocab_size)
+    loss = float(nats.mean())
+    return _named("unigram", {"masked_accuracy": share, "loss": loss, "perplexity": float(np.exp(loss))})
+
+
+def label_baselines(data: TextData) -> dict[str, float]:
+    """Logistic regression on TF-IDF."""
+    (train, cut), test = _rows(data), data.rows["test"]
+    texts = [name for name in ("text", "pair") if name in train]
+    val = data.rows.get("val") or train
+    labels = [np.array(rows["label"]) for rows in (train, val)]
+    guess, _ = tfidf_logistic(
+        [train[name] for name in texts], labels[0], [val[name] for name in texts], labels[1], [test[n] for n in texts]
+    )
+    label, group = torch.tensor(test["label"]), torch.tensor(test["group"]) if data.groups else None
+    metric = LabelMetrics(data.num_classes, groups=tuple(data.groups))
+    metric.update(one_hot(torch.from_numpy(guess), data.num_classes).float(), label, torch.zeros(len(guess)), group)
+    figures = metric.compute()
+    kept = {name: value for name, value in figures.items() if name not in NOT_OF_A_GUESS}
+    return _named(f"TF-IDF regression{cut}", kept)
+
+
+def score_baselines(data: TextData) -> dict[str, float]:
+    """The cosine of the TF-IDF vectors of two texts; empty where rows are single texts."""
+    (train, cut), test = _rows(data), data.rows["test"]
+    if "pair" not in train:
+        return {}
+    alike = tfidf_cosine([train["text"], train["pair"]], [test["text"], test["pair"]])
+    figures = score_figures(alike, np.array(test["score"], float))
+    return _named(f"TF-IDF cosine{cut}", {name: figures[name][0] for name in ("pearson", "spearman")})
+
+
+def tag_baselines(data: TextData) -> dict[str, float]:
+    """The tag that each word has most often in training."""
+    train, test = data.rows["train"], data.rows["test"]
+    guess = frequent_tags(train["words"], train["tags"], test["words"])
+    said, true = ([[data.classes[tag] for tag in tags] for tags in rows] for rows in (guess, test["tags"]))
+    figures = entity_figures(said, true, test["words"])
+    return _named("most frequent tag", {name: value for name, (value, _) in figures.items() if "/" not in name})
+
+
+def translation_baselines(data: TextData) -> dict[str, float]:
+    """Sources taken for their own translations."""
+    test = data.rows["test"]
+    figures, _ = translation_figures(test["source"], test["target"], intervals=False)
+    return _named("copying the source", _values(figures))
