@@ -145,9 +145,9 @@ def test_placements_that_make_no_sense_are_refused_when_composed(pos):
     [
         (["attn=linformer", "attn.causal=true"], "linformer attention takes a full pattern, but is given a causal one"),
         (["attn=linear", "attn.pattern._target_=tfcli.nn.patterns.Axial"], "linear attention takes a full or causal"),
-        (["attn=sliding", "attn.kernel=fast"], "must be one of auto, exact, explicit, flex"),
+        (["attn=sliding", "attn.kernel=fast"], "must be one of auto, exact, explicit, flex, partition"),
         (["attn=sliding", "attn.pattern.size=0"], r"`attn\.pattern\.size` must be a whole number of at least 1"),
-        (["attn=windw"], "Did you mean `window`"),
+        (["attn=windws"], "Did you mean `windows`"),
         (["pos=roap"], "Did you mean `rope`"),
         (["pos=rope", "pos.at=middle"], r"`pos\.at` must be"),
         (["model=resnet18", "pos=rope"], "has no positions to swap"),

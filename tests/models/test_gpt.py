@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
 from tfcli.errors import DataError
 from tfcli.models.gpt import GPT
 from tfcli.nn.attention import Attention
 from tfcli.nn.cache import Cache
-from tfcli.nn.patterns import SlidingWindow, Windows
+from tfcli.nn.patterns import Causal, Full, SlidingWindow, Windows
 from tfcli.nn.positions import Learned
 from tfcli.nn.relative import Rope
 
@@ -116,3 +118,10 @@ def test_layers_are_numbered_from_the_embeddings_up():
     assert layers["embed.weight"] == layers["stack.positions.0.table"] == 0
     assert layers["stack.blocks.1.mlp.fc1.weight"] == net.layers == 2
     assert layers["stack.norm.weight"] == layers["head.weight"] == 3
+
+
+def test_layers_of_gpt3_are_dense_and_banded_in_turn():
+    config = compose("train", ["model=gpt3_small", "attn.patterns.banded.size=64", "model.vocab_size=100"]).config
+    with torch.device("meta"):
+        net = build(config.model)
+    assert [a.pattern for a in net.stack.attentions] == [Full() & Causal(), SlidingWindow(64) & Causal()] * 6

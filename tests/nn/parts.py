@@ -68,9 +68,9 @@ def stack(
     where = {"at": more.pop("at")} if "at" in more else {}
     net = Stack(
         WIDTH,
-        depth=2,
+        depth=more.pop("depth", 2),
         heads=2,
-        attn=partial(Attention, pattern=pattern or pat.Full(), kernel=kernel),
+        attn=more.pop("attn", None) or partial(Attention, pattern=pattern or pat.Full(), kernel=kernel),
         pos=partial(POSITIONS[kind] if isinstance(kind, str) else kind, **where),
         extent=extent,
         special=special,

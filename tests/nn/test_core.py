@@ -13,12 +13,12 @@ from torch.testing import assert_close
 
 from tfcli.errors import IncompatibleError
 from tfcli.nn.approximations import Linear, Linformer, Performer
-from tfcli.nn.attention import Attention, Plan, set_kernel
+from tfcli.nn.attention import Attention, Plan, cycle, set_kernel
 from tfcli.nn.blocks import Block, DropPath, Mlp, make_dropout, make_mlp
 from tfcli.nn.capture import capture
 from tfcli.nn.hashing import Reformer
 from tfcli.nn.kernels import exact, explicit
-from tfcli.nn.patterns import Causal, Full, Predicate, SlidingWindow, bigbird, longformer
+from tfcli.nn.patterns import Causal, Full, Predicate, SlidingWindow, Windows, bigbird, longformer
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Learned, Learned2d, Sinusoidal
 from tfcli.nn.relative import Relative, RelativeBuckets, Rope, alibi_slopes
@@ -73,6 +73,47 @@ def test_special_tokens_see_and_are_seen_through_any_pattern():
     assert mask[0].all()
     assert mask[:, 0].all()
     assert not mask[1, 3]
+
+
+def test_layers_take_patterns_in_turn():
+    patterns = [Full(), SlidingWindow(2), Windows(2)]
+    net = stack(
+        attn=cycle(patterns=dict(zip("abc", patterns, strict=True)), causal=True), depth=5, extent=(8,), special=0
+    )
+    assert [a.pattern for a in net.attentions] == [patterns[layer % 3] & Causal() for layer in range(5)]
+    assert [a.kernel.__name__ for a in net.attentions[:3]] == ["exact", "flex", "partition"]
+    x, places = torch.randn(1, 8, WIDTH), Places.grid(8)
+    before = net(x, places)
+    for kernel in ("exact", "partition"):
+        set_kernel(net, kernel)
+        assert_close(net(x, places), before, atol=1e-5, rtol=1e-4)
+    mixed = cycle(patterns={"dense": Full(), "windows": Windows(2)}, kernel="partition")
+    assert [a.kernel.__name__ for a in stack(attn=mixed).attentions] == ["exact", "partition"]
+    with pytest.raises(IncompatibleError, match="needs a pattern of windows"):
+        stack(attn=cycle(patterns={"dense": Full()}, kernel="partition"))
+
+
+def test_tokens_are_dropped_between_the_halves_of_a_stack():
+    """As in a masked autoencoder: each sample keeps tokens of its own, which know where they stand."""
+    net, places = stack(kind="learned", extent=(3, 3), special=1), Places.grid(3, 3, special=1)
+    x = torch.randn(2, 10, WIDTH)
+    index = torch.stack([torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(9)[:4]]) for _ in x])
+    kept = net.embed(x, places).take_along_dim(index[..., None], 1)
+    out = net.run(kept, places.take(index))
+    for sample in range(2):
+        alone = x[sample : sample + 1, index[sample]]
+        assert_close(out[sample : sample + 1], net(alone, places[index[sample]]), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", ["exact", "explicit"])
+def test_the_scale_is_a_factor_on_the_products(kernel):
+    """T5 has 1: its queries are not divided by the root of a head's width."""
+    torch.manual_seed(0)
+    net = Attention(8, heads=2, kernel=kernel, scale=1.0)
+    x = torch.randn(1, 5, 8)
+    q, k, v = net.qkv(x).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+    want = net.out(((q @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2))
+    assert_close(net(x, Plan(Places.grid(5))), want)
 
 
 def test_masks_are_made_once_for_all_layers():
@@ -192,6 +233,7 @@ def test_what_cannot_work_together_is_refused_when_built():
         (lambda: Attention(8, heads=2, kernel=Performer, causal=True, extent=(4,), special=1), ["performer", "with 1"]),
         (lambda: Attention(8, heads=2, kernel=Reformer, dropout=0.1, extent=(64,)), ["reformer", "attention_dropout"]),
         (lambda: Attention(8, heads=2, pattern=PATTERNS["axial"], extent=(4,)), ["axial", "two axes"]),
+        (lambda: Attention(8, heads=2, kernel="partition", pattern=SlidingWindow(2)), ["partition", "slidingwindow"]),
         (lambda: stack(kind="alibi", kernel=Performer), ["performer", "scores", "Alibi"]),
         (lambda: stack(kind="rope", kernel=Linear), ["linear", "queries", "Rope"]),
     ]

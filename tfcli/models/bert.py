@@ -16,7 +16,7 @@ from tfcli.bounds import Count, Positive, Rate
 from tfcli.errors import DataError
 from tfcli.models.heads import check_vocabulary, make_head
 from tfcli.models.protocols import Features
-from tfcli.nn.attention import Attention
+from tfcli.nn.attention import AttentionFactory
 from tfcli.nn.blocks import ACTIVATIONS, Activation
 from tfcli.nn.init import init_normal
 from tfcli.nn.places import Places
@@ -91,7 +91,7 @@ class BERT(nn.Module):
         depth: Count,
         heads: Count,
         context: Count,
-        attn: Callable[..., Attention],
+        attn: AttentionFactory,
         pos: Callable[..., Position],
         segments: Count = 2,
         mlp_width: Count | None = None,

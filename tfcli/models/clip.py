@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tfcli.bounds import Count, Positive
 from tfcli.models.protocols import Features
-from tfcli.nn.attention import Attention
+from tfcli.nn.attention import AttentionFactory
 from tfcli.nn.blocks import Activation, Block, Mlp
 from tfcli.nn.embeddings import ConvEmbed, PatchEmbed
 from tfcli.nn.kernels import exact
@@ -173,7 +173,7 @@ class VisionTransformer(nn.Module):
         image_size: int,
         patch_size: int,
         embed_width: int,
-        attn: Callable[..., Attention],
+        attn: AttentionFactory,
         pos: Callable[..., Position],
         mlp_width: int | None = None,
         activation: Activation = "gelu",
@@ -380,7 +380,7 @@ class TextTransformer(nn.Module):
         context: Count,
         vocab_size: int | None,
         embed_width: int,
-        attn: Callable[..., Attention],
+        attn: AttentionFactory,
         pos: Callable[..., Position],
         mlp_width: int | None = None,
         activation: Activation = "gelu",

@@ -17,7 +17,7 @@ from tfcli.bounds import Count, Positive, Rate
 from tfcli.errors import DataError
 from tfcli.models.heads import check_vocabulary, make_head
 from tfcli.models.protocols import Features
-from tfcli.nn.attention import Attention
+from tfcli.nn.attention import AttentionFactory
 from tfcli.nn.blocks import Activation
 from tfcli.nn.cache import Cache
 from tfcli.nn.init import init_normal
@@ -34,8 +34,7 @@ class GPT(nn.Module):
     """Token embeddings, positions, causal blocks; the embeddings, transposed, give the logits.
 
     With `post_norm` this is GPT-1 (no last norm, all maps N(0, 0.02)), without it GPT-2 and GPT-3 (a last norm, the
-    maps that end a residual branch scaled by (2 L)^-1/2). GPT-3's layers alternate with banded sparse ones, which are
-    left out: `attn=windows` makes all of them so.
+    maps that end a residual branch scaled by (2 L)^-1/2). Every second layer of GPT-3 is banded (`attn=banded`).
 
     A head reads the last token that is not padding. With it come embeddings of the three marks that frame a text for
     fine-tuning (2018, section 3.3), start, delimiter and extract, whose ids are negative (`tfcli.text.frames`).
@@ -71,7 +70,7 @@ class GPT(nn.Module):
         depth: Count,
         heads: Count,
         context: Count,
-        attn: Callable[..., Attention],
+        attn: AttentionFactory,
         pos: Callable[..., Position],
         mlp_width: Count | None = None,
         activation: Activation = "gelu_tanh",

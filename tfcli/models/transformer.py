@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tfcli.bounds import Count, Positive, Rate
 from tfcli.errors import DataError
-from tfcli.nn.attention import Attention
+from tfcli.nn.attention import AttentionFactory
 from tfcli.nn.blocks import Activation
 from tfcli.nn.cache import Cache, Memory
 from tfcli.nn.init import init_xavier
@@ -64,7 +64,7 @@ class Transformer(nn.Module):
         depth: Count,
         heads: Count,
         context: Count,
-        attn: Callable[..., Attention],
+        attn: AttentionFactory,
         pos: Callable[..., Position],
         decoder_depth: Count | None = None,
         mlp_width: Count | None = None,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tfcli.bounds import Count, Natural, Positive
 from tfcli.models.protocols import Features
-from tfcli.nn.attention import Attention
+from tfcli.nn.attention import AttentionFactory
 from tfcli.nn.blocks import Activation, Norm, make_norm
 from tfcli.nn.embeddings import Stem
 from tfcli.nn.init import init_as_vit
@@ -57,7 +57,7 @@ class PatchEncoder(nn.Module):
         heads: Count,
         image_size: Count,
         patch_size: Count,
-        attn: Callable[..., Attention],
+        attn: AttentionFactory,
         pos: Callable[..., Position],
         special: dict[str, int],
         stem: StemName | Callable[..., Stem] = "patch",

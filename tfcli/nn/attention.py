@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from tfcli.bounds import Rate
+from tfcli.bounds import Positive, Rate
 from tfcli.errors import IncompatibleError
 from tfcli.nn.approximations import Approximation
 from tfcli.nn.cache import Cache, Memory
@@ -163,6 +164,7 @@ class Attention(MultiHead):
         kernel: how the softmax is computed, or what makes an approximation of it (see `MultiHead`).
         dropout: probability of dropping a weight while training.
         bias: whether the projections have biases.
+        scale: factor on the products of queries and keys; None: 1 / sqrt(E). T5 has 1.
         extent: size of each axis on which the tokens stand.
         special: number of special tokens.
 
@@ -181,6 +183,7 @@ class Attention(MultiHead):
         kernel: KernelName | Callable[..., Approximation] = "auto",
         dropout: Rate = 0.0,
         bias: bool = True,
+        scale: Positive | None = None,
         extent: tuple[int, ...] = (),
         special: int = 0,
     ):
@@ -198,6 +201,7 @@ class Attention(MultiHead):
             extent=extent,
             special=special,
         )
+        self.scale = None if scale is None else scale * (width // heads) ** 0.5  # on that of every kernel, E^-1/2
         self.parts = 2 if self.approximation is not None and self.approximation.shared else 3
         self.qkv = nn.Linear(width, self.parts * width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
@@ -207,12 +211,36 @@ class Attention(MultiHead):
         q, *rest, v = self.cut(self.qkv(x), self.parts)
         q = plan.rotate(q)
         k = plan.rotate(rest[0]) if rest else q
+        if self.scale is not None:
+            q = q * self.scale
         if plan.cache is not None:
             k, v = plan.cache.extend(self, k, v)
         filled = plan.cache is None and self.pattern.filled(plan.query) is not plan.query
         if filled:
             k, v = plan.fill(self.pattern, k, v, self.qkv.bias)
         return self.out(self.average(q, k, v, plan.view(self.pattern, filled=filled)))
+
+
+AttentionFactory = Callable[..., Attention] | Sequence[Callable[..., Attention]]
+"""Makes the attention of each layer of a stack; several are taken in turn."""
+
+
+def cycle(
+    *,
+    patterns: Mapping[str, Pattern],
+    causal: bool = False,
+    kernel: KernelName = "auto",
+    scale: Positive | None = None,
+) -> Sequence[Callable[..., Attention]]:
+    """Return what makes the attentions of layers whose patterns alternate: the first layer takes the first pattern.
+
+    Args:
+        patterns: by name, in order.
+        causal, kernel, scale: as for `Attention`; a kernel for windows is taken by the layers that have some.
+    """
+    if kernel == "partition" and any(best_kernel(pattern) == kernel for pattern in patterns.values()):
+        kernel = "auto"
+    return [partial(Attention, pattern=p, causal=causal, kernel=kernel, scale=scale) for p in patterns.values()]
 
 
 def best_kernel(pattern: Pattern) -> KernelName:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tfcli.bounds import Count, Positive, Rate
 from tfcli.errors import IncompatibleError
-from tfcli.nn.attention import Attention, Plan
+from tfcli.nn.attention import Attention, AttentionFactory, Plan
 from tfcli.nn.blocks import Activation, Block, Norm, make_dropout, make_mlp, make_norm, through
 from tfcli.nn.cache import Cache, Memory
 from tfcli.nn.cross import CrossAttention
@@ -26,7 +26,8 @@ class Stack(nn.Module):
         width: D.
         depth: number of blocks.
         heads: H.
-        attn: makes one attention, called as `attn(width, heads=..., dropout=..., extent=..., special=...)`.
+        attn: makes one attention, called as `attn(width, heads=..., dropout=..., extent=..., special=...)`; or several,
+            which the layers take in turn.
         pos: makes one position, called as `pos(width, heads=..., extent=..., special=...)`.
         extent: size of each axis of the coordinates.
         special: number of special tokens.
@@ -57,7 +58,7 @@ class Stack(nn.Module):
         *,
         depth: Count,
         heads: Count,
-        attn: Callable[..., Attention],
+        attn: AttentionFactory,
         pos: Callable[..., Position],
         extent: tuple[int, ...],
         special: int = 0,
@@ -85,14 +86,15 @@ class Stack(nn.Module):
         )
         self.stem_norm = make_norm(norm, width, eps=norm_eps) if stem_norm else None
         self.drop = make_dropout(dropout)
+        makers = [attn] if callable(attn) else list(attn)
         if causal:
-            attn = partial(attn, causal=True)
-
+            makers = [partial(make, causal=True) for make in makers]
         make_cross = CrossAttention if cross is True else cross
 
         def block(layer: int) -> Block:
             drops: dict[str, Any] = {"dropout": dropout, "inner_dropout": mlp_dropout}
-            attention = attn(width, heads=heads, dropout=attention_dropout, extent=extent, special=special)
+            make = makers[layer % len(makers)]
+            attention = make(width, heads=heads, dropout=attention_dropout, extent=extent, special=special)
             biased = attention.qkv.bias is not None
             return Block(
                 attention,
@@ -131,7 +133,7 @@ class Stack(nn.Module):
         cache: Cache | None = None,
         memory: Memory | None = None,
     ) -> Float[Tensor, "B N D"]:
-        """The tokens after the last block.
+        """Return the tokens after the last block: `embed`, then `run`; between them an encoder may drop or pack tokens.
 
         Args:
             x: embedded tokens, without positions.
@@ -139,6 +141,31 @@ class Stack(nn.Module):
             valid: False for padding, which no other token sees; None where there is none.
             cache: of the tokens before these, which grows by these; see `Cache`.
             memory: what cross-attention looks at; with a cache, the first pass suffices.
+        """
+        return self.run(self.embed(x, places), places, valid=valid, cache=cache, memory=memory)
+
+    def embed(self, x: Float[Tensor, "B N D"], places: Places) -> Float[Tensor, "B N D"]:
+        """Return the tokens as the first block takes them: with the positions of the stem, normed, some dropped out."""
+        positions = cast(list[Position], self.positions)
+        if positions[0].at == "stem":
+            x = positions[0].add(x, places.to(x.device))
+        return through(self.drop, through(self.stem_norm, x))
+
+    def run(
+        self,
+        x: Float[Tensor, "B N D"],
+        places: Places,
+        *,
+        valid: Bool[Tensor, "B N"] | None = None,
+        cache: Cache | None = None,
+        memory: Memory | None = None,
+    ) -> Float[Tensor, "B N D"]:
+        """Return embedded tokens after the last block; those that were left out since `embed` are seen by none.
+
+        Args:
+            x: as `embed` gives them, all or some of them.
+            places: where they stand, for instance `places.take(index)` of those that each sample keeps.
+            valid, cache, memory: as in `forward`.
         """
         places = places.to(x.device)
         if cache is not None:
@@ -149,9 +176,6 @@ class Stack(nn.Module):
         positions = cast(list[Position], self.positions)
         plan = Plan(places, positions[0], valid, cache, memory)
         at_every_layer = positions[0].at != "stem"
-        if not at_every_layer:
-            x = positions[0].add(x, places)
-        x = through(self.drop, through(self.stem_norm, x))
         for layer, block in enumerate(self.blocks):
             if at_every_layer:
                 pos = positions[layer % len(positions)]

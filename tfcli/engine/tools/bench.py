@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor, nn
 
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.runs.folder import check_writable, locked, logged, run_folder, say, write_start
@@ -31,9 +32,9 @@ SHORT_S = 0.2
 def attention(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> tuple[Path, Record]:
     """Measure one attention as `conf/attn` makes it, on one thread, from the shortest length to the longest.
 
-    A pass is a forward pass (with `bench.backward` a backward pass too) of one layer with its projections; the mask,
-    which a model makes in its first pass and keeps, is not counted. Lengths whose cost, as the shorter ones foretell
-    it, goes beyond the limits are left out and said.
+    A pass is a forward pass (with `bench.backward` a backward pass too) of one layer with its projections, or of one of
+    each kind where layers alternate; the mask, which a model makes in its first pass and keeps, is not counted. Lengths
+    whose cost, as the shorter ones foretell it, goes beyond the limits are left out and said.
 
     Returns:
         the run's folder and its record: metrics `seconds/n=N` (median), `bytes/n=N` (held at most in a pass),
@@ -94,29 +95,40 @@ def one_pass(config: DictConfig, settings: dict[str, Any], n: int) -> tuple[Call
     Returns it and the attention's number of parameters.
     """
     width, backward = settings["width"], settings["backward"]
-    make = build(config.attn)
+    makers = build(config.attn)
+    makers = [makers] if callable(makers) else makers  # layers that alternate: one of each
+
+    def built(extent: tuple[int, ...]) -> nn.ModuleList:
+        return nn.ModuleList(make(width, heads=settings["heads"], extent=extent, special=0) for make in makers)
+
     try:
         extent: tuple[int, ...] = (n,)
-        layer = make(width, heads=settings["heads"], extent=extent, special=0)
+        layers = built(extent)
     except IncompatibleError:
         rows = max(d for d in range(1, isqrt(n) + 1) if n % d == 0)
         extent = (rows, n // rows)
-        layer = make(width, heads=settings["heads"], extent=extent, special=0)
-    layer.train(backward)
+        layers = built(extent)
+    layers.train(backward)
     x = torch.randn(settings["batch_size"], n, width, requires_grad=backward)
 
     places = Places.grid(*extent)  # once, as in a model: what follows from them is worked out in the first pass
 
+    def output() -> Tensor:
+        out, plan = x, Plan(places)
+        for layer in layers:
+            out = layer(out, plan)
+        return out
+
     def step() -> None:
         if not backward:
             with torch.no_grad():
-                layer(x, Plan(places))
+                output()
             return
-        layer.zero_grad()
+        layers.zero_grad()
         x.grad = None
-        layer(x, Plan(places)).sum().backward()
+        output().sum().backward()
 
-    return step, sum(p.numel() for p in layer.parameters())
+    return step, sum(p.numel() for p in layers.parameters())
 
 
 def peak_bytes(step: Callable[[], None]) -> int:
