@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfcli.data.digits import Digits
-from tfcli.data.images import ImageData
-from tfcli.data.transforms import normalise
+from tfcli.data.images.images import ImageData
+from tfcli.data.images.transforms import normalise
+from tfcli.data.sources.digits import Digits
 from tfcli.models.deit import DeiT
 from tfcli.nn.attention import Attention
 from tfcli.nn.positions import Learned

@@ -39,8 +39,8 @@ from threadpoolctl import threadpool_limits
 from torch.nn.functional import cross_entropy, normalize
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from tfcli.data.images.transforms import normalise
 from tfcli.data.synthetic.shapes import ShapesWorld
-from tfcli.data.transforms import normalise
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
 from tfcli.engine.train.numerics import MARGIN, race

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tfcli.data.augment import OPERATIONS, GrowingRandAugment, NoiseErasing
+from tfcli.data.images.augment import OPERATIONS, GrowingRandAugment, NoiseErasing
 
 FILL = (124.0, 116.0, 104.0)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfcli.data.captionfiles import read_captions
-from tfcli.data.captions import Captions, Flickr8k
-from tfcli.data.items import Request
+from tfcli.data.common.request import Request
+from tfcli.data.sources.captionfiles import read_captions
+from tfcli.data.sources.captions import Captions, Flickr8k
 from tfcli.errors import DataError
 
 TEXTS = {"a.png": ["a red, round thing", "something red"], "b.png": ["a blue thing"], "c.png": ["ein grünes Ding"]}

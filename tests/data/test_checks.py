@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfcli.data.checks import check_known
-from tfcli.data.folder import Folder
-from tfcli.data.images import ImageData
-from tfcli.data.texts import TextData
-from tfcli.data.texttables import OwnTable
+from tfcli.data.columns.checks import check_known
+from tfcli.data.images.images import ImageData
+from tfcli.data.sources.folder import Folder
+from tfcli.data.sources.texttables import OwnTable
+from tfcli.data.texts.texts import TextData
 from tfcli.errors import DataError
 
 

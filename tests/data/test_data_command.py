@@ -10,9 +10,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tfcli.cli.data import data
-from tfcli.data.inspect import inspect
-from tfcli.data.items import ArrayPixels, Items, Loaded
-from tfcli.data.preview import contact_sheet, spread
+from tfcli.data.columns.inspect import inspect
+from tfcli.data.columns.items import ArrayPixels, Items, Loaded
+from tfcli.data.images.preview import contact_sheet, spread
 from tfcli.errors import ConfigError, DataError
 
 

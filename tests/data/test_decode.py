@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfcli.data.decode import BadImage, decode
-from tfcli.data.resize import Resize
+from tfcli.data.images.decode import BadImage, decode
+from tfcli.data.images.resize import Resize
 from tfcli.errors import DataError
 
 

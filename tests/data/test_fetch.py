@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tfcli.data import archives, fetch
-from tfcli.data.items import Request
+from tfcli.data.common import archives, fetch
+from tfcli.data.common.request import Request
 from tfcli.errors import DataError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfcli.data.framed import Choices, Labelled, Spans, Tagged
+from tfcli.data.views.framed import Choices, Labelled, Spans, Tagged
 from tfcli.errors import ConfigError
 from tfcli.text.frames import DELIMITER, EXTRACT, START, Frame
 from tfcli.text.subwords import Subwords, make

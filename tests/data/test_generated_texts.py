@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfcli.data.items import Request
+from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.common.request import Request
+from tfcli.data.common.rows import Columns
 from tfcli.data.synthetic import stories, symbols
 from tfcli.data.synthetic.generated import Generated
-from tfcli.data.textitems import Columns, LoadedTexts
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
 from tfcli.errors import ConfigError

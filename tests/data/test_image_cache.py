@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfcli.data import cache
-from tfcli.data.cache import Policy, Store, store_files
-from tfcli.data.resize import Resize
-from tfcli.data.workers import Ranks
+from tfcli.data.common.workers import Ranks
+from tfcli.data.images.cache import Policy, Store, store_files
+from tfcli.data.images.images import cache
+from tfcli.data.images.resize import Resize
 from tfcli.errors import DataError, PolicyStop
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfcli.data.folder import Folder
-from tfcli.data.items import Request
+from tfcli.data.common.request import Request
+from tfcli.data.sources.folder import Folder
 from tfcli.errors import DataError
 
 

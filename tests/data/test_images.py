@@ -11,12 +11,12 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from tfcli.data.digits import Digits
-from tfcli.data.folder import Folder
-from tfcli.data.images import ImageData
-from tfcli.data.items import ArrayPixels, Items, Loaded
-from tfcli.data.order import Address
-from tfcli.data.workers import Ranks, choose_workers
+from tfcli.data.columns.items import ArrayPixels, Items, Loaded
+from tfcli.data.common.order import Address
+from tfcli.data.common.workers import Ranks, choose_workers
+from tfcli.data.images.images import ImageData
+from tfcli.data.sources.digits import Digits
+from tfcli.data.sources.folder import Folder
 from tfcli.engine.config import validate
 from tfcli.errors import ConfigError, DataError, PolicyStop
 
@@ -352,7 +352,7 @@ def test_files_of_the_user(tree):
 
 
 def test_workers_are_chosen_from_the_cores(monkeypatch):
-    monkeypatch.setattr("tfcli.data.workers.cores", lambda: 16)
+    monkeypatch.setattr("tfcli.data.common.workers.cores", lambda: 16)
 
     def count(asked="auto", **kwargs):
         settings = {"in_memory": False, "ranks": Ranks(), "batches": 100, "bytes_a_batch": 1000}
@@ -361,7 +361,7 @@ def test_workers_are_chosen_from_the_cores(monkeypatch):
     assert count() == (8, None)
     assert count(ranks=Ranks(0, 4)) == (3, None)
     assert count(batches=2) == (2, None)
-    monkeypatch.setattr("tfcli.data.workers.cores", lambda: 2)
+    monkeypatch.setattr("tfcli.data.common.workers.cores", lambda: 2)
     assert count() == (1, None)
     assert count(in_memory=True) == (0, None)
     assert count(2) == (2, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfcli.data.masked import MaskedPairs
+from tfcli.data.views.masked import MaskedPairs
 from tfcli.errors import ConfigError
 from tfcli.text.subwords import make
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcli.data.order import EvalBatches, TrainBatches, epoch_order
+from tfcli.data.common.order import EvalBatches, TrainBatches, epoch_order
 
 
 def samples(sampler) -> list[int]:

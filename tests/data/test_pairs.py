@@ -12,12 +12,12 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from tfcli.data.captions import Captions
-from tfcli.data.images import ImageData
+from tfcli.data.common.workers import Ranks
+from tfcli.data.images.images import ImageData
+from tfcli.data.sources.captions import Captions
 from tfcli.data.synthetic.objects import COLOURS, HELD_OUT, PAIR_NAMES, SHAPES, SIZES
 from tfcli.data.synthetic.shapes import ShapesWorld
 from tfcli.data.synthetic.source import Shapes
-from tfcli.data.workers import Ranks
 from tfcli.errors import ConfigError, DataError
 from tfcli.text.tokenizer import make
 

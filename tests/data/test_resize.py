@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from tfcli.data.resize import Fit, Resize, describe
+from tfcli.data.images.resize import Fit, Resize, describe
 from tfcli.errors import ConfigError
 
 

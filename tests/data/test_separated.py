@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcli.data.separated import SEPARATORS, How, separated
+from tfcli.data.sources.separated import SEPARATORS, How, separated
 from tfcli.errors import ConfigError, DataError
 
 ROWS = [

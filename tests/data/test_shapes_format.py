@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfcli.data.items import Request
+from tfcli.data.common.request import Request
 from tfcli.data.synthetic.shapes import ShapesWorld
 from tfcli.data.synthetic.source import Shapes
 

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from tfcli.data.items import Request
+from tfcli.data.common.request import Request
 from tfcli.data.synthetic import objects as placing
 from tfcli.data.synthetic import scenes
 from tfcli.data.synthetic.language import relation

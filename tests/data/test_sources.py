@@ -8,10 +8,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from tfcli.data import adapters
-from tfcli.data.fetch import shared_folders
-from tfcli.data.items import Request
-from tfcli.data.sources import Torchvision
+from tfcli.data.common.fetch import shared_folders
+from tfcli.data.common.request import Request
+from tfcli.data.sources.torchvision_sets import Torchvision, adapters
 from tfcli.errors import DataError
 
 CONF = Path(__file__).parents[2] / "conf" / "data"

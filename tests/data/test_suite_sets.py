@@ -10,8 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from tfcli.data.items import Loaded, Request
-from tfcli.data.sources import Torchvision
+from tfcli.data.columns.items import Loaded
+from tfcli.data.common.request import Request
+from tfcli.data.sources.torchvision_sets import Torchvision
 from tfcli.errors import DataError
 
 CONF = Path(__file__).parents[2] / "conf" / "data"

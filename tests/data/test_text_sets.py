@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tfcli.data.corpora import Mixture, OwnText, WikiText, articles, whole
-from tfcli.data.items import Request
-from tfcli.data.parallel import OwnParallel, Parallel
-from tfcli.data.questions import Squad
-from tfcli.data.tagged import Conll, with_beginnings
-from tfcli.data.textitems import LoadedTexts
-from tfcli.data.texttables import OwnTable, Tables
+from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.common.request import Request
+from tfcli.data.sources.corpora import Mixture, OwnText, WikiText, articles, whole
+from tfcli.data.sources.parallel import OwnParallel, Parallel
+from tfcli.data.sources.questions import Squad
+from tfcli.data.sources.tagged import Conll, with_beginnings
+from tfcli.data.sources.texttables import OwnTable, Tables
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
 from tfcli.errors import ConfigError, DataError
@@ -478,7 +478,7 @@ def test_sets_come_from_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.M
         return datasets.DatasetDict({k: datasets.Dataset.from_dict(columns) for k, columns in HUB[name].items()})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr("tfcli.data.hub._unreachable", lambda path: "")
+    monkeypatch.setattr("tfcli.data.sources.torchvision_sets.hub._unreachable", lambda path: "")
     monkeypatch.delenv("TFCLI_OFFLINE")
     settings = ["data.direction=en-de"] if name == "wmt14" else []
     loaded: LoadedTexts = source(name, *settings).load(Request(name=name, root=tmp_path, download=True))

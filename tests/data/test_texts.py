@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcli.data.order import BucketBatches
-from tfcli.data.streams import Windows
-from tfcli.data.textitems import LoadedTexts
-from tfcli.data.textrows import carved
-from tfcli.data.texts import TextData
+from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.common.order import BucketBatches
+from tfcli.data.common.rows import carved
+from tfcli.data.texts.texts import TextData
+from tfcli.data.views.streams import Windows
 from tfcli.errors import ConfigError, DataError
 from tfcli.text.subwords import make
 

@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from tfcli.data.hashing import hash64
-from tfcli.data.resize import Fit
-from tfcli.data.transforms import Augment, EvalTransform, Mix, TrainTransform, mirror, normalise, one_batch, shift
+from tfcli.data.common.counter_rng import hash64
+from tfcli.data.images.resize import Fit
+from tfcli.data.images.transforms import (
+    Augment,
+    EvalTransform,
+    Mix,
+    TrainTransform,
+    mirror,
+    normalise,
+    one_batch,
+    shift,
+)
 
 ALL = Augment(crop="resized", randaugment=9, color_jitter=0.4, erasing=0.5)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from tfcli.engine.config import moved
+from tfcli.engine.config import moved, targets
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import compose
 from tfcli.engine.runs.record import read_config, read_overrides
@@ -83,3 +83,54 @@ def test_a_new_command_with_an_old_name_is_told_both_candidates(name):
 def test_a_config_that_names_an_old_part_is_told_the_new_one():
     with pytest.raises(ConfigError, match=r"is now `tfcli\.nn\.patterns\.SlidingWindow`"):
         build({"_target_": f"{OLD}.Window", "size": 4})
+
+
+ROOMLESS = {new: old for old, new in moved.MODULES.items()}
+
+
+def renamed(node, names):
+    """Return plain values in which each dotted name lies in the module that `names` gives for its own."""
+    if isinstance(node, dict):
+        return {key: renamed(value, names) for key, value in node.items()}
+    if isinstance(node, list):
+        return [renamed(value, names) for value in node]
+    module, dot, name = str(node).rpartition(".")
+    return f"{names[module]}.{name}" if dot and module in names else node
+
+
+def saved(folder: Path, words: list[str]) -> dict:
+    """Write a run folder as it was when `data` had no rooms; return the config with today's names."""
+    now = plain(compose("train", words).config)
+    now |= {"choices": {}, "numerics": {"precision": "32", "kernel": "exact", "compile": False}}
+    then = renamed(now, ROOMLESS)
+    assert then != now
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump(then))
+    (folder / "overrides.yaml").write_text(yaml.safe_dump(words))
+    return now
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["model=vit", "data=clevr_counts"], ["model=gpt", "data=shakespeare"], ["model=bert", "data=squad", "task=span"]],
+)
+def test_a_run_saved_before_data_had_rooms_opens(tmp_path, words):
+    now = saved(tmp_path / "run", words)
+    config = plain(saved_config(tmp_path / "run")[0])
+    assert {key: config[key] for key in ("data", "task", "model")} == {
+        key: now[key] for key in ("data", "task", "model")
+    }
+    assert build(saved_config(tmp_path / "run")[0].data).name == now["data"]["name"]
+
+
+@pytest.mark.parametrize("module", moved.MODULES)
+def test_a_moved_module_is_gone_and_its_new_one_is_there(module):
+    package = targets.PACKAGE
+    old, new = (package.joinpath(*name.split(".")[1:]) for name in (module, moved.MODULES[module]))
+    assert not old.with_suffix(".py").exists()
+    assert new.with_suffix(".py").is_file()
+
+
+def test_a_config_that_names_a_moved_part_is_told_the_new_one():
+    with pytest.raises(ConfigError, match=r"is now `tfcli\.data\.sources\.digits\.Digits`"):
+        build({"_target_": "tfcli.data.sources.digits.Digits"})

@@ -18,7 +18,7 @@ from tfcli.errors import ConfigError
 WAYS: dict[str, dict[str, Any]] = {
     "a library reached through our module": {"_target_": "tfcli.engine.train.checkpoints.torch.load", "f": "MADE"},
     "the system reached through our module": {"_target_": "tfcli.files.os.mkdir", "_args_": ["MADE"]},
-    "through a module of our parts": {"_target_": "tfcli.data.places.os.mkdir", "_args_": ["MADE"]},
+    "through a module of our parts": {"_target_": "tfcli.data.common.paths.os.mkdir", "_args_": ["MADE"]},
     "torchvision's os": {"_target_": "torchvision.datasets.utils.os.mkdir", "_args_": ["MADE"]},
     "torch's os": {"_target_": "torch.nn.modules.module.os.mkdir", "_args_": ["MADE"]},
     "a name that a trusted module imported": {"_target_": "torchvision.models.resnet.partial", "_args_": ["MADE"]},
@@ -39,7 +39,7 @@ WAYS: dict[str, dict[str, Any]] = {
         "node": {"_target_": "os.mkdir", "path": "MADE"},
     },
     "our own side effects": {"_target_": "tfcli.files.write_atomic", "path": "MADE", "content": "x"},
-    "a helper beside our parts": {"_target_": "tfcli.data.preview.save", "sheet": "x", "path": "MADE"},
+    "a helper beside our parts": {"_target_": "tfcli.data.images.preview.save", "sheet": "x", "path": "MADE"},
     "a class method": {"_target_": "torch.nn.Embedding.from_pretrained", "embeddings": "MADE"},
     "a loader of pickles": {"_target_": "pytorch_lightning.LightningModule.load_from_checkpoint", "_args_": ["MADE"]},
     "a method": {"_target_": "tfcli.models.vit.ViT.forward", "_args_": ["MADE"]},
@@ -110,7 +110,7 @@ def test_no_verb_lets_it_in(words, place, shared, tiny_run, tmp_path, monkeypatc
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "a.png").write_bytes((Path(__file__).parents[2] / "LICENSE").read_bytes()[:10])
     shutil.copy(tiny_run / "config.yaml", shared / "config.yaml")
-    poison(shared, {"_target_": "tfcli.data.places.os.mkdir", "_args_": [str(tmp_path / "made")]}, place)
+    poison(shared, {"_target_": "tfcli.data.common.paths.os.mkdir", "_args_": [str(tmp_path / "made")]}, place)
     given = [word.replace("RUN", str(shared)) for word in words]
     with pytest.raises(ConfigError, match=r"tfcli\.data\.places\.os\.mkdir"):
         cli.app(given, standalone_mode=False)

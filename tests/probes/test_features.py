@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tfcli.data.transforms import normalise
+from tfcli.data.images.transforms import normalise
 from tfcli.errors import ConfigError, DataError
 from tfcli.models.pixels import Pixels
 from tfcli.models.resnet import CifarResNet

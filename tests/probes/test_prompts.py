@@ -97,8 +97,8 @@ def test_sets_whose_labels_are_sorted_folders():
 
 
 def test_real_sets_agree(real_data):
-    from tfcli.data.items import Request
-    from tfcli.data.sources import Torchvision
+    from tfcli.data.common.request import Request
+    from tfcli.data.sources.torchvision_sets import Torchvision
 
     for data in ("pets", "flowers", "cifar10", "mnist"):
         config = data_config(data)

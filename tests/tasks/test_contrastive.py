@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch.nn.functional import log_softmax, normalize
 
-from tfcli.data.images import ImageData
+from tfcli.data.images.images import ImageData
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
 from tfcli.metrics.retrieval import RetrievalMetrics

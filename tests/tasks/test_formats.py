@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tfcli.data.framed import Choices, Labelled
+from tfcli.data.views.framed import Choices, Labelled
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
 from tfcli.models.gpt import GPT

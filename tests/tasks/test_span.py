@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from tfcli.data.texts import TextData
+from tfcli.data.texts.texts import TextData
 from tfcli.tasks.span import Span
 
 ANSWER = [{"text": "cat", "start": 4}]

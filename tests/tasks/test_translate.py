@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tfcli.data.synthetic.symbols import reversal
-from tfcli.data.translations import Translations
+from tfcli.data.views.translations import Translations
 from tfcli.models.rnn import RNN
 from tfcli.models.transformer import Transformer
 from tfcli.nn.attention import Attention

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tfcli.data.resize import SETTINGS, Fit
+from tfcli.data.images.resize import SETTINGS, Fit
 from tfcli.errors import WeightsError
 from tfcli.weights.preprocessing import Preprocessing, of_open_clip, of_timm, of_torchvision, of_transformers, stated
 

@@ -62,7 +62,7 @@ def status(names: list[str] = Names, check: bool = Check, json: bool = Json) -> 
 
 
 def _checked(source: Any, request: Any, notes: list[str]) -> dict[str, Any]:
-    from tfcli.data.inspect import inspect
+    from tfcli.data.columns.inspect import inspect
 
     try:
         found = inspect(source.load(request))
@@ -122,7 +122,7 @@ def preview(
 
     module = build(_composed(name, [*(settings or []), "data.cache=none"]))
     images, names, _ = module.samples(split, count or 24, augmented=augmented)
-    from tfcli.data.preview import contact_sheet, save
+    from tfcli.data.images.preview import contact_sheet, save
 
     path = Path(out_path or f"outputs/preview-{name}.png")
     save(contact_sheet(images, names), path)
@@ -136,7 +136,7 @@ def preview(
 
 def _rows(module: Any, split: str, count: int, *, json: bool) -> None:
     from tfcli.cli.console import say, table
-    from tfcli.data.textpreview import sampled, short
+    from tfcli.data.texts.textpreview import sampled, short
 
     module.prepare()
     if split not in module.rows:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tfcli.data.hashing import hash64
+from tfcli.data.common.counter_rng import hash64
 from tfcli.errors import ConfigError, DataError
 from tfcli.probes.linear import sweep
 from tfcli.probes.logistic import Space, fit, predict

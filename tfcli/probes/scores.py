@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tfcli.data.splits import stratified
+from tfcli.data.columns.splits import stratified
 from tfcli.errors import DataError
 from tfcli.metrics.classification import mean_per_class, wilson
 from tfcli.shapes import Float, Int

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import Rate
-from tfcli.data.texts import TextData
+from tfcli.data.texts.texts import TextData
 from tfcli.metrics.language import LanguageMetrics
 from tfcli.models.protocols import LanguageModel
 from tfcli.shapes import Float, Int

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfcli.data.texts import TextData
+from tfcli.data.texts.texts import TextData
 from tfcli.metrics.masked import MaskedMetrics
 from tfcli.models.protocols import MaskedModel
 from tfcli.tasks.baselines.texts import masked_baselines

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tfcli.data.workers import Ranks
+from tfcli.data.common.workers import Ranks
 from tfcli.metrics.info import Declared
 from tfcli.metrics.left_out import LeftOut
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import Count
-from tfcli.data.texts import TextData
+from tfcli.data.texts.texts import TextData
 from tfcli.metrics.squad import Question, SquadMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.shapes import Bool, Float, Int
@@ -26,7 +26,7 @@ def span_loss(
 
 
 class Span(TextObjective):
-    """Trains and measures extractive question answering; see `SquadMetrics` and `tfcli.data.framed.Spans`.
+    """Trains and measures extractive question answering; see `SquadMetrics` and `tfcli.data.views.framed.Spans`.
 
     How sure it must be to say nothing is chosen on the validation split, with the weights that are kept (Devlin et al.
     2019, section 4.3).

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tfcli.data.texts import TextData
+from tfcli.data.texts.texts import TextData
 from tfcli.metrics.entities import EntityMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.texts import tag_baselines

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tfcli.data.texts import TextData
+from tfcli.data.texts.texts import TextData
 from tfcli.metrics.info import Declared
 from tfcli.tasks.objective import Objective
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import NotNegative, Rate
-from tfcli.data.texts import TextData
+from tfcli.data.texts.texts import TextData
 from tfcli.metrics.glue import LabelMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.classes import class_guesses

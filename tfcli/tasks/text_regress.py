@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from tfcli.data.texts import TextData
+from tfcli.data.texts.texts import TextData
 from tfcli.metrics.glue import ScoreMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.texts import score_baselines

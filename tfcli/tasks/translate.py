@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import Count, Natural, NotNegative, Rate
-from tfcli.data.texts import TextData
-from tfcli.data.translations import start_of
+from tfcli.data.texts.texts import TextData
+from tfcli.data.views.translations import start_of
 from tfcli.decoding.sampling import greedy
 from tfcli.decoding.search import WU, Hypothesis, Rules, beam_search
 from tfcli.metrics.translated import TranslatedMetrics

@@ -14,7 +14,7 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
-from tfcli.data.places import cache_root, data_root
+from tfcli.data.common.paths import cache_root, data_root
 from tfcli.errors import WeightsError
 from tfcli.models.clip import CLIP, ModifiedResNet
 from tfcli.weights import open_clip_facts

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfcli.data.resize import INTERPOLATIONS, ON_TENSORS, SETTINGS
+from tfcli.data.images.resize import INTERPOLATIONS, ON_TENSORS, SETTINGS
 from tfcli.errors import WeightsError
 
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
@@ -48,7 +48,7 @@ class Preprocessing:
     """Preprocessing of images.
 
     Attributes:
-        settings: of `config.data`, some or all of `tfcli.data.resize.SETTINGS`.
+        settings: of `config.data`, some or all of `tfcli.data.images.resize.SETTINGS`.
         source: where they stand.
     """
 

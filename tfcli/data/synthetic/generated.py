@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tfcli.data.items import Request
-from tfcli.data.textitems import Columns, LoadedTexts
+from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.common.request import Request
+from tfcli.data.common.rows import Columns
 from tfcli.errors import ConfigError
 
 Maker = Callable[[int, str, np.ndarray], Columns]

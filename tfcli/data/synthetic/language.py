@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfcli.data.hashing import below, uniform
+from tfcli.data.common.counter_rng import below, uniform
 from tfcli.data.synthetic.objects import COLOUR, COLOURS, SHAPE, SHAPES, SIZE, SIZES, VALID, X, Y
 
 TEMPLATES = ("{}", "a photo of {}", "an image of {}", "there is {}")

@@ -18,7 +18,7 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
-from tfcli.data.hashing import below, uniform
+from tfcli.data.common.counter_rng import below, uniform
 from tfcli.data.synthetic.sprites import radii
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan", "orange", "white")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfcli.data.hashing import below
+from tfcli.data.common.counter_rng import below
 from tfcli.data.synthetic.objects import (
     BACKGROUND_WORD,
     COLOUR,

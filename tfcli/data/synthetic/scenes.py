@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcli.data.hashing import below, hash64, uniform
+from tfcli.data.common.counter_rng import below, hash64, uniform
 from tfcli.data.synthetic import clips, expressions, questions, statements, stereo
 from tfcli.data.synthetic.language import CHOICES, captions, phrase
 from tfcli.data.synthetic.objects import (

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import numpy as np
 
 from tfcli.bounds import Bounds, Count, Natural
-from tfcli.data.items import Items, Loaded, Request, unlabelled
+from tfcli.data.columns.items import Items, Loaded, unlabelled
+from tfcli.data.common.request import Request
 from tfcli.data.synthetic.objects import COLOURS, PAIR_NAMES, QUADRANTS, SHAPES
 from tfcli.data.synthetic.scenes import WORDINGS
 from tfcli.data.synthetic.shapes import STREAMS, ShapesWorld

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tfcli.data.hashing import below, hash64
+from tfcli.data.common.counter_rng import below, hash64
 
 RADII = (0.115, 0.16, 0.21)  # of small, medium and large, as shares of the side of the image
 NOISE_SIDE = 128

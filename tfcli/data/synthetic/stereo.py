@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfcli.data.hashing import below
+from tfcli.data.common.counter_rng import below
 from tfcli.data.synthetic.objects import DEPTH, MOST_OBJECTS, X
 from tfcli.data.synthetic.rendering import look_up
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfcli.data.hashing import fields, uniform
-from tfcli.data.textitems import Columns
+from tfcli.data.common.counter_rng import fields, uniform
+from tfcli.data.common.rows import Columns
 
 
 def _words(text: str) -> list[str]:

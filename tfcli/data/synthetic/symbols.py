@@ -8,8 +8,8 @@ from typing import Annotated
 import numpy as np
 
 from tfcli.bounds import Bounds, Count
-from tfcli.data.hashing import below, fields, hash64, uniform
-from tfcli.data.textitems import Columns
+from tfcli.data.common.counter_rng import below, fields, hash64, uniform
+from tfcli.data.common.rows import Columns
 from tfcli.errors import ConfigError
 
 WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen

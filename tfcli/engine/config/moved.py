@@ -26,6 +26,19 @@ def windows(node: dict[str, Any]) -> dict[str, Any]:
 
 TARGETS = {f"{PATTERNS}.Window": f"{PATTERNS}.SlidingWindow", f"{PATTERNS}.Local": f"{PATTERNS}.Windows"}
 """Old dotted name -> new."""
+ROOMS = {
+    "views": ("framed", "masked", "streams", "translations"),
+    "sources": (
+        "adapters", "captions", "corpora", "digits", "folder", "parallel", "questions", "tagged", "texttables",
+    ),
+}  # fmt: skip
+"""Rooms of tfcli.data and the modules that lay beside them; names of other ones stand in no config."""
+MODULES = {f"tfcli.data.{name}": f"tfcli.data.{room}.{name}" for room, names in ROOMS.items() for name in names} | {
+    "tfcli.data.sources": "tfcli.data.sources.torchvision_sets",
+    "tfcli.data.images": "tfcli.data.images.images",
+    "tfcli.data.texts": "tfcli.data.texts.texts",
+}
+"""Old module -> new, where the names in it are the same."""
 ARGUMENTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {f"{PATTERNS}.Local": windows}
 """Old dotted name -> what makes the new part's node of the old one, where arguments have changed too."""
 OPTIONS = {"attn": {"window": "sliding", "local": "windows"}}
@@ -41,19 +54,33 @@ RENAMED = {
 def values(config: Any) -> Any:
     """Return a saved config with today's names: of its parts, and of the options that were its `choices`."""
     new = _nodes(config)
-    if new == config or not isinstance(new.get("choices"), dict):
+    if not has_old_options(config) or not isinstance(new.get("choices"), dict):
         return new
     return new | {"choices": {g: OPTIONS.get(g, {}).get(name, name) for g, name in new["choices"].items()}}
+
+
+def has_old_options(node: Any) -> bool:
+    """Return whether a saved config holds parts by which an option with an old name is known to be ours."""
+    if isinstance(node, dict):
+        return node.get("_target_") in TARGETS or any(has_old_options(value) for value in node.values())
+    return isinstance(node, list) and any(has_old_options(value) for value in node)
 
 
 def _nodes(node: Any) -> Any:
     if isinstance(node, list):
         return [_nodes(value) for value in node]
+    if isinstance(node, str):
+        return target(node)
     if not isinstance(node, dict):
         return node
-    node = {key: _nodes(value) for key, value in node.items()}
-    old = node.get("_target_")
-    return ARGUMENTS.get(old, dict)(node) | {"_target_": TARGETS[old]} if old in TARGETS else node
+    old = str(node.get("_target_"))
+    return ARGUMENTS.get(old, dict)({key: _nodes(value) for key, value in node.items()})
+
+
+def target(name: str) -> str:
+    """Return today's dotted name of a part."""
+    module, _, part = name.rpartition(".")
+    return TARGETS.get(name) or (f"{MODULES[module]}.{part}" if module in MODULES else name)
 
 
 def overrides(texts: Sequence[str], options: Callable[[str], Collection[str]] = lambda group: ()) -> list[str]:

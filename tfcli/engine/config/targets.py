@@ -53,8 +53,8 @@ def check(values: Any) -> None:
         ConfigError: with its key.
     """
     for key, target in targets(values):
-        if target in moved.TARGETS:
-            raise ConfigError(f"`{key}` names `{target}`, which is now `{moved.TARGETS[target]}`.")
+        if isinstance(target, str) and moved.target(target) != target:
+            raise ConfigError(f"`{key}` names `{target}`, which is now `{moved.target(target)}`.")
         if not _plausible(target):
             raise _refused(key, target)
 

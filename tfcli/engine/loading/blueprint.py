@@ -118,7 +118,7 @@ def _search(config: DictConfig, found: dict[str, Any], typed: Collection[str]) -
 
 def _see(config: DictConfig, stated: dict[str, Any], source: str, typed: Collection[str]) -> list[str]:
     """Take over how images are seen, but for what was typed. Return a line that says all of it."""
-    from tfcli.data.resize import SETTINGS, describe
+    from tfcli.data.images.resize import SETTINGS, describe
 
     if any(key not in config.data for key in SETTINGS):  # no images, or a data module of another kind
         return []

@@ -15,10 +15,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from tfcli.data.hashing import seed_for
-from tfcli.data.images import ImageData
-from tfcli.data.places import cache_root
-from tfcli.data.resize import SETTINGS
+from tfcli.data.common.counter_rng import seed_for
+from tfcli.data.common.paths import cache_root
+from tfcli.data.images.images import ImageData
+from tfcli.data.images.resize import SETTINGS
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition, given
 from tfcli.engine.loading.blueprint import adopt_blueprint, refuse_texts, tokenizer_for
@@ -320,7 +320,7 @@ def _step(encode: feat.Encode, pixels: Tensor) -> None:
 
 
 def _compared(frozen: Frozen, image: Tensor) -> tuple[str, str]:
-    from tfcli.data.transforms import normalise
+    from tfcli.data.images.transforms import normalise
 
     device = frozen.devices[0]
     outs: dict[str, Tensor] = {}

@@ -38,11 +38,11 @@ def _check_data(config: DictConfig) -> None:
     if root is not None and not Path(str(root)).expanduser().exists():
         raise DataError(f"`data.root={root}`: there is no such file or folder.{_neighbour(root)}")
     if data.get("encoding") or data.get("separator"):
-        from tfcli.data.separated import How
+        from tfcli.data.sources.separated import How
 
         How.of(data)
     if root is None and data.get("download") is False:
-        from tfcli.data.places import data_root
+        from tfcli.data.common.paths import data_root
 
         if not data_root(None).exists():
             raise ConfigError(f"data `{data.name}` are your own: say where they lie, `data.root=PATH`.")

@@ -244,7 +244,7 @@ def read_overrides(folder: Path) -> list[str]:
     values = _yaml(Path(folder) / "overrides.yaml")
     typed = [str(v) for v in values] if isinstance(values, list) else []
     renamed = moved.overrides(typed)
-    if renamed != typed and moved.values(saved := _yaml(Path(folder) / "config.yaml")) == saved:
+    if renamed != typed and not moved.has_old_options(_yaml(Path(folder) / "config.yaml")):
         return typed  # an option of the user's own has the old name
     return renamed
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from tfcli.data.places import cache_root, data_root
+from tfcli.data.common.paths import cache_root, data_root
 from tfcli.engine.runs.folder import check_writable, git_state, wandb_login
 from tfcli.engine.runs.format import size
 from tfcli.errors import RunError

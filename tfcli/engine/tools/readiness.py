@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from tfcli.data.items import Request
-from tfcli.data.places import data_root, offline
+from tfcli.data.common.paths import data_root, offline
+from tfcli.data.common.request import Request
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition
 from tfcli.engine.loading import from_run

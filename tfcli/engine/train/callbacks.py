@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
 
-from tfcli.data.hashing import seed_for
+from tfcli.data.common.counter_rng import seed_for
 from tfcli.engine.runs.ranks import Board, Stage
 from tfcli.engine.runs.terminal import clear_status, is_terminal, say, status, width
 

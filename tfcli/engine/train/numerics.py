@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tfcli.data.places import cache_root
+from tfcli.data.common.paths import cache_root
 from tfcli.engine.runs.record import read_json
 from tfcli.engine.runs.terminal import say
 from tfcli.errors import ConfigError, RunError

@@ -18,9 +18,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 
-from tfcli.data.hashing import seed_for
-from tfcli.data.texts import TextData
-from tfcli.data.workers import Ranks
+from tfcli.data.common.counter_rng import seed_for
+from tfcli.data.common.workers import Ranks
+from tfcli.data.texts.texts import TextData
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import given
 from tfcli.engine.config.configs import roots

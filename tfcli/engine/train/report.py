@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from tfcli.data.texts import TextData
+from tfcli.data.texts.texts import TextData
 from tfcli.engine.runs.folder import RUN_DIR, say
 from tfcli.engine.runs.named import which
 from tfcli.engine.runs.paired import write_outcomes, write_translations

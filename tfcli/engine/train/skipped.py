@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfcli.data.decode import printable
+from tfcli.data.common.printable import printable
 from tfcli.engine.runs.folder import is_child, say
 
 SHOWN = 5

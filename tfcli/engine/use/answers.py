@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tfcli.data.textitems import Columns
+from tfcli.data.common.rows import Columns
 from tfcli.engine.config.build import build
 from tfcli.engine.train.checkpoints import find_checkpoint, read_checkpoint
 from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_model

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tfcli.data.translations import Translations, start_of
+from tfcli.data.views.translations import Translations, start_of
 from tfcli.engine.use.image_model import LoadedImageModel, load_image_model
 from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_model
 from tfcli.engine.use.sample import prompt_ids

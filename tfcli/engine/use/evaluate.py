@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from tfcli.data.checks import check_known
-from tfcli.data.decode import BadImage, decode
-from tfcli.data.entries import EXTENSIONS, Ignored, images
+from tfcli.data.columns.checks import check_known
+from tfcli.data.common.entries import EXTENSIONS, Ignored, images
+from tfcli.data.images.decode import BadImage, decode
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.loading.blueprint import refuse_texts, tokenizer_for
 from tfcli.engine.runs.folder import check_writable, is_child, locked, logged, run_folder, write_start

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tfcli.data.hashing import hash64
-from tfcli.data.textitems import height
-from tfcli.data.textrows import padded
-from tfcli.data.texts import TextData
+from tfcli.data.common.counter_rng import hash64
+from tfcli.data.common.rows import height, padded
+from tfcli.data.texts.texts import TextData
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import compose
 from tfcli.engine.runs.folder import check_writable, locked, logged, run_folder, say, write_start

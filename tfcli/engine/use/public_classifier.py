@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from tfcli.data.images import ImageData
+from tfcli.data.images.images import ImageData
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose, given
 from tfcli.engine.loading import from_run

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch.nn.functional import normalize
 
-from tfcli.data.transforms import normalise
+from tfcli.data.images.transforms import normalise
 from tfcli.engine.train.prepare import quiet_evaluation
 from tfcli.engine.use.evaluate import collect, ranked_rows, with_unusable
 from tfcli.engine.use.image_model import load_image_model

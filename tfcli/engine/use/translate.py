@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from tfcli.data.translations import Translations, start_of
+from tfcli.data.views.translations import Translations, start_of
 from tfcli.decoding.search import WU
 from tfcli.engine.config.build import build
 from tfcli.engine.runs.terminal import progress

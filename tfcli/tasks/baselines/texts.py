@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch.nn.functional import one_hot
 
-from tfcli.data.streams import Stream
-from tfcli.data.textitems import Columns, height
-from tfcli.data.textrows import limited
-from tfcli.data.texts import TextData
+from tfcli.data.common.rows import Columns, height, limited
+from tfcli.data.texts.texts import TextData
+from tfcli.data.views.streams import Stream
 from tfcli.metrics.bleu import translation_figures
 from tfcli.metrics.entities import entity_figures
 from tfcli.metrics.glue import LabelMetrics, score_figures

@@ -1,0 +1,1 @@
+"""Types that sources give: what a split holds, and conditions on it."""

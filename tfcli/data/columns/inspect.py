@@ -1,0 +1,73 @@
+"""A closer look at a set on disk: equal images in training and test, and files that cannot be read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tfcli.data.columns.items import Items, Loaded
+from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.common.printable import printable
+from tfcli.data.common.rows import Columns, height
+
+_CHUNK = 4096
+
+
+@dataclass
+class Findings:
+    """Findings of a check.
+
+    Attributes:
+        counts: samples of each split.
+        duplicates: (train, test) samples with equal contents: file names, or numbers in arrays and tables.
+        unreadable: files that cannot be opened.
+    """
+
+    counts: dict[str, int]
+    duplicates: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def inspect(loaded: Loaded | LoadedTexts) -> Findings:
+    """Hash every sample of train and test and compare: a file's bytes, the pixels of arrays, all texts of a row."""
+    findings = Findings(loaded.counts)
+    splits = loaded.splits if isinstance(loaded, LoadedTexts) else loaded.found
+    seen: dict[bytes, str] = {}
+    for split in ("train", "test"):
+        if split not in splits:
+            continue
+        for name, digest in _digests(splits[split]):
+            if digest is None:
+                findings.unreadable.append(name)
+            elif split == "train":
+                seen.setdefault(digest, name)
+            elif digest in seen:
+                findings.duplicates.append((seen[digest], name))
+    return findings
+
+
+def _digests(items: Items | Columns) -> Iterator[tuple[str, bytes | None]]:
+    if not isinstance(items, Items):
+        said = [cells for name, cells in items.items() if name not in ("id", "label", "score", "tags", "answers")]
+        for row in range(height(items)):
+            yield (
+                str(row),
+                hashlib.blake2b(json.dumps([cells[row] for cells in said]).encode(), digest_size=16).digest(),
+            )
+        return
+    if items.files is not None:
+        for path in items.files:
+            try:
+                yield printable(path), hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+            except OSError:
+                yield printable(path), None
+        return
+    assert items.pixels is not None
+    for start in range(0, len(items), _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, len(items)))
+        for number, image in zip(rows, items.pixels.take(rows), strict=True):
+            yield str(number), hashlib.blake2b(image.tobytes(), digest_size=16).digest()

@@ -1,0 +1,1 @@
+"""Parts that sets of every kind share: order, counters, folders, workers, loaders."""

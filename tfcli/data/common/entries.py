@@ -1,0 +1,110 @@
+"""Entries of a user's folder: hidden ones and those of other programs are left out, links in a circle refused."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfcli.data.common.printable import printable
+from tfcli.errors import DataError
+
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".gif"),
+    *(".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""Endings of image files, without case."""
+FOREIGN = frozenset(
+    (
+        *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "temporary items", "network trash folder"),
+        *("$recycle.bin", "recycler", "system volume information", "lost+found"),
+        *("@eadir", "@recycle", "#recycle", "#snapshot", "@tmp"),
+        "__pycache__",
+    )
+)
+"""Names that systems, network drives and programs leave in a user's folders, in lower case."""
+
+
+def foreign(name: str) -> bool:
+    """Tell whether an entry is hidden or of another program, and so none of the data."""
+    return name.startswith((".", "~$")) or name.lower() in FOREIGN
+
+
+def composed(name: str) -> str:
+    """Return a name in Unicode's composed form: the same letters may be written in two ways (NFC, NFD)."""
+    return unicodedata.normalize("NFC", name)
+
+
+@dataclass
+class Ignored:
+    """Entries that are left out, to be told."""
+
+    hidden: list[Path] = field(default_factory=list)
+    stray: list[Path] = field(default_factory=list)
+
+    def notes(self, name: str) -> list[str]:
+        return [
+            f"{name}: {len(paths)} {what} ignored (the first: {printable(paths[0])})"
+            for what, paths in (
+                ("hidden entries and entries of other programs", self.hidden),
+                ("entries that are no images", self.stray),
+            )
+            if paths
+        ]
+
+
+def listed(folder: Path, ignored: Ignored) -> tuple[list[Path], list[Path]]:
+    """Return the visible folders and files in a folder, each in sorted order.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    folders: list[Path] = []
+    files: list[Path] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = Path(entry.path)
+                if foreign(entry.name):
+                    ignored.hidden.append(path)
+                else:
+                    (folders if _is_folder(entry) else files).append(path)
+    except OSError as error:
+        raise DataError(f"{printable(folder)} cannot be read: {error.strerror or error}.") from None
+    return folders, files
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: opened as a file, it says so
+        return False
+
+
+def images(folder: Path, ignored: Ignored, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield the images in a folder and below it; other files are strays.
+
+    Args:
+        folder: where to look.
+        ignored: what is left out is added to it.
+        above: the real paths of the folders that this one was reached through.
+
+    Raises:
+        DataError: a folder cannot be read, or is a link to one that it lies in.
+    """
+    here = Path(os.path.realpath(folder))
+    if any(here == path or here in path.parents for path in above):
+        raise DataError(
+            f"{printable(folder)} is a link to {printable(here)}, in which it lies: the folders never end. "
+            "Remove the link."
+        )
+    folders, files = listed(folder, ignored)
+    for path in files:
+        if path.suffix.lower() in EXTENSIONS:
+            yield path
+        else:
+            ignored.stray.append(path)
+    for path in folders:
+        yield from images(path, ignored, (*above, here))

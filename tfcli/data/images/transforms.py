@@ -1,0 +1,261 @@
+"""Training and evaluation transforms: uint8 (Y, X, 3) images in, uint8 (3, Y, X) tensors of the model's size out.
+
+The arithmetic is torchvision.transforms.v2's. What is ours is the addressing: every sample brings a 64-bit seed, a
+function of (seed, epoch, index), so its augmentation is the same whatever the batch, the worker or the rank. The
+random state of the process is put back afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.random import fork_rng
+from torchvision.transforms import v2
+
+from tfcli.bounds import Bounds, Count, Fraction, NotNegative, Share
+from tfcli.data.common.counter_rng import below, hash64, uniform
+from tfcli.data.images.augment import LEVELS, GrowingRandAugment, NoiseErasing
+from tfcli.data.images.resize import ON_TENSORS, Fit
+
+POLICIES = tuple(policy.value for policy in v2.AutoAugmentPolicy)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Augmentation of training images.
+
+    Args:
+        crop: `resized` (a random part of the image, brought to size), `padded` (zero padding of an eighth of the side
+            and a random crop of the old size: the CIFAR recipe) or `none`.
+        scale: share of the image's area that a resized crop takes, (least, most).
+        flip: probability of a mirror image.
+        randaugment: magnitude of RandAugment; 0 is off.
+        randaugment_kind: `torchvision` (the paper's, magnitudes 1..30) or `timm` (DeiT's, 0..10: see
+            `GrowingRandAugment`).
+        randaugment_ops: operations for an image.
+        randaugment_std: deviation of each operation's magnitude; `timm` alone has it.
+        autoaugment: a policy of AutoAugment (`imagenet`, `cifar10`, `svhn`), in place of RandAugment; `none` is off.
+        color_jitter: strength of brightness, contrast and saturation changes; 0 is off.
+        erasing: probability that a random rectangle is painted over.
+        erasing_fill: `mean` (the mean colour) or `pixel` (noise, a colour for each pixel).
+        mixup, cutmix: alpha of the Beta distribution; 0 is off; with both, each batch draws one of the two.
+        repeats: how often a global batch holds an image, each time augmented anew (Hoffer et al. 2020); an epoch then
+            has as many images as ever, but so many times fewer different ones.
+
+    Raises:
+        ValueError: there is no such choice, or two that exclude each other.
+    """
+
+    crop: Literal["resized", "padded", "none"] = "resized"
+    scale: tuple[Share, Share] = (0.08, 1.0)
+    flip: Fraction = 0.5
+    randaugment: Annotated[int, Bounds(low=0, high=30)] = 0
+    randaugment_kind: Literal["torchvision", "timm"] = "torchvision"
+    randaugment_ops: Count = 2
+    randaugment_std: NotNegative = 0.0
+    autoaugment: Literal["none", "imagenet", "cifar10", "svhn"] = "none"
+    color_jitter: NotNegative = 0.0
+    erasing: Fraction = 0.0
+    erasing_fill: Literal["mean", "pixel"] = "mean"
+    mixup: NotNegative = 0.0
+    cutmix: NotNegative = 0.0
+    repeats: Count = 1
+
+    def __post_init__(self):
+        for key, choices in (
+            ("crop", ("resized", "padded", "none")),
+            ("randaugment_kind", ("torchvision", "timm")),
+            ("autoaugment", ("none", *POLICIES)),
+            ("erasing_fill", ("mean", "pixel")),
+        ):
+            if getattr(self, key) not in choices:
+                raise ValueError(
+                    f"`data.augment.{key}` must be one of {', '.join(choices)}, but is {getattr(self, key)!r}."
+                )
+        if self.randaugment and self.autoaugment != "none":
+            raise ValueError("`data.augment` takes randaugment or autoaugment, not both: set one to 0 or none.")
+        most = 30 if self.randaugment_kind == "torchvision" else LEVELS
+        if self.randaugment > most:
+            raise ValueError(
+                f"`data.augment.randaugment` must be at most {most} for randaugment_kind={self.randaugment_kind}, "
+                f"but is {self.randaugment}."
+            )
+        if self.randaugment_std and self.randaugment_kind == "torchvision":
+            raise ValueError(
+                "`data.augment.randaugment_std`: torchvision's RandAugment draws no magnitudes; "
+                "randaugment_kind=timm does."
+            )
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """(Y, X, 3) array to a (3, Y, X) view; channels last in memory, which torchvision resizes fastest."""
+    image = np.ascontiguousarray(image)
+    return torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1)
+
+
+def one_batch(images: np.ndarray) -> Tensor:
+    """(B, Y, X, 3) array to a contiguous (B, 3, Y, X) tensor."""
+    images = np.ascontiguousarray(images)
+    return torch.from_numpy(images if images.flags.writeable else images.copy()).permute(0, 3, 1, 2).contiguous()
+
+
+def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 images (B, 3, Y, X) to floats of mean 0 and deviation 1 by channel; floats are left as they are."""
+    if image.is_floating_point():
+        return image
+    scale = image.new_tensor([[255 * m for m in mean], [1 / (255 * s) for s in std]], dtype=torch.float32)
+    return image.float().sub_(scale[0].view(3, 1, 1)).mul_(scale[1].view(3, 1, 1))
+
+
+class EvalTransform:
+    """Evaluation transform, the same in every epoch: resized and centre-cropped as `fit` says."""
+
+    def __init__(self, fit: Fit):
+        self.fit = fit
+
+    def one(self, image: np.ndarray, seed: np.uint64 | None = None) -> Tensor:
+        """One image of any size."""
+        return to_tensor(self.fit(image))
+
+    def batch(self, images: np.ndarray, seeds: np.ndarray | None = None) -> Tensor:
+        """(B, Y, X, 3) images of one size."""
+        return one_batch(self.fit(images))
+
+
+class TrainTransform:
+    """Random crop, mirror image, RandAugment or AutoAugment, colour jitter, erasing, in this order; one seed a sample.
+
+    Args:
+        fit: how evaluation brings an image to size, which is done first where the crop is not `resized`; a resized crop
+            takes its size and its interpolation, bilinear in place of one that torchvision has not for tensors.
+        augment: what to do.
+        fill: mean colour, three numbers 0..255, for erased rectangles and what comes in from beyond the edges.
+        noise: deviation of each channel, for rectangles of noise.
+    """
+
+    def __init__(
+        self,
+        fit: Fit,
+        *,
+        augment: Augment,
+        fill: Sequence[float] = (0.0, 0.0, 0.0),
+        noise: Sequence[float] = (0.0, 0.0, 0.0),
+    ):
+        self.size, self.augment = fit.image_size, augment
+        self.mode = v2.InterpolationMode(ON_TENSORS.get(fit.interpolation, "bilinear"))
+        self.plain = EvalTransform(fit)
+        self.extra = [*self._policy(fill), *self._painting(fill, noise)]
+        self.steps = [*self._crop(), v2.RandomHorizontalFlip(augment.flip), *self.extra]
+
+    def _crop(self) -> list:
+        if self.augment.crop == "resized":
+            scale = tuple(self.augment.scale)
+            return [v2.RandomResizedCrop(self.size, scale=scale, interpolation=self.mode, antialias=True)]
+        if self.augment.crop == "padded":
+            return [v2.RandomCrop(self.size, padding=self.size // 8)]
+        return []
+
+    def _policy(self, fill: Sequence[float]) -> list:
+        """RandAugment or AutoAugment."""
+        augment = self.augment
+        if augment.autoaugment != "none":
+            policy = v2.AutoAugmentPolicy(augment.autoaugment)
+            return [v2.AutoAugment(policy, interpolation=v2.InterpolationMode.BILINEAR, fill=[round(v) for v in fill])]
+        if not augment.randaugment:
+            return []
+        if augment.randaugment_kind == "timm":
+            std, num_ops = augment.randaugment_std, augment.randaugment_ops
+            return [GrowingRandAugment(augment.randaugment, std=std, num_ops=num_ops, fill=fill)]
+        return [v2.RandAugment(num_ops=augment.randaugment_ops, magnitude=augment.randaugment)]
+
+    def _painting(self, fill: Sequence[float], noise: Sequence[float]) -> list:
+        """Colour jitter and erasing."""
+        steps: list = []
+        if strength := self.augment.color_jitter:
+            steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
+        if self.augment.erasing and self.augment.erasing_fill == "pixel":
+            steps.append(NoiseErasing(self.augment.erasing, mean=fill, std=noise))
+        elif self.augment.erasing:
+            steps.append(v2.RandomErasing(p=self.augment.erasing, value=[round(v) for v in fill]))
+        return steps
+
+    def one(self, image: np.ndarray, seed: np.uint64) -> Tensor:
+        """One image of any size, by its seed."""
+        tensor = to_tensor(image) if self.augment.crop == "resized" else self.plain.one(image)
+        with fork_rng(devices=[]):
+            return self._run(self.steps, tensor, seed)
+
+    def batch(self, images: np.ndarray, seeds: np.ndarray) -> Tensor:
+        """(B, Y, X, 3) images of one size, (B,) seeds.
+
+        Padded crops and mirror images of a whole batch are one gather each, with offsets hashed from the seeds. A loop
+        over torchvision's transforms would take longer for 32-pixel images than a small network's whole step.
+        """
+        if self.augment.crop == "resized":
+            with fork_rng(devices=[]):
+                return torch.stack([self._run(self.steps, to_tensor(i), s) for i, s in zip(images, seeds, strict=True)])
+        if self.augment.crop == "padded":
+            images = shift(images, seeds, padding=max(1, images.shape[1] // 8))
+        result = mirror(self.plain.batch(images), seeds, self.augment.flip)
+        if self.extra:
+            with fork_rng(devices=[]):
+                result = torch.stack([self._run(self.extra, i, s) for i, s in zip(result, seeds, strict=True)])
+        return result
+
+    @staticmethod
+    def _run(steps: list, image: Tensor, seed: np.uint64) -> Tensor:
+        # Not torch.manual_seed: that would reseed the accelerators' generators too.
+        torch.default_generator.manual_seed(int(seed) >> 1)
+        for step in steps:
+            image = step(image)
+        return image.contiguous()
+
+
+def shift(images: np.ndarray, seeds: np.ndarray, *, padding: int) -> np.ndarray:
+    """Random crops of the old size out of zero-padded images: (B, Y, X, 3) by (B,) seeds."""
+    count, rows, columns, _ = images.shape
+    padded = np.zeros((count, rows + 2 * padding, columns + 2 * padding, 3), dtype=images.dtype)
+    padded[:, padding:-padding, padding:-padding] = images
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (rows, columns, 3), axis=(1, 2, 3))[:, :, :, 0]
+    y, x = (below(hash64(seeds, axis), 2 * padding + 1) for axis in ("y", "x"))
+    return windows[np.arange(count), y, x]
+
+
+def mirror(images: Tensor, seeds: np.ndarray, probability: float) -> Tensor:
+    """(B, 3, Y, X) with some images mirrored, chosen by (B,) seeds."""
+    if probability <= 0:
+        return images
+    chosen = torch.from_numpy(uniform(hash64(seeds, "flip")) < probability)
+    result = images.clone()
+    result[chosen] = images[chosen].flip(3)
+    return result
+
+
+class Mix:
+    """MixUp (Zhang et al. 2018) or CutMix (Yun et al. 2019) of neighbours in a batch, as torchvision does them.
+
+    A mixture belongs to a batch, not to a sample: it is addressed by the batch's seed, so it does not depend on
+    workers, but it does depend on the batch size. One draw serves the whole batch.
+    """
+
+    def __init__(self, augment: Augment, *, num_classes: int):
+        self.kinds = [
+            kind(alpha=float(alpha), num_classes=num_classes)
+            for kind, alpha in ((v2.MixUp, augment.mixup), (v2.CutMix, augment.cutmix))
+            if alpha > 0
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self.kinds)
+
+    def __call__(self, image: Tensor, label: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+        """Mixed images (B, 3, Y, X), float, and their targets (B, K)."""
+        with fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            kind = self.kinds[int(torch.randint(len(self.kinds), ()))]
+            return kind(image, label)

@@ -1,0 +1,1 @@
+"""Sources: sets found and read, in the layouts in use."""

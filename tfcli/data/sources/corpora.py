@@ -1,0 +1,199 @@
+"""Running text: a document a row, line breaks kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tfcli.data.columns.textitems import LoadedTexts, TextSource
+from tfcli.data.common.entries import foreign
+from tfcli.data.common.fetch import found_in, locate, locate_or_fetch, present
+from tfcli.data.common.printable import printable
+from tfcli.data.common.request import Request
+from tfcli.data.common.rows import Columns
+from tfcli.data.common.splitnames import split_of_file
+from tfcli.data.sources.hub import local_or_hub
+from tfcli.data.sources.tables import read_text
+from tfcli.errors import DataError
+
+
+class Document:
+    """One file that is one document: all of it is training text, until the data module carves its end.
+
+    Args:
+        file: its name below the set's root.
+        link: where it can be downloaded; None: nowhere.
+    """
+
+    def __init__(self, file: str, *, link: str | None = None):
+        self.file, self.link = file, link
+
+    def locate(self, request: Request) -> Path | None:
+        return locate(request, [self.file])
+
+    def load(self, request: Request) -> LoadedTexts:
+        """Read it.
+
+        Raises:
+            DataError: missing, unreadable, or not UTF-8.
+        """
+        root = locate_or_fetch(request, [self.file], self._fetch if self.link else None)
+        return LoadedTexts({"train": {"text": [read_text(root / self.file)]}}, where=root)
+
+    def _fetch(self, folder: Path) -> None:
+        from urllib.request import urlretrieve
+
+        urlretrieve(str(self.link), folder / self.file)
+
+
+class OwnText:
+    """`data=text`: a user's text file, or a folder of them.
+
+    A folder with `train.txt` has its splits in `val.txt` and `test.txt` (`valid`, `dev` as well); of any other folder
+    every `.txt` is a document. What is missing of validation and test is carved later.
+    """
+
+    def locate(self, request: Request) -> Path | None:
+        return request.root if self._files(request.root) else None
+
+    def load(self, request: Request) -> LoadedTexts:
+        """Read the files.
+
+        Raises:
+            DataError: there is none, one is empty, or is not in `data.encoding`.
+        """
+        files = self._files(request.root)
+        if not files:
+            raise DataError(
+                f"{request.name}: there is no text.\n  Expected: a text file, or a folder with train.txt (val.txt, "
+                f"test.txt), or with any .txt files\n  Found: {found_in(request.root)}\n"
+                "  Name the folder or the file with data.root=PATH."
+            )
+        splits: dict[str, Columns] = {}
+        for split, path in files:
+            text = read_text(path, encoding=request.facts.get("encoding"))
+            if not text.strip():
+                raise DataError(f"{printable(path)} is empty.")
+            splits.setdefault(split, {"text": []})["text"].append(text)
+        return LoadedTexts(splits, where=request.root)
+
+    @staticmethod
+    def _files(root: Path) -> list[tuple[str, Path]]:
+        """Split and path of each file."""
+        if root.is_file():
+            return [("train", root)]
+        entries = sorted(root.iterdir()) if root.is_dir() else []
+        listed = [path for path in entries if path.suffix.lower() == ".txt" and not foreign(path.name)]
+        named = [(split_of_file(path), path) for path in listed if split_of_file(path)]
+        return named if any(split == "train" for split, _ in named) else [("train", path) for path in listed]
+
+
+ARTICLE = re.compile(r"^ = [^=].* = $")
+
+
+class WikiText:
+    """WikiText-2 and -103 (Merity et al. 2017): articles of Wikipedia, cut into words, rare ones as `<unk>`.
+
+    Where only `valid` and `test` are there, training takes `valid`.
+
+    Args:
+        inside: folders of the set's root where its archives unpack to.
+        hub: where the hub has it.
+    """
+
+    def __init__(self, *, inside: Sequence[str], hub: Mapping[str, Any] | None = None):
+        self.hub, stems = hub, ("", *(f"{folder}/" for folder in inside))
+        self.files = {
+            split: "|".join(f"{stem}{file}.{kind}" for kind in ("tokens", "raw") for stem in stems)
+            for split, file in {"train": "wiki.train", "val": "wiki.valid", "test": "wiki.test"}.items()
+        }
+
+    def locate(self, request: Request) -> Path | None:
+        return locate(request, [self.files["val"], self.files["test"]])
+
+    def load(self, request: Request) -> LoadedTexts:
+        """Read the articles of each split.
+
+        Raises:
+            DataError: missing or unreadable.
+        """
+        where, tables = local_or_hub(request, [self.files["val"], self.files["test"]], self.hub)
+        lines = {split: [line.rstrip("\n") for line in table.column("text")] for split, table in tables.items()}
+        if where is not None:
+            paths = {split: present(where, file) for split, file in self.files.items()}
+            lines = {split: read_text(path).split("\n") for split, path in paths.items() if path is not None}
+        notes = []
+        if "train" not in lines:
+            lines = {"train": lines["val"], "test": lines["test"]}
+            notes.append(f"{request.name}: there is no wiki.train.tokens; training takes wiki.valid.tokens")
+        splits: dict[str, Columns] = {split: {"text": articles(found)} for split, found in lines.items()}
+        return LoadedTexts(splits, notes=notes, where=where)
+
+
+def articles(lines: Sequence[str]) -> list[str]:
+    """Documents, each from its title on: a line ` = Title = ` between empty ones (` = = Section = = ` is none)."""
+    blank = [not line.strip() for line in lines] + [True]
+    starts = [row for row, line in enumerate(lines) if blank[row - 1] and blank[row + 1] and ARTICLE.match(line)]
+    starts[:1] = [0]
+    found = ["\n".join(lines[a:b]) for a, b in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    return [text for text in found if text.strip()]
+
+
+class Mixture:
+    """The texts of several sets together, without what else they say: for pre-training.
+
+    Args:
+        parts: for each set its `source`; `folder` and `split`s where they are other than its name and all of them; and
+            with `whole: true` only those of its texts that are part of no other (SST-2's phrases come with the
+            sentences around them).
+    """
+
+    def __init__(self, parts: Mapping[str, Mapping[str, Any]]):
+        self.parts = parts
+
+    def _requests(self, request: Request) -> list[tuple[str, TextSource, Request]]:
+        return [
+            (name, part["source"], replace(request, name=name, facts={**request.facts, "folder": part.get("folder")}))
+            for name, part in self.parts.items()
+        ]
+
+    def locate(self, request: Request) -> Path | None:
+        found = [source.locate(own) for _, source, own in self._requests(request)]
+        return request.root if all(found) else None
+
+    def load(self, request: Request) -> LoadedTexts:
+        """Read all parts.
+
+        Raises:
+            DataError: one is missing.
+        """
+        splits: dict[str, Columns] = {}
+        notes: list[str] = []
+        for name, source, own in self._requests(request):
+            loaded = source.load(own)
+            part = self.parts[name]
+            for split in part.get("splits") or loaded.splits:
+                columns = loaded.splits[split]
+                texts = [text for column in ("text", "pair") for text in columns.get(column, [])]
+                kept = whole(texts) if part.get("whole") else texts
+                note = f", {len(kept):,} of them part of no other" if part.get("whole") else ""
+                notes.append(f"{request.name}: {len(texts):,} texts of {name} ({split}){note}")
+                splits.setdefault(split, {"text": []})["text"] += kept
+            notes += loaded.notes
+        return LoadedTexts(splits, notes=notes, where=request.root)
+
+
+def whole(texts: Sequence[str]) -> list[str]:
+    """The texts that are no run of words of a longer one, each once, in their order.
+
+    A run of words begins some suffix of its text: in the sorted suffixes, what goes on after it comes right after it.
+    """
+    cut = {" ".join(text.split()): text for text in texts}
+    ends = {text[place + 1 :] for text in cut for place, letter in enumerate(text) if letter == " "}
+    ranked = sorted(ends | cut.keys())
+    begins = {one for one, other in pairwise(ranked) if other.startswith(f"{one} ")}
+    return [text for words, text in cut.items() if words not in ends and words not in begins]

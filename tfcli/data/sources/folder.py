@@ -1,0 +1,125 @@
+"""A user's own images: one folder a class, with or without train, val and test folders above them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from tfcli.data.columns.checks import check_splits
+from tfcli.data.columns.items import Items, Loaded
+from tfcli.data.columns.splits import carve_test
+from tfcli.data.common.entries import Ignored, composed, images, listed
+from tfcli.data.common.fetch import found_in
+from tfcli.data.common.printable import printable
+from tfcli.data.common.request import Request
+from tfcli.data.common.splitnames import WORDS, split_of_folder
+from tfcli.errors import DataError
+
+_TREE = """    FOLDER/CLASS/IMAGE.jpg              one folder a class (a test split is carved), or
+    FOLDER/train/CLASS/IMAGE.jpg        (or training, Train, train_set, ...)
+    FOLDER/val/CLASS/IMAGE.jpg          (or valid, validation, dev; optional)
+    FOLDER/test/CLASS/IMAGE.jpg         (or testing; optional)"""
+
+
+class Folder:
+    """Any ImageFolder tree. Classes are folder names in sorted order; images may lie deeper below their class.
+
+    Folders of splits are known by `tfcli.data.common.splitnames`. Hidden entries, those of other programs (`@eaDir`,
+    `__MACOSX`) and files without an image's extension are ignored and noted. Names that differ in Unicode form only are
+    one class. All splits must have the same classes. Without a test folder a seeded, stratified share of train becomes
+    the test split.
+    """
+
+    def locate(self, request: Request) -> Path | None:
+        return request.root if request.root.is_dir() else None
+
+    def load(self, request: Request) -> Loaded:
+        """Read the tree.
+
+        Raises:
+            DataError: no such tree (with what was found), an empty class, or splits whose classes differ.
+        """
+        ignored = Ignored()
+        trees = self._trees(request, ignored)
+        above = (Path(os.path.realpath(request.root)),)
+        found = {split: _classes(tree, ignored, above) for split, tree in trees.items()}
+        for split, files in found.items():
+            _check_classes(request, split, trees[split], files)
+        check_splits(request.name, found, mend="give all of them the same class folders")
+        names = sorted(found["train"])
+        splits = {split: _items(files, names) for split, files in found.items()}
+        notes = ignored.notes(request.name)
+        if "test" not in splits:
+            splits = carve_test(splits, request, notes, lacking="test folder")
+        return Loaded(names, splits, notes, request.root)
+
+    def _trees(self, request: Request, ignored: Ignored) -> dict[str, Path]:
+        """Return the folder of each split; where there are none, the root as that of train."""
+        root = request.root
+        if not root.is_dir():
+            raise _wrong_root(request, f"there is no folder {printable(root)}")
+        folders, strays = listed(root, Ignored())
+        named: dict[str, list[Path]] = {split: [] for split in WORDS}
+        for folder in folders:
+            if split := split_of_folder(folder.name):
+                named[split].append(folder)
+        trees = {split: [path for path in paths if listed(path, Ignored())[0]] for split, paths in named.items()}
+        if trees["train"]:
+            for split, paths in trees.items():
+                if len(paths) > 1:
+                    names = ", ".join(printable(path.name) for path in paths)
+                    raise _wrong_root(request, f"{names} may all be the {split} split; keep one of them")
+            found = {split: (trees[split] or paths)[0] for split, paths in named.items() if paths}
+            listed(root, ignored)  # notes what is hidden
+            ignored.stray.extend([*strays, *(path for path in folders if path not in found.values())])
+            return found
+        if not folders:
+            raise _wrong_root(request, f"{printable(root)} has no class folders")
+        look_alike = [path.name for paths in named.values() for path in paths]
+        if sum(map(bool, named.values())) > 1 or any(trees.values()):
+            names = ", ".join(map(printable, sorted(look_alike)))
+            raise _wrong_root(
+                request, f"{names} in {printable(root)} look like splits, but there is no train folder with classes"
+            )
+        if len(folders) == 1 and any(
+            split_of_folder(path.name) == "train" for path in listed(folders[0], Ignored())[0]
+        ):
+            raise _wrong_root(request, f"the train folder is one deeper: data.root={printable(folders[0])}")
+        ignored.stray.extend(strays)
+        return {"train": root}
+
+
+def _classes(tree: Path, ignored: Ignored, above: tuple[Path, ...]) -> dict[str, list[Path]]:
+    """Return the images of each class, by the class's name in Unicode's composed form."""
+    found: dict[str, list[Path]] = {}
+    for folder in listed(tree, ignored)[0]:
+        found.setdefault(composed(folder.name), []).extend(sorted(images(folder, ignored, above)))
+    return found
+
+
+def _items(files: dict[str, list[Path]], names: list[str]) -> Items:
+    labels = np.repeat(np.arange(len(names)), [len(files[name]) for name in names])
+    return Items(labels.astype(np.int64), files=[path for name in names for path in files[name]])
+
+
+def _check_classes(request: Request, split: str, tree: Path, files: dict[str, list[Path]]) -> None:
+    empty = [name for name, paths in sorted(files.items()) if not paths]
+    if files and len(empty) == len(files):
+        raise _wrong_root(request, f"no folder in {printable(tree)} has an image directly or below it")
+    if empty:
+        listing = ", ".join(printable(tree / name) for name in empty[:5]) + (", ..." if len(empty) > 5 else "")
+        raise DataError(
+            f"{request.name}, {split}: {len(empty)} class folder(s) without a single image: {listing}. "
+            "Add images or remove the folder."
+        )
+    if not files:
+        raise _wrong_root(request, f"{printable(tree)} has no class folders")
+
+
+def _wrong_root(request: Request, what: str) -> DataError:
+    return DataError(
+        f"{request.name}: {what}.\n  Expected:\n{_TREE}\n  Found: {found_in(request.root)}\n"
+        "  Name the folder with data.root=FOLDER."
+    )

@@ -1,0 +1,98 @@
+"""Tables of the Hugging Face hub, through `datasets`, which keeps its own cache."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tfcli.data.common.fetch import TIMEOUT_S, locate, missing
+from tfcli.data.common.paths import offline
+from tfcli.data.common.request import Request
+from tfcli.data.sources.tables import Table
+from tfcli.errors import install
+
+USUAL = {"train": "train", "validation": "val", "test": "test"}
+"""The hub's names of splits, and ours."""
+
+
+def local_or_hub(
+    request: Request, expects: Sequence[str], hub: Mapping[str, Any] | None
+) -> tuple[Path | None, dict[str, Table]]:
+    """Return the set's own files or, where there are none, its tables from the hub, by split.
+
+    Args:
+        request: what the user wants and allows.
+        expects: files of the ordinary layout, as `locate` takes them.
+        hub: as `hub_tables` takes it.
+
+    Raises:
+        DataError: neither here nor to be had.
+    """
+    found = locate(request, expects)
+    return found, {} if found is not None else hub_tables(request, expects, hub)
+
+
+def hub_tables(request: Request, expects: Sequence[str], hub: Mapping[str, Any] | None) -> dict[str, Table]:
+    """The set's tables from the hub, by split; without a network from the cache of `datasets`, where it is there.
+
+    Args:
+        request: what the user allows.
+        expects: files that would have done, for the message.
+        hub: `path`, and where they matter `name` (of the configuration), `revision` and `splits`: ours by theirs.
+
+    Raises:
+        DataError: not to be had: what is expected where, and why it was not fetched.
+    """
+    if hub is None:
+        raise missing(request, expects, "it cannot be downloaded without the owner's permission")
+    why = "TFCLI_OFFLINE forbids downloading" if offline() else ""
+    why = why or ("" if request.download else "data.download=false forbids downloading")
+    try:
+        from datasets import load_dataset
+        from datasets.exceptions import DatasetsError
+    except ImportError:
+        raise missing(request, expects, why or f"to download it: {install('text')}") from None
+    why = why or _unreachable(hub["path"])
+    if not why:
+        size, licence = (request.facts.get("download_bytes") or 0) / 1e6, request.facts.get("licence") or "none stated"
+        print(f"{request.name}: {size:,.0f} MB from the hub ({hub['path']}) · licence: {licence}", file=sys.stderr)
+    try:
+        with _network(allowed=not why):
+            parts = load_dataset(hub["path"], hub.get("name"), revision=hub.get("revision"))
+        where = " ".join(filter(None, (hub["path"], hub.get("name"))))
+        names = hub.get("splits") or {name: ours for name, ours in USUAL.items() if name in parts}
+        return {ours: _table(parts[theirs], f"{where} ({theirs})") for theirs, ours in names.items()}
+    except (DatasetsError, OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise missing(request, expects, why or f"the hub's {hub['path']} cannot be loaded: {reason}") from None
+
+
+def _unreachable(path: str) -> str:
+    """Why the hub cannot be asked for a set, found out in one try; empty where it can."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        HfApi().dataset_info(path, timeout=TIMEOUT_S)
+    except (HTTPError, OSError, ValueError) as error:
+        return f"the hub's {path} cannot be reached: {str(error).splitlines()[0][:200]}"
+    return ""
+
+
+@contextmanager
+def _network(*, allowed: bool) -> Iterator[None]:
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not allowed
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _table(rows: Any, where: str) -> Table:
+    return Table(where, {name: list(rows[name][:]) for name in rows.column_names}, range(len(rows)), "row")

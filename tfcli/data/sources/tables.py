@@ -1,0 +1,194 @@
+"""Tables in text files, read into named columns with the line of every row; and plain text, line by line.
+
+.tsv          tabs between columns (`tfcli.data.sources.separated`)
+.csv          commas between columns
+.txt          either
+.jsonl        an object a line
+.json         a list of objects
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tfcli.data.common.printable import printable
+from tfcli.data.sources.separated import How, Layout, check_encoding, separated
+from tfcli.errors import DataError, nearest
+
+SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".json")
+_SHOWN = 10
+
+
+@dataclass
+class Table:
+    """Named columns of equal length.
+
+    Attributes:
+        where: the file, for messages.
+        columns: cells by column; None where an object of JSON lacks one.
+        numbers: the line (or entry) of each row.
+        unit: what a number counts: line or entry.
+        notes: how the file was read, where that is not what its name says.
+        twice: names that several columns have.
+    """
+
+    where: str
+    columns: dict[str, list[Any]]
+    numbers: Sequence[int]
+    unit: str = "line"
+    notes: Sequence[str] = ()
+    twice: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def place(self, row: int) -> str:
+        """Return the position of a row, for a message."""
+        return f"{self.unit} {self.numbers[row]}"
+
+    def column(self, name: str, setting: str = "") -> list[Any]:
+        """The cells of a column.
+
+        Args:
+            name: of the column.
+            setting: what the user can say to name another one.
+
+        Raises:
+            DataError: there is no such column, with those there are; or there are several.
+        """
+        if name in self.twice:
+            raise DataError(f"{self.where} has several columns `{printable(name)}`: rename all but one.")
+        if name not in self.columns:
+            raise DataError(
+                f"{self.where} has no column `{printable(name)}`; it has {self.shown_columns()}."
+                f"{nearest(name, self.columns)}{setting and ' ' + setting}"
+            )
+        return self.columns[name]
+
+    def shown_columns(self) -> str:
+        """Names of the columns, for a message."""
+        return ", ".join(printable(name) for name in list(self.columns)[:_SHOWN]) or "none"
+
+    def without(self, rows: Iterable[int]) -> Table:
+        """The table less some rows."""
+        gone = set(rows)
+        kept = [row for row in range(len(self)) if row not in gone]
+        columns = {name: [cells[row] for row in kept] for name, cells in self.columns.items()}
+        return replace(self, columns=columns, numbers=[self.numbers[row] for row in kept])
+
+
+def read_table(path: Path, how: How | None = None, *, short: list[int] | None = None) -> Table:
+    """A table in one of the layouts above, told apart by suffix.
+
+    Args:
+        path: the file.
+        how: what the set's settings say of it; None: nothing.
+        short: lines with too few or too many cells are left out and their numbers put here; None: an error.
+
+    Raises:
+        DataError: it cannot be read, is of another layout, or a row does not fit the header.
+    """
+    how = how or How()
+    text = read_text(path, encoding=how.encoding)
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        numbers = [number for number, _ in lines]
+        return _objects(path, [parsed(path, line, f"line {number}") for number, line in lines], numbers, "line")
+    if suffix == ".json":
+        content = parsed(path, text)
+        if not isinstance(content, list):
+            raise DataError(f"{printable(path)} is no table: a list of objects is expected.")
+        return _objects(path, content, range(1, len(content) + 1), "entry")
+    return _table(path, separated(path, text, how), how.header, short)
+
+
+def _objects(path: Path, entries: Sequence[Any], numbers: Sequence[int], unit: str) -> Table:
+    for number, entry in zip(numbers, entries, strict=True):
+        if not isinstance(entry, dict):
+            raise DataError(f"{printable(path)}, {unit} {number}: an object is expected, with a value for each column.")
+    names = dict.fromkeys(name for entry in entries for name in entry)
+    return Table(printable(path), {name: [entry.get(name) for entry in entries] for name in names}, numbers, unit)
+
+
+def _table(path: Path, layout: Layout, header: Sequence[str] | None, short: list[int] | None) -> Table:
+    rows = list(layout.rows)
+    if not rows:
+        raise DataError(f"{printable(path)} is empty.")
+    names = [name.strip() for name in header or rows.pop(0)[1]]
+    odd = [(number, len(cells)) for number, cells in rows if len(cells) != len(names)]
+    if odd and short is None:
+        raise DataError(
+            f"{printable(path)}, line {odd[0][0]}: {odd[0][1]} columns, but the header has {len(names)} "
+            f"({', '.join(names)}). {layout.rule}"
+        )
+    if short is not None:
+        short += [number for number, _ in odd]
+    rows = [row for row in rows if len(row[1]) == len(names)]
+    columns = zip(*(cells for _, cells in rows), strict=True) if rows else ([] for _ in names)
+    numbers = [number for number, _ in rows]
+    named = dict(zip(names, map(list, columns), strict=True))
+    twice = [name for name in named if names.count(name) > 1]
+    return Table(printable(path), named, numbers, notes=layout.notes, twice=twice)
+
+
+def read_lines(path: Path, *, encoding: str | None = None) -> list[str]:
+    """The lines of a text file, without what ends them."""
+    lines = read_text(path, encoding=encoding).split("\n")
+    return [line.rstrip("\r") for line in (lines if lines[-1] else lines[:-1])]
+
+
+def read_text(path: Path, *, encoding: str | None = None) -> str:
+    """A text file, with or without a byte-order mark.
+
+    Args:
+        path: the file.
+        encoding: None: UTF-8, where the set has no `data.encoding`.
+
+    Raises:
+        ConfigError: there is no such encoding.
+        DataError: it cannot be read, or a byte (its line and place are named) is not in that encoding.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{printable(path)} cannot be read: {error.strerror or error}.") from None
+    check_encoding(encoding)
+    named = encoding or "utf-8"
+    try:
+        return content.decode("utf-8-sig" if named.lower() in ("utf-8", "utf8") else named)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        place = error.start - content.rfind(b"\n", 0, error.start)
+        marked = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+        other = "utf-16" if marked else "latin-1" if named != "latin-1" else "utf-8"
+        mend = "Convert the file." if encoding is None else f"Say which it is, for instance data.encoding={other}."
+        raise DataError(
+            f"{printable(path)}, line {line}: not {named.upper()} (byte {place} of the line is "
+            f"0x{content[error.start]:02x}: {error.reason}). {mend}"
+        ) from None
+
+
+def parsed(path: Path, text: str, place: str | None = None) -> Any:
+    """The content of some JSON.
+
+    Raises:
+        DataError: it is none; its line is named.
+    """
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = place or f"line {getattr(error, 'lineno', 1)}"
+        reason = getattr(error, "msg", "nested too deeply")
+        raise DataError(f"{printable(path)}, {line}: not JSON ({reason}).") from None
+
+
+def refuse(path: Path | str, what: str, places: Sequence[str]) -> None:
+    """Raise DataError with the first ten places and their number; nothing where there are none."""
+    if places:
+        more = f", and {len(places) - _SHOWN:,} more" if len(places) > _SHOWN else ""
+        raise DataError(f"{printable(path)}: {len(places):,} rows {what}: {', '.join(places[:_SHOWN])}{more}.")

@@ -1,0 +1,169 @@
+"""torchvision's own loaders behind one source, told apart by configuration alone."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcli.data.columns.items import ArrayPixels, Items, Loaded
+from tfcli.data.columns.splits import carve_test
+from tfcli.data.common.archives import bounded
+from tfcli.data.common.fetch import bare, locate, locate_or_fetch
+from tfcli.data.common.request import Request
+from tfcli.errors import DataError, install
+
+_REFUSALS = (RuntimeError, OSError, ValueError, KeyError, IndexError)
+
+
+class Torchvision:
+    """A set that torchvision knows, in torchvision's own layout on disk.
+
+    Labels, file names and pixels are read from the loader's attributes, so that no image is decoded to learn a label.
+
+    Args:
+        dataset: dotted name of the loader class.
+        splits: for each of our splits the keywords that choose it (`{train: {split: trainval}, test: {split: test}}`).
+            A set with only `train` gets a seeded, stratified test split.
+        expects: files and folders below the set's root by which it is recognised; `a|b` is either.
+        labels, files, samples, pixels: which attributes hold them; `samples` is a list of (file, label).
+        classes: names in label order, or the attribute that holds them.
+        sort: put files in order of their path, for loaders that list a folder as it comes.
+        fetch: whether the loader can download.
+        pickles: files to check before torchvision unpickles them, when checksums are off.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        *,
+        splits: dict[str, dict[str, Any]],
+        expects: Sequence[str],
+        labels: str | None = None,
+        files: str | None = None,
+        samples: str | None = None,
+        pixels: str | None = None,
+        classes: str | Sequence[str] = "classes",
+        sort: bool = False,
+        fetch: bool = True,
+        pickles: Sequence[str] = (),
+    ):
+        self.dataset, self.splits, self.expects = dataset, splits, list(expects)
+        self.reads = {"labels": labels, "files": files, "samples": samples, "pixels": pixels}
+        self.classes, self.sort, self.fetch, self.pickles = classes, sort, fetch, pickles
+
+    def locate(self, request: Request) -> Path | None:
+        found = bare(request, self.expects)
+        return locate(request, self.expects) or (found and found[0])
+
+    def load(self, request: Request) -> Loaded:
+        """Find or fetch the set and read its labels.
+
+        Raises:
+            DataError: missing, refused by torchvision, or unreadable.
+        """
+        module, name = self.dataset.rsplit(".", 1)
+        dataset = getattr(import_module(module), name)
+        build = partial(self._fetch, dataset) if self.fetch else None
+        found = None if locate(request, self.expects) else bare(request, self.expects)
+        if found is None:
+            return self._loaded(dataset, locate_or_fetch(request, self.expects, build), request)
+        folder, inner = found
+        with tempfile.TemporaryDirectory() as scratch:  # torchvision wants the folders that are not there
+            link = Path(scratch).resolve() / inner
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(folder.resolve())
+            loaded = self._loaded(dataset, Path(scratch).resolve(), request)
+        for items in loaded.splits.values():
+            items.files = items.files and [folder / path.relative_to(link) for path in items.files]
+        loaded.where = folder
+        return loaded
+
+    def _loaded(self, dataset: type, where: Path, request: Request) -> Loaded:
+        notes = []
+        if not request.verify:
+            from tfcli.data.sources.adapters import check_pickle, without_checksums
+
+            for path in self.pickles:
+                check_pickle(where / path)
+            dataset = without_checksums(dataset)
+            notes.append(
+                f"{request.name}: verification off, torchvision's checksums are not compared (data.verify=false)"
+            )
+        opened = {split: self._open(dataset, where, kwargs, request) for split, kwargs in self.splits.items()}
+        splits = {split: self._items(data, request, split) for split, data in opened.items()}
+        if "test" not in splits:
+            splits = carve_test(splits, request, notes, lacking="official test split")
+        return Loaded(self._names(next(iter(opened.values()))), splits, notes, where)
+
+    def _fetch(self, dataset: type, folder: Path) -> None:
+        for kwargs in self.splits.values():
+            dataset(str(folder), download=True, **kwargs)
+
+    def _open(self, dataset: type, where: Path, kwargs: dict[str, Any], request: Request) -> Any:
+        try:
+            with bounded(request.facts.get("max_expansion")):  # ImageNet unpacks its archives here
+                return dataset(str(where), download=False, **kwargs)
+        except _REFUSALS as error:
+            text = str(error).replace("You can use download=True to download it", "").strip(" .")
+            if "h5py" in text:
+                raise DataError(f"{request.name} needs h5py: {install('pcam')}") from None
+            hint = (
+                " If the files are a subset or were changed on purpose, data.verify=false reads them unchecked."
+                if request.verify
+                else ""
+            )
+            raise DataError(
+                f"torchvision refuses {request.name} in {where}: {text or type(error).__name__}.{hint}"
+            ) from None
+
+    def _read(self, data: Any, what: str, request: Request) -> Any:
+        attribute = self.reads[what] or what
+        try:
+            return getattr(data, attribute)
+        except AttributeError:
+            import torchvision
+
+            raise DataError(
+                f"{self.dataset} of torchvision {torchvision.__version__} has no `{attribute}`, where "
+                f"{request.name} is read from. Use another torchvision, or name another attribute in the set's config."
+            ) from None
+
+    def _items(self, data: Any, request: Request, split: str) -> Items:
+        if self.reads["pixels"]:
+            labels = np.asarray(self._read(data, "labels", request), dtype=np.int64)
+            return Items(labels, pixels=_pixels(self._read(data, "pixels", request)))
+        if self.reads["samples"]:
+            samples = list(self._read(data, "samples", request))
+        else:
+            files = self._read(data, "files", request)
+            samples = list(zip(files, self._read(data, "labels", request), strict=True))
+        if self.sort:
+            samples.sort(key=lambda sample: str(sample[0]))
+        items = Items(np.array([label for _, label in samples], dtype=np.int64), files=[Path(p) for p, _ in samples])
+        if samples and not any(path.exists() for path in items.files or []):
+            raise DataError(
+                f"{request.name}: none of the {len(samples):,} images of the {split} split is there; "
+                f"the first would be {samples[0][0]}."
+            )
+        return items
+
+    def _names(self, data: Any) -> list[str]:
+        if not isinstance(self.classes, str):
+            return [str(name) for name in self.classes]
+        return [str(name).replace("_", " ") for name in getattr(data, self.classes)]
+
+
+def _pixels(values: Any) -> Any:
+    """Arrays in any of torchvision's layouts to (N, Y, X[, 3]); what already serves pixels is left alone."""
+    if hasattr(values, "take") and hasattr(values, "size") and not hasattr(values, "dtype"):
+        return values
+    array = np.asarray(values)
+    if array.ndim == 4 and array.shape[1] == 3 and array.shape[3] != 3:
+        array = array.transpose(0, 2, 3, 1)
+    return ArrayPixels(array)

@@ -1,0 +1,1 @@
+"""Views: an objective's samples of the rows of a set."""

@@ -1,0 +1,147 @@
+"""Running text as one long row of tokens, cut into windows: what a causal language model is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tfcli.data.common.counter_rng import below, hash64
+from tfcli.data.common.rows import Columns, padded
+from tfcli.errors import DataError
+from tfcli.text.subwords import Subwords
+
+
+class Windows:
+    """Windows of a stream of documents, each followed by an end: no token is padding (Radford et al. 2019).
+
+    Evaluation scores every token once, each window without what stands before it. Training windows begin elsewhere in
+    each epoch, so that no token always stands at a window's edge.
+
+    Args:
+        packed: False: a document is a sample of its own, padded to the longest of its batch.
+    """
+
+    def __init__(self, *, packed: bool = True):
+        self.packed = packed
+        self.unit = "windows" if packed else "texts"
+
+    def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Stream | Documents:
+        """Documents as a stream of tokens, or each alone.
+
+        Raises:
+            DataError: there is less text than a window, or no saying how long one is.
+        """
+        if not self.packed:
+            return Documents(rows["text"], tokenizer, length=length)
+        if length is None:
+            raise DataError("a stream of text needs `model.context` or `data.max_length`: how long its windows are.")
+        return Stream(rows["text"], tokenizer, length=length, train=train)
+
+
+class Stream:
+    """Tokens of all documents in line, with how many characters, bytes and words each one completes.
+
+    Args:
+        texts: the documents.
+        tokenizer: of the model; where it has an end of text, one stands after each document.
+        length: N, tokens of a window.
+        train: windows begin elsewhere in each epoch.
+    """
+
+    cut = 0
+
+    def __init__(self, texts: list[str], tokenizer: Subwords, *, length: int, train: bool):
+        self.length, self.train = length, train
+        documents = list(_documents(texts, tokenizer))
+        # Between two documents one end is enough; before the first, one says that a text begins.
+        later = 1 if tokenizer.eos_id is not None else 0
+        parts = [(ids[later * (i > 0) :], sizes[later * (i > 0) :]) for i, (ids, sizes) in enumerate(documents)]
+        self.ids = np.concatenate([ids for ids, _ in parts]) if parts else np.zeros(0, dtype=np.int64)
+        self.sizes = np.concatenate([sizes for _, sizes in parts]) if parts else np.zeros((0, 3), dtype=np.int64)
+        if len(self.ids) < 2:
+            raise DataError("there is no text to make windows of.")
+        if train and len(self.ids) <= length:
+            raise DataError(f"the training text has {len(self.ids):,} tokens, less than one window of {length + 1}.")
+        total = len(self.ids) - 1
+        count = max(1, total // length - 1) if train else -(-total // length)
+        self.room = total - count * length if train else 0  # by which the windows can move together
+        self.starts = np.arange(count) * length
+        self.lengths = np.minimum(length, total - self.starts)
+
+    def batch(self, rows: np.ndarray, *, seed: int, epoch: int) -> dict[str, Tensor]:
+        """Windows (B, N) and what follows each of their tokens; `target` is -100 beyond the end of the text."""
+        starts, lengths = self.starts[rows], self.lengths[rows]
+        if self.train:
+            starts = starts + below(hash64(seed, "windows", epoch), self.room + 1)
+        columns = np.arange(int(lengths.max()))
+        places = np.minimum(starts[:, None] + columns, len(self.ids) - 2)
+        inside = columns < lengths[:, None]
+        sizes = np.where(inside[:, :, None], self.sizes[places + 1], 0).sum(1)
+        return _batch(self.ids[places], np.where(inside, self.ids[places + 1], -100), sizes, rows)
+
+
+class Documents:
+    """Each document a sample: a start, the text, an end.
+
+    Args:
+        texts: the documents.
+        tokenizer: of the model.
+        length: most tokens of one; longer ones are cut.
+    """
+
+    def __init__(self, texts: list[str], tokenizer: Subwords, *, length: int | None):
+        most = None if length is None else length + 1  # the last token is only a target
+        whole = list(_documents(texts, tokenizer))
+        self.cut = sum(most is not None and len(ids) > most for ids, _ in whole)
+        self.ids = [ids[:most] for ids, _ in whole]
+        self.sizes = [sizes[:most] for _, sizes in whole]
+        self.pad = tokenizer.pad_id or 0
+        self.lengths = np.array([max(0, len(ids) - 1) for ids in self.ids], dtype=np.int64)
+
+    def batch(self, rows: np.ndarray, *, seed: int, epoch: int) -> dict[str, Tensor]:
+        """Texts (B, N), padded behind, and what follows each of their tokens."""
+        ids = [self.ids[row] for row in rows]
+        sizes = np.stack([self.sizes[row][1:].sum(0) for row in rows])
+        return _batch(padded([i[:-1] for i in ids], self.pad), padded([i[1:] for i in ids], -100), sizes, rows)
+
+
+def _batch(tokens: np.ndarray, target: np.ndarray, sizes: np.ndarray, rows: np.ndarray) -> dict[str, Tensor]:
+    arrays = {"tokens": tokens, "target": target, "chars": sizes[:, 0], "bytes": sizes[:, 1], "words": sizes[:, 2]}
+    return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in {**arrays, "index": rows}.items()}
+
+
+def _documents(texts: list[str], tokenizer: Subwords) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each text's ids, with an end on both sides where the vocabulary has one (a start before it where it has that).
+
+    With them (N, 3) how many characters, bytes and words each completes.
+    """
+    end = tokenizer.eos_id
+    begin = end if tokenizer.bos_id is None else tokenizer.bos_id
+    none = np.zeros((1, 3), dtype=np.int64)
+    for text, (tokens, spans) in zip(texts, tokenizer.encode_offsets(texts), strict=True):
+        sizes = _sizes(text, np.array([stop for _, stop in spans], dtype=np.int64))
+        if end is None:
+            yield np.array(tokens, dtype=np.int64), sizes
+        else:
+            yield np.array([begin, *tokens, end], dtype=np.int64), np.concatenate([none, sizes, none])
+
+
+def _sizes(text: str, stops: np.ndarray) -> np.ndarray:
+    """(N, 3) characters, bytes and words that each token adds, where tokens end at `stops` of the text.
+
+    What lies between two tokens belongs to the second, and what follows the last to the last: all of the text counts.
+    """
+    letters = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+    wide = 1 + (letters >= 0x80).astype(np.int64) + (letters >= 0x800) + (letters >= 0x10000)
+    blank = np.array([letter.isspace() for letter in text], dtype=bool)
+    begins = ~blank & np.concatenate([[True], blank[:-1]]) if len(text) else blank
+    running = np.stack([np.ones_like(wide), wide, begins.astype(np.int64)], 1).cumsum(0)
+    running = np.concatenate([np.zeros((1, 3), dtype=np.int64), running])
+    if not len(stops):
+        return np.zeros((0, 3), dtype=np.int64)
+    stops = np.maximum.accumulate(stops)
+    stops[-1] = len(text)
+    return np.diff(running[stops], axis=0, prepend=0)
