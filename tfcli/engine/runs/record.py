@@ -30,7 +30,7 @@ STAMP = re.compile(r"^(\d{8}-\d{6})(?:-(.+))?$")
 
 @dataclass
 class Record:
-    """One run's results, as DESIGN section 6 lists them.
+    """One run's results: the content of results.json (schema 1).
 
     `metrics` are named `split/name`; a value that is not a finite number is stored as null and read back as NaN.
     `intervals` hold 95 % bounds; `published` entries come from `tfcli.engine.runs.published`; `baselines` are figures
