@@ -1,7 +1,7 @@
 """Check a composed config before torch is imported.
 
-The names say what a value is (CONTRIBUTING.md: `num_x` counts, `x_size` measures, `x_fraction` lies in [0, 1]), so the rules
-are by the last word of a key and hold for every family. What only a constructor can know, it checks itself.
+The names say what a value is (`num_x` counts, `x_size` measures, `x_fraction` lies in [0, 1]; CONTRIBUTING.md), so the
+rules are by the last word of a key and hold for every family. What only a constructor can know, it checks itself.
 """
 
 from __future__ import annotations
