@@ -25,7 +25,7 @@ MAX_PIXELS = 2 * 89_478_485  # where Pillow itself raises; between half of this 
 MAX_ASPECT = 10
 _ORIENTATION = 0x0112
 # What Pillow's readers raise on damaged files.
-_PILLOW_ERRORS = (
+PILLOW_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -76,8 +76,8 @@ def decode(path: str | os.PathLike, *, resize: Resize | None = None) -> np.ndarr
             return resize(pixels) if resize is not None and resize.reduces(*pixels.shape[:2]) else pixels
     except BadImage:
         raise
-    except _PILLOW_ERRORS as error:
-        raise BadImage(path, _reason(path, error)) from None
+    except PILLOW_ERRORS as error:
+        raise BadImage(path, reason(path, error)) from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -106,7 +106,7 @@ def _middle(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + x, top + y))
 
 
-def _reason(path: str | os.PathLike, error: Exception) -> str:
+def reason(path: str | os.PathLike, error: Exception) -> str:
     try:
         with open(path, "rb") as file:
             start = file.read(16)

@@ -1,0 +1,54 @@
+"""Columns of files, each file read when it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcli.data.common.printable import printable
+from tfcli.errors import DataError
+
+_SHOWN = 3
+
+
+class FileColumn:
+    """A column whose rows are files.
+
+    Args:
+        paths: the file of each row.
+        read: makes of a file what the column holds.
+    """
+
+    def __init__(self, paths: Sequence[Path], read: Callable[[Path], Any]):
+        self.paths, self.read = list(paths), read
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> list[Any]:
+        """Return the contents of some rows.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        return [self.read(self.paths[row]) for row in rows]
+
+
+def check_files(paths: Sequence[Path], where: Path | str, what: str) -> None:
+    """Raise DataError, with the first of them, where files that a list names are not there.
+
+    Args:
+        paths: of the files.
+        where: the list.
+        what: the files are, for the message.
+    """
+    gone = [path for path in paths if not path.is_file()]
+    if gone:
+        more = f", and {len(gone) - _SHOWN:,} more" if len(gone) > _SHOWN else ""
+        raise DataError(
+            f"{printable(where)}: {len(gone):,} of {len(paths):,} {what} files that it names are missing: "
+            f"{', '.join(map(printable, gone[:_SHOWN]))}{more}. Restore them, or take their lines out of the list."
+        )

@@ -1,0 +1,60 @@
+"""Masks: image files whose values say which class each pixel is of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+
+from tfcli.data.images.decode import PILLOW_ERRORS, BadImage, reason
+from tfcli.errors import ConfigError
+
+VOID = 255
+"""Class of pixels that are not judged."""
+
+
+class MaskReader:
+    """Reads masks into classes.
+
+    Args:
+        values: the class that each value in the files stands for; null: void, as what is not labelled.
+
+    Attributes:
+        classes: names in the order of their indices, as `values` first names them.
+
+    Raises:
+        ConfigError: a value that a byte cannot hold, or no class at all.
+    """
+
+    def __init__(self, values: Mapping[int, str | None]):
+        self.classes = list(dict.fromkeys(name for name in values.values() if name is not None))
+        odd = [value for value in values if not (isinstance(value, int) and 0 <= value <= 255)]
+        if odd or not self.classes:
+            raise ConfigError(f"`values` must map 0..255 to names of classes, but is {dict(values)}.")
+        self.table = np.zeros(256, dtype=np.uint8)
+        self.known = np.zeros(256, dtype=bool)
+        for value, name in values.items():
+            self.table[value] = VOID if name is None else self.classes.index(name)
+            self.known[value] = True
+
+    def __call__(self, path: str | os.PathLike) -> np.ndarray:
+        """Return the class of each pixel, (Y, X) uint8; 255 is void.
+
+        Raises:
+            BadImage: the file cannot be read, has colours in place of values, or a value that stands for nothing.
+        """
+        try:
+            with Image.open(path) as image:
+                if image.mode not in ("L", "P", "1"):
+                    raise BadImage(path, f"a mask has one value for each pixel, but this file's mode is {image.mode}")
+                values = np.asarray(image).astype(np.uint8)
+        except BadImage:
+            raise
+        except PILLOW_ERRORS as error:
+            raise BadImage(path, reason(path, error)) from None
+        strange = np.unique(values)[~self.known[np.unique(values)]]
+        if len(strange):
+            raise BadImage(path, f"the value {strange[0]} of the mask stands for no class")
+        return self.table[values]

@@ -1,0 +1,135 @@
+"""Sets of files that belong together: an image and its mask, two images and a disparity.
+
+Two layouts cover the published ones: a list for each split that names the files of each sample, and names that follow a
+pattern. A column is a template in both: its braces hold what the list says, or what the pattern found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfcli.data.columns.filecolumn import FileColumn, check_files
+from tfcli.data.common.fetch import found_in
+from tfcli.data.common.printable import printable
+from tfcli.data.sources.tables import read_lines
+from tfcli.errors import DataError
+
+Readers = Mapping[str, Callable[[Path], Any]]
+
+
+class ListedFiles:
+    """A set with a list for each split: a line a sample, words separated by spaces; `#` begins a comment.
+
+    Args:
+        lists: the list of each split, below the set's root. One that is not there is left out, but not `train`'s.
+        columns: for each column a template of its file below the root: `{0}` is the first word of a line.
+        read: for each column what reads its files.
+    """
+
+    def __init__(self, lists: Mapping[str, str], columns: Mapping[str, str], read: Readers):
+        self.lists, self.columns, self.reads = dict(lists), dict(columns), read
+
+    @property
+    def expects(self) -> list[str]:
+        """Files by which the set is recognised."""
+        return [self.lists["train"]]
+
+    def read(self, root: Path) -> dict[str, dict[str, FileColumn]]:
+        """Return the columns of each split.
+
+        Raises:
+            DataError: a list is missing, empty or has a line that is too short; or files that it names are missing.
+        """
+        there = {split: root / name for split, name in self.lists.items() if (root / name).is_file()}
+        if "train" not in there:
+            raise DataError(f"{printable(root / self.lists['train'])} is missing: it lists the samples to train on.")
+        return {split: self._split(root, path) for split, path in there.items()}
+
+    def _split(self, root: Path, path: Path) -> dict[str, FileColumn]:
+        lines = [(number, line.split()) for number, line in enumerate(read_lines(path), 1)]
+        samples = [(number, words) for number, words in lines if words and not words[0].startswith("#")]
+        if not samples:
+            raise DataError(f"{printable(path)} lists no samples.")
+        found = {}
+        for column, template in self.columns.items():
+            files = [root / _filled(template, words, path, number) for number, words in samples]
+            check_files(files, path, column)
+            found[column] = FileColumn(files, self.reads[column])
+        return found
+
+
+def _filled(template: str, words: Sequence[str], path: Path, number: int) -> str:
+    try:
+        return template.format(*words)
+    except IndexError:
+        raise DataError(f"{printable(path)}, line {number}: {len(words)} words, but `{template}` takes more.") from None
+
+
+class MatchedFiles:
+    """A set whose file names follow a pattern.
+
+    Args:
+        splits: for each split a template of the files of `columns`' first column, below the set's root. Names in braces
+            match any part of a path, folders included: `train/{scene}/im0.png`.
+        columns: for each further column a template with the same names.
+        first: name of the first column.
+        read: for each column what reads its files.
+        optional: columns that a split may lack as a whole.
+    """
+
+    def __init__(
+        self,
+        splits: Mapping[str, str],
+        columns: Mapping[str, str],
+        read: Readers,
+        *,
+        first: str = "image",
+        optional: Sequence[str] = (),
+    ):
+        self.splits, self.columns, self.reads = dict(splits), dict(columns), read
+        self.first, self.optional = first, tuple(optional)
+
+    @property
+    def expects(self) -> list[str]:
+        """Folders by which the set is recognised."""
+        return [_folder(template) for template in self.splits.values()]
+
+    def read(self, root: Path) -> dict[str, dict[str, FileColumn]]:
+        """Return the columns of each split.
+
+        Raises:
+            DataError: no file matches, or one that belongs to it is missing.
+        """
+        return {split: self._split(root, template) for split, template in self.splits.items()}
+
+    def _split(self, root: Path, template: str) -> dict[str, FileColumn]:
+        folder, pattern = root / _folder(template), _pattern(template)
+        matches = [(path, pattern.fullmatch(path.relative_to(root).as_posix())) for path in sorted(folder.rglob("*"))]
+        files = [path for path, matched in matches if matched]
+        names = [matched.groupdict() for _, matched in matches if matched]
+        if not files:
+            raise DataError(
+                f"No file is called {printable(root / template)}.\n  Found in {printable(folder)}: {found_in(folder)}"
+            )
+        found = {self.first: FileColumn(files, self.reads[self.first])}
+        for column, other in self.columns.items():
+            paths = [root / other.format(**name) for name in names]
+            if column in self.optional and not any(path.is_file() for path in paths):
+                continue
+            check_files(paths, root / template, column)
+            found[column] = FileColumn(paths, self.reads[column])
+        return found
+
+
+def _folder(template: str) -> str:
+    """Return the innermost folder that a template names without braces."""
+    return template.split("{")[0].rpartition("/")[0] or "."
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """Return what paths that a template stands for look like; a name in braces is any part, as short as may be."""
+    literals = re.split(r"\{(\w+)\}", template)
+    return re.compile("".join(f"(?P<{part}>.+?)" if i % 2 else re.escape(part) for i, part in enumerate(literals)))

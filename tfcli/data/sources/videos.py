@@ -1,0 +1,96 @@
+"""Video files, decoded by PyAV (the extra `video`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcli.data.columns.filecolumn import FileColumn
+from tfcli.data.common.entries import foreign
+from tfcli.data.common.fetch import found_in
+from tfcli.data.common.printable import printable
+from tfcli.errors import DataError, install
+
+SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg")
+
+
+class VideoReader:
+    """Reads frames of videos, evenly spaced.
+
+    Args:
+        frames: of a clip: each is in the middle of its share of the video. A shorter video repeats some.
+        side: the shorter side of a frame, in pixels: larger frames are reduced; None: as they are.
+    """
+
+    def __init__(self, *, frames: int = 16, side: int | None = None):
+        if frames < 1 or (side is not None and side < 1):
+            raise ValueError(f"`frames` and `side` must be at least 1, but are {frames} and {side}.")
+        self.frames, self.side = frames, side
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """Return the clip of a file, (T, Y, X, 3) uint8 RGB.
+
+        Raises:
+            DataError: PyAV is not installed; the file is no video, or is cut short.
+        """
+        try:
+            import av
+        except ImportError:
+            raise DataError(f"{printable(path)}: reading videos needs PyAV: {install('video')}.") from None
+        try:
+            with av.open(str(path)) as video:
+                count = video.streams.video[0].frames
+            count = count or sum(1 for _ in _decoded(path))  # some formats do not say it
+            places = [int((i + 0.5) * count / self.frames) for i in range(self.frames)]
+            found = {i: self._pixels(frame) for i, frame in enumerate(_decoded(path)) if i in places}
+        except IndexError:
+            raise DataError(f"{printable(path)}: the file has no pictures, only sound or data.") from None
+        except (av.error.FFmpegError, OSError) as error:
+            raise DataError(f"{printable(path)}: not a video that can be read ({error.strerror}).") from None
+        if not found or not found.keys() >= set(places):
+            raise DataError(f"{printable(path)}: the file is cut short: it should have {count} frames.")
+        return np.stack([found[place] for place in places])
+
+    def _pixels(self, frame: Any) -> np.ndarray:
+        width, height = frame.width, frame.height
+        if self.side is not None and min(width, height) > self.side:
+            width, height = (round(length * self.side / min(width, height)) for length in (width, height))
+        return frame.reformat(width, height, "rgb24").to_ndarray()
+
+
+def _decoded(path: Path) -> Iterator[Any]:
+    """Yield the frames of a video."""
+    import av
+
+    with av.open(str(path)) as video:
+        yield from video.decode(video=0)
+
+
+class Videos:
+    """A folder of videos, at any depth, in order of their paths; all of them are one split.
+
+    Args:
+        read: what reads a file.
+    """
+
+    expects = (".",)
+
+    def __init__(self, read: VideoReader):
+        self.reader = read
+
+    def read(self, root: Path) -> dict[str, dict[str, Any]]:
+        """Return the columns `name`, a file's path below the root without its ending, and `clip`.
+
+        Raises:
+            DataError: there is no video.
+        """
+        paths = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES and not foreign(path.name)]
+        if not paths:
+            raise DataError(
+                f"There is no video ({', '.join(SUFFIXES)}) in {printable(root)}, which has: {found_in(root)}."
+            )
+        names = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
+        return {"train": {"name": names, "clip": FileColumn(paths, self.reader)}}
