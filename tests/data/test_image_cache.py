@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tfcli.data.common.workers import Ranks
+from tfcli.data.images import cache
 from tfcli.data.images.cache import Policy, Store, store_files
-from tfcli.data.images.images import cache
 from tfcli.data.images.resize import Resize
 from tfcli.errors import DataError, PolicyStop
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from tfcli.data.common.fetch import shared_folders
 from tfcli.data.common.request import Request
-from tfcli.data.sources.torchvision_sets import Torchvision, adapters
+from tfcli.data.sources import adapters
+from tfcli.data.sources.torchvision_sets import Torchvision
 from tfcli.errors import DataError
 
 CONF = Path(__file__).parents[2] / "conf" / "data"

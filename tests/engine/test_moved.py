@@ -133,4 +133,4 @@ def test_a_moved_module_is_gone_and_its_new_one_is_there(module):
 
 def test_a_config_that_names_a_moved_part_is_told_the_new_one():
     with pytest.raises(ConfigError, match=r"is now `tfcli\.data\.sources\.digits\.Digits`"):
-        build({"_target_": "tfcli.data.sources.digits.Digits"})
+        build({"_target_": "tfcli.data.digits.Digits"})
