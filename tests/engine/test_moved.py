@@ -11,6 +11,7 @@ import yaml
 from tfcli.engine.config import moved, targets
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import compose
+from tfcli.engine.config.signatures import signature
 from tfcli.engine.runs.record import read_config, read_overrides
 from tfcli.engine.runs.saved_config import saved_config, trusted_overrides
 from tfcli.errors import ConfigError
@@ -134,3 +135,9 @@ def test_a_moved_module_is_gone_and_its_new_one_is_there(module):
 def test_a_config_that_names_a_moved_part_is_told_the_new_one():
     with pytest.raises(ConfigError, match=r"is now `tfcli\.data\.sources\.digits\.Digits`"):
         build({"_target_": "tfcli.data.digits.Digits"})
+
+
+@pytest.mark.parametrize("old", moved.TARGETS)
+def test_a_part_that_has_moved_is_found_in_its_new_place(old):
+    new = moved.values({"part": {"_target_": old, "size": 2}})["part"]["_target_"]
+    assert signature(new) is not None

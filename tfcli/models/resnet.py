@@ -1,8 +1,11 @@
-"""Residual networks (He et al. 2016, "Deep Residual Learning for Image Recognition"): for photographs and for CIFAR."""
+"""Residual networks: for photographs and for CIFAR (He et al. 2016), and the image towers of CLIP.
+
+He et al. 2016, "Deep Residual Learning for Image Recognition"; Radford et al. 2021 (CLIP), section 2.4.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from tfcli.bounds import Bounds
 from tfcli.models.protocols import Features
+from tfcli.nn.pooling import MeanQueryPool
 from tfcli.shapes import Float
 
 Shortcut = Callable[[int, int, int], nn.Module]
@@ -27,6 +31,12 @@ SIZES = {
 def projection(width_in: int, width_out: int, stride: int) -> nn.Module:
     """Option B of section 3.3: a strided 1x1 convolution."""
     return nn.Sequential(nn.Conv2d(width_in, width_out, 1, stride, bias=False), nn.BatchNorm2d(width_out))
+
+
+def pooled_projection(width_in: int, width_out: int, stride: int) -> nn.Module:
+    """ResNet-D's option B: an average pool for the stride, then a 1x1 convolution (He et al. 2019, section 4.2)."""
+    pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+    return nn.Sequential(pool, nn.Conv2d(width_in, width_out, 1, bias=False), nn.BatchNorm2d(width_out))
 
 
 class Padding(nn.Module):
@@ -65,14 +75,16 @@ class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions (figure 5, right). As in torchvision the 3x3 strides, not the first."""
 
     expansion = 4
+    pools = False
 
     def __init__(self, width_in: int, width: int, *, stride: int, shortcut: Shortcut):
         super().__init__()
         width_out = width * self.expansion
         self.conv1 = nn.Conv2d(width_in, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, 1 if self.pools else stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
+        self.pool = nn.AvgPool2d(stride) if self.pools and stride > 1 else None
         self.conv3 = nn.Conv2d(width, width_out, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(width_out)
         self.downsample = (
@@ -82,11 +94,59 @@ class Bottleneck(nn.Module):
     def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D y x"]:
         y = self.bn1(self.conv1(x)).relu()
         y = self.bn2(self.conv2(y)).relu()
+        y = y if self.pool is None else self.pool(y)
         return (self.bn3(self.conv3(y)) + self.downsample(x)).relu()
 
 
-class Residual(nn.Module):
-    """Base of both forms: stem, stages of blocks that halve the map and double the width, mean pooling, linear head.
+class PooledBottleneck(Bottleneck):
+    """A bottleneck whose stride is an average pool after the 3x3 convolution, which blurs before it leaves out."""
+
+    pools = True
+
+
+class Stages(nn.Module):
+    """Base of all residual networks: stages of blocks; each but the first halves the map and doubles the width."""
+
+    blocks: Sequence[int] = ()
+
+    def add_stages(
+        self,
+        width: int,
+        blocks: Sequence[int],
+        *,
+        block: type[BasicBlock] | type[Bottleneck],
+        shortcut: Shortcut,
+    ) -> int:
+        """Add `layer1`, `layer2` ... after a stem of `width` channels; return the channels of the last map."""
+        self.blocks, width_in = tuple(blocks), width
+        for stage, number in enumerate(blocks):
+            layers = nn.Sequential()
+            for index in range(number):
+                stride = 2 if stage and not index else 1
+                layers.append(block(width_in, width * 2**stage, stride=stride, shortcut=shortcut))
+                width_in = width * 2**stage * block.expansion
+            setattr(self, f"layer{stage + 1}", layers)
+        return width_in
+
+    def through_stages(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D y x"]:
+        for stage in range(len(self.blocks)):
+            x = getattr(self, f"layer{stage + 1}")(x)
+        return x
+
+    @property
+    def layers(self) -> int:
+        return sum(self.blocks)
+
+    def layer_of(self, name: str) -> int:
+        """0 for the stem, 1 to `layers` for the residual blocks, `layers` + 1 for what reads the last map."""
+        if name.startswith("layer"):
+            stage, index = name.removeprefix("layer").split(".")[:2]
+            return sum(self.blocks[: int(stage) - 1]) + int(index) + 1
+        return self.layers + 1 if name.startswith(("head", "attention_pool")) else 0
+
+
+class Residual(Stages):
+    """Base of the paper's two forms: stem, stages, mean pooling, linear head.
 
     Args:
         stem: width of the first convolution's output.
@@ -115,39 +175,18 @@ class Residual(nn.Module):
         )
         self.bn1 = nn.BatchNorm2d(stem)
         self.pool = nn.MaxPool2d(3, 2, padding=1) if large else nn.Identity()
-        self.blocks, width_in = blocks, stem
-        for stage, number in enumerate(blocks):
-            layers = nn.Sequential()
-            for index in range(number):
-                stride = 2 if stage and not index else 1
-                layers.append(block(width_in, stem * 2**stage, stride=stride, shortcut=shortcut))
-                width_in = stem * 2**stage * block.expansion
-            setattr(self, f"layer{stage + 1}", layers)
-        self.head = nn.Linear(width_in, num_classes)
+        self.head = nn.Linear(self.add_stages(stem, blocks, block=block, shortcut=shortcut), num_classes)
         for module in self.modules():  # He et al. 2015, over outputs as torchvision does; norms start as the identity
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
         """The cells of the last map, row by row, and their mean."""
-        x = self.pool(self.bn1(self.conv1(image)).relu())
-        for stage in range(len(self.blocks)):
-            x = getattr(self, f"layer{stage + 1}")(x)
+        x = self.through_stages(self.pool(self.bn1(self.conv1(image)).relu()))
         return Features(x.flatten(2).mT, torch.mean(x, (2, 3)))
 
     def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]:
         return self.head(self.features(image).pooled)
-
-    @property
-    def layers(self) -> int:
-        return sum(self.blocks)
-
-    def layer_of(self, name: str) -> int:
-        """0 for the stem, 1 to `layers` for the residual blocks, `layers` + 1 for the head."""
-        if name.startswith("layer"):
-            stage, index = name.removeprefix("layer").split(".")[:2]
-            return sum(self.blocks[: int(stage) - 1]) + int(index) + 1
-        return self.layers + 1 if name.startswith("head") else 0
 
 
 class ResNet(Residual):
@@ -197,3 +236,60 @@ class CifarResNet(Residual):
             raise ValueError(f"`model.depth` must be 6 n + 2 (20, 32, 44, 56, 110) for a CIFAR ResNet, but is {depth}.")
         blocks = ((depth - 2) // 6,) * 3
         super().__init__(16, large=False, block=BasicBlock, blocks=blocks, shortcut=Padding, num_classes=num_classes)
+
+
+class ModifiedResNet(Stages):
+    """CLIP's image tower as a ResNet: a stem of three convolutions, average pools for strides, an attention pool.
+
+    Radford et al. 2021, section 2.4, after He et al. 2019 ("Bag of Tricks", ResNet-D) and Zhang 2019 (blur before
+    subsampling). Its norms take their statistics from a rank's own batch: train it on one device, with large batches,
+    or with SyncBatchNorm.
+
+    Args:
+        blocks: number of blocks in each of the four stages.
+        width: channels of the stem; the last map has 32 times as many.
+        embed_width: E of the joint space.
+        image_size: side of the image in pixels, a multiple of 32.
+        heads: H of the attention pool; half the width in the release, 64 channels a head.
+
+    Raises:
+        ValueError: `blocks` are not four, `image_size` is no multiple of 32, or `heads` does not divide the width.
+    """
+
+    def __init__(
+        self, blocks: Sequence[int] = (3, 4, 6, 3), *, width: int, embed_width: int, image_size: int, heads: int
+    ):
+        super().__init__()
+        if len(blocks) != 4:
+            raise ValueError(f"`model.image.blocks` must name four stages, but is {list(blocks)}.")
+        if image_size % 32:
+            raise ValueError(f"`image_size` must be a multiple of 32 for CLIP's ResNets, but is {image_size}.")
+        widths = [3, width // 2, width // 2, width]
+        for index in range(3):
+            setattr(
+                self,
+                f"conv{index + 1}",
+                nn.Conv2d(widths[index], widths[index + 1], 3, 2 if index == 0 else 1, padding=1, bias=False),
+            )
+            setattr(self, f"bn{index + 1}", nn.BatchNorm2d(widths[index + 1]))
+        self.pool = nn.AvgPool2d(2)
+        width_last = self.add_stages(width, blocks, block=PooledBottleneck, shortcut=pooled_projection)
+        for block in self.modules():
+            if isinstance(block, PooledBottleneck):  # it starts as its shortcut
+                nn.init.zeros_(block.bn3.weight)
+        self.image_size, self.embed_width = image_size, embed_width
+        cells = (image_size // 32) ** 2
+        self.attention_pool = MeanQueryPool(width_last, heads=heads, cells=cells, out_width=embed_width)
+
+    def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
+        """The cells of the last map, row by row, and the attention pool's reading of them, which is the embedding."""
+        x = image
+        for index in (1, 2, 3):
+            x = getattr(self, f"bn{index}")(getattr(self, f"conv{index}")(x)).relu()
+        x = self.through_stages(self.pool(x))
+        tokens = x.flatten(2).mT
+        return Features(tokens, self.attention_pool(tokens))
+
+    def project(self, pooled: Float[Tensor, "B E"]) -> Float[Tensor, "B E"]:
+        """Return `pooled` unchanged: the attention pool has already projected it."""
+        return pooled

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import nn
 
+from tfcli.nn.blocks import Block, Mlp
 from tfcli.nn.embeddings import PatchEmbed
+from tfcli.nn.stack import Stack
 
 
 def init_as_vit(net: nn.Module) -> None:
@@ -50,3 +54,25 @@ def init_xavier(net: nn.Module) -> None:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def init_by_width(stack: Stack) -> None:
+    """Normal maps in the blocks of a stack of width D and depth L, zero biases (CLIP's release, for its text tower).
+
+    Query, key, value: deviation D^-1/2. Attention's and MLP's output: D^-1/2 (2 L)^-1/2. MLP's first map: (2 D)^-1/2.
+    """
+    blocks = cast(list[Block], list(stack.blocks))
+    for block, attention in zip(blocks, stack.attentions, strict=True):
+        mlp = cast(Mlp, block.mlp)
+        width = attention.qkv.in_features
+        out = width**-0.5 * (2 * len(blocks)) ** -0.5
+        deviations = {
+            attention.qkv: width**-0.5,
+            attention.out: out,
+            mlp.fc1: (2 * width) ** -0.5,
+            mlp.fc2: out,
+        }
+        for linear, std in deviations.items():
+            nn.init.normal_(linear.weight, std=std)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)

@@ -52,3 +52,34 @@ class AttentionPool(nn.Module):
         k, v = (t.transpose(1, 2) for t in self.kv(x).unflatten(-1, (2, self.heads, -1)).unbind(2))
         y = self.out(exact(q, k, v).transpose(1, 2).flatten(1))
         return y + self.mlp(self.norm(y)[:, None])[:, 0]
+
+
+class MeanQueryPool(nn.Module):
+    """The mean of the tokens reads them and itself (Radford et al. 2021, CLIP, section 2.4).
+
+    Args:
+        width: D of the tokens.
+        heads: H.
+        cells: number of tokens, the cells of a map.
+        out_width: of the vector.
+
+    Raises:
+        ValueError: `heads` does not divide `width`.
+    """
+
+    def __init__(self, width: int, *, heads: int, cells: int, out_width: int):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"`model.image.heads` must divide the last map's width, {width}, but is {heads}.")
+        self.heads = heads
+        self.positions = nn.Parameter(torch.empty(cells + 1, width))
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Linear(width, out_width)
+        for tensor in (self.positions, *(part.weight for part in (self.q_proj, self.k_proj, self.v_proj, self.out))):
+            nn.init.normal_(tensor, std=width**-0.5)
+
+    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B O"]:
+        x = torch.cat([x.mean(1, keepdim=True), x], 1) + self.positions
+        parts = (self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x))
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)  # (B, H, 1 or M, E)
+        return self.out(exact(q, k, v).flatten(1))

@@ -16,7 +16,8 @@ from typing import Any
 
 from tfcli.data.common.paths import cache_root, data_root
 from tfcli.errors import WeightsError
-from tfcli.models.clip import CLIP, ModifiedResNet
+from tfcli.models.clip import CLIP
+from tfcli.models.resnet import ModifiedResNet
 from tfcli.weights import open_clip_facts
 from tfcli.weights.fetch import Unreachable, download, offline
 from tfcli.weights.files import Checkpoint
@@ -318,7 +319,7 @@ def _vit_size(state: State) -> dict[str, Any]:
 def _resnet_size(state: State) -> dict[str, Any]:
     width = state["image.layer1.0.conv1.weight"].shape[0]
     return {
-        "_target_": "tfcli.models.clip.ModifiedResNet",
+        "_target_": "tfcli.models.resnet.ModifiedResNet",
         "blocks": list(_blocks(state)),
         "width": width,
         "heads": width // 2,
@@ -328,7 +329,7 @@ def _resnet_size(state: State) -> dict[str, Any]:
 def _text_size(state: State) -> dict[str, Any]:
     vocab_size, width = state["text.embed.weight"].shape
     return {
-        "_target_": "tfcli.models.clip.TextTransformer",
+        "_target_": "tfcli.models.text_encoder.TextTransformer",
         "width": width,
         "depth": _depth(state, "text"),
         "heads": max(width // 64, 1),

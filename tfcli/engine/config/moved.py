@@ -24,7 +24,13 @@ def windows(node: dict[str, Any]) -> dict[str, Any]:
     return {**node, "shift": turned(node["size"], node.get("shift", 0))}
 
 
-TARGETS = {f"{PATTERNS}.Window": f"{PATTERNS}.SlidingWindow", f"{PATTERNS}.Local": f"{PATTERNS}.Windows"}
+TARGETS = {
+    f"{PATTERNS}.Window": f"{PATTERNS}.SlidingWindow",
+    f"{PATTERNS}.Local": f"{PATTERNS}.Windows",
+    "tfcli.models.clip.ModifiedResNet": "tfcli.models.resnet.ModifiedResNet",
+    "tfcli.models.clip.TextTransformer": "tfcli.models.text_encoder.TextTransformer",
+    "tfcli.models.clip.TextBag": "tfcli.models.text_encoder.TextBag",
+}
 """Old dotted name -> new."""
 ROOMS = {
     "views": ("framed", "masked", "streams", "translations"),
@@ -62,7 +68,10 @@ def values(config: Any) -> Any:
 def has_old_options(node: Any) -> bool:
     """Return whether a saved config holds parts by which an option with an old name is known to be ours."""
     if isinstance(node, dict):
-        return node.get("_target_") in TARGETS or any(has_old_options(value) for value in node.values())
+        target = str(node.get("_target_"))
+        return (target.startswith(PATTERNS) and target in TARGETS) or any(
+            has_old_options(value) for value in node.values()
+        )
     return isinstance(node, list) and any(has_old_options(value) for value in node)
 
 
