@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from tfcli.data.common.request import Request
 from tfcli.data.synthetic import objects as placing
-from tfcli.data.synthetic import scenes
+from tfcli.data.synthetic import scenes, shifts
 from tfcli.data.synthetic.language import relation
 from tfcli.data.synthetic.objects import COLOURS, HELD_OUT, SHAPES
 from tfcli.data.synthetic.scenes import FIELDS
@@ -185,3 +186,64 @@ def test_the_position_question_as_a_set():
     loaded = found.load(Request(name="shapes", root=None))
     assert loaded.classes == ["top left", "top right", "bottom left", "bottom right"]
     assert set(loaded.splits["train"].labels.tolist()) == {0, 1, 2, 3}
+
+
+SHIFTS = get_args(shifts.Shift)
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_a_shift_draws_the_same_scenes_otherwise(shift):
+    fields = ("image", "objects", "label", "caption", "instance", "boxes")
+    known = ShapesWorld(64, k=3).batch(np.arange(40), fields=fields)
+    found = ShapesWorld(64, k=3, shift=shift).batch(np.arange(40), fields=fields)
+    alone = ShapesWorld(64, k=3, shift=shift).batch(np.array([7]), fields=fields)
+    assert np.array_equal(found["image"][7], alone["image"][0])
+    columns = [0, 1, 2, 5, 6] if shift == "scale" else range(7)  # smaller objects may stand nearer to the border
+    assert np.array_equal(found["objects"][..., columns], known["objects"][..., columns])
+    assert np.array_equal(found["label"], known["label"])
+    if shift != "scale":
+        assert np.array_equal(found["instance"], known["instance"])
+        assert found["caption"] == known["caption"]
+    assert np.array_equal(found["image"], known["image"]) == (shift == "none")
+
+
+def test_shifts_are_what_they_are_called():
+    def drawn(shift, **kwargs):
+        return ShapesWorld(64, k=2, shift=shift, **kwargs).scenes(np.arange(100))
+
+    plain, outline, scale = drawn("none"), drawn("outline"), drawn("scale")
+    flat, ground = drawn("outline", texture=False), drawn("background", texture=False)
+    for ids, picture in zip(flat.instance[:20], flat.image[:20], strict=True):
+        near = np.pad(ids, 1, mode="edge")
+        inside = np.array(
+            [
+                [len(set(near[y + 1, x : x + 3]) | set(near[y : y + 3, x + 1])) == 1 for x in range(64)]
+                for y in range(64)
+            ]
+        )
+        shown = (picture != picture[:, ids == 0][:, :1, None]).any(0)
+        assert np.array_equal(shown, (ids > 0) & ~inside)
+    assert not np.array_equal(outline.image, plain.image)
+    behind = ground.image.transpose(0, 2, 3, 1)[ground.instance == 0]
+    assert len(np.unique(behind, axis=0)) == len(COLOURS)
+    area = [(s.amodal[..., 2:] - s.amodal[..., :2]).prod(-1).mean() for s in (plain, scale)]
+    assert area[1] / area[0] == pytest.approx(0.49, abs=0.1)
+    noise = drawn("noise").image.astype(int) - plain.image
+    assert noise.mean() == pytest.approx(0, abs=1)
+    assert noise.std() == pytest.approx(26, abs=2)
+    edges = [np.abs(np.diff(s.image.astype(int), axis=3)).mean() for s in (plain, drawn("blur"), drawn("texture"))]
+    assert edges[1] < edges[0] / 2
+    assert edges[2] != edges[0]
+
+
+def test_only_the_test_pictures_of_a_set_are_shifted(tmp_path):
+    sizes = {"num_train": 20, "num_val": 20, "num_test": 20, "num_pairs": 20}
+    request, rows = Request(name="shapes", root=tmp_path), np.arange(20)
+    plain, shifted = (Shapes(**sizes, shift=shift).load(request) for shift in ("none", "outline"))
+    for part in ("splits", "pairs"):
+        for split in ("train", "val", "test"):
+            a, b = (getattr(loaded, part)[split].pixels.take(rows) for loaded in (plain, shifted))
+            assert np.array_equal(a, b) == (split != "test")
+    assert shifted.notes == ["shapes: tested on pictures that are drawn otherwise (shift=outline)"]
+    with pytest.raises(ConfigError, match="neither"):
+        Shapes(shift="texture", texture=False)

@@ -19,6 +19,7 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from tfcli.data.common.counter_rng import below, uniform
+from tfcli.data.synthetic.shifts import SHRUNK, Shift
 from tfcli.data.synthetic.sprites import radii
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan", "orange", "white")
@@ -51,6 +52,7 @@ class World:
         vary: draw the number of objects from 1..k.
         quadrants: four tiles with at most one object each, the first of them the only circle.
         cross: width of the cross between the tiles, in pixels; 0: none.
+        shift: how pictures differ from those that models are trained on; see `shifts`.
         tag_noise: fraction of regions whose tag names another object than the one that is there.
         segments, frames: of a clip, and of each of its segments (at least 2, so that a change is seen).
 
@@ -66,6 +68,7 @@ class World:
     vary: bool = False
     quadrants: bool = False
     cross: int = 0
+    shift: Shift = "none"
     tag_noise: float = 0.0
     segments: int = 4
     frames: int = 4
@@ -75,8 +78,9 @@ class World:
             raise ValueError(f"`k` must be in 1..{MOST_OBJECTS}, but is {self.k}.")
         if self.size < 16:
             raise ValueError(f"`size` must be at least 16 pixels, but is {self.size}: smaller shapes look alike.")
-        if self.quadrants and (self.vary or self.scale % 2 or self.scale < 16):
-            raise ValueError(f"`quadrants` needs tiles of at least 8 pixels, but has {self.scale / 2:g}.")
+        tiled = self.size - self.cross
+        if self.quadrants and (self.vary or tiled % 2 or tiled < 16):
+            raise ValueError(f"`quadrants` needs tiles of at least 8 pixels, but has {tiled / 2:g}.")
         if self.cross and not self.quadrants:
             raise ValueError("`cross` stands between the tiles of `quadrants`, of which there are none.")
         if self.segments < 1 or self.frames < 2:
@@ -87,12 +91,12 @@ class World:
     @property
     def tile(self) -> int:
         """Side of a quadrant, in pixels."""
-        return self.scale // 2
+        return (self.size - self.cross) // 2
 
     @property
     def scale(self) -> int:
         """The length that sizes of objects are shares of, in pixels."""
-        return self.size - self.cross
+        return round((self.size - self.cross) * (SHRUNK if self.shift == "scale" else 1))
 
 
 def draw_objects(words: np.ndarray, world: World, *, new: bool) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfcli.data.common.counter_rng import below
+from tfcli.data.common.counter_rng import below, hash64
 from tfcli.data.synthetic.objects import (
     BACKGROUND_WORD,
     COLOUR,
@@ -20,6 +20,7 @@ from tfcli.data.synthetic.objects import (
     X,
     Y,
 )
+from tfcli.data.synthetic.shifts import blurred, noisy, outlines, stripes
 from tfcli.data.synthetic.sprites import NOISE_SIDE, atlas, extents, noise, radii
 
 RGB = np.array(
@@ -76,12 +77,27 @@ def coloured(
         world: its rules.
         tiles: (B, 4) the tile of each object, for quadrants.
     """
-    k = objects.shape[1]
+    if world.shift == "outline":
+        ids = outlines(ids)
     grey = (40 + below(words[:, BACKGROUND_WORD], 51)).astype(np.uint8)
-    table = np.concatenate([np.repeat(grey[:, None, None], 3, axis=2), RGB[objects[:, :, COLOUR]]], axis=1)
-    picture = look_up(table, ids)
-    if not world.texture:
-        return _crossed(picture, world)
+    ground = np.repeat(grey[:, None, None], 3, axis=2)
+    if world.shift == "background":
+        ground = RGB[below(hash64(words[:, BACKGROUND_WORD], "shapes ground"), len(RGB))][:, None] // 2
+    picture = look_up(np.concatenate([ground, RGB[objects[:, :, COLOUR]]], axis=1), ids)
+    if world.texture:
+        gain = _gains(ids, objects, words, world, tiles)
+        picture = ((picture.astype(np.uint16) * gain[..., None]) >> 8).astype(np.uint8)
+    picture = _crossed(picture, world)
+    if world.shift == "noise":
+        return noisy(picture, hash64(words[:, BACKGROUND_WORD], "shapes noise of pixels"))
+    return blurred(picture) if world.shift == "blur" else picture
+
+
+def _gains(
+    ids: np.ndarray, objects: np.ndarray, words: np.ndarray, world: World, tiles: np.ndarray | None
+) -> np.ndarray:
+    """Return the gain of each pixel (B, Y, X) uint16 as fractions of 256; see `coloured`."""
+    k = objects.shape[1]
     start = below(words[:, TEXTURE_WORDS : TEXTURE_WORDS + k + 1], NOISE_SIDE**2)
     start[:, 1:] -= NOISE_SIDE * objects[:, :, Y] + objects[:, :, X]
     if tiles is not None:  # the ground's noise moves with its tile
@@ -91,8 +107,8 @@ def coloured(
         start = np.concatenate([start, ground], axis=1)
         ids = np.where(ids == 0, _ground(tiles, world, k), ids)
     place = NOISE_SIDE * np.arange(world.size)[:, None] + np.arange(world.size)
-    gain = noise()[(look_up(start.astype(np.int32), ids) + place.astype(np.int32)) & (NOISE_SIDE**2 - 1)]
-    return _crossed(((picture.astype(np.uint16) * gain[..., None]) >> 8).astype(np.uint8), world)
+    table = stripes() if world.shift == "texture" else noise()
+    return table[(look_up(start.astype(np.int32), ids) + place.astype(np.int32)) & (NOISE_SIDE**2 - 1)]
 
 
 def _crossed(picture: np.ndarray, world: World) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from tfcli.data.common.request import Request
 from tfcli.data.synthetic.objects import COLOURS, PAIR_NAMES, QUADRANTS, SHAPES
 from tfcli.data.synthetic.scenes import WORDINGS
 from tfcli.data.synthetic.shapes import STREAMS, ShapesWorld
+from tfcli.data.synthetic.shifts import Shift
 from tfcli.errors import ConfigError
 
 _CHUNK = 4096
@@ -75,6 +77,7 @@ class Shapes:
         num_pairs: captioned scenes to validate and to test with.
         caption_objects: in a captioned scene, 1..4.
         test_split: `test`, or `comp`: only pairs of colour and shape that training never showed.
+        shift: how the pictures of the test split differ from those of training; see `tfcli.data.synthetic.shifts`.
 
     Raises:
         ConfigError: a label that the scenes do not determine.
@@ -95,6 +98,7 @@ class Shapes:
         num_pairs: Count = 512,
         caption_objects: Annotated[int, Bounds(low=1, high=4)] = 2,
         test_split: Literal["test", "comp"] = "test",
+        shift: Shift = "none",
     ):
         if label == "count" and objects < 2:
             raise ConfigError(f"data.label=count needs data.objects of at least 2, but it is {objects}.")
@@ -109,6 +113,8 @@ class Shapes:
                 "data.label=quadrant needs an even number of at least 16 pixels beside the cross, but data.image_size "
                 f"less data.cross is {size - cross}."
             )
+        if shift == "texture" and not texture:
+            raise ConfigError("data.shift=texture draws stripes in place of noise, but data.texture=false has neither.")
         self.world = ShapesWorld(
             size,
             k=objects,
@@ -121,8 +127,17 @@ class Shapes:
         self.label = label
         self.counts = {"train": ("train", num_train), "val": ("val", num_val), "test": (test_split, num_test)}
         self.pair_counts = {"train": num_train, "val": num_pairs, "test": num_pairs}
-        self.captioned = {  # of training, of evaluation
-            vary: ShapesWorld(size, k=caption_objects, seed=seed, texture=texture, vary=vary) for vary in (True, False)
+        self.tested = replace(self.world, shift=shift)
+        self.captioned = {
+            split: ShapesWorld(
+                size,
+                k=caption_objects,
+                seed=seed,
+                texture=texture,
+                vary=split == "train",
+                shift=shift if split == "test" else "none",
+            )
+            for split in self.pair_counts
         }
 
     @property
@@ -141,22 +156,25 @@ class Shapes:
         for split, (rules, count) in self.counts.items():
             if rules not in STREAMS or count < 1:
                 continue
+            world = self.tested if split == "test" else self.world
             chunks = [
-                self.world.batch(np.arange(i, min(i + _CHUNK, count)), split=rules, fields=("label",), label=self.label)
+                world.batch(np.arange(i, min(i + _CHUNK, count)), split=rules, fields=("label",), label=self.label)
                 for i in range(0, count, _CHUNK)
             ]
             labels = np.concatenate([chunk["label"] for chunk in chunks])
-            splits[split] = Items(labels, pixels=ShapesPixels(self.world, split=rules, count=count))
+            splits[split] = Items(labels, pixels=ShapesPixels(world, split=rules, count=count))
         notes = []
         if self.counts["test"][0] == "comp":
             notes.append(
                 f"{request.name}: tested on pairs of colour and shape that training never shows (test_split=comp)"
             )
+        if self.tested.shift != "none":
+            notes.append(f"{request.name}: tested on pictures that are drawn otherwise (shift={self.tested.shift})")
         pairs = {split: self._pairs(split, count) for split, count in self.pair_counts.items() if count}
         return Loaded(self.classes, splits, notes, pairs=pairs)
 
     def _pairs(self, split: str, count: int) -> Items:
-        world, wordings = self.captioned[split == "train"], WORDINGS if split == "train" else 1
+        world, wordings = self.captioned[split], WORDINGS if split == "train" else 1
         pixels = ShapesPixels(world, split=split, count=count)
         captions = ShapesCaptions(world, split=split, count=count, wordings=wordings)
         return Items(unlabelled(count), pixels=pixels, captions=captions)
