@@ -12,6 +12,7 @@ from tfcli.nn import positions as pos
 from tfcli.nn import relative as rel
 from tfcli.nn.attention import Attention
 from tfcli.nn.hashing import Reformer
+from tfcli.nn.offset_tables import RelativeTable
 from tfcli.nn.stack import Stack
 
 WIDTH = 48
@@ -28,10 +29,21 @@ POSITIONS = {
     "relative": rel.Relative,
     "relative, clipped": partial(rel.Relative, max_distance=2, at="shared"),
     "relative on axes": partial(rel.Relative, flat=False),
+    "relative table": RelativeTable,
+    "relative table of windows": partial(RelativeTable, size=2, class_rows=False, at="shared"),
     "relative buckets": partial(rel.RelativeBuckets, buckets=8, max_distance=6),
     "relative buckets, one way": partial(rel.RelativeBuckets, bidirectional=False, at="every"),
 }
-SHIFTLESS = ["rope", "rope interleaved", "rope in part", "alibi", "relative on axes", "relative buckets"]
+SHIFTLESS = [
+    "rope",
+    "rope interleaved",
+    "rope in part",
+    "alibi",
+    "relative on axes",
+    "relative table",
+    "relative table of windows",
+    "relative buckets",
+]
 """Kinds that know offsets alone."""
 PATTERNS = {
     "full": pat.Full(),

@@ -12,7 +12,16 @@ from tfcli.errors import IncompatibleError
 from tfcli.nn.cache import Cache
 from tfcli.nn.places import Places
 
-TABLES = ["learned", "learned2d", "random", "relative", "relative, clipped", "relative on axes"]
+TABLES = [
+    "learned",
+    "learned2d",
+    "random",
+    "relative",
+    "relative, clipped",
+    "relative on axes",
+    "relative table",
+    "relative table of windows",
+]
 """Kinds that know whole places alone."""
 
 

@@ -87,7 +87,7 @@ class Alibi(Position):
 
     def bias(self, query: Places, key: Places) -> Float[Tensor, "*b H N M"]:
         distance = (query.coords[..., :, None, :] - key.coords[..., None, :, :]).abs().sum(-1)
-        distance = distance.masked_fill(_either(query, key), 0)
+        distance = distance.masked_fill(either_special(query, key), 0)
         return -self.slopes[:, None, None] * distance.unsqueeze(-3)
 
 
@@ -130,7 +130,7 @@ class Relative(Position):
         self.flat, self.special, self.std = flat, special, std
         sizes = (prod(extent),) if flat else extent
         self.reach = [size - 1 if max_distance is None else min(size - 1, max_distance) for size in sizes]
-        self.table = nn.Parameter(torch.empty(sum(2 * far + 1 for far in self.reach) + _pairs(special), width // heads))
+        self.table = nn.Parameter(torch.empty(sum(2 * far + 1 for far in self.reach) + pairs(special), width // heads))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -142,11 +142,11 @@ class Relative(Position):
         """Return the products with all vectors, picked by offset."""
         products = (q * q.shape[-1] ** -0.5) @ self.table.to(q).T  # (*b, H, N, offsets)
         whole_numbers(query.coords, self)
-        both = _either(query, key).unsqueeze(-3)  # for all heads
-        rows = _special_pairs(query, key, self.special) + (len(self.table) - _pairs(self.special))
+        both = either_special(query, key).unsqueeze(-3)  # for all heads
+        rows = special_pairs(query, key, self.special) + (len(self.table) - pairs(self.special))
         total, start = None, 0
         for axis, far in enumerate(self.reach):
-            offset = _offsets(query, key, None if self.flat else axis).clamp(-far, far) + far + start
+            offset = offsets(query, key, None if self.flat else axis).clamp(-far, far) + far + start
             index = torch.where(both, rows.unsqueeze(-3), offset.unsqueeze(-3)) if axis == 0 else offset.unsqueeze(-3)
             picked = products.gather(-1, index.expand(*q.shape[:-1], -1))
             total = picked if total is None else total + picked.masked_fill(both, 0)
@@ -199,7 +199,7 @@ class RelativeBuckets(Position):
             special,
         )
         self.std = std
-        self.table = nn.Parameter(torch.empty(len(extent) * buckets + _pairs(special), heads))
+        self.table = nn.Parameter(torch.empty(len(extent) * buckets + pairs(special), heads))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -217,30 +217,30 @@ class RelativeBuckets(Position):
         return first + torch.where(distance < exact, distance, far.clamp(max=half - 1))
 
     def bias(self, query: Places, key: Places) -> Float[Tensor, "*b H N M"]:
-        both = _either(query, key)
+        both = either_special(query, key)
         axes = len(query.extent)
-        own = self.table[_special_pairs(query, key, self.special) + axes * self.buckets] if self.special else 0.0
-        total = sum(self.table[self.bucket(-_offsets(query, key, axis)) + axis * self.buckets] for axis in range(axes))
+        own = self.table[special_pairs(query, key, self.special) + axes * self.buckets] if self.special else 0.0
+        total = sum(self.table[self.bucket(-offsets(query, key, axis)) + axis * self.buckets] for axis in range(axes))
         return torch.where(both[..., None], own, total).movedim(-1, -3)
 
 
-def _offsets(query: Places, key: Places, axis: int | None) -> Num[Tensor, "*b N M"]:
+def offsets(query: Places, key: Places, axis: int | None) -> Num[Tensor, "*b N M"]:
     """Return how far each query stands after each key, on one axis or on the flattened grid."""
     one, other = ((p.flat if axis is None else p.coords[..., axis]) for p in (query, key))
     return one[..., :, None] - other[..., None, :]
 
 
-def _either(query: Places, key: Places) -> Bool[Tensor, "*b N M"]:
+def either_special(query: Places, key: Places) -> Bool[Tensor, "*b N M"]:
     """Return which pairs have a special token in them."""
     return query.special[..., :, None] | key.special[..., None, :]
 
 
-def _pairs(special: int) -> int:
+def pairs(special: int) -> int:
     """Rows of a table for pairs with a special token: as the query, as the key, both."""
     return special * (special + 2)
 
 
-def _special_pairs(query: Places, key: Places, special: int) -> Int[Tensor, "*b N M"]:
+def special_pairs(query: Places, key: Places, special: int) -> Int[Tensor, "*b N M"]:
     """Return the row, from 0, of each pair with a special token; 0 for other pairs."""
     s, t = query.flat.long()[..., :, None], key.flat.long()[..., None, :]
     asks, answers = query.special[..., :, None], key.special[..., None, :]
