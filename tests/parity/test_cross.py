@@ -15,7 +15,7 @@ from tfcli.nn.attention import Plan
 from tfcli.nn.blocks import Block, make_mlp
 from tfcli.nn.cache import Memory
 from tfcli.nn.cross import CrossAttention, Gate
-from tfcli.nn.patterns import Predicate
+from tfcli.nn.patterns import Within
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
 
@@ -57,11 +57,10 @@ def test_a_gated_block_is_idefics() -> None:
     )
     facts._attn_implementation = "eager"
     theirs = randomise(idefics.IdeficsGatedCrossAttentionLayer(facts, layer_idx=0)).eval()
-    last = Predicate(lambda q, k: (k[..., 0] <= q[..., 0]) & (q[..., 0] < k[..., 1]))
     ours = Block(
         None,
         nn.Sequential(make_mlp(WIDTH, hidden=40, activation="swiglu"), Gate()),
-        cross=CrossAttention(WIDTH, heads=HEADS, memory_width=OTHER, pattern=last, bias=False, gated=True),
+        cross=CrossAttention(WIDTH, heads=HEADS, memory_width=OTHER, pattern=Within(), bias=False, gated=True),
         width=WIDTH,
         norm="rms",
         norm_eps=facts.rms_norm_eps,

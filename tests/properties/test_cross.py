@@ -19,7 +19,7 @@ from tfcli.nn.cache import Cache, Memory
 from tfcli.nn.capture import capture
 from tfcli.nn.cross import CrossAttention
 from tfcli.nn.hashing import Reformer
-from tfcli.nn.patterns import Causal, Predicate
+from tfcli.nn.patterns import Causal, Within
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
 from tfcli.nn.relative import Alibi, Rope
@@ -163,8 +163,6 @@ def test_cross_attention_has_biases_where_self_attention_has():
 
 OTHER = 20
 """Width of a memory that is not the tokens'."""
-LAST = Predicate(lambda q, k: (k[..., 0] <= q[..., 0]) & (q[..., 0] < k[..., 1]))
-"""A token sees the keys within whose stretch of text it stands."""
 
 
 def reader(n: int, **more) -> Stack:
@@ -186,7 +184,7 @@ def in_stretches(starts: list[int], n: int) -> Places:
     cuts=st.lists(st.integers(1, 8), max_size=3),
 )
 def test_a_memory_of_another_width_can_be_kept(starts, pattern, gated, cuts):
-    net = reader(9, pattern=LAST if pattern == "last" else None, gated=gated)
+    net = reader(9, pattern=Within() if pattern == "last" else None, gated=gated)
     x, places, cache = torch.randn(2, 9, WIDTH), Places.grid(9), Cache()
     valid = torch.ones(2, len(starts), dtype=torch.bool)
     valid[0, 1:] = False
@@ -205,8 +203,23 @@ def test_a_memory_of_another_width_can_be_kept(starts, pattern, gated, cuts):
     close(net(x[:1], places, memory=shorter), before[:1])
 
 
+def test_each_text_has_its_images_at_places_of_its_own():
+    """As of texts one by one, also with a cache and for samples that move."""
+    net, x, places = reader(6, pattern=Within()), torch.randn(2, 6, WIDTH), Places.line(6)
+    tokens, valid = torch.randn(2, 2, OTHER), torch.tensor([[True, True], [True, False]])
+    own = [in_stretches([1, 3], 6), in_stretches([2, 6], 6)]
+    both = Places(*(torch.stack([getattr(one, key) for one in own]) for key in ("coords", "special")), own[0].extent)
+    alone = [net(x[i : i + 1], places, memory=Memory(tokens[i : i + 1], valid[i : i + 1], own[i])) for i in range(2)]
+    memory, cache, rows = Memory(tokens, valid, both), Cache(), torch.tensor([1, 0, 1])
+    close(net(x, places, memory=memory), torch.cat(alone))
+    net(x[:, :3], Places.line(3, extent=6), cache=cache, memory=memory)
+    cache.reorder(rows)
+    later = net(x[rows, 3:], Places.line(3, start=3, extent=6), cache=cache)
+    close(later, torch.cat(alone)[rows, 3:])
+
+
 def test_words_before_the_first_image_are_as_without_any():
-    net = reader(6, pattern=LAST)
+    net = reader(6, pattern=Within())
     x, places = torch.randn(1, 6, WIDTH, requires_grad=True), Places.grid(6)
     for block in net.blocks:
         torch.nn.init.ones_(block.cross.out.bias)
@@ -227,7 +240,7 @@ def test_words_before_the_first_image_are_as_without_any():
 
 def test_a_long_memory_is_read_block_by_block_past_its_padding():
     """Flex leaves out blocks of the mask; a token that sees nothing, and padding, must not come back by it."""
-    net = CrossAttention(WIDTH, heads=2, memory_width=OTHER, pattern=LAST, kernel="flex").eval()
+    net = CrossAttention(WIDTH, heads=2, memory_width=OTHER, pattern=Within(), kernel="flex").eval()
     starts = list(range(10, 300, 2))
     valid = torch.rand(2, len(starts)) < 0.7
     plan = Plan(Places.line(300), memory=Memory(torch.randn(2, len(starts), OTHER), valid, in_stretches(starts, 300)))
@@ -301,3 +314,26 @@ def test_a_memory_of_the_tokens_width_keeps_the_names_of_old_checkpoints():
     parts = ("norm1", "attention.qkv", "attention.out", "norm2", "mlp.fc1", "mlp.fc2")
     cross = ("cross.qkv", "cross.out", "cross_norm")
     assert names == [f"{part}.{kind}" for part in (*parts, *cross) for kind in ("weight", "bias")]
+
+
+class KeysScore(Position):
+    """Each key has a score of its own, as one half of DeBERTa's position has: what it says of one place."""
+
+    acts = "scores"
+
+    def scores(self, q, k, query, key):
+        return k[..., :1].mT.expand(*q.shape[:3], -1)
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_a_position_sees_the_keys(across):
+    """Keys that were cached, and those of a memory, as those of the moment."""
+    cross = partial(CrossAttention, pos=KeysScore(WIDTH, heads=2, extent=(6,), special=0)) if across else True
+    net = decoder(6, kind="none" if across else KeysScore, cross=cross)
+    x, places, memory, cache = torch.randn(2, 6, WIDTH), Places.line(6), padded_memory(4), Cache()
+    before = net(x, places, memory=memory)
+    for i in range(6):
+        close(net(x[:, i : i + 1], Places.line(1, start=i, extent=6), cache=cache, memory=memory), before[:, i : i + 1])
+    without = decoder(6, kind="none")
+    without.load_state_dict(net.state_dict(), strict=False)
+    assert not torch.allclose(without(x, places, memory=memory), before, atol=1e-3)

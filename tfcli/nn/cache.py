@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,11 @@ class Memory:
 
     def __post_init__(self) -> None:
         self.key = (Places.line(self.tokens.shape[1]) if self.places is None else self.places)[:]
+
+    def of_samples(self, rows: Int[Tensor, "R"]) -> Memory:
+        """Return the memory of some samples."""
+        valid = None if self.valid is None else self.valid[rows]
+        return Memory(self.tokens[rows], valid, None if self.places is None else self.places.of_samples(rows))
 
 
 class Owners:
@@ -134,13 +139,14 @@ class Cache:
         The memory moves along only if a sample takes the place of one with another memory.
         """
         self._layers = {layer: (k[rows], v[rows], length) for layer, (k, v, length) in self._layers.items()}
+        if self.places is not None:
+            self.places = self.places.of_samples(rows)
         if self.valid is not None:
             self.valid = self.valid[rows]
         if self.memory is None:
             return
         if self._owners.move(rows, len(self.memory.tokens)):
-            tokens, valid = self.memory.tokens, self.memory.valid
-            self.memory = replace(self.memory, tokens=tokens[rows], valid=None if valid is None else valid[rows])
+            self.memory = self.memory.of_samples(rows)
             self._kept = {layer: tuple(t[rows] for t in kept) for layer, kept in self._kept.items()}
 
     def _all(self, like: Tensor | None, length: int) -> Tensor:

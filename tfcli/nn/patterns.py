@@ -131,6 +131,19 @@ class Causal(Pattern):
 
 
 @dataclass(frozen=True)
+class Within(Pattern):
+    """A token sees the keys of a memory within whose stretch of text it stands.
+
+    A key's coordinates are the first place of its stretch and the place after it. Where an image's stretch begins with
+    it and ends before the next one, a token sees only the last image before it (Alayrac et al. 2022, Flamingo, section
+    2.3: "per-image attention masking").
+    """
+
+    def sees(self, q: Num[Tensor, "*n A"], k: Num[Tensor, "*m 2"], extent: tuple[int, ...]) -> Bool[Tensor, "*nm"]:
+        return (k[..., 0] <= q[..., 0]) & (q[..., 0] < k[..., 1])
+
+
+@dataclass(frozen=True)
 class Prefix(Pattern):
     """Causal, but all see the first `length` places of the first axis (Raffel et al. 2020, "prefix LM", figure 3)."""
 

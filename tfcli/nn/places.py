@@ -74,6 +74,10 @@ class Places:
             self.coords.take_along_dim(index[..., None], -2), self.special.take_along_dim(index, -1), self.extent
         )
 
+    def of_samples(self, rows: Int[Tensor, "R"]) -> Places:
+        """Return the places of some samples, which are these where all samples share them."""
+        return self if self.shared else Places(self.coords[rows], self.special[rows], self.extent)
+
     def then(self, other: Places) -> Places:
         """Return these places followed by others on the same axes."""
         coords = _joined(self.coords, other.coords, ndim=2)
