@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
 
-from tfcli.data.synthetic import clips, statements
+from tfcli.data.synthetic import clips, rendering, statements
+from tfcli.data.synthetic import scenes as module
+from tfcli.data.synthetic.columns import SceneTable
 from tfcli.data.synthetic.language import phrase, relation
 from tfcli.data.synthetic.objects import COLOURS, DEPTH, HELD_OUT, SHAPES, SIZES, VALID, X, Y, pair_numbers
 from tfcli.data.synthetic.programs import execute
@@ -333,3 +336,27 @@ def test_texts_never_name_a_pair_that_is_held_out():
     comp = world.scenes(MANY, split="comp")
     assert [q.text for q in comp.question if new.search(q.text)]
     assert set(pair_numbers(comp.objects)[:, 0].tolist()) == set(np.flatnonzero(HELD_OUT).tolist())
+
+
+# Tables
+
+
+def test_columns_of_a_table_are_those_of_its_scenes(monkeypatch):
+    painted = []
+    monkeypatch.setattr(module, "paint", lambda *a, **k: painted.append(1) or rendering.paint(*a, **k))
+    table = SceneTable(ShapesWorld(32, k=1), split="val", count=50, per_scene=3)
+    names = ("image", "semantic", "label", "question.text", "question.answer", "answer", "statement.text", "truth")
+    columns, rows = table.columns(names), np.array([7, 148, 6, 7])
+    found = {name: column.take(rows) for name, column in columns.items()}
+    assert len(painted) == 2  # one of each scene, and one of its partner
+    assert all(len(column) == 150 for column in columns.values())
+    assert table.scene_of(rows).tolist() == [2, 49, 2, 2]
+    scenes = ShapesWorld(32, k=1).scenes([2, 49, 2, 2], split="val", number=np.array([1, 1, 0, 1]))
+    assert np.array_equal(found["image"], scenes.image)
+    assert found["question.text"] == [question.text for question in scenes.question]
+    assert [ANSWERS[i] for i in found["answer"]] == found["question.answer"]
+    assert found["truth"].tolist() == [int(statement.truth) for statement in scenes.statement]
+    again = pickle.loads(pickle.dumps(columns["question.text"]))
+    assert again.take(rows[1:]) == found["question.text"][1:]
+    with pytest.raises(ValueError, match="not height"):
+        table.columns(["height"])

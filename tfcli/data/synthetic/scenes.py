@@ -235,6 +235,11 @@ class Scenes:
         ]
 
     @cached_property
+    def answer(self) -> np.ndarray:
+        """(B,) int64: the index of the answer of `question` in `questions.ANSWERS`."""
+        return np.array([questions.ANSWERS.index(question.answer) for question in self.question], dtype=np.int64)
+
+    @cached_property
     def support(self) -> np.ndarray:
         """(B, Y, X) bool: pixels of the objects that the answer of `question` depends on."""
         slots = np.zeros((len(self._indices), self._world.k + 1), dtype=bool)
@@ -273,6 +278,11 @@ class Scenes:
             statements.state(left, right, self._pairs, numbers)
             for left, right, numbers in zip(self._seen, self._second._seen, draws, strict=True)
         ]
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """(B,) int64: 1 where `statement` is true, else 0."""
+        return np.array([statement.truth for statement in self.statement], dtype=np.int64)
 
     # Clips
 
