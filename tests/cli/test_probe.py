@@ -89,8 +89,9 @@ def test_one_of_our_runs_at_any_layer(work: Path, tiny_run: Path):
 
 def test_shuffled_test_labels_are_at_chance_and_change_no_choice(work: Path, monkeypatch: pytest.MonkeyPatch):
     """C and K come from validation alone: test labels that mean nothing leave them as they were."""
-    from tfcli.engine.probe import heads
+    from tfcli.engine.config.build import build
     from tfcli.engine.probe.encoder import prepare
+    from tfcli.engine.probe.views import Views
     from tfcli.engine.runs.named import frozen_job
 
     monkeypatch.chdir(work)
@@ -98,14 +99,14 @@ def test_shuffled_test_labels_are_at_chance_and_change_no_choice(work: Path, mon
     job, run = frozen_job(["pixels", "digits", "data.image_size=8", "features.threads=1"])
     found = {}
     for shuffled in (False, True):
-        views = heads.Views(prepare(job, run))
+        views = Views(prepare(job, run))
         x, label = views.split("test")
         if shuffled:
             views.kept["test"] = (x, label[torch.randperm(len(label), generator=torch.Generator().manual_seed(0))])
         settings = job.config.linear, job.config.knn
         found[shuffled] = [
-            heads.linear_probe(views, dict(settings[0]))[0],
-            heads.neighbours(views, dict(settings[1]))[0],
+            build(settings[0])(views)[0],
+            build(settings[1])(views)[0],
         ]
         counts = views.frozen.data.counts
         seen = f"train and validation ({counts['train'] + counts['val']:,} images)"
@@ -126,7 +127,7 @@ def test_shuffled_test_labels_are_at_chance_and_change_no_choice(work: Path, mon
         (["probe", "clip", "digit"], "there is no data set `digit`. Did you mean `digits`?"),
         (["probe", "clip"], "which data set?"),
         (["probe", "clip", "flowers"], "model.weights=FOLDER"),
-        (["probe", "pixels", "digits", "--heads", "linear,kn"], "`['linear', 'kn']`. Did you mean `knn`?"),
+        (["probe", "pixels", "digits", "--heads", "linear,kn"], "`heads`: there is no head `kn`. Did you mean `knn`?"),
         (["knn", "pixels", "digits", "data.limit_test=0"], "has no test images"),
         (["knn", "pixels", "digits", "knn.ks=[500]", *QUICK], "500"),
         (["linear", "pixels", "digits", "linear.normalise=maybe"], "must be auto, both or true or false"),

@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 
+from tfcli.viz import probe
 from tfcli.viz.attention import heads, matrix, over_image, rollout
 from tfcli.viz.confusion import confusion
 from tfcli.viz.curves import curves
 from tfcli.viz.lengths import lengths
-from tfcli.viz.probe import figures
 
 
 def is_png(path):
@@ -86,21 +86,20 @@ def test_a_home_that_cannot_be_written_does_not_matter(tmp_path):
     assert is_png(tmp_path / "a.png")
 
 
-def test_a_probe_draws_what_its_heads_have(tmp_path):
-    classes = [("cat", 0.4), ("dog", 0.6)]
-    heads = [
-        ("zeroshot", {"templates": [(f"a {{}} {i}", 0.1 * i) for i in range(30)], "accuracy": 0.5, "classes": classes}),
-        ("linear/as_they_are", {"C": [(0.01, 0.3), (1.0, 0.6), (100.0, 0.5)], "unit": False}),
-        ("linear/normalised", {"C": [(0.01, 0.2), (1.0, 0.5), (100.0, 0.6)], "unit": True}),
-        ("knn", {"test": [(1, 0.5), (3, 0.6)], "val": [], "best_k": 3}),
-        ("fewshot/n=1", {"n": 1, "mean": 0.3, "std": 0.02}),
-        ("fewshot/n=2", {"n": 2, "mean": 0.4, "std": 0.01}),
+def test_heads_of_a_probe_are_drawn(tmp_path):
+    swept = {
+        "linear/as_they_are": {"C": [(0.01, 0.3), (1.0, 0.6), (100.0, 0.5)], "unit": False},
+        "linear/normalised": {"C": [(0.01, 0.2), (1.0, 0.5), (100.0, 0.6)], "unit": True},
+    }
+    shots = [{"n": 1, "mean": 0.3, "std": 0.02}, {"n": 2, "mean": 0.4, "std": 0.01}]
+    templates = [(f"a {{}} {i}", 0.1 * i) for i in range(30)]
+    made = [
+        probe.against_penalty(swept, tmp_path / "linear.png", "x on y"),
+        probe.bars(templates, tmp_path / "templates.png", "x on y", "accuracy of one template"),
+        probe.against_neighbours({"test": [(1, 0.5), (3, 0.6)], "val": [], "best_k": 3}, tmp_path / "knn.png", "x"),
+        probe.against_shots(shots, 0.5, tmp_path / "fewshot.png", "x on y"),
     ]
-    made = figures(heads, tmp_path, title="x on y")
-    assert [file.name for file in made] == ["linear.png", "zeroshot.png", "templates.png", "knn.png", "fewshot.png"]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in made)
-    one = {"templates": [("one {}", 0.4)], "classes": classes}
-    assert [file.name for file in figures([("zeroshot", one)], tmp_path, title="x")] == ["zeroshot.png"]
 
 
 def softmaxed(*shape):

@@ -24,7 +24,6 @@ FIXED = {
     "--checkpoint": ("best", "last"),
     "action": ("bash", "zsh", "fish", "install"),
     "shell": ("bash", "zsh", "fish"),
-    "--heads": ("zeroshot", "linear", "knn", "fewshot"),
 }
 FROZEN = {"probe", "zeroshot", "linear", "knn", "extract", "ls"}
 """Commands whose words are a model or a run, a data set and settings of the config `probe`."""
@@ -180,6 +179,10 @@ def _named(name: str, current: str, config_dir: str | None) -> list[Candidate]:
         from tfcli.cli.ls import KINDS
 
         return [Candidate(word) for word in KINDS if word.startswith(current)]
+    if name == "--heads":
+        from tfcli.engine.config.heads import known_heads
+
+        return [Candidate(word) for word in known_heads(Configs(roots(config_dir))) if word.startswith(current)]
     if name in GROUPS:
         options = Configs(roots(config_dir)).options(GROUPS[name])
         return [Candidate(word, text) for word, text in options.items() if word.startswith(current)]

@@ -35,7 +35,8 @@ def mount(app: typer.Typer) -> None:
 def probe(
     words: Words,
     heads: Annotated[
-        str | None, typer.Option("--heads", help="Of zeroshot, linear, knn, fewshot, with commas.", show_default=False)
+        str | None,
+        typer.Option("--heads", help="Of zeroshot, linear, knn, fewshot, with commas.", show_default=False),
     ] = None,
     multirun: Multirun = False,
     jobs: Jobs = None,

@@ -10,41 +10,8 @@ from tfcli.viz import style
 
 MOST_BARS = 20
 
-Head = tuple[str, dict[str, Any]]
 
-
-def figures(heads: Sequence[Head], folder: Path, *, title: str) -> list[Path]:
-    """Draw what the heads' series hold, a PNG a head.
-
-    Args:
-        heads: name and series: `C` [(C, validation figure)], `test` and `val` [(K, accuracy)] with `best_k`,
-            `templates` [(template, accuracy)] with `classes` [(class, accuracy)], or `n`, `mean`, `std`.
-        folder: where to.
-        title: a line above each.
-
-    Returns:
-        the files, in the order of the heads.
-    """
-    made = []
-    linear = {name: series for name, series in heads if series.get("C")}
-    if linear:
-        made.append(_linear(linear, folder / "linear.png", title))
-    for name, series in heads:
-        if name == "knn":
-            made.append(_neighbours(series, folder / "knn.png", title))
-        elif name == "zeroshot":
-            made.append(_bars(series["classes"], folder / "zeroshot.png", title, "zero-shot accuracy of a class"))
-            if len(series["templates"]) > 1:
-                words = "zero-shot accuracy of one template"
-                made.append(_bars(series["templates"], folder / "templates.png", title, words))
-    shots = [series for name, series in heads if name.startswith("fewshot")]
-    if shots:
-        zero = next((s["accuracy"] for n, s in heads if n == "zeroshot" and "accuracy" in s), None)
-        made.append(_shots(shots, zero, folder / "fewshot.png", title))
-    return made
-
-
-def _linear(found: dict[str, dict[str, Any]], path: Path, title: str) -> Path:
+def against_penalty(found: dict[str, dict[str, Any]], path: Path, title: str) -> Path:
     with style.figure(path, width=5.6, height=3.6) as figure:
         axis = figure.subplots()
         for series, colour in zip(found.values(), style.SPLITS.values(), strict=False):
@@ -62,7 +29,7 @@ def _linear(found: dict[str, dict[str, Any]], path: Path, title: str) -> Path:
     return path
 
 
-def _neighbours(series: dict[str, Any], path: Path, title: str) -> Path:
+def against_neighbours(series: dict[str, Any], path: Path, title: str) -> Path:
     with style.figure(path, width=5.6, height=3.6) as figure:
         axis = figure.subplots()
         ks = [k for k, _ in series["test"]]
@@ -80,7 +47,7 @@ def _neighbours(series: dict[str, Any], path: Path, title: str) -> Path:
     return path
 
 
-def _bars(rows: list[tuple[str, float]], path: Path, title: str, words: str) -> Path:
+def bars(rows: list[tuple[str, float]], path: Path, title: str, words: str) -> Path:
     """Draw named accuracies, best first; of many the best and the worst."""
     rows = sorted(rows, key=lambda r: r[1], reverse=True)
     if len(rows) > MOST_BARS:
@@ -122,7 +89,7 @@ def _cut(name: str, most: int = 22) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def _shots(rows: list[dict[str, Any]], zero: float | None, path: Path, title: str) -> Path:
+def against_shots(rows: list[dict[str, Any]], zero: float | None, path: Path, title: str) -> Path:
     with style.figure(path, width=5.6, height=3.6) as figure:
         axis = figure.subplots()
         ns = [row["n"] for row in rows]

@@ -30,6 +30,7 @@ from tfcli.engine.config import moved, validate
 from tfcli.engine.config.arguments import setting
 from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.files import groups, options, search_path, torchvision_names
+from tfcli.engine.config.heads import mounted_heads
 from tfcli.engine.config.literal import literal
 from tfcli.engine.config.shorthand import written_out
 from tfcli.engine.config.task_choice import task_note, task_of_data
@@ -195,7 +196,7 @@ def _sugar(overrides: list[str], config_dir: str | None) -> list[str]:
         if key == "model" and value not in options("model", config_dir) and value in torchvision_names():
             result += ["model=torchvision", f"model.name={value}"]
         else:
-            result.append(text)
+            result += [*mounted_heads(text, roots(config_dir)), text]
     return result
 
 

@@ -1,4 +1,4 @@
-"""Bounds of settings that are not arguments of a part: of the trainer, the run, the heads, a logger.
+"""Bounds of settings that are not arguments of a part: of the trainer, the run, a logger.
 
 The types alone are used, read from the source as those of every part are (`signatures`): a top-level group of the
 config finds its class by its name. Defaults and comments stand in `conf/`.
@@ -15,7 +15,7 @@ class Config(TypedDict):
     """The top level."""
 
     seed: Natural
-    heads: list[Literal["zeroshot", "linear", "knn", "fewshot"]]
+    heads: list[str]
 
 
 class Trainer(TypedDict):
@@ -83,42 +83,6 @@ class Features(TypedDict):
     threads: Count | None
     cache: str | None
     refresh: bool
-
-
-class Zeroshot(TypedDict):
-    """`zeroshot` of `conf/probe.yaml`."""
-
-    names: Literal["spoken", "own"]
-    templates: str | list[str] | None
-
-
-class Linear(TypedDict):
-    """`linear` of `conf/probe.yaml`."""
-
-    features: Literal["auto", "projected", "pooled"]
-    normalise: Literal["auto", "both"] | bool
-    C: Positive | None
-    grid: Literal["clip"] | list[Positive]
-    refit: bool
-    metric: Literal["accuracy", "per_class"]
-
-
-class Knn(TypedDict):
-    """`knn` of `conf/probe.yaml`."""
-
-    features: Literal["projected", "pooled"]
-    ks: list[Count]
-    vote: Literal["majority", "weighted"]
-    temperature: Positive
-    select: Literal["val", "test"]
-    refit: bool
-
-
-class Fewshot(TypedDict):
-    """`fewshot` of `conf/probe.yaml`."""
-
-    shots: list[Count]
-    draws: Count
 
 
 class Bench(TypedDict):

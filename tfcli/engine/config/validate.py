@@ -25,6 +25,7 @@ from tfcli.engine.config.arguments import INTERPOLATION, absolute, settings
 from tfcli.engine.config.compatible import check_parts
 from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.files import PACKAGED
+from tfcli.engine.config.heads import heads_of
 from tfcli.engine.config.offers import check_offer
 from tfcli.engine.config.signatures import Argument
 from tfcli.errors import ConfigError, nearest
@@ -87,6 +88,7 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
         raise
     targets.check(values)
     _check_settings(raw, values)
+    _check_heads(values, choices)
     for path, node in _groups(values):
         check_parts(path, node)
         own_size = node.get("weights") in (
@@ -121,6 +123,19 @@ def _check_needs(config: DictConfig, choices: dict[str, str]) -> None:
             f"task `{choices.get('task')}` needs {', '.join(missing)}, which data `{choices.get('data')}` does "
             f"not have. Data that would fit: {', '.join(fitting) or 'none yet'}."
         )
+
+
+def _check_heads(values: dict[str, Any], choices: dict[str, str]) -> None:
+    """Refuse a head that no node of the config is: a node that names its class by `_target_`."""
+    known = heads_of(values, choices)
+    for name in values.get("heads", []):
+        if name not in known:
+            raise ConfigError(
+                f"`heads`: there is no head `{name}`.{nearest(str(name), known)} There are {', '.join(known)}; one of "
+                f"your own is a file conf/head/{name}.yaml with the `_target_` of its class."
+            )
+    if values.get("heads") == []:
+        raise ConfigError(f"`heads` names none. There are {', '.join(known)}.")
 
 
 def check_values(values: dict[str, Any]) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 from tfcli.engine.config.compose import Composition
 from tfcli.engine.probe import encoder as fr
-from tfcli.engine.probe.heads import Views, chosen, classify, prompts_for
+from tfcli.engine.probe.heads import chosen
+from tfcli.engine.probe.views import Views
+from tfcli.engine.probe.zeroshot import classify, prompts_for
 from tfcli.engine.runs.folder import say
 from tfcli.errors import ConfigError
 from tfcli.probes import store

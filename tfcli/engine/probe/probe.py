@@ -10,7 +10,8 @@ from typing import Any
 from tfcli.engine.config.build import plain
 from tfcli.engine.config.compose import Composition
 from tfcli.engine.probe import encoder as fr
-from tfcli.engine.probe.heads import HEADS, Result, Views, chosen
+from tfcli.engine.probe.heads import Head, Result, chosen
+from tfcli.engine.probe.views import Views
 from tfcli.engine.runs.folder import check_writable, locked, logged, run_folder, say, write_start
 from tfcli.engine.runs.format import to_csv, to_markdown
 from tfcli.engine.runs.lifecycle import recorded
@@ -43,7 +44,8 @@ def probe(job: Composition, run: Path | None, *, verb: str = "probe") -> tuple[P
     began = time.monotonic()
     frozen = fr.prepare(job, run)
     heads = chosen(frozen)
-    for split in ("train", "test") if heads != ["zeroshot"] else ("test",):
+    learning = [name for name, head in heads.items() if head.learns]
+    for split in ("train", "test") if learning else ("test",):
         if not frozen.data.counts[split]:
             raise DataError(f"data `{frozen.data.name}` has no {split} images: the heads need them.")
     name = f"{frozen.name}-{job.choices['data']}"
@@ -64,11 +66,12 @@ def probe(job: Composition, run: Path | None, *, verb: str = "probe") -> tuple[P
     with locked(folder), logged(folder), recorded(folder, record) as life:
         life.stop.doing = "(features already extracted are cached)"
         results = _heads(frozen, heads, folder)
-        _write(frozen, results, folder, record, began)
+        record.main = f"{next(r.head for r in results if r.head.partition('/')[0] in (learning or heads))}/accuracy"
+        _write(frozen, heads, results, folder, record, began)
     return folder, record, table(frozen, results)
 
 
-def _heads(frozen: fr.Frozen, heads: list[str], folder: Path) -> list[Result]:
+def _heads(frozen: fr.Frozen, heads: dict[str, Head], folder: Path) -> list[Result]:
     config = frozen.job.config
     label = str(frozen.devices[0]) if len(frozen.devices) == 1 else f"{len(frozen.devices)} x {frozen.devices[0].type}"
     values = {**plain(config), "choices": dict(frozen.job.choices)}
@@ -84,16 +87,15 @@ def _heads(frozen: fr.Frozen, heads: list[str], folder: Path) -> list[Result]:
     list_skipped(frozen.data, folder)
     views, results = Views(frozen), []
     began = time.monotonic()
-    for split in ("test",) if heads == ["zeroshot"] else ("train", "val", "test"):
+    for split in ("train", "val", "test") if any(head.learns for head in heads.values()) else ("test",):
         views.split(split)
     took, images = time.monotonic() - began, sum(frozen.data.counts[s] for s in frozen.seconds)
     read = all(frozen.from_cache.values())
     say(
         f"           {images:,} images {'read' if read else 'extracted'} in {took:.2f} s, {images / took:,.0f} images/s"
     )
-    for head in heads:
-        node, function = HEADS[head]
-        results += function(views, plain(config[node]))
+    for head in heads.values():
+        results += head(views)
     return results
 
 
@@ -104,7 +106,9 @@ def _cache_line(cached: list[dict[str, Any]]) -> str:
     return f"cache miss for {', '.join(row['split'] for row in missing)}: {missing[0]['why']}"
 
 
-def _write(frozen: fr.Frozen, results: list[Result], folder: Path, record: Record, began: float) -> None:
+def _write(
+    frozen: fr.Frozen, heads: dict[str, Head], results: list[Result], folder: Path, record: Record, began: float
+) -> None:
     for result in results:
         test, name = result.test, result.head
         if "std" in result.series:  # few-shot: a mean over draws, which has a spread and no interval
@@ -137,10 +141,10 @@ def _write(frozen: fr.Frozen, results: list[Result], folder: Path, record: Recor
         if result.series.get("templates"):
             alone = [{"template": text, "accuracy": value} for text, value in result.series["templates"]]
             write_atomic(folder / "templates.csv", to_csv({"template": "template", "accuracy": "accuracy"}, alone))
-    from tfcli.viz.probe import figures
-
     (folder / "figures").mkdir(exist_ok=True)
-    figures([(r.head, r.series) for r in results], folder / "figures", title=f"{frozen.name} on {record.data}")
+    for name, head in heads.items():
+        rows_of = [result for result in results if result.head.partition("/")[0] == name]
+        head.draw(rows_of, results, folder / "figures", title=f"{frozen.name} on {record.data}")
     if frozen.job.choices.get("protocol") == "hw5":
         from tfcli.engine.probe.homework import report
 

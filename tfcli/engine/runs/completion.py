@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfcli.engine.config.configs import Configs, compose, roots
+from tfcli.engine.config.heads import known_heads
 from tfcli.engine.runs import record
 
 PATHS = {"data.root", "model.weights", "run.dir", "run.root"}
@@ -98,6 +99,9 @@ def _words(configs: Configs, typed: Sequence[str], name: str, last: str) -> Iter
         yield from options.items()
         if name == "model" and last:
             yield from ((word, "torchvision classifier") for word in configs.classifiers() if word not in options)
+        return
+    if name == "heads":
+        yield from ((word, "") for word in known_heads(configs))
         return
     from tfcli.engine.config.arguments import setting
 

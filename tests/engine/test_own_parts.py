@@ -1,0 +1,155 @@
+"""A task and a head of one's own: a class and a YAML file each, and no file of the package."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import TINY
+
+from tfcli.cli.app import app
+from tfcli.engine.runs.record import read_metrics
+from tfcli.engine.train.checkpoints import read_checkpoint
+from tfcli.errors import ConfigError
+
+TASK = '''
+from statistics import fmean
+
+from torch.nn.functional import cross_entropy
+
+from tfcli.metrics.info import FigureInfo
+from tfcli.models.protocols import Classifier
+from tfcli.tasks.objective import Objective
+
+
+class MeanRank(Objective):
+    """Classification, measured by the rank of the right class: 1 is best."""
+
+    net_protocol = Classifier
+    main_figure = "mean_rank"
+    next_command = "tfcli viz curves latest"
+
+    def __init__(self, net, *, optim, schedule):
+        super().__init__(net, optim=optim, schedule=schedule)
+        self.ranks = []
+
+    def figures(self, split):
+        return {"mean_rank": FigureInfo("rank of the right class", lower_is_better=True, decimals=2)}
+
+    def guesses(self, data):
+        return {"chance/mean_rank": (data.num_classes + 1) / 2}
+
+    def training_step(self, batch, batch_idx):
+        loss = cross_entropy(self.net(batch["image"]).float(), batch["label"])
+        self.add(loss * len(batch["label"]), len(batch["label"]))
+        return loss
+
+    def on_train_epoch_end(self):
+        total, count = self.epoch_sums()
+        self.log("train/loss", total / count, logger=False)
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        if "spare" not in batch:
+            logits = self.net(batch["image"])
+            right = logits.gather(1, batch["label"][:, None])
+            self.ranks += (1 + (logits > right).sum(1)).tolist()
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self):
+        self.log("val/mean_rank", fmean(self.ranks))
+        self.ranks = []
+
+    def on_test_epoch_end(self):
+        mean = fmean(self.ranks)
+        self.tested = {"test/mean_rank": (mean, (mean - 0.1, mean + 0.1))}
+'''
+HEAD = '''
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from tfcli.engine.probe.heads import Head, Result
+from tfcli.probes.scores import ranked, score
+
+
+@dataclass
+class NearestMean(Head):
+    """The class whose mean feature is nearest."""
+
+    distance: Literal["euclidean", "manhattan"] = "euclidean"
+
+    def __call__(self, views):
+        (x, label), _, (asked, right) = views.all()
+        classes = views.frozen.data.num_classes
+        means = torch.stack([x[label == k].mean(0) for k in range(classes)])
+        far = torch.cdist(asked, means, p={"euclidean": 2.0, "manhattan": 1.0}[self.distance])
+        return [Result("nearest_mean", "nearest mean", score(ranked(-far), right, num_classes=classes), 0.0)]
+'''
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            app(list(words))
+        assert ended.value.code in (0, None)
+        return capsys.readouterr()
+
+    return call
+
+
+def put(folder, path: str, text: str) -> None:
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).write_text(text, encoding="utf-8")
+
+
+def test_a_task_of_ones_own_has_titles_direction_and_baseline(tmp_path, run):
+    put(tmp_path, "own_task.py", TASK)
+    lines = ["# Rank of the right class.", "_target_: own_task.MeanRank", "needs: [image, label]"]
+    put(tmp_path, "conf/task/mean_rank.yaml", "\n".join([*lines, "optim: ${optim}", "schedule: ${schedule}", ""]))
+    ended = run("train", *TINY, "task=mean_rank", "optim.lr=0.03", "trainer.max_epochs=4", "run.dir=run")
+    assert "rank of the right class" in ended.out
+    assert "5.50 chance" in ended.out
+    assert "tfcli viz curves latest" in ended.err
+    shown = json.loads(run("runs", "show", "run", "--json").out)
+    assert shown["main"] == "mean_rank"
+    assert shown["figures"]["mean_rank"] == {"title": "rank of the right class", "lower_is_better": True, "decimals": 2}
+    row = next(line for line in run("runs", "show", "run").out.splitlines() if line.startswith("test/mean_rank"))
+    assert "5.500 chance" in row
+    assert "rank of the right class" in row
+    assert row.endswith("lower")
+    rows = read_metrics(tmp_path / "run" / "metrics.csv")
+    ranks = [(row.value, row.step) for row in rows if row.name == "val/mean_rank"]
+    assert len({rank for rank, _ in ranks}) > 1
+    best = read_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")["global_step"]
+    assert best == min(ranks)[1] + 1 < max(step for _, step in ranks)  # steps are counted from 0; not just the last
+    with pytest.raises(ConfigError, match="There are val/mean_rank, train/loss"):
+        app(["train", *TINY, "task=mean_rank", "trainer.monitor=val/accuracy"])
+
+
+def test_a_head_of_ones_own_stands_in_the_table(tmp_path, run):
+    put(tmp_path, "own_head.py", HEAD)
+    put(
+        tmp_path,
+        "conf/head/nearest_mean.yaml",
+        "# Nearest mean.\n_target_: own_head.NearestMean\ndistance: euclidean\n",
+    )
+    small = ("pixels", "digits", "data.limit_train=200", "data.limit_test=120", "features.threads=1")
+    ended = run("probe", *small, "data.image_size=8", "--heads", "nearest_mean,knn", "knn.ks=[1]", "run.dir=probe")
+    assert "nearest mean" in ended.out
+    shown = json.loads(run("runs", "show", "probe", "--json").out)
+    assert shown["main"] == "nearest_mean/accuracy"
+    assert shown["metrics"]["nearest_mean/accuracy"] > 0.8
+    rows = run("runs", "show", "probe").out.splitlines()
+    row = next(line for line in rows if line.startswith("nearest_mean/accuracy "))
+    assert "0.100 chance" in row
+    assert row.endswith("higher")
+    with pytest.raises(ConfigError, match=r"`nearest_mean\.distance` must be one of euclidean, manhattan"):
+        app(["probe", *small, "--heads", "nearest_mean", "nearest_mean.distance=taxi"])
+    with pytest.raises(ConfigError, match=r"conf/head/nearest\.yaml"):
+        app(["probe", *small, "--heads", "nearest"])
