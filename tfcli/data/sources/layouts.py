@@ -32,7 +32,9 @@ TRIMAPS = MaskReader({2: "background", 1: "pet", 3: None})
 def camvid() -> ListedFiles:
     """CamVid (Brostow et al. 2009), with the 11 classes of SegNet (Badrinarayanan et al. 2017); 11 is not labelled."""
     lists = {split: f"CamVid/{split}.txt" for split in ("train", "val", "test")}
-    return ListedFiles(lists, {"image": "CamVid/{0}", "mask": "CamVid/{1}"}, {"image": decode, "mask": CAMVID})
+    return ListedFiles(
+        lists, {"image": "CamVid/{0}", "mask": "CamVid/{1}"}, {"image": decode, "mask": CAMVID}, strip="/SegNet/CamVid/"
+    )
 
 
 def pets_trimaps() -> ListedFiles:
@@ -47,43 +49,44 @@ def pets_trimaps() -> ListedFiles:
     )
 
 
+STEREO = {"image": decode, "right": decode, "disparity": read_disparity, "occluded": read_occluded}
+
+
 def kitti2012() -> MatchedFiles:
     """KITTI 2012 (Geiger et al. 2012): pairs with measured disparities of what both images show."""
-    inside = "Kitti2012/training"
-    columns = {"right": f"{inside}/colored_1/{{id}}_10.png", "disparity": f"{inside}/disp_noc/{{id}}_10.png"}
-    return _stereo(f"{inside}/colored_0/{{id}}_10.png", columns)
+    folders = {"image": "colored_0", "right": "colored_1", "disparity": "disp_noc"}
+    columns = {column: f"Kitti2012/{{split}}/{folder}/{{id}}_10.png" for column, folder in folders.items()}
+    return MatchedFiles({"train": "training"}, columns, STEREO)
 
 
 def kitti2015() -> MatchedFiles:
     """KITTI 2015 (Menze and Geiger 2015): pairs with measured disparities, of occluded pixels too."""
-    inside = "Kitti2015/training"
-    columns = {"right": f"{inside}/image_3/{{id}}_10.png", "disparity": f"{inside}/disp_occ_0/{{id}}_10.png"}
-    return _stereo(f"{inside}/image_2/{{id}}_10.png", columns)
+    folders = {"image": "image_2", "right": "image_3", "disparity": "disp_occ_0"}
+    columns = {column: f"Kitti2015/{{split}}/{folder}/{{id}}_10.png" for column, folder in folders.items()}
+    return MatchedFiles({"train": "training"}, columns, STEREO)
 
 
 def middlebury2014() -> MatchedFiles:
     """Middlebury 2014 (Scharstein et al. 2014): scenes of rooms with disparities and, where given, what is occluded."""
-    inside = "Middlebury2014/train/{scene}"
-    columns = {"right": "im1.png", "disparity": "disp0.pfm", "occluded": "mask0nocc.png"}
-    return _stereo(f"{inside}/im0.png", {column: f"{inside}/{name}" for column, name in columns.items()})
+    files = {"image": "im0.png", "right": "im1.png", "disparity": "disp0.pfm", "occluded": "mask0nocc.png"}
+    columns = {column: f"Middlebury2014/{{split}}/{{scene}}/{file}" for column, file in files.items()}
+    return MatchedFiles({"train": "train"}, columns, STEREO, optional=("occluded",))
 
 
 def flying_things() -> MatchedFiles:
     """FlyingThings3D of Scene Flow (Mayer et al. 2016), clean pass: rendered pairs with exact disparities."""
-    frames, inside = "frames_cleanpass", "SceneFlow/FlyingThings3D"
-    pairs = {"right": f"{inside}/{frames}/TRAIN/{{scene}}/right/{{frame}}.png"}
-    pairs["disparity"] = f"{inside}/disparity/TRAIN/{{scene}}/left/{{frame}}.pfm"
-    return _stereo(f"{inside}/{frames}/TRAIN/{{scene}}/left/{{frame}}.png", pairs)
-
-
-def _stereo(left: str, columns: dict[str, str]) -> MatchedFiles:
-    read = {"image": decode, "right": decode, "disparity": read_disparity, "occluded": read_occluded}
-    return MatchedFiles({"train": left}, columns, read, optional=("occluded",))
+    files = {
+        "image": "frames_cleanpass/{split}/{scene}/left/{frame}.png",
+        "right": "frames_cleanpass/{split}/{scene}/right/{frame}.png",
+        "disparity": "disparity/{split}/{scene}/left/{frame}.pfm",
+    }
+    columns = {column: f"SceneFlow/FlyingThings3D/{file}" for column, file in files.items()}
+    return MatchedFiles({"train": "TRAIN", "test": "TEST"}, columns, STEREO)
 
 
 def meshes() -> MatchedFiles:
     """A folder `obj` of meshes in Wavefront's format."""
-    return MatchedFiles({"train": "obj/{name}.obj"}, {}, {"mesh": read_mesh}, first="mesh")
+    return MatchedFiles({"train": "obj"}, {"mesh": "{split}/{name}.obj"}, {"mesh": read_mesh})
 
 
 def instructions() -> TextRecords:

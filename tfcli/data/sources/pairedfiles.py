@@ -27,10 +27,11 @@ class ListedFiles:
         lists: the list of each split, below the set's root. One that is not there is left out, but not `train`'s.
         columns: for each column a template of its file below the root: `{0}` is the first word of a line.
         read: for each column what reads its files.
+        strip: what words of a line may begin with and files below the root do not: the author's own folder.
     """
 
-    def __init__(self, lists: Mapping[str, str], columns: Mapping[str, str], read: Readers):
-        self.lists, self.columns, self.reads = dict(lists), dict(columns), read
+    def __init__(self, lists: Mapping[str, str], columns: Mapping[str, str], read: Readers, *, strip: str = ""):
+        self.lists, self.columns, self.reads, self.strip = dict(lists), dict(columns), read, strip
 
     @property
     def expects(self) -> list[str]:
@@ -49,7 +50,10 @@ class ListedFiles:
         return {split: self._split(root, path) for split, path in there.items()}
 
     def _split(self, root: Path, path: Path) -> dict[str, FileColumn]:
-        lines = [(number, line.split()) for number, line in enumerate(read_lines(path), 1)]
+        lines = [
+            (number, [word.removeprefix(self.strip) for word in line.split()])
+            for number, line in enumerate(read_lines(path), 1)
+        ]
         samples = [(number, words) for number, words in lines if words and not words[0].startswith("#")]
         if not samples:
             raise DataError(f"{printable(path)} lists no samples.")
@@ -72,30 +76,27 @@ class MatchedFiles:
     """A set whose file names follow a pattern.
 
     Args:
-        splits: for each split a template of the files of `columns`' first column, below the set's root. Names in braces
-            match any part of a path, folders included: `train/{scene}/im0.png`.
-        columns: for each further column a template with the same names.
-        first: name of the first column.
+        splits: for each split the word that `{split}` stands for. One whose folder is not there is left out, but not
+            `train`.
+        columns: for each column a template of its file below the set's root. In the first one, names in braces match
+            any part of a path, folders included (`{split}/{scene}/im0.png`); the others have the same names.
         read: for each column what reads its files.
         optional: columns that a split may lack as a whole.
     """
 
     def __init__(
-        self,
-        splits: Mapping[str, str],
-        columns: Mapping[str, str],
-        read: Readers,
-        *,
-        first: str = "image",
-        optional: Sequence[str] = (),
+        self, splits: Mapping[str, str], columns: Mapping[str, str], read: Readers, *, optional: Sequence[str] = ()
     ):
-        self.splits, self.columns, self.reads = dict(splits), dict(columns), read
-        self.first, self.optional = first, tuple(optional)
+        self.splits, self.columns, self.reads, self.optional = dict(splits), dict(columns), read, tuple(optional)
+
+    def _template(self, split: str) -> str:
+        """Return the template of the first column's files of a split."""
+        return next(iter(self.columns.values())).replace("{split}", self.splits[split])
 
     @property
     def expects(self) -> list[str]:
         """Folders by which the set is recognised."""
-        return [_folder(template) for template in self.splits.values()]
+        return [_folder(self._template("train"))]
 
     def read(self, root: Path) -> dict[str, dict[str, FileColumn]]:
         """Return the columns of each split.
@@ -103,18 +104,19 @@ class MatchedFiles:
         Raises:
             DataError: no file matches, or one that belongs to it is missing.
         """
-        return {split: self._split(root, template) for split, template in self.splits.items()}
+        there = [split for split in self.splits if split == "train" or (root / _folder(self._template(split))).is_dir()]
+        return {split: self._split(root, split) for split in there}
 
-    def _split(self, root: Path, template: str) -> dict[str, FileColumn]:
+    def _split(self, root: Path, split: str) -> dict[str, FileColumn]:
+        template = self._template(split)
         folder, pattern = root / _folder(template), _pattern(template)
-        matches = [(path, pattern.fullmatch(path.relative_to(root).as_posix())) for path in sorted(folder.rglob("*"))]
-        files = [path for path, matched in matches if matched]
-        names = [matched.groupdict() for _, matched in matches if matched]
-        if not files:
+        matches = [pattern.fullmatch(path.relative_to(root).as_posix()) for path in sorted(folder.rglob("*"))]
+        names = [{**matched.groupdict(), "split": self.splits[split]} for matched in matches if matched]
+        if not names:
             raise DataError(
                 f"No file is called {printable(root / template)}.\n  Found in {printable(folder)}: {found_in(folder)}"
             )
-        found = {self.first: FileColumn(files, self.reads[self.first])}
+        found = {}
         for column, other in self.columns.items():
             paths = [root / other.format(**name) for name in names]
             if column in self.optional and not any(path.is_file() for path in paths):
