@@ -19,7 +19,7 @@ from tfcli.nn.attention import Attention
 from tfcli.nn.patterns import Causal
 from tfcli.nn.positions import Learned, Sinusoidal
 from tfcli.text.tokenizer import load
-from tfcli.weights import clip, hub
+from tfcli.weights import clip, clip_tokenizer, hub
 from tfcli.weights.load import Blueprint, blueprint, load_weights
 
 TARGET = "tfcli.models.clip.CLIP"
@@ -171,22 +171,22 @@ def test_an_activation_that_is_not_known_is_refused(tmp_path: Path) -> None:
 
 def test_byte_pairs_are_found_where_data_lie(real_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TFCLI_DATA", str(real_data))
-    file = clip.merges_file()
+    file = clip_tokenizer.merges_file()
     assert file == real_data / "tokenizers" / "clip" / "bpe_simple_vocab_16e6.txt.gz"
     assert load(file).vocab_size == 49_408
     (tmp_path / file.name).write_bytes(file.read_bytes())
-    assert clip.merges_file(tmp_path) == tmp_path / file.name
+    assert clip_tokenizer.merges_file(tmp_path) == tmp_path / file.name
 
 
 def test_byte_pairs_that_are_not_openais_or_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TFCLI_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(clip, "find_spec", lambda name: None)
+    monkeypatch.setattr(clip_tokenizer, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"could not be fetched \(TFCLI_OFFLINE=1 .*1\.3 MiB, MIT"):
-        clip.merges_file()
-    (tmp_path / clip.MERGES).write_bytes(gzip.compress(b"#version\na b\n"))
+        clip_tokenizer.merges_file()
+    (tmp_path / clip_tokenizer.MERGES).write_bytes(gzip.compress(b"#version\na b\n"))
     with pytest.raises(WeightsError, match="differs from OpenAI's file of that name"):
-        clip.merges_file(tmp_path)
+        clip_tokenizer.merges_file(tmp_path)
 
 
 def test_public_names_and_models_agree() -> None:

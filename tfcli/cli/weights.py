@@ -82,7 +82,7 @@ def get(name: str = Name, json: bool = Json) -> None:
 
     place = find(name)
     if place.path.is_file() and any(row.name == name and row.model.startswith("clip") for row in public()):
-        from tfcli.weights.clip import merges_file
+        from tfcli.weights.clip_tokenizer import merges_file
 
         merges_file()  # OpenAI's archives come without their tokenizer
     if json:

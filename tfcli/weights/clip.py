@@ -1,88 +1,29 @@
-"""CLIP checkpoints of OpenAI, open_clip and transformers, under our names, and what each says of its own size.
+"""CLIP checkpoints of OpenAI, open_clip and transformers: what each says of its own size, and its tensors for ours.
 
-OpenAI's archives and open_clip's files share their names; transformers splits query, key and value. The activation is
-not in the weights: transformers and open_clip state it beside them, OpenAI's are all QuickGELU. A wrong one shifts the
-features a little and costs accuracy without a word, so it is set from the checkpoint wherever that tells.
+`clip_names` knows the names of tensors. The activation is not in the weights: transformers and open_clip state it
+beside them, OpenAI's are all QuickGELU. A wrong one shifts the features a little and costs accuracy without a word, so
+it is set from the checkpoint wherever that tells.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from importlib.util import find_spec
 from math import isqrt
-from pathlib import Path
 from typing import Any
 
-from tfcli.data.common.paths import cache_root, data_root
 from tfcli.errors import WeightsError
 from tfcli.models.clip import CLIP
-from tfcli.models.resnet import ModifiedResNet
+from tfcli.models.vit import PatchEncoder
 from tfcli.weights import open_clip_facts
-from tfcli.weights.fetch import Unreachable, download, offline
+from tfcli.weights.clip_names import PATCHES, POOL_TABLE, TABLES, detect, renamed
 from tfcli.weights.files import Checkpoint
-from tfcli.weights.names import Renames, State, fuse, known_activation, rename, usual_heads
+from tfcli.weights.names import State, count, known_activation, usual_heads
 from tfcli.weights.positions import resize_positions
 from tfcli.weights.preprocessing import OPENAI_MEAN, OPENAI_STD
 
 READS = {"clip": "CLIP"}
-MERGES = "bpe_simple_vocab_16e6.txt.gz"
-MERGES_SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
-MERGES_URL = f"https://github.com/openai/CLIP/raw/main/clip/{MERGES}"
-TABLES = {"image": "image.stack.positions.0.table", "text": "text.stack.positions.0.table"}
-POOL_TABLE = "image.attention_pool.positions"
-PATCHES = "image.patch_embed.proj.weight"
-
-OPENAI: Renames = [
-    (r"visual\.class_embedding$", "image.cls_token"),
-    (r"visual\.positional_embedding$", TABLES["image"]),
-    (r"visual\.ln_pre\.", "image.stack.stem_norm."),
-    (r"visual\.ln_post\.", "image.norm."),
-    (r"visual\.proj$", "image.proj.weight"),
-    (r"visual\.transformer\.resblocks\.", "image.stack.blocks."),
-    (r"visual\.attnpool\.positional_embedding$", POOL_TABLE),
-    (r"visual\.attnpool\.c_proj\.", "image.attention_pool.out."),
-    (r"visual\.attnpool\.", "image.attention_pool."),
-    (r"visual\.", "image."),
-    (r"(?:text\.)?token_embedding\.", "text.embed."),
-    (r"(?:text\.)?positional_embedding$", TABLES["text"]),
-    (r"(?:text\.)?transformer\.resblocks\.", "text.stack.blocks."),
-    (r"(?:text\.)?ln_final\.", "text.stack.norm."),
-    (r"(?:text\.)?text_projection$", "text.proj.weight"),
-]
-OPENAI_INSIDE: Renames = [
-    (r"(.*stack\.blocks\.\d+)\.ln_(\d)\.", r"\1.norm\2."),
-    (r"(.*stack\.blocks\.\d+)\.attn\.in_proj_", r"\1.attention.qkv."),
-    (r"(.*stack\.blocks\.\d+)\.attn\.out_proj\.", r"\1.attention.out."),
-    (r"(.*stack\.blocks\.\d+)\.mlp\.c_fc\.", r"\1.mlp.fc1."),
-    (r"(.*stack\.blocks\.\d+)\.mlp\.c_proj\.", r"\1.mlp.fc2."),
-    (r"(image\.layer\d\.\d+\.downsample)\.1\.", r"\1.2."),  # ours begins with the pool
-    (r"(image\.layer\d\.\d+\.downsample)\.0\.", r"\1.1."),
-]
-TRANSFORMERS: Renames = [
-    (r"vision_model\.embeddings\.class_embedding$", "image.cls_token"),
-    (r"vision_model\.embeddings\.patch_embedding\.", "image.patch_embed.proj."),
-    (r"vision_model\.embeddings\.position_embedding\.weight$", TABLES["image"]),
-    (r"vision_model\.pre_layrnorm\.", "image.stack.stem_norm."),  # so written there
-    (r"vision_model\.post_layernorm\.", "image.norm."),
-    (r"vision_model\.encoder\.layers\.", "image.stack.blocks."),
-    (r"visual_projection\.", "image.proj."),
-    (r"text_model\.embeddings\.token_embedding\.", "text.embed."),
-    (r"text_model\.embeddings\.position_embedding\.weight$", TABLES["text"]),
-    (r"text_model\.encoder\.layers\.", "text.stack.blocks."),
-    (r"text_model\.final_layer_norm\.", "text.stack.norm."),
-    (r"text_projection\.", "text.proj."),
-]
-TRANSFORMERS_INSIDE: Renames = [
-    (r"(.*stack\.blocks\.\d+)\.layer_norm(\d)\.", r"\1.norm\2."),
-    (r"(.*stack\.blocks\.\d+)\.self_attn\.([qkv])_proj\.", r"\1.attention.\2."),
-    (r"(.*stack\.blocks\.\d+)\.self_attn\.out_proj\.", r"\1.attention.out."),
-]
 SHAPES = ("embed_width", "width", "depth", "mlp_width", "patch_size", "blocks", "vocab_size")
 """Settings, of a tower or of all, that the tensors fix, so that no other value can be typed."""
-LEFT_OUT = re.compile(
-    r"input_resolution|context_length|vocab_size|(?:text\.)?attn_mask|.*embeddings\.position_ids|.*\.attn_mask"
-)
 SIZES = {(768, 32): "vit_b32", (768, 16): "vit_b16", (1024, 14): "vit_l14"}
 RESNETS: dict[tuple[int, ...], str] = {
     (3, 4, 6, 3): "rn50",
@@ -91,13 +32,6 @@ RESNETS: dict[tuple[int, ...], str] = {
     (6, 8, 18, 8): "rn50x16",
     (3, 15, 36, 10): "rn50x64",
 }
-
-
-def detect(state: State) -> str | None:
-    """Return whose names these are: openai (open_clip's too), transformers, or None for ours or another family's."""
-    if "visual.conv1.weight" in state or any(name.startswith("visual.trunk.") for name in state):
-        return "openai"
-    return "transformers" if "vision_model.embeddings.patch_embedding.weight" in state else None
 
 
 def convert(
@@ -120,7 +54,7 @@ def convert(
     notes: list[str] = []
     source = detect(state)
     stated = _stated(state, source, config or {})
-    state = _renamed(state, source)
+    state = renamed(state, source)
     settings = {
         f"{tower}.{key}": value for tower, values in stated.items() for key, value in values.items() if key != "heads"
     }
@@ -141,7 +75,7 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
     source = detect(checkpoint.state)
     if source is None:
         return None
-    state = _renamed(checkpoint.state, source)
+    state = renamed(checkpoint.state, source)
     stated = _stated(checkpoint.state, source, checkpoint.config)
     notes: list[str] = []
     if "activation" not in stated["text"]:
@@ -181,62 +115,6 @@ def describe(state: State) -> str:
     return f" The file is a CLIP with {size}" + (f": try `model=clip_{name}`." if name else ".")
 
 
-def merges_file(beside: Path | None = None) -> Path:
-    """OpenAI's list of byte pairs, which its tokenizer is made of; found on this machine or fetched (1.3 MiB, MIT).
-
-    Args:
-        beside: a folder to look in first, such as the checkpoint's.
-
-    Raises:
-        WeightsError: it is not here and cannot be fetched, or what is here is another file.
-    """
-    target = cache_root() / "tokenizers" / MERGES
-    shared = data_root() / "tokenizers"
-    places = [shared / MERGES, shared / "clip" / MERGES, target, Path("~/.cache/clip").expanduser() / MERGES]
-    spec = find_spec("open_clip")  # its wheel carries the file
-    places += [Path(folder) / MERGES for folder in (spec.submodule_search_locations or [])] if spec else []
-    if beside is not None:
-        places.insert(0, beside / MERGES)
-    for place in places:
-        if place.is_file():
-            if hashlib.sha256(place.read_bytes()).hexdigest() != MERGES_SHA256:
-                raise WeightsError(f"`{place}` differs from OpenAI's file of that name (by its SHA-256): remove it.")
-            return place
-    try:
-        if offline():
-            raise Unreachable("TFCLI_OFFLINE=1 forbids the network")
-        return download(MERGES_URL, target, sha256=MERGES_SHA256, about="licence MIT, OpenAI's byte pairs for CLIP")
-    except Unreachable as error:
-        raise WeightsError(
-            f"CLIP's tokenizer needs {MERGES}, which is not on this machine and could not be fetched ({error}). Looked "
-            f"for {', '.join(f'`{place}`' for place in places)}. By hand: fetch {MERGES_URL} (1.3 MiB, MIT) on another "
-            "machine and copy it to one of these, or say `model.tokenizer.path=FILE`."
-        ) from error
-
-
-def _renamed(state: State, source: str | None) -> State:
-    """Under our names, in our shapes; whatever is unknown keeps its own name and is refused later."""
-    if source is None:
-        return dict(state)
-    state = {name: tensor for name, tensor in state.items() if not LEFT_OUT.fullmatch(name)}
-    if source == "openai":
-        found = {rename(rename(name, OPENAI), OPENAI_INSIDE): tensor for name, tensor in state.items()}
-        if "image.cls_token" in found:  # a ViT, whose one convolution cuts the patches
-            found[PATCHES] = found.pop("image.conv1.weight")
-        transposed = ("image.proj.weight", "text.proj.weight")
-        state = {
-            name: tensor.mT if name in transposed and tensor.ndim == 2 else tensor for name, tensor in found.items()
-        }
-    else:
-        renamed = {rename(rename(name, TRANSFORMERS), TRANSFORMERS_INSIDE): t for name, t in state.items()}
-        state = fuse(renamed, parts=("q", "k", "v"))
-    if "image.cls_token" in state:
-        state["image.cls_token"] = state["image.cls_token"].reshape(1, 1, -1)
-    if "logit_scale" in state:
-        state["logit_scale"] = state["logit_scale"].reshape(())  # open_clip's may be a list of one
-    return state
-
-
 def _stated(state: State, source: str | None, config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Heads, activation and epsilon of each tower, as far as the files tell."""
     found: dict[str, dict[str, Any]] = {"image": {}, "text": {}}
@@ -271,13 +149,12 @@ def _stated(state: State, source: str | None, config: dict[str, Any]) -> dict[st
 
 
 def _fit_positions(state: State, net: CLIP, source: str, notes: list[str]) -> None:
-    names = {name for name, _ in net.named_parameters()}
-    image: Any = net.image
-    resnet = isinstance(image, ModifiedResNet)
-    table = POOL_TABLE if resnet else TABLES["image"]
-    if table in state and hasattr(image, "attention_pool" if resnet else "patch_embed"):
-        side = image.image_size // 32 if resnet else 0
-        grid = (side, side) if resnet else image.patch_embed.grid
+    names, image = {name for name, _ in net.named_parameters()}, net.image
+    if isinstance(image, PatchEncoder):
+        table, grid = TABLES["image"], image.patch_embed.grid
+    else:
+        table, grid = POOL_TABLE, (image.image_size // 32,) * 2
+    if table in state:
         state[table], note = resize_positions(state[table], grid, special=1, source=source)
         notes.extend([note] if note else [])
     text, context = state.get(TABLES["text"]), net.text.context
@@ -296,16 +173,12 @@ def _blocks(state: State) -> tuple[int, ...]:
     return tuple(stages.count(stage) for stage in (1, 2, 3, 4))
 
 
-def _depth(state: State, tower: str) -> int:
-    return len({name.split(".")[3] for name in state if name.startswith(f"{tower}.stack.blocks.")})
-
-
 def _vit_size(state: State) -> dict[str, Any]:
     width, patch_size = state[PATCHES].shape[0], state[PATCHES].shape[-1]
     return {
         "_target_": "tfcli.models.clip.VisionTransformer",
         "width": width,
-        "depth": _depth(state, "image"),
+        "depth": count(state, r"image\.stack\.blocks\.(\d+)\."),
         "heads": usual_heads(width),
         "mlp_width": state["image.stack.blocks.0.mlp.fc1.weight"].shape[0],
         "patch_size": patch_size,
@@ -331,7 +204,7 @@ def _text_size(state: State) -> dict[str, Any]:
     return {
         "_target_": "tfcli.models.text_encoder.TextTransformer",
         "width": width,
-        "depth": _depth(state, "text"),
+        "depth": count(state, r"text\.stack\.blocks\.(\d+)\."),
         "heads": max(width // 64, 1),
         "mlp_width": state["text.stack.blocks.0.mlp.fc1.weight"].shape[0],
         "context": len(state[TABLES["text"]]),

@@ -211,6 +211,6 @@ def subwords_for(config: DictConfig, path: Path | None, texts: Callable[[], list
 
 
 def _merges_file() -> str:
-    from tfcli.weights.clip import merges_file
+    from tfcli.weights.clip_tokenizer import merges_file
 
     return str(merges_file())
