@@ -6,6 +6,7 @@ Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from tfcli.nn.init import init_as_vit
 from tfcli.nn.places import Places
 from tfcli.nn.pooling import AttentionPool
 from tfcli.nn.positions import Position
+from tfcli.nn.resampling import note_resized
 from tfcli.nn.stack import Stack
 from tfcli.nn.stems import StemName, make_stem
 from tfcli.shapes import Float
@@ -29,6 +31,8 @@ POOLS = ("class", "mean", "normed_mean", "attention")
 
 class PatchEncoder(nn.Module):
     """Special tokens and the patches of an image through a stack of blocks: what all kinds of ViT share.
+
+    An image of another size than `image_size` has a grid of its own, for which learned positions are resampled.
 
     Args:
         width: D.
@@ -70,6 +74,7 @@ class PatchEncoder(nn.Module):
             setattr(self, name, nn.Parameter(torch.zeros(1, number, width)) if number else None)
         own = sum(special.values())
         self.places = Places.grid(*self.patch_embed.grid, special=own)
+        self._others: dict[tuple[int, int], Places] = {}
         self.stack = Stack(
             width,
             depth=depth,
@@ -82,11 +87,34 @@ class PatchEncoder(nn.Module):
         )
 
     def tokens(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B N D"]:
-        """Return the tokens of the last block, special ones first."""
-        x = self.patch_embed(image)
+        """Return the tokens of the last block, special ones first.
+
+        Raises:
+            DataError: the patches' side does not divide that of the image.
+        """
+        x, places = self.patch_embed(image), self.places_of(*image.shape[-2:])
         special = [getattr(self, name) for name in self.special]
         first = [t.expand(len(x), -1, -1).to(x.dtype) for t in special if t is not None]
-        return self.stack(torch.cat([*first, x], 1), self.places)
+        return self.stack(torch.cat([*first, x], 1), places)
+
+    def places_of(self, rows: int, columns: int) -> Places:
+        """Return where the tokens of an image of so many pixels stand; equal sizes are one object."""
+        grid = self.patch_embed.grid_of(rows, columns)
+        if grid == self.patch_embed.grid:
+            return self.places
+        return self._others.setdefault(grid, Places.grid(*grid, special=len(self.places) - prod(self.patch_embed.grid)))
+
+    def note_size(self, image_size: int) -> str | None:
+        """Return a line on what becomes of the position tables for images of this side; None: nothing does.
+
+        Raises:
+            DataError: the patches' side does not divide it.
+        """
+        grid, built = self.patch_embed.grid_of(image_size, image_size), self.patch_embed.grid
+        tables = any(True for _ in self.stack.positions.parameters())
+        if grid == built or not tables:
+            return None
+        return note_resized(built, grid, getattr(self.stack.positions[0], "resample", "transformers"))
 
     @property
     def layers(self) -> int:

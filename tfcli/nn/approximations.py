@@ -262,7 +262,7 @@ class Linformer(Approximation):
             raise ValueError(
                 f"`attn.kernel.rank` must lie between 1 and the number of tokens, {places}, but is {rank}."
             )
-        self.special = special
+        self.extent, self.special = extent, special
         owner = torch.arange(places) * rank // places  # stretches as even as they can be
         means = (owner == torch.arange(rank)[:, None]).float()
         means = means / means.sum(1, keepdim=True)
@@ -272,6 +272,11 @@ class Linformer(Approximation):
 
     def _mixed(self, x: Float[Tensor, "B H M E"], mix: Float[Tensor, "h R P"], view: View | None) -> Tensor:
         if view is not None:
+            if len(self.extent) > 1 and view.key.extent != self.extent:
+                raise IncompatibleError(
+                    f"linformer attention is built for a grid of {self.extent} tokens, but was given one of "
+                    f"{view.key.extent}: its maps of places cannot be resampled."
+                )
             mix = mix[:, :, view.key.rows(self.special)]  # (h, R, M), or (h, R, B, M) of each sample's own places
             mix = mix if mix.ndim == 3 else mix.movedim(2, 0)
             if view.valid is not None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from tfcli.errors import DataError
 from tfcli.shapes import Float
 
 
@@ -13,10 +14,25 @@ class Stem(nn.Module):
     """From pixels to tokens.
 
     Attributes:
-        grid: rows and columns of tokens.
+        grid: rows and columns of tokens of an image of the size that it is built for.
+        patch_size: side of a token in pixels.
     """
 
     grid: tuple[int, int]
+    patch_size: int
+
+    def grid_of(self, rows: int, columns: int) -> tuple[int, int]:
+        """Return rows and columns of tokens of an image of so many pixels.
+
+        Raises:
+            DataError: `patch_size` divides a side of it not.
+        """
+        if rows % self.patch_size or columns % self.patch_size:
+            raise DataError(
+                f"an image of {rows} x {columns} pixels cannot be cut into patches of {self.patch_size}: "
+                "`data.image_size` must be a multiple of that."
+            )
+        return rows // self.patch_size, columns // self.patch_size
 
 
 class PatchEmbed(Stem):
@@ -48,7 +64,7 @@ class PatchEmbed(Stem):
         overlap: bool = False,
     ):
         super().__init__()
-        self.grid = grid_of(image_size, patch_size)
+        self.grid, self.patch_size = grid_of(image_size, patch_size), patch_size
         kernel, padding = (2 * patch_size - 1, patch_size - 1) if overlap else (patch_size, 0)
         self.proj = nn.Conv2d(channels, width, kernel, patch_size, padding=padding, bias=bias)
 
@@ -78,7 +94,7 @@ class ConvEmbed(Stem):
         layers = patch_size.bit_length() - 1
         if patch_size != 2**layers or layers < 1:
             raise ValueError(f"`patch_size` must be a power of two for a stem of convolutions, but is {patch_size}.")
-        self.grid = grid_of(image_size, patch_size)
+        self.grid, self.patch_size = grid_of(image_size, patch_size), patch_size
         if width % 2 ** (layers - 1):
             raise ValueError(
                 f"`width` must be a multiple of {2 ** (layers - 1)} for {layers} convolutions, but is {width}."

@@ -56,7 +56,7 @@ class HybridEmbed(Stem):
                 f"`patch_size` must be a multiple of {stride}, the side in pixels of a cell of a hybrid stem's map "
                 f"after stages of {list(blocks)} blocks, but is {patch_size}."
             )
-        self.grid = grid_of(image_size, patch_size)
+        self.grid, self.patch_size = grid_of(image_size, patch_size), patch_size
         self.root = Root(channels, stem_width)
         self.stages = nn.Sequential()
         before = stem_width

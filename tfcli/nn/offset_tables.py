@@ -11,6 +11,7 @@ from tfcli.bounds import Count, NotNegative
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Placement, Position, whole_numbers
 from tfcli.nn.relative import either_special, offsets, pairs, special_pairs
+from tfcli.nn.resampling import Resampling, resample
 from tfcli.shapes import Float, Int
 
 
@@ -26,6 +27,7 @@ class RelativeTable(Position):
             Swin's; farther ones count as the farthest. None: that of the grid.
         class_rows: whether special tokens have rows, as BEiT's class token; otherwise their scores gain nothing.
         std: standard deviation of the initial numbers.
+        resample: whose rule is taken where `size` is null and the grid is another than that the table was made for.
     """
 
     acts = "scores"
@@ -42,9 +44,11 @@ class RelativeTable(Position):
         size: Count | None = None,
         class_rows: bool = True,
         std: NotNegative = 0.02,
+        resample: Resampling = "transformers",
     ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
-        self.sides = extent if size is None else (size,) * len(extent)
+        self.sides, self.of_window = extent if size is None else (size,) * len(extent), size is not None
+        self.resample = resample
         self.special, self.std = special if class_rows else 0, std
         self.table = nn.Parameter(torch.empty(prod(2 * side - 1 for side in self.sides) + pairs(self.special), heads))
         self.reset_parameters()
@@ -52,19 +56,30 @@ class RelativeTable(Position):
     def reset_parameters(self) -> None:
         nn.init.normal_(self.table, std=self.std)
 
+    def on(self, extent: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the sides of the table for a grid of this size."""
+        return self.sides if self.of_window or len(extent) == 1 else extent
+
+    def _table(self, extent: tuple[int, ...]) -> Tensor:
+        if self.on(extent) == self.sides:
+            return self.table
+        before, after = (tuple(2 * side - 1 for side in sides) for sides in (self.sides, self.on(extent)))
+        steps, special = self.table.split([prod(before), pairs(self.special)])
+        return torch.cat([resample(steps, before, after, rule=self.resample), special])
+
     def rows(self, query: Places, key: Places) -> Int[Tensor, "*b N M"]:
         """Return the row of the table for each pair."""
         whole_numbers(query.coords, self)
-        row = None
-        for axis, side in enumerate(self.sides):
+        row, sides = None, self.on(query.extent)
+        for axis, side in enumerate(sides):
             step = offsets(query, key, axis).clamp(1 - side, side - 1) + side - 1
             row = step if row is None else row * (2 * side - 1) + step
         assert row is not None
         if not self.special:
             return row
-        after = len(self.table) - pairs(self.special)
+        after = prod(2 * side - 1 for side in sides)
         return torch.where(either_special(query, key), special_pairs(query, key, self.special) + after, row)
 
     def bias(self, query: Places, key: Places) -> Float[Tensor, "*b H N M"]:
-        bias = self.table[self.rows(query, key)].movedim(-1, -3)
+        bias = self._table(query.extent)[self.rows(query, key)].movedim(-1, -3)
         return bias if self.special else bias.masked_fill(either_special(query, key).unsqueeze(-3), 0)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tfcli.bounds import NotNegative, Positive
 from tfcli.errors import IncompatibleError
 from tfcli.nn.places import Places
+from tfcli.nn.resampling import Resampling, resample
 from tfcli.shapes import Float, Int, Num
 
 Placement = Literal["stem", "every", "shared"]
@@ -87,8 +88,11 @@ class Added(Position):
 class Learned(Added):
     """One learned vector for each place of the flattened grid and each special token (ViT's default; BERT, GPT).
 
+    On a grid of another size the table is resampled.
+
     Args:
         std: standard deviation of the initial vectors.
+        resample: whose rule is taken for that: of the library whose checkpoint it is.
     """
 
     def __init__(
@@ -100,9 +104,10 @@ class Learned(Added):
         special: int,
         at: Placement = "stem",
         std: NotNegative = 0.02,
+        resample: Resampling = "transformers",
     ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
-        self.special, self.std = special, std
+        self.extent, self.special, self.std, self.resample = extent, special, std, resample
         self.table = nn.Parameter(torch.empty(special + prod(extent), width))
         self.reset_parameters()
 
@@ -111,7 +116,7 @@ class Learned(Added):
 
     def vectors(self, places: Places) -> Float[Tensor, "*b N D"]:
         whole_numbers(places.coords, self)
-        return places.of_table(self.table, self.special)
+        return places.of_table(on_grid(self.table, self.special, self.extent, places, self.resample), self.special)
 
 
 class Learned2d(Added):
@@ -140,16 +145,24 @@ class Learned2d(Added):
         check_divides("`width`", width, len(extent), extent)
         self.tables = nn.ParameterList(nn.Parameter(torch.empty(size, width // len(extent))) for size in extent)
         self.own = nn.Parameter(torch.empty(special, width)) if special else None
-        self.std = std
+        self.extent, self.std = extent, std
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         for table in self.parameters():
             nn.init.normal_(table, std=self.std)
 
+    def _resampled(self, extent: tuple[int, ...]) -> list[Tensor]:
+        """Return the tables for a grid of another size; those of texts, on one axis, are never stretched."""
+        if len(extent) == 1:
+            return list(self.tables)
+        sizes = zip(self.tables, self.extent, extent, strict=True)
+        return [resample(table, (before, 1), (after, 1)) for table, before, after in sizes]
+
     def vectors(self, places: Places) -> Float[Tensor, "*b N D"]:
         points = whole_numbers(places.coords, self).masked_fill(places.special[..., None], 0)
-        table = torch.cat([table[points[..., axis]] for axis, table in enumerate(self.tables)], -1)
+        tables = self.tables if places.extent == self.extent else self._resampled(places.extent)
+        table = torch.cat([table[points[..., axis]] for axis, table in enumerate(tables)], -1)
         if self.own is None:
             return table
         ordinal = places.coords[..., 0].clamp(max=len(self.own) - 1)
@@ -178,13 +191,13 @@ class Random(Added):
         seed: int = 0,
     ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
-        self.special = special
+        self.extent, self.special = extent, special
         drawn = torch.randn(special + prod(extent), width, generator=torch.Generator().manual_seed(seed), device="cpu")
         self.register_buffer("table", std * drawn.to(torch.get_default_device()))
 
     def vectors(self, places: Places) -> Float[Tensor, "*b N D"]:
         whole_numbers(places.coords, self)
-        return places.of_table(self.table, self.special)
+        return places.of_table(on_grid(self.table, self.special, self.extent, places), self.special)
 
 
 class Sinusoidal(Added):
@@ -229,6 +242,15 @@ def angles(places: Places, share: int, base: float) -> Float[Tensor, "*b N share
     axes = places.coords.shape[-1]
     rates = base ** -(torch.arange(share // axes, device=places.coords.device) / (share // axes))
     return (places.coords[..., None] * rates).flatten(-2)
+
+
+def on_grid(
+    table: Float[Tensor, "R D"], special: int, extent: tuple[int, ...], places: Places, rule: str = "transformers"
+) -> Float[Tensor, "S D"]:
+    """Return a table of special tokens and the grid's places for the grid on which these tokens stand."""
+    if places.extent == extent or len(extent) == 1:
+        return table
+    return torch.cat([table[:special], resample(table[special:], extent, places.extent, rule=rule)])
 
 
 def whole_numbers(coords: Num[Tensor, "*shape"], position: Position) -> Int[Tensor, "*shape"]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tfcli.bounds import Count, Fraction, NotNegative, Positive
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Placement, Position, angles, check_divides, whole_numbers
+from tfcli.nn.resampling import resample
 from tfcli.shapes import Bool, Float, Int, Num
 
 
@@ -128,24 +129,39 @@ class Relative(Position):
     ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         self.flat, self.special, self.std = flat, special, std
-        sizes = (prod(extent),) if flat else extent
-        self.reach = [size - 1 if max_distance is None else min(size - 1, max_distance) for size in sizes]
+        self.extent, self.max_distance = extent, max_distance
+        self.reach = self._reach(extent)
         self.table = nn.Parameter(torch.empty(sum(2 * far + 1 for far in self.reach) + pairs(special), width // heads))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.table, std=self.std)
 
+    def _reach(self, extent: tuple[int, ...]) -> list[int]:
+        """Return the farthest offset on each axis (or on the flattened grid) that has a vector."""
+        sizes = (prod(extent),) if self.flat else extent
+        return [size - 1 if self.max_distance is None else min(size - 1, self.max_distance) for size in sizes]
+
+    def _on(self, extent: tuple[int, ...]) -> tuple[Tensor, list[int]]:
+        """Return the table and its reach for a grid, to which it is resampled; those of texts are never stretched."""
+        reach = self.reach if len(extent) == 1 or extent == self.extent else self._reach(extent)
+        if reach == self.reach:
+            return self.table, reach
+        *axes, special = self.table.split([*(2 * far + 1 for far in self.reach), pairs(self.special)])
+        steps = [resample(t, (len(t), 1), (2 * far + 1, 1)) for t, far in zip(axes, reach, strict=True)]
+        return torch.cat([*steps, special]), reach
+
     def scores(
         self, q: Float[Tensor, "*b H N E"], k: Float[Tensor, "*b H M E"], query: Places, key: Places
     ) -> Float[Tensor, "*b H N M"]:
         """Return the products with all vectors, picked by offset."""
-        products = (q * q.shape[-1] ** -0.5) @ self.table.to(q).T  # (*b, H, N, offsets)
+        table, reach = self._on(query.extent)
+        products = (q * q.shape[-1] ** -0.5) @ table.to(q).T  # (*b, H, N, offsets)
         whole_numbers(query.coords, self)
         both = either_special(query, key).unsqueeze(-3)  # for all heads
-        rows = special_pairs(query, key, self.special) + (len(self.table) - pairs(self.special))
+        rows = special_pairs(query, key, self.special) + (len(table) - pairs(self.special))
         total, start = None, 0
-        for axis, far in enumerate(self.reach):
+        for axis, far in enumerate(reach):
             offset = offsets(query, key, None if self.flat else axis).clamp(-far, far) + far + start
             index = torch.where(both, rows.unsqueeze(-3), offset.unsqueeze(-3)) if axis == 0 else offset.unsqueeze(-3)
             picked = products.gather(-1, index.expand(*q.shape[:-1], -1))

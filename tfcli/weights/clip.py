@@ -59,6 +59,8 @@ def convert(
         f"{tower}.{key}": value for tower, values in stated.items() for key, value in values.items() if key != "heads"
     }
     library = "transformers" if source in ("transformers", None) else "open_clip"
+    if source is not None:  # a run of ours says itself
+        settings["image.pos.resample"] = library
     _fit_positions(state, net, library, notes)
     return state, notes, settings
 

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from math import isqrt
-from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from tfcli.errors import WeightsError
+from tfcli.nn.resampling import note_resized, resample
 from tfcli.shapes import Float
-
-KERNELS: dict[str, dict[str, Any]] = {
-    "transformers": {"mode": "bicubic", "align_corners": False},
-    "dinov2_with_registers": {"mode": "bicubic", "align_corners": False, "antialias": True},
-    "timm": {"mode": "bicubic", "align_corners": False, "antialias": True},
-    "open_clip": {"mode": "bicubic", "align_corners": False, "antialias": True},
-    "torchvision": {"mode": "bicubic", "align_corners": True},
-}
-"""Source of a checkpoint -> how its library resamples a table for another image size (`interpolate` of torch).
-
-The paper leaves the kernel open (Dosovitskiy et al. 2021, section 3.2).
-"""
 
 
 def resize_positions(
@@ -33,7 +21,7 @@ def resize_positions(
         table: `special` entries, then the grid's, row by row.
         grid: rows and columns wanted.
         special: number of special tokens.
-        source: whose checkpoint it is, and so whose kernel: a key of `KERNELS`.
+        source: whose checkpoint it is, and so whose rule: a key of `RULES`.
 
     Returns:
         The table, and a line for the log if it had to be resampled.
@@ -49,13 +37,9 @@ def resize_positions(
         )
     if (side, side) == tuple(grid):
         return table, None
-    kernel = KERNELS[source]
-    cells = table[special:].float().unflatten(0, (side, side)).permute(2, 0, 1)[None]
-    cells = interpolate(cells, size=tuple(grid), **kernel)
-    resized = table.new_empty(special + grid[0] * grid[1], table.shape[1]).float()
-    resized[:special], resized[special:] = table[:special], cells[0].flatten(1).mT
-    how = ", ".join([kernel["mode"], *(name.replace("_", " ") for name in kernel if kernel[name] is True)])
-    return resized, f"positions {side}x{side} -> {grid[0]}x{grid[1]}, as {source.partition('_with')[0]} does: {how}"
+    table = table.float()
+    resized = torch.cat([table[:special], resample(table[special:], (side, side), tuple(grid), rule=source)])
+    return resized, note_resized((side, side), grid, source)
 
 
 def fit_line(

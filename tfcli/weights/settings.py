@@ -16,7 +16,7 @@ def apply_settings(net: nn.Module, settings: dict[str, Any]) -> tuple[dict[str, 
 
     Args:
         net: a built model.
-        settings: `activation`, `norm_eps` and `heads`, of a tower as `image.activation`.
+        settings: `activation`, `norm_eps`, `heads` and `pos.resample`, of a tower as `image.activation`.
 
     Returns:
         The settings that the net has a place for, and lines for the log on those that changed.
@@ -28,16 +28,21 @@ def apply_settings(net: nn.Module, settings: dict[str, Any]) -> tuple[dict[str, 
     notes: list[str] = []
     for name, value in settings.items():
         tower, _, key = name.rpartition(".")
+        if key == "resample":
+            tower = tower.removesuffix("pos").rstrip(".")  # positions are a part of a tower's stack
         part = net.get_submodule(tower)
         stack = getattr(part, "stack", None)
         if stack is None:
             continue
         before = _values(part, stack, key)
+        if key == "resample" and (not before or before == {value}):
+            continue
         if before and before != {value}:
             if key == "heads" or "swiglu" in (*before, value):
                 raise WeightsError(f"the model's `{name}` is {_listed(before)}, the checkpoint's is {value}.")
             _set(part, stack, key, value)
-            notes.append(f"{name} {_listed(before)} -> {value}: as the checkpoint's")
+            if key != "resample":  # says itself where it is used
+                notes.append(f"{name} {_listed(before)} -> {value}: as the checkpoint's")
         taken[name] = value
     return taken, notes
 
@@ -45,6 +50,8 @@ def apply_settings(net: nn.Module, settings: dict[str, Any]) -> tuple[dict[str, 
 def _values(part: nn.Module, stack: nn.Module, key: str) -> set[Any]:
     if key == "heads":
         return {module.heads for module in stack.modules() if isinstance(module, MultiHead)}
+    if key == "resample":
+        return {pos.resample for pos in stack.positions if hasattr(pos, "resample")}  # type: ignore[union-attr]
     if key == "norm_eps":
         return {norm.eps for norm in _norms(part)}
     plain = {name for name, kind in ACTIVATIONS.items() for mlp in _plain(stack) if repr(kind()) == repr(mlp.act)}
@@ -55,6 +62,9 @@ def _set(part: nn.Module, stack: nn.Module, key: str, value: Any) -> None:
     if key == "norm_eps":
         for norm in _norms(part):
             norm.eps = value
+    elif key == "resample":
+        for pos in stack.positions:  # type: ignore[union-attr]
+            pos.resample = value
     else:
         for mlp in _plain(stack):
             mlp.act = ACTIVATIONS[value]()

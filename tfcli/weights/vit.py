@@ -120,6 +120,7 @@ def convert(
         raise WeightsError("this checkpoint has no positions, and this model learns them: say `pos=none`.")
     rule = "dinov2_with_registers" if config.get("model_type") == "dinov2_with_registers" else source
     state = _fit_table(state, net, rule, config, notes)
+    settings["pos.resample"] = rule
     if isinstance(net, ViT):
         state = _fit_pool(state, net, facts.pool(state, source, config), notes)
     return names.with_zero_biases(state, net.state_dict()), notes, settings

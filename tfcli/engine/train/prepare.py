@@ -123,6 +123,7 @@ def prepare(
         for name, value in report.settings.items():  # what the weights imply is part of what the run is
             OmegaConf.update(config, f"model.{name}", value)
         said += report.notes
+    said += size_notes(net, config.data.get("image_size"))
     batches = data.batches(devices.ranks)
     epoch = -(-batches // config.trainer.accumulate)
     total = epoch * config.trainer.max_epochs
@@ -159,6 +160,13 @@ def prepare(
     )
     num.apply(numerics, net)
     return Parts(config, choices, overrides, data, task, devices, numerics, horizon, said)
+
+
+def size_notes(net: torch.nn.Module, image_size: int | None) -> list[str]:
+    """Say of each part that reads images of another size than it was built for what becomes of its positions."""
+    parts = [part for part in net.modules() if hasattr(part, "note_size")]
+    notes = [cast(Any, part).note_size(image_size) for part in parts if image_size]
+    return [note for note in notes if note]
 
 
 def train_first(overrides: list[str]) -> str:

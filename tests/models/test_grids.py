@@ -1,0 +1,82 @@
+"""Images of another size than a ViT was built for: its grid comes from the input."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from nn.parts import PATTERNS, POSITIONS
+from torch.testing import assert_close
+
+from tfcli.engine.config.compose import compose
+from tfcli.engine.train.prepare import size_notes
+from tfcli.errors import ConfigError, DataError, IncompatibleError
+from tfcli.models.vit import ViT
+from tfcli.nn.approximations import Linformer
+from tfcli.nn.attention import Attention
+from tfcli.nn.offset_tables import RelativeTable
+from tfcli.nn.places import Places
+from tfcli.nn.positions import Learned
+from tfcli.nn.resampling import RULES
+from tfcli.weights.positions import resize_positions
+
+
+def vit(image_size: int = 32, *, pos=Learned, **attn) -> ViT:
+    torch.manual_seed(0)
+    sizes = {"depth": 2, "heads": 2, "patch_size": 4, "num_classes": 3, "registers": 1}
+    net = ViT(48, image_size=image_size, attn=partial(Attention, **attn), pos=pos, **sizes).eval()
+    for table in net.stack.positions.parameters():
+        torch.nn.init.normal_(table, std=0.5)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern"), [(k, "full") for k in POSITIONS] + [("learned", p) for p in PATTERNS if p != "full"]
+)
+def test_a_vit_built_for_32_px_reads_16_24_and_48(kind, pattern):
+    net = vit(pos=POSITIONS[kind], pattern=PATTERNS[pattern])
+    for rows, columns in ((16, 16), (24, 24), (48, 48), (24, 40)):
+        tokens = net.features(torch.randn(1, 3, rows, columns)).tokens
+        assert tokens.shape == (1, 2 + rows * columns // 16, 48)
+        assert tokens.isfinite().all()
+    assert net.places_of(24, 24) is net.places_of(24, 24)
+    assert net.places_of(32, 32) is net.places
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("side", [16, 24, 48])
+def test_it_is_the_vit_whose_table_was_resized_when_it_was_loaded(side, rule):
+    net, other = vit(pos=partial(Learned, resample=rule)), vit(side)
+    state = net.state_dict()
+    name = "stack.positions.0.table"
+    state[name], note = resize_positions(state[name], (side // 4, side // 4), special=2, source=rule)
+    other.load_state_dict(state)
+    image = torch.randn(2, 3, side, side)
+    assert_close(net.features(image).tokens, other.features(image).tokens, atol=1e-5, rtol=1e-4)
+    assert size_notes(net, side) == [note]
+    assert size_notes(net, 32) == size_notes(other, side) == []
+
+
+def test_offsets_of_a_larger_grid_keep_what_they_meant():
+    """A table that is linear in the offset stays so, except at its borders, where it is flat."""
+    pos = RelativeTable(8, heads=1, extent=(8, 8), special=1)
+    steps = torch.cartesian_prod(torch.arange(-7.0, 8), torch.arange(-7.0, 8)).sum(1)
+    with torch.no_grad():
+        pos.table[:-3, 0], pos.table[-3:, 0] = steps / 8, torch.tensor([5.0, 6.0, 7.0])
+    places = Places.grid(12, 12, special=1)
+    bias = pos.bias(places, places)[0]
+    assert_close(bias[0, 1:], torch.full((144,), 5.0))
+    assert_close(bias[1:, 0], torch.full((144,), 6.0))
+    offset = (places.coords[1:, None] - places.coords[None, 1:]).float()
+    inside = (offset.abs() <= 6).all(-1)
+    assert_close(bias[1:, 1:][inside], (offset.sum(-1) / 12)[inside], atol=0.05, rtol=0)
+
+
+def test_what_cannot_be_cut_or_resampled_is_refused():
+    with pytest.raises(DataError, match="30 x 30 pixels cannot be cut into patches of 4"):
+        vit().features(torch.randn(1, 3, 30, 30))
+    with pytest.raises(IncompatibleError, match=r"linformer attention is built for a grid of \(8, 8\)"):
+        vit(kernel=partial(Linformer, rank=4)).features(torch.randn(1, 3, 24, 24))
+    with pytest.raises(ConfigError, match=r"`pos\.resample` must be .*transformers.*nearest"):
+        compose("train", ["model=vit", "data=digits", "pos.resample=nearest"])
