@@ -170,6 +170,20 @@ def pair_numbers(objects: np.ndarray) -> np.ndarray:
     return objects[:, :, COLOUR] * len(SHAPES) + objects[:, :, SHAPE]
 
 
+def mistaken(pairs: np.ndarray, words: np.ndarray, fraction: float) -> np.ndarray:
+    """Return indices in `PAIR_NAMES` (B, k), some of them exchanged for another that is not held out.
+
+    Args:
+        pairs: (B, k) the right ones.
+        words: (B, k, 2) hashed words.
+        fraction: of those that are exchanged.
+    """
+    known = np.flatnonzero(~HELD_OUT)
+    others = known[below(words[..., 1], len(known) - 1)]
+    others = np.where(others == pairs, known[-1], others)
+    return np.where(uniform(words[..., 0]) < fraction, others, pairs)
+
+
 def labels(objects: np.ndarray, kind: str, *, size: int) -> np.ndarray:
     """Return the class of each scene (B,): of its first object, or the number of objects minus one.
 

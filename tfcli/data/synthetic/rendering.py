@@ -177,3 +177,22 @@ def crops(image: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
     columns, rows = places[:, :, 0, None, :], places[:, :, 1, :, None]
     found = image[np.arange(len(image))[:, None, None, None], rows, columns]
     return found * np.all(high > low, axis=2)[:, :, None, None, None]
+
+
+def coverings(ids: np.ndarray, objects: np.ndarray, visible: np.ndarray, world: World) -> list[list[tuple[int, int]]]:
+    """Return (near, far) slots of each scene, where some of the near object is seen in front of the far one.
+
+    Args:
+        ids: (B, Y, X) the map.
+        objects: (B, k, 7).
+        visible: (B, k) bool, objects of which a pixel is seen.
+        world: its rules.
+    """
+    found: list[list[tuple[int, int]]] = [[] for _ in ids]
+    for far in range(objects.shape[1] - 1):
+        whole = paint(objects[:, far : far + 1], world) > 0
+        for near in range(far + 1, objects.shape[1]):
+            over = (whole & (ids == near + 1)).any(axis=(1, 2)) & visible[:, far]
+            for scene in np.flatnonzero(over):
+                found[scene].append((near, far))
+    return found

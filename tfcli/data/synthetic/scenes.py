@@ -10,23 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from tfcli.data.common.counter_rng import below, hash64, uniform
+from tfcli.data.common.counter_rng import hash64, uniform
 from tfcli.data.synthetic import clips, expressions, questions, statements, stereo
-from tfcli.data.synthetic.language import CHOICES, captions, phrase
+from tfcli.data.synthetic.language import CHOICES, captions
 from tfcli.data.synthetic.objects import (
     ALL_WORDS,
     ALL_WORDS_OF_TILES,
     CAPTION_WORDS,
     HELD_OUT,
+    PAIR_NAMES,
     SHAPES,
     VALID,
     World,
     draw_objects,
     labels,
+    mistaken,
     pair_numbers,
     tiles,
 )
-from tfcli.data.synthetic.rendering import coloured, crops, look_up, paint, visible_boxes, whole_boxes
+from tfcli.data.synthetic.rendering import coloured, coverings, crops, look_up, paint, visible_boxes, whole_boxes
 
 VERSION = 1  # of the format: part of every address, to be raised on any change of what an index shows
 WORDINGS = 5  # sentences about a scene
@@ -132,15 +134,10 @@ class Scenes:
     def tags(self) -> list[list[str]]:
         """The name of each visible object, `red circle`; a wrong one for a share `tag_noise`; empty for the others."""
         words = self._hashed("shapes tags", np.arange(2 * self._world.k)[None]).reshape(len(self._indices), -1, 2)
-        wrong = uniform(words[..., 0]) < self._world.tag_noise
-        named = pair_numbers(self.objects)
-        known = np.flatnonzero(~HELD_OUT)
-        others = known[below(words[..., 1], len(known) - 1)]
-        others = np.where(others == named, known[-1], others)  # one of those that it is not
-        chosen = np.where(wrong, others, named)
+        numbers = mistaken(pair_numbers(self.objects), words, self._world.tag_noise)
         return [
-            [phrase((n // len(SHAPES), n % len(SHAPES))) if seen else "" for n, seen in zip(*scene, strict=True)]
-            for scene in zip(chosen.tolist(), self._visible.tolist(), strict=True)
+            [PAIR_NAMES[number] if seen else "" for number, seen in zip(*scene, strict=True)]
+            for scene in zip(numbers.tolist(), self._visible.tolist(), strict=True)
         ]
 
     # Depth and the second view
@@ -215,15 +212,7 @@ class Scenes:
     @cached_property
     def _covers(self) -> list[list[tuple[int, int]]]:
         """(near, far) slots of each scene, where some of the near object is seen in front of the far one."""
-        k = self._world.k
-        found: list[list[tuple[int, int]]] = [[] for _ in self._indices]
-        for far in range(k - 1):
-            whole = paint(self.objects[:, far : far + 1], self._world) > 0
-            for near in range(far + 1, k):
-                over = (whole & (self.instance == near + 1)).any(axis=(1, 2)) & self._visible[:, far]
-                for scene in np.flatnonzero(over):
-                    found[scene].append((near, far))
-        return found
+        return coverings(self.instance, self.objects, self._visible, self._world)
 
     @cached_property
     def question(self) -> list[questions.Question]:
