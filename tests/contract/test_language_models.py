@@ -10,7 +10,8 @@ from functools import cache
 
 import pytest
 import torch
-from contract.test_models import ATTENTIONS, LANGUAGE, PICKY, POSITIONS, _cut, part
+from contract.families import reads_texts_alone
+from contract.test_models import ATTENTIONS, PICKY, POSITIONS, _cut, part
 
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import compose
@@ -19,7 +20,7 @@ from tfcli.errors import IncompatibleError
 from tfcli.models.bert import BERT
 from tfcli.models.protocols import Translator
 
-FILES = sorted(m for m, text in options("model").items() if m.startswith(LANGUAGE) and " parameters " not in text)
+FILES = sorted(m for m, text in options("model").items() if reads_texts_alone(m) and " parameters " not in text)
 REFUSED = {"axial": "needs tokens on two axes", "linformer": "linformer attention (takes a full|cannot take)"}
 """What text cannot take, or what cannot be causal."""
 

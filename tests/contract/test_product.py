@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 import torch
+from contract.families import CONFIGS, node
 
 from tfcli.engine.config import validate
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
-from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.files import options
 from tfcli.engine.config.offers import check_offer, fitting, lacking
 from tfcli.engine.tools.describe import describe
 from tfcli.errors import ConfigError
 
-CONFIGS = Configs(roots())
 SETS = {name: frozenset(columns) for name, columns in validate._data_kinds()}
 TASKS = sorted(options("task"))
-
-
-@cache
-def node(group: str, name: str) -> dict:
-    return CONFIGS.mounted(group, name).get(group, {})
 
 
 FAMILIES = {node("model", name)["_target_"]: name for name in reversed(options("model"))}
