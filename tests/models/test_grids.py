@@ -7,10 +7,11 @@ from functools import partial
 import pytest
 import torch
 from nn.parts import PATTERNS, POSITIONS
+from omegaconf import OmegaConf
 from torch.testing import assert_close
 
 from tfcli.engine.config.compose import compose
-from tfcli.engine.train.prepare import size_notes
+from tfcli.engine.train.prepare import record_setting, size_notes
 from tfcli.errors import ConfigError, DataError, IncompatibleError
 from tfcli.models.vit import ViT
 from tfcli.nn.approximations import Linformer
@@ -56,6 +57,14 @@ def test_it_is_the_vit_whose_table_was_resized_when_it_was_loaded(side, rule):
     assert_close(net.features(image).tokens, other.features(image).tokens, atol=1e-5, rtol=1e-4)
     assert size_notes(net, side) == [note]
     assert size_notes(net, 32) == size_notes(other, side) == []
+
+
+@pytest.mark.parametrize(("model", "key"), [("vit", "model.pos"), ("clip", "model.image.pos")])
+def test_the_rule_of_a_checkpoint_becomes_part_of_the_config(model, key):
+    config = compose("train", [f"model={model}", "data=shapes"]).config
+    record_setting(config, f"{key}.resample", "timm")
+    assert OmegaConf.select(config, f"{key}.resample") == "timm"
+    assert OmegaConf.select(config, f"{key}._target_").endswith("Learned")
 
 
 def test_offsets_of_a_larger_grid_keep_what_they_meant():

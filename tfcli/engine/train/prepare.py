@@ -121,7 +121,7 @@ def prepare(
         weights, classes = str(config.model.weights), data.classes
         report = load_weights(net, weights, num_classes=data.num_classes, classes=classes, typed=typed)
         for name, value in report.settings.items():  # what the weights imply is part of what the run is
-            OmegaConf.update(config, f"model.{name}", value)
+            record_setting(config, f"model.{name}", value)
         said += report.notes
     said += size_notes(net, config.data.get("image_size"))
     batches = data.batches(devices.ranks)
@@ -160,6 +160,12 @@ def prepare(
     )
     num.apply(numerics, net)
     return Parts(config, choices, overrides, data, task, devices, numerics, horizon, said)
+
+
+def record_setting(config: DictConfig, key: str, value: Any) -> None:
+    """Set a value of the config, in the node that it is referred to where a part of `key` is an interpolation."""
+    node, _, last = key.rpartition(".")
+    OmegaConf.select(config, node)[last] = value
 
 
 def size_notes(net: torch.nn.Module, image_size: int | None) -> list[str]:
