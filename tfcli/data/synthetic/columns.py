@@ -41,12 +41,13 @@ class SceneTable:
     def scenes(self, rows: np.ndarray) -> Scenes:
         """Return the scenes of some rows."""
         rows = np.asarray(rows, dtype=np.int64)
-        key = rows.tobytes()
-        if self._latest is None or self._latest[0] != key:
-            number = rows % self.per_scene
-            found = self.world.scenes(self.scene_of(rows), split=self.split, label=self.label, number=number)
-            self._latest = key, found
-        return self._latest[1]
+        latest, key = self._latest, rows.tobytes()
+        if latest is not None and latest[0] == key:
+            return latest[1]
+        number = rows % self.per_scene
+        found = self.world.scenes(self.scene_of(rows), split=self.split, label=self.label, number=number)
+        self._latest = key, found
+        return found
 
     def columns(self, names: Sequence[str]) -> dict[str, SceneColumn]:
         """Return columns by name: properties of `Scenes`, or a part of what they hold: `question.text`.

@@ -10,8 +10,8 @@ import numpy as np
 from tfcli.bounds import Bounds, Count, Natural
 from tfcli.data.columns.items import Items, Loaded, unlabelled
 from tfcli.data.common.request import Request
+from tfcli.data.synthetic.columns import SceneColumn, SceneTable
 from tfcli.data.synthetic.objects import COLOURS, PAIR_NAMES, QUADRANTS, SHAPES
-from tfcli.data.synthetic.scenes import WORDINGS
 from tfcli.data.synthetic.shapes import STREAMS, ShapesWorld
 from tfcli.data.synthetic.shifts import Shift
 from tfcli.errors import ConfigError
@@ -20,43 +20,41 @@ _CHUNK = 4096
 
 
 class ShapesPixels:
-    """Images rendered when they are asked for.
+    """Images rendered when they are asked for, with their channels last.
 
     Args:
-        world: where they come from.
-        split: train, val, test or comp.
-        count: how many indices the split has.
+        table: of the scenes.
     """
 
-    def __init__(self, world: ShapesWorld, *, split: str, count: int):
-        self.world, self.split, self.count, self.size = world, split, count, (world.size, world.size)
+    def __init__(self, table: SceneTable):
+        self.images, self.size = SceneColumn(table, "image"), (table.world.size, table.world.size)
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.images)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        return self.world.batch(rows, split=self.split, fields=("image",))["image"].transpose(0, 2, 3, 1)
+        """(B, Y, X, 3) uint8."""
+        return self.images.take(rows).transpose(0, 2, 3, 1)
 
 
 class ShapesCaptions:
     """Sentences made when they are asked for.
 
     Args:
-        world, split, count: as in `ShapesPixels`.
-        wordings: sentences for each scene.
+        table: of the scenes.
+        several: five sentences for each scene; else one.
     """
 
-    def __init__(self, world: ShapesWorld, *, split: str, count: int, wordings: int):
-        self.world, self.split, self.count, self.wordings = world, split, count, wordings
+    def __init__(self, table: SceneTable, *, several: bool):
+        self.several, self.sentences = several, SceneColumn(table, "captions" if several else "caption")
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.sentences)
 
     def take(self, rows: np.ndarray) -> list[list[str]]:
-        if self.wordings == 1:
-            return [[text] for text in self.world.batch(rows, split=self.split, fields=("caption",))["caption"]]
-        captions = self.world.batch(rows, split=self.split, fields=("captions",))["captions"]
-        return [scene[: self.wordings] for scene in captions]
+        """All sentences about some scenes."""
+        found = self.sentences.take(rows)
+        return found if self.several else [[text] for text in found]
 
 
 class Shapes:
@@ -157,12 +155,10 @@ class Shapes:
             if rules not in STREAMS or count < 1:
                 continue
             world = self.tested if split == "test" else self.world
-            chunks = [
-                world.batch(np.arange(i, min(i + _CHUNK, count)), split=rules, fields=("label",), label=self.label)
-                for i in range(0, count, _CHUNK)
-            ]
-            labels = np.concatenate([chunk["label"] for chunk in chunks])
-            splits[split] = Items(labels, pixels=ShapesPixels(world, split=rules, count=count))
+            table = SceneTable(world, split=rules, count=count, label=self.label)
+            rows, label = np.arange(count), SceneColumn(table, "label")
+            labels = np.concatenate([label.take(rows[i : i + _CHUNK]) for i in range(0, count, _CHUNK)])
+            splits[split] = Items(labels, pixels=ShapesPixels(table))
         notes = []
         if self.counts["test"][0] == "comp":
             notes.append(
@@ -174,7 +170,6 @@ class Shapes:
         return Loaded(self.classes, splits, notes, pairs=pairs)
 
     def _pairs(self, split: str, count: int) -> Items:
-        world, wordings = self.captioned[split], WORDINGS if split == "train" else 1
-        pixels = ShapesPixels(world, split=split, count=count)
-        captions = ShapesCaptions(world, split=split, count=count, wordings=wordings)
-        return Items(unlabelled(count), pixels=pixels, captions=captions)
+        table = SceneTable(self.captioned[split], split=split, count=count)
+        captions = ShapesCaptions(table, several=split == "train")
+        return Items(unlabelled(count), pixels=ShapesPixels(table), captions=captions)
