@@ -194,19 +194,17 @@ def translating(loaded: LoadedLanguageModel, text: str) -> Looked:
 @torch.no_grad()
 def seeing(loaded: LoadedImageModel, file: Path) -> tuple[np.ndarray, list[np.ndarray], Places]:
     """The image (Y, X, 3) as the model sees it, weights of each layer, and where the tokens stand."""
-    found = next(
-        ((n, m) for n, m in loaded.net.named_modules() if isinstance(p := getattr(m, "places", None), Places)
-         and len(p.extent) == 2), None,
-    )  # fmt: skip
+    found = next(((name, module) for name, module in loaded.net.named_modules() if hasattr(module, "places_of")), None)
     if found is None:
         raise IncompatibleError(f"{loaded.choices['model']} has no attention over the patches of an image.")
-    name, encoder = found
+    name, encoder = found[0], cast(Any, found[1])
     batch = next(iter(loaded.data.files_dataloader([file])))
+    places: Places = encoder.places_of(*batch["image"].shape[-2:])
     net: Any = loaded.net
     with capture(net) as trace:
         net.features(batch["image"].to(loaded.device))
     layers = [w for key, w in trace.attention.items() if key.startswith(f"{name}." if name else "")]
-    count = len(encoder.places)
+    count = len(places)
     if not layers or any(w.shape[-2:] != (count, count) for w in layers):
         raise IncompatibleError(
             f"the attention of {loaded.choices['model']} has no weights of patches on patches: there is no picture."
@@ -215,7 +213,7 @@ def seeing(loaded: LoadedImageModel, file: Path) -> tuple[np.ndarray, list[np.nd
     return (
         (255 * pixels).round().clip(0, 255).astype(np.uint8),
         [w[0].float().cpu().numpy() for w in layers],
-        encoder.places,
+        places,
     )
 
 
