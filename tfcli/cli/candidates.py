@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from tfcli.engine.config.configs import Configs, roots
+from tfcli.engine.config.heads import FROZEN_VERBS, known_heads
 from tfcli.engine.runs.completion import Candidate, files, runs, settings
 
 SETTINGS = {"settings", "overrides", "filters", "words", "values", "where"}
@@ -25,7 +26,7 @@ FIXED = {
     "action": ("bash", "zsh", "fish", "install"),
     "shell": ("bash", "zsh", "fish"),
 }
-FROZEN = {"probe", "zeroshot", "linear", "knn", "extract", "ls"}
+FROZEN = {*FROZEN_VERBS, "extract", "ls"}
 """Commands whose words are a model or a run, a data set and settings of the config `probe`."""
 FOLDERS = {"--config-dir", "-cd", "--root", "--out"}
 
@@ -180,8 +181,6 @@ def _named(name: str, current: str, config_dir: str | None) -> list[Candidate]:
 
         return [Candidate(word) for word in KINDS if word.startswith(current)]
     if name == "--heads":
-        from tfcli.engine.config.heads import known_heads
-
         return [Candidate(word) for word in known_heads(Configs(roots(config_dir))) if word.startswith(current)]
     if name in GROUPS:
         options = Configs(roots(config_dir)).options(GROUPS[name])

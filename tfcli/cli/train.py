@@ -84,12 +84,13 @@ def rerun(
     config_dir: ConfigDir = None,
 ) -> None:
     """A new run from RUN's settings, with changes."""
+    from tfcli.engine.config.heads import FROZEN_VERBS
     from tfcli.engine.runs.record import find_run, read_record
     from tfcli.engine.runs.saved_config import trusted_overrides
 
     folder = find_run(run)
     verb, options = read_record(folder).verb, Sweep(multirun, jobs, fail_fast, new)
-    frozen = verb in ("probe", "zeroshot", "linear", "knn")
+    frozen = verb in FROZEN_VERBS
     kept = trusted_overrides(folder, name="probe" if frozen else "train", config_dir=config_dir)
     if frozen:
         from tfcli.cli.probe import again

@@ -31,13 +31,14 @@ import yaml
 
 from tfcli.engine.config.compose import compose
 from tfcli.engine.config.files import describe, search_path
+from tfcli.engine.config.heads import FROZEN_VERBS
 from tfcli.errors import ConfigError, nearest
 from tfcli.sweeps.ablation_values import axis, known_label, mapping, overrides, texts
 from tfcli.sweeps.expand import expand, job_id
 
 KEYS = {"base", "axes", "rows", "columns", "na", "default", "metric", "also", "verb", "questions", "budgets"}
 KEYS |= {"published", "curve"}
-PRIMARY = {"train": "train", **dict.fromkeys(("probe", "zeroshot", "linear", "knn"), "probe")}
+PRIMARY = {"train": "train", **dict.fromkeys(FROZEN_VERBS, "probe")}
 PRIMARY |= {"bench attention": "bench"}
 """Verbs that an ablation's jobs may run, with the primary config of each."""
 ONLY = ""

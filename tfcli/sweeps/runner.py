@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.engine.config.build import build
+from tfcli.engine.config.heads import FROZEN_VERBS
 from tfcli.engine.runs import terminal
 from tfcli.engine.runs.folder import link_latest, locked, make_folder
 from tfcli.errors import Interrupted
@@ -22,7 +23,7 @@ from tfcli.sweeps.state import State, read_state
 from tfcli.sweeps.suite import write_suite
 from tfcli.sweeps.table import write_tables
 
-TABLES = dict.fromkeys(("probe", "zeroshot", "linear", "knn"), write_suite)
+TABLES = dict.fromkeys(FROZEN_VERBS, write_suite)
 """Verbs whose sweeps have a table of their own kind."""
 LOCAL = {"_target_": "tfcli.sweeps.local.Local"}
 

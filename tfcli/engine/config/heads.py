@@ -8,6 +8,9 @@ from typing import Any
 
 from tfcli.engine.config.configs import Configs
 
+FROZEN_VERBS = ("probe", "zeroshot", "linear", "knn")
+"""Verbs that start from `conf/probe.yaml`: all heads, or one alone."""
+
 
 def heads_of(config: Mapping[str, Any], groups: Collection[str] = ()) -> list[str]:
     """Return the names of the heads in a config: top-level nodes with `_target_` that are no part of another group.

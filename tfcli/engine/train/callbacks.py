@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -14,6 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from tfcli.data.common.counter_rng import seed_for
 from tfcli.engine.runs.ranks import Board, Stage
 from tfcli.engine.runs.terminal import clear_status, is_terminal, say, status, width
+from tfcli.metrics.info import Declared, FigureInfo
 
 
 class Beats(Callback):
@@ -70,6 +72,8 @@ def batch_loss(trainer: pl.Trainer, outputs: Any) -> torch.Tensor:
 class TrainLog(Checkpoint):  # as a `Checkpoint` it is called last, when the task has logged its epoch
     """Writes train/loss_step and the learning rate every few steps, and the epoch's figures before it is saved."""
 
+    figures: ClassVar[Declared] = {"loss_step": FigureInfo("loss of a step", lower_is_better=True)}
+
     def __init__(self, every_steps: int):
         self.every_steps = every_steps
         self.losses: list[torch.Tensor] = []  # of the batches of this step
@@ -97,13 +101,13 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
 
     Args:
         unit: what is counted: images or tokens.
-        monitor: the figure that is shown beside the loss.
+        shown: the figures that are shown after an epoch.
     """
 
     REFRESH_S, LINE_S = 0.25, 60.0
 
-    def __init__(self, unit: str = "images", monitor: str = "val/accuracy"):
-        self.unit, self.monitor = unit, monitor
+    def __init__(self, unit: str = "images", shown: Sequence[str] = ("train/loss",)):
+        self.unit, self.shown = unit, tuple(shown)
         self.seen = 0  # images or tokens since the fit began, over all ranks
         self.busy_s = 0.0  # time in training batches and between them, validation left out
         self.figures: list[str] = []  # of the epoch before
@@ -149,9 +153,9 @@ class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        names = dict.fromkeys(("train/loss", "train/accuracy", "val/loss", self.monitor))
         found = trainer.callback_metrics
-        fresh = [n for n in names if n in found and (n.startswith("train/") or self.validated == trainer.current_epoch)]
+        validated = self.validated == trainer.current_epoch
+        fresh = [name for name in self.shown if name in found and (validated or name.startswith("train/"))]
         self.figures = [f"{name} {float(found[name]):.3f}" for name in fresh]
         self._line(trainer, trainer.num_training_batches, self.figures)
 

@@ -18,6 +18,7 @@ from tfcli.engine.runs.published import published_for
 from tfcli.engine.runs.record import Record, read_metrics
 from tfcli.engine.runs.room import no_room
 from tfcli.engine.runs.summary import main_metric
+from tfcli.engine.train.callbacks import TrainLog
 from tfcli.engine.train.prepare import Parts
 from tfcli.errors import TfcliError
 from tfcli.files import is_full
@@ -103,7 +104,8 @@ def new_record(parts: Parts, verb: str) -> Record:
 def declared(parts: Parts) -> Declared:
     """Title and direction of each figure of a run, by its name without the split."""
     of_test = parts.task.figures("test")
-    return of_test | {name: info for name, info in parts.task.train_figures.items() if name not in of_test}
+    logged = parts.task.train_figures | TrainLog.figures
+    return of_test | {name: info for name, info in logged.items() if name not in of_test}
 
 
 def is_lower_better(parts: Parts, metric: str) -> bool:

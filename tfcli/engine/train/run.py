@@ -174,7 +174,9 @@ def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = Fals
     record, earlier = new_record(parts, "train"), read_record(folder)
     images: list[Path] = []
     began = time.monotonic()
-    progress = Progress(parts.data.counted, monitor=parts.config.trainer.monitor)
+    of_epochs = [f"train/{name}" for name in parts.task.train_figures]
+    shown = dict.fromkeys([*of_epochs, "val/loss", parts.config.trainer.monitor])
+    progress = Progress(parts.data.counted, shown=list(shown))
 
     def complete() -> None:
         record.metrics = {**last_values(folder), **record.metrics}

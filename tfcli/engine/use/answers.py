@@ -14,7 +14,7 @@ from tfcli.data.common.rows import Columns
 from tfcli.engine.config.build import build
 from tfcli.engine.train.checkpoints import find_checkpoint, read_checkpoint
 from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_model
-from tfcli.engine.use.public_head import with_its_head
+from tfcli.engine.use.public_head import answering, with_its_head
 from tfcli.errors import ConfigError
 from tfcli.metrics.squad import best_spans
 from tfcli.tasks.text_classify import scored
@@ -32,26 +32,26 @@ def answers(
     top: int,
     config_dir: str | None = None,
 ) -> list[Row]:
-    """Predict for texts with a run of `text_classify`, `text_regress`, `tag`, `span` or `choice`.
+    """Predict for texts with a run whose task declares one of the kinds of `answer` below.
 
     Args:
         run: its folder; None: the model and weights that `overrides` name, with the head that these have.
         overrides: settings.
-        texts: sentences; to `span` questions, to `choice` one context.
-        seconds: the second text of each pair; to `span` the contexts (one serves all questions), to `choice` what may
-            follow.
+        texts: sentences; questions of spans; one context of choices.
+        seconds: the second text of each pair; the contexts of questions (one serves all); what may follow a context.
         top: classes to give for each text.
 
     Raises:
         ConfigError: the run is of another task, or the texts are not as many as it needs.
     """
     loaded = load_language_model(run, overrides) if run else with_its_head(overrides, ASKED, config_dir=config_dir)
-    task = loaded.choices["task"]
-    if task not in ASKED:
-        raise ConfigError(f"a run of task `{task}` does not answer texts; those of {', '.join(ASKED)} do.")
+    answer = loaded.config.task.get("answer")
+    if answer not in ASKED:
+        tasks = ", ".join(answering(ASKED, config_dir))
+        raise ConfigError(f"a run of task `{loaded.choices['task']}` does not answer texts; those of {tasks} do.")
     if not texts:
         raise ConfigError("what is to be answered? Give it with --text.")
-    return ASKED[task](loaded, list(texts), list(seconds), top)
+    return ASKED[answer](loaded, list(texts), list(seconds), top)
 
 
 def _said(loaded: LoadedLanguageModel, rows: Columns) -> tuple[Tensor, dict[str, Tensor]]:
@@ -135,9 +135,10 @@ def _choices(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], 
 
 
 ASKED: dict[str, Callable[[LoadedLanguageModel, list[str], list[str], int], list[Row]]] = {
-    "text_classify": _classes,
-    "text_regress": _scores,
-    "tag": _tags,
+    "classes": _classes,
+    "score": _scores,
+    "tags": _tags,
     "span": _spans,
     "choice": _choices,
 }
+"""How the output of each kind of head is turned into rows."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
+from typing import Any
 
 from tfcli.engine.config.compose import compose, given
 from tfcli.engine.config.configs import Configs, roots
@@ -11,12 +12,21 @@ from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_m
 from tfcli.errors import ConfigError
 
 
-def with_its_head(overrides: list[str], tasks: Iterable[str], *, config_dir: str | None = None) -> LoadedLanguageModel:
+def answering(kinds: Collection[str], config_dir: str | None = None) -> dict[str, dict[str, Any]]:
+    """Return the tasks whose `answer` is one of `kinds`, each with its config."""
+    configs = Configs(roots(config_dir))
+    found = {name: configs.mounted("task", name)["task"] for name in configs.options("task")}
+    return {name: facts for name, facts in found.items() if facts.get("answer") in kinds}
+
+
+def with_its_head(
+    overrides: list[str], kinds: Collection[str], *, config_dir: str | None = None
+) -> LoadedLanguageModel:
     """Load the model and weights that `overrides` name for the task that their head answers.
 
     Args:
         overrides: settings; `task=` in them is kept.
-        tasks: to choose from.
+        kinds: of answers to choose from, as tasks declare them.
 
     Raises:
         ConfigError: the weights have no head that answers any of them.
@@ -25,12 +35,12 @@ def with_its_head(overrides: list[str], tasks: Iterable[str], *, config_dir: str
     found = says(job.config)
     kind, outputs = found.head if found and found.head else ("", 0)
     configs = Configs(roots(config_dir))
-    answered = {name: configs.mounted("task", name)["task"] for name in tasks}
+    answered = answering(kinds, config_dir)
     task = next((name for name, facts in answered.items() if facts.get("answer") == kind), None)
     if task is None:
         raise ConfigError(
-            f"`{job.config.model.weights}` has no head that answers texts ({', '.join(tasks)}): what it says of them "
-            "would be untrained. Train one first, for instance `tfcli train model=bert data=sst2 model.weights=...`."
+            f"`{job.config.model.weights}` has no head that answers texts ({', '.join(answered)}): what it says of "
+            "them would be untrained. Train one first, as in `tfcli train model=bert data=sst2 model.weights=...`."
         )
     own = given(overrides, job.choices)
     if "task" not in own:
