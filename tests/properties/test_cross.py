@@ -21,7 +21,7 @@ from tfcli.nn.cross import CrossAttention
 from tfcli.nn.hashing import Reformer
 from tfcli.nn.patterns import Causal, Within
 from tfcli.nn.places import Places
-from tfcli.nn.positions import Position
+from tfcli.nn.positions import Learned, Position
 from tfcli.nn.relative import Alibi, Rope
 from tfcli.nn.stack import Stack
 
@@ -218,6 +218,26 @@ def test_each_text_has_its_images_at_places_of_its_own():
     close(later, torch.cat(alone)[rows, 3:])
 
 
+@pytest.mark.parametrize("pattern", ["windows", "sliding", "axial", "bigbird"])
+def test_tokens_of_a_map_look_at_another_map_by_any_pattern(pattern):
+    """By every kernel as by the mask: the map is the memory, and some of its places ask."""
+    places = Places.grid(6, 6)
+    some = torch.tensor([0, 2, 4, 12, 14, 35])
+    net = CrossAttention(WIDTH, heads=2, memory_width=OTHER, pattern=PATTERNS[pattern]).eval()
+    plan = Plan(places[some], memory=Memory(torch.randn(2, 36, OTHER), places=places))
+    x = torch.randn(2, 6, WIDTH)
+    before = net(x, plan)
+    for kernel in ("explicit", "exact", "flex", "partition"):
+        set_kernel(net, kernel)
+        close(net(x, plan), before)
+    q, k = net.q(x).unflatten(-1, (2, -1)).transpose(1, 2), net.kv(plan.memory.tokens)[..., :WIDTH]
+    scores = q @ k.unflatten(-1, (2, -1)).transpose(1, 2).mT * (WIDTH / 2) ** -0.5
+    seen = PATTERNS[pattern].mask(places[some], places)
+    with capture(net) as trace:
+        net(x, plan)
+    close(trace.attention[""], scores.masked_fill(~seen, -torch.inf).softmax(-1))
+
+
 def test_words_before_the_first_image_are_as_without_any():
     net = reader(6, pattern=Within())
     x, places = torch.randn(1, 6, WIDTH, requires_grad=True), Places.grid(6)
@@ -300,6 +320,7 @@ def test_some_approximations_can_look_at_a_memory(name):
         (Linformer, {}, "linformer attention .* cannot look at a memory"),
         (Linear, {"pattern": Causal()}, "takes a full pattern, but was given causal"),
         (Linear, {"dropout": 0.1}, "no weights to drop"),
+        ("auto", {"pos": Learned(WIDTH, heads=2, extent=(4,), special=0)}, "Learned add to the tokens"),
         (Linear, {"pos": Alibi(WIDTH, heads=2, extent=(4,), special=0)}, "positions that act on scores, as Alibi do"),
     ],
 )

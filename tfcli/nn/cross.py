@@ -118,6 +118,11 @@ class CrossAttention(MultiHead):
         memory_width, value_width = memory_width or width, value_width or head_width
         sizes: dict[str, Any] = {"heads": heads, "head_width": head_width}
         super().__init__(pattern=pattern or Full(), kernel=kernel, dropout=dropout, **sizes)
+        if pos is not None and pos.acts == "tokens":
+            raise IncompatibleError(
+                f"cross-attention takes positions that act on queries or scores, but {type(pos).__name__} add to the "
+                "tokens: add them to the memory before."
+            )
         self.pos, self.widths = pos, (heads * head_width, heads * value_width)
         self._check_approximation()
         self.memory_norm = memory_norm
