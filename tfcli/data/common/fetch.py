@@ -99,7 +99,7 @@ def locate_or_fetch(request: Request, expects: Sequence[str], build: Callable[[P
     if found:
         return found
     if build is None:
-        raise missing(request, expects, "it cannot be downloaded without the owner's permission")
+        raise missing(request, expects, "tfcli has no way to download it")
     if offline():
         raise missing(request, expects, "TFCLI_OFFLINE forbids downloading")
     if not request.download:

@@ -7,7 +7,6 @@ from tfcli.data.images.disparity import read_disparity, read_occluded
 from tfcli.data.images.masks import MaskReader
 from tfcli.data.sources.meshes import read_mesh
 from tfcli.data.sources.pairedfiles import ListedFiles, MatchedFiles
-from tfcli.data.sources.textrecords import TextRecords
 
 CAMVID = MaskReader(
     {
@@ -87,25 +86,3 @@ def flying_things() -> MatchedFiles:
 def meshes() -> MatchedFiles:
     """A folder `obj` of meshes in Wavefront's format."""
     return MatchedFiles({"train": "obj"}, {"mesh": "{split}/{name}.obj"}, {"mesh": read_mesh})
-
-
-def instructions() -> TextRecords:
-    """Instructions with an input, which may be empty, and an output: the keys of Alpaca (Taori et al. 2023)."""
-    return TextRecords(
-        {"train": "train.json", "val": "dev.json"},
-        {"instruction": "instruction", "input": "input", "output": "output"},
-        may_be_empty=("input",),
-    )
-
-
-def gsm8k() -> TextRecords:
-    """GSM8K (Cobbe et al. 2021): word problems and solutions, whose last line is `#### ` and the number."""
-    return TextRecords({"train": "train.jsonl", "test": "test.jsonl"}, {"question": "question", "answer": "answer"})
-
-
-def preferences() -> TextRecords:
-    """Pairs of answers to a prompt, of which one was chosen and one rejected."""
-    return TextRecords(
-        {"train": "train.jsonl", "test": "test.jsonl"},
-        {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"},
-    )

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.common.fetch import locate, locate_or_fetch, present
 from tfcli.data.common.printable import printable
+from tfcli.data.common.request import Request
+from tfcli.data.sources.separated import How
 from tfcli.data.sources.tables import Table, read_table, refuse
 from tfcli.errors import DataError
 
@@ -14,7 +18,7 @@ class TextRecords:
     """Instructions and answers, problems and solutions, preferred and rejected answers: columns of text.
 
     Args:
-        files: of each split, below the set's root. One that is not there is left out, but not `train`'s.
+        files: of each split, below the set's root; `a|b` is the first that is there. Only the training file must be.
         columns: for each of our columns the key or header in the files. A text must not be empty.
         may_be_empty: columns of which a text may be empty or missing.
     """
@@ -27,16 +31,19 @@ class TextRecords:
         """Files by which the set is recognised."""
         return [self.files["train"]]
 
-    def read(self, root: Path) -> dict[str, dict[str, list[str]]]:
-        """Return the columns of each split.
+    def locate(self, request: Request) -> Path | None:
+        return locate(request, self.expects)
+
+    def load(self, request: Request) -> LoadedTexts:
+        """Read the files that are there.
 
         Raises:
-            DataError: a file is missing, torn or empty; it lacks a column; or a cell is no text.
+            DataError: the set is missing; a file is torn or empty, lacks a column, or has a cell that is no text.
         """
-        there = {split: root / name for split, name in self.files.items() if (root / name).is_file()}
-        if "train" not in there:
-            raise DataError(f"{printable(root / self.files['train'])} is missing: it has the texts to train on.")
-        return {split: self._split(read_table(path), path) for split, path in there.items()}
+        root = locate_or_fetch(request, self.expects, None)
+        there = {split: present(root, file) for split, file in self.files.items()}
+        how = How.of(request.facts)
+        return LoadedTexts({split: self._split(read_table(p, how), p) for split, p in there.items() if p}, where=root)
 
     def _split(self, table: Table, path: Path) -> dict[str, list[str]]:
         if not len(table):
