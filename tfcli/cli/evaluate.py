@@ -22,6 +22,7 @@ from tfcli.cli.options import (
     composed,
 )
 from tfcli.cli.train import report
+from tfcli.errors import ConfigError
 
 
 def mount(app: typer.Typer) -> None:
@@ -67,11 +68,19 @@ def evaluate(
         job = composed("train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
         from tfcli.engine.runs.paths import check_paths
 
+        if not job.config.model.get("weights"):
+            raise ConfigError(
+                "`tfcli evaluate` without a run needs `model.weights=NAME or PATH`; untrained weights have nothing to "
+                "show."
+            )
         check_paths(job.config)
         from tfcli.engine.use.evaluate import of_weights
 
         report(*of_weights(job.config, job.choices, job.overrides), json=json)
     else:
+        from tfcli.engine.runs.saved_config import find_checkpoint
+
+        find_checkpoint(found, checkpoint)
         from tfcli.engine.use.evaluate import of_run
 
         report(*of_run(found, settings, which=checkpoint), json=json)

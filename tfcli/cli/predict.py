@@ -62,7 +62,9 @@ def predict(
         return
     if not rest:
         raise ConfigError("`tfcli predict` wants at least one image file or folder.")
-    files = [Path(r) for r in rest]
+    from tfcli.data.common.entries import collect
+
+    files = collect([Path(r) for r in rest])
     if labels is not None:
         from tfcli.engine.use.texts import predict_labels
 

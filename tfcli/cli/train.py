@@ -64,6 +64,9 @@ def resume(
     from tfcli.engine.runs.record import find_run
 
     folder = find_run(run, needs="checkpoints")
+    from tfcli.engine.runs.saved_config import resumed_config
+
+    resumed_config(folder, settings or [])  # refuses what does not fit before torch is imported
     from tfcli.engine.train.run import resume as go_on
 
     report(*go_on(folder, settings or []), json=json)

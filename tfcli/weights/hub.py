@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,16 +103,36 @@ def find(weights: str, *, torchvision_name: str | None = None) -> Place:
         file = _file(known.url, name=weights, about=f"licence {known.licence}", sha256=known.sha256)
         usual = Preprocessing({"mean": IMAGENET_MEAN, "std": IMAGENET_STD}, weights)
         return Place(file, usual if known.imagenet else None)
-    written_as_path = weights.startswith((".", "/", "~")) or weights.count("/") > 1 or path.suffix in SUFFIXES
-    if HUB_NAME.fullmatch(weights) and not written_as_path and not path.parent.is_dir():
+    if HUB_NAME.fullmatch(weights) and not _written_as_path(weights) and not path.parent.is_dir():
         return Place(_hub(weights))
-    if "/" in weights or written_as_path:
-        return Place(path)  # opening it says what is there instead
-    names = [row.name for row in public()] + [entry.name for entry in Path().iterdir()]
+    check_name(weights)
+    return Place(path)  # opening it says what is there instead
+
+
+def check_name(weights: str, runs: Sequence[str] = ()) -> None:
+    """Refuse a bare word that is neither a public name nor a file here. Imports no torch.
+
+    Args:
+        weights: see `find`.
+        runs: names that it may be a slip of, besides.
+
+    Raises:
+        WeightsError: with the nearest name.
+    """
+    if "/" in weights or _written_as_path(weights) or Path(weights).exists():
+        return
+    names = [row.name for row in public()]
+    if weights in names or TORCHVISION_NAME.fullmatch(_plain_enum(weights)):
+        return
     raise WeightsError(
-        f"`{weights}` is neither a file here nor a public name.{nearest(weights, names)} Names are owner/name on the "
-        f"Hugging Face hub, IMAGENET1K_V1 or DEFAULT of torchvision, or listed by `tfcli weights status`."
+        f"`model.weights={weights}` is neither a file here nor a public name nor a run."
+        f"{nearest(weights, [*names, *runs, *(entry.name for entry in Path().iterdir())])} Names are owner/name on the "
+        "Hugging Face hub, IMAGENET1K_V1 or DEFAULT of torchvision, or listed by `tfcli weights status`."
     )
+
+
+def _written_as_path(weights: str) -> bool:
+    return weights.startswith((".", "/", "~")) or weights.count("/") > 1 or Path(weights).suffix in SUFFIXES
 
 
 def here(name: str) -> Path | None:

@@ -108,3 +108,23 @@ def images(folder: Path, ignored: Ignored, above: tuple[Path, ...] = ()) -> Iter
             ignored.stray.append(path)
     for path in folders:
         yield from images(path, ignored, (*above, here))
+
+
+def collect(files: list[Path]) -> list[Path]:
+    """Image files, and those inside folders, in order.
+
+    Raises:
+        DataError: one does not exist, or a folder holds no image or links in a circle.
+    """
+    found: list[Path] = []
+    for path in files:
+        if path.is_dir():
+            inside = sorted(images(path, Ignored()))
+            if not inside:
+                raise DataError(f"there is no image in `{path}` ({', '.join(EXTENSIONS[:4])}, ...).")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"there is no file `{path}`.")
+    return found

@@ -51,9 +51,10 @@ def same_type(key: str, old: Any, new: Any, line: str | None, known: Argument | 
     if isinstance(new, str) and new.startswith("${"):
         return
     if isinstance(old, DictConfig | dict) and not isinstance(new, dict | None):
+        own = [f"{key}.{name}" for name in map(str, old) if not name.startswith("_")]
         raise ConfigError(
             f"`{key}` is a group of settings, not one value; `{line}` would replace it. "
-            f"Set one of them: {', '.join(f'{key}.{k}' for k in list(old)[:6])}."
+            f"Set one of them: {', '.join(own[:6])}."
         )
     kinds = {bool: "true or false", int: "a whole number", float: "a number"}
     kind = type(old)

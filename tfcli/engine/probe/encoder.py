@@ -23,10 +23,10 @@ from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition, given
 from tfcli.engine.loading.blueprint import adopt_blueprint, refuse_texts, tokenizer_for
 from tfcli.engine.runs.record import run_name
-from tfcli.engine.runs.saved_config import kept_tokenizer, trusted_config
+from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, trusted_config
 from tfcli.engine.runs.terminal import progress
 from tfcli.engine.train import numerics as num
-from tfcli.engine.train.checkpoints import find_checkpoint, load_state, network, read_checkpoint
+from tfcli.engine.train.checkpoints import load_state, network, read_checkpoint
 from tfcli.engine.train.prepare import quiet_libraries, train_first
 from tfcli.errors import ConfigError, WeightsError
 from tfcli.models.protocols import ImageTextEncoder

@@ -14,7 +14,9 @@ from tfcli.engine.config.compose import Composition, compose
 from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.files import options, torchvision_names
 from tfcli.engine.config.offers import families_for
+from tfcli.engine.runs.paths import check_paths, check_results
 from tfcli.engine.runs.record import CHECKPOINT, all_runs, find_run, read_config, run_name
+from tfcli.engine.runs.saved_config import find_checkpoint, on_these_devices
 from tfcli.engine.runs.terminal import say
 from tfcli.errors import ConfigError, RunError, nearest
 
@@ -109,6 +111,10 @@ def predictor(rest: list[str], settings: list[str], config_dir: str | None) -> t
 
     Returns:
         the run, or None; and the settings, with the model's.
+
+    Raises:
+        ConfigError: there is neither a run nor weights, or a setting is wrong.
+        RunError, WeightsError: the run has no checkpoint, or the weights are not there.
     """
     hint = ""
     if not any(s.startswith("model=") for s in settings) and rest:
@@ -117,11 +123,15 @@ def predictor(rest: list[str], settings: list[str], config_dir: str | None) -> t
         if (Path(word) / "config.yaml").is_file():  # a run that is called as a model is
             hint = f" The run in the folder `{word}` is `./{word}`."
         if run is not None:
+            find_checkpoint(run, "best")
+            if settings:
+                check_results(on_these_devices(run, settings)[0])
             return run, settings
         settings = [f"model={word}", *settings]
-    if any(s.startswith("model.weights=") for s in settings):
-        return None, settings
     job = compose("train", [*settings], config_dir)
+    if job.config.model.get("weights"):
+        check_paths(job.config)
+        return None, settings
     public = job.config.model.get("public")
     if not public:
         raise ConfigError(

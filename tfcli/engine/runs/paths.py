@@ -7,6 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from tfcli.engine.runs.folder import check_writable
+from tfcli.engine.runs.record import CHECKPOINT, all_runs, find_run, run_name
 from tfcli.errors import ConfigError, DataError, RunError, WeightsError, nearest
 
 FILES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".npz", ".tar")
@@ -21,8 +23,13 @@ def check_paths(config: DictConfig) -> None:
     """
     _check_data(config)
     weights = config.get("model", {}).get("weights")
-    if weights and _is_path(str(weights)) and not Path(str(weights)).expanduser().exists():
-        raise WeightsError(f"`model.weights={weights}`: there is no such file or folder.{_neighbour(weights)}")
+    if weights and not Path(str(weights)).expanduser().exists():
+        _check_named(str(weights), str(config.run.root))
+    check_results(config)
+
+
+def check_results(config: DictConfig) -> None:
+    """Refuse a folder of results that cannot be made or written. Raises RunError."""
     given = Path(str(config.run.get("dir") or config.run.root)).expanduser()
     above = next(path for path in (given, *given.absolute().parents) if path.exists())
     if not above.is_dir():
@@ -30,6 +37,23 @@ def check_paths(config: DictConfig) -> None:
         raise RunError(
             f"`{key}={given}`: `{above}` is a file, and results need a folder. Choose another with `{key}=`."
         )
+    check_writable(given)
+
+
+def _check_named(weights: str, root: str) -> None:
+    """Refuse weights that are no file, where no run and no public checkpoint is called so."""
+    if _is_path(weights):
+        raise WeightsError(f"`model.weights={weights}`: there is no such file or folder.{_neighbour(weights)}")
+    if "/" in weights:  # a name of the hub, or an address
+        return
+    try:
+        find_run(weights, root=root, needs=CHECKPOINT)
+    except RunError as error:
+        if weights == "latest" or "may mean" in str(error):
+            raise
+        from tfcli.weights.hub import check_name
+
+        check_name(weights, [name for run in all_runs(root) for name in (run_name(run), run.parent.name)])
 
 
 def _check_data(config: DictConfig) -> None:

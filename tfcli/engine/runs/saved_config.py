@@ -11,7 +11,7 @@ from tfcli.engine.config import targets, validate
 from tfcli.engine.config.build import plain
 from tfcli.engine.config.compose import Composition, compose, set_value
 from tfcli.engine.config.files import search_path
-from tfcli.engine.runs.record import flatten, read_config, read_overrides
+from tfcli.engine.runs.record import flatten, read_config, read_overrides, run_name
 from tfcli.errors import ConfigError, RunError
 
 RESUMABLE = (
@@ -37,11 +37,13 @@ def saved_config(folder: Path) -> tuple[DictConfig, dict[str, str]]:
     """The config of a run and the options it was composed from.
 
     Raises:
-        RunError: the folder has no config.
+        RunError: the folder has no config, or the run trained nothing.
     """
     values = trusted_config(folder)
     if not values:
         raise RunError(f"`{folder}` is no run folder: it has no config.yaml.")
+    if "numerics" not in values:
+        raise RunError(f"`{folder}` was not trained: nothing of it can be resumed or used. `tfcli rerun` repeats it.")
     choices = values.pop("choices")
     numerics = values.pop("numerics")
     config = OmegaConf.create(values)
@@ -90,6 +92,59 @@ def kept_tokenizer(folder: Path) -> Path | None:
     return file if file.exists() else None
 
 
+def find_checkpoint(run: Path, which: str) -> Path:
+    """The file of a run's checkpoint.
+
+    In place of `best` stands `average` where a run has averaged its last epochs; `best` falls back to `last`, which is
+    all there is without validation.
+
+    Raises:
+        ConfigError: `which` is neither `best` nor `last`.
+        RunError: there is no checkpoint.
+    """
+    if which not in ("best", "last"):
+        raise ConfigError(f"`--checkpoint` must be best or last, but is `{which}`.")
+    for name in dict.fromkeys((*(("average",) if which == "best" else ()), which, "last")):
+        if (run / "checkpoints" / f"{name}.ckpt").exists():
+            return run / "checkpoints" / f"{name}.ckpt"
+    raise RunError(f"`{run}` has no checkpoint yet.")
+
+
+def on_these_devices(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
+    """A run's config, to be used on one process or the GPUs that are here, however it was trained.
+
+    Raises:
+        ConfigError: an override is wrong, or chooses another model, data set or part than the run has.
+        RunError: the folder has no config.
+    """
+    config, choices = saved_config(run)
+    for name, value in (("accelerator", "auto"), ("strategy", "auto"), ("devices", "auto"), ("num_nodes", 1)):
+        OmegaConf.update(config.trainer, name, value)
+    if "teacher" in config.task:
+        config.task.teacher = None  # it has nothing to say any more
+    if overrides:
+        _recompose(run, config, choices, overrides)
+    return config, choices
+
+
+def resumed_config(folder: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str], dict[str, tuple[Any, Any]]]:
+    """Return the config of a run that is resumed, its choices, and what changes: old value and new of each key.
+
+    Raises:
+        ConfigError: an override is wrong, or would make it another run.
+        RunError: the folder has no config.
+    """
+    config, choices = saved_config(folder)
+    changed = apply_saved(config, overrides)
+    other = [f"{k}: {old} -> {new}" for k, (old, new) in changed.items() if not k.startswith(RESUMABLE)]
+    if other:
+        raise ConfigError(
+            f"a resumed run keeps its config, but these would change: {'; '.join(other)}. "
+            f"`tfcli rerun {folder} {' '.join(overrides)}` makes a new run."
+        )
+    return config, choices, changed
+
+
 def apply_saved(config: DictConfig, overrides: list[str]) -> dict[str, tuple[Any, Any]]:
     """Change values of a saved config. Returns the keys that changed, old value and new."""
     changed: dict[str, tuple[Any, Any]] = {}
@@ -106,19 +161,33 @@ def merged(before: list[str], after: list[str]) -> list[str]:
     return [text for text in before if text.lstrip("+").partition("=")[0] not in keys] + after
 
 
-def recomposed(run: Path, config: DictConfig, overrides: list[str]) -> None:
+def _recompose(run: Path, config: DictConfig, choices: dict[str, str], overrides: list[str]) -> None:
     """Apply overrides to a saved config with all that follows from them.
 
     A saved config is resolved: `data.test_split=comp` would not reach the source that once referred to it. So the run
     is composed again with and without the overrides, and what differs is taken over.
+
+    Raises:
+        ConfigError: an override is wrong, or chooses another option of a group.
     """
-    typed = read_overrides(run)
     try:
-        typed = [*_other_task(run, compose("train", typed)), *typed]
-        before, after = (flatten(plain(compose("train", [*typed, *more]).config)) for more in ([], overrides))
+        typed = read_overrides(run)
+        job = compose("train", typed)
+        if other := _other_task(run, job):
+            typed = [*other, *typed]
+            job = compose("train", typed)
     except ConfigError:  # composed by other configs than are here now
-        before, after = {}, {}
-    apply_saved(config, [o for o in overrides if o.partition("=")[0] not in after])
+        apply_saved(config, overrides)
+        return
+    before, after = (flatten(plain(composed.config)) for composed in (job, compose("train", [*typed, *overrides])))
+    for text in overrides:
+        group, _, option = text.partition("=")
+        if group in choices and option != choices[group]:
+            raise ConfigError(
+                f"`{text}`: a run is used with the {group} that it was trained with, `{choices[group]}`; "
+                f"`tfcli rerun {run_name(run)} {text}` trains it anew."
+            )
+    apply_saved(config, [o for o in overrides if (key := o.partition("=")[0]) not in after and key not in choices])
     for key, value in after.items():
         if before.get(key) != value:
             OmegaConf.update(config, key, value)

@@ -23,7 +23,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 import tfcli
 from tfcli.engine.runs.signals import Stop
 from tfcli.engine.train.finite import last_good, on_any_rank, set_aside
-from tfcli.errors import ConfigError, Interrupted, PolicyStop, RunError, TfcliError
+from tfcli.errors import Interrupted, PolicyStop, RunError, TfcliError
 from tfcli.files import sync_folder
 from tfcli.weights.pickles import load_pickle
 
@@ -95,20 +95,6 @@ def load_state(module: torch.nn.Module, state: dict[str, torch.Tensor], run: Pat
         raise RunError(
             f"the checkpoint of `{run}` is of another model than its config.yaml describes: {found[0][:300]}{more}"
         ) from error
-
-
-def find_checkpoint(run: Path, which: str) -> Path:
-    """The file of a run's checkpoint.
-
-    In place of `best` stands `average` where a run has averaged its last epochs; `best` falls back to `last`, which is
-    all there is without validation.
-    """
-    if which not in ("best", "last"):
-        raise ConfigError(f"`--checkpoint` must be best or last, but is `{which}`.")
-    for name in dict.fromkeys((*(("average",) if which == "best" else ()), which, "last")):
-        if (run / "checkpoints" / f"{name}.ckpt").exists():
-            return run / "checkpoints" / f"{name}.ckpt"
-    raise RunError(f"`{run}` has no checkpoint yet.")
 
 
 def network(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:

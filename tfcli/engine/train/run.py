@@ -28,13 +28,7 @@ from tfcli.engine.runs.lifecycle import Life, recorded
 from tfcli.engine.runs.ranks import Stage
 from tfcli.engine.runs.record import Record, read_overrides, read_record
 from tfcli.engine.runs.room import check_room
-from tfcli.engine.runs.saved_config import (
-    RESUMABLE,
-    apply_saved,
-    kept_tokenizer,
-    merged,
-    saved_config,
-)
+from tfcli.engine.runs.saved_config import kept_tokenizer, merged, resumed_config
 from tfcli.engine.train import loggers as logs
 from tfcli.engine.train.callbacks import AddressedRandomness, Beats, Progress, TrainLog
 from tfcli.engine.train.checkpoints import Checkpoints, EpochWeights, clean, load_state, newest, read_checkpoint
@@ -52,7 +46,7 @@ from tfcli.engine.train.report import (
     structure,
 )
 from tfcli.engine.train.skipped import list_skipped
-from tfcli.errors import ConfigError, RunError
+from tfcli.errors import RunError
 from tfcli.files import write_atomic
 
 
@@ -86,14 +80,7 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
         ConfigError: an override would make it another run.
         RunError: there is nothing to go on from, or the data have changed.
     """
-    config, choices = saved_config(folder)
-    changed = apply_saved(config, overrides)
-    other = [f"{k}: {old} -> {new}" for k, (old, new) in changed.items() if not k.startswith(RESUMABLE)]
-    if other:
-        raise ConfigError(
-            f"a resumed run keeps its config, but these would change: {'; '.join(other)}. "
-            f"`tfcli rerun {folder} {' '.join(overrides)}` makes a new run."
-        )
+    config, choices, changed = resumed_config(folder, overrides)
     record = read_record(folder)
     # A further rank reads the config that the first one has written, with the changes in it.
     if (

@@ -13,7 +13,7 @@ from tfcli.engine.config.compose import compose
 from tfcli.engine.config.files import options, torchvision_names
 from tfcli.engine.runs.folder import RUN_DIR, is_child
 from tfcli.engine.runs.record import CHECKPOINT, find_run, read_config, read_record, run_name
-from tfcli.engine.runs.saved_config import trusted_config
+from tfcli.engine.runs.saved_config import find_checkpoint, trusted_config
 from tfcli.errors import ConfigError, RunError, nearest
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def load(config: DictConfig, data_name: str, data: Data) -> tuple[Teacher, str]:
 
 def _run(folder: Path, data: Data) -> Found:
     from tfcli.engine.config.build import build
-    from tfcli.engine.train.checkpoints import find_checkpoint, load_state, network, read_checkpoint
+    from tfcli.engine.train.checkpoints import load_state, network, read_checkpoint
 
     saved = trusted_config(folder)
     if not saved:

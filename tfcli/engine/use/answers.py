@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tfcli.data.common.rows import Columns
 from tfcli.engine.config.build import build
-from tfcli.engine.train.checkpoints import find_checkpoint, read_checkpoint
+from tfcli.engine.runs.saved_config import find_checkpoint
+from tfcli.engine.train.checkpoints import read_checkpoint
 from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_model
 from tfcli.engine.use.public_head import answering, with_its_head
 from tfcli.errors import ConfigError

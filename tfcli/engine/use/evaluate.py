@@ -10,16 +10,15 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tfcli.data.columns.checks import check_known
-from tfcli.data.common.entries import EXTENSIONS, Ignored, images
 from tfcli.data.images.decode import BadImage, decode
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.loading.blueprint import refuse_texts, tokenizer_for
 from tfcli.engine.runs.folder import check_writable, is_child, locked, logged, run_folder, write_start
 from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.record import Record
-from tfcli.engine.runs.saved_config import kept_tokenizer, recomposed, saved_config
+from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, on_these_devices
 from tfcli.engine.train import numerics as num
-from tfcli.engine.train.checkpoints import find_checkpoint, load_state, read_checkpoint
+from tfcli.engine.train.checkpoints import load_state, read_checkpoint
 from tfcli.engine.train.finite import check_tested
 from tfcli.engine.train.prepare import (
     Parts,
@@ -34,7 +33,7 @@ from tfcli.engine.train.report import announce, keep_outcomes, new_record, tell_
 from tfcli.engine.train.run import evaluate
 from tfcli.engine.train.skipped import list_skipped
 from tfcli.engine.use.public_classifier import classifier, run_of
-from tfcli.errors import ConfigError, DataError, TfcliError
+from tfcli.errors import DataError, TfcliError
 
 NOTHING = "no figure could be measured"
 
@@ -61,12 +60,8 @@ def of_weights(config: DictConfig, choices: dict[str, str], overrides: list[str]
     """Test figures of the weights that `model.weights=` names.
 
     Raises:
-        ConfigError: it names none: there is nothing to evaluate.
+        WeightsError: they cannot be found, or lack a part that is measured.
     """
-    if not config.model.get("weights"):
-        raise ConfigError(
-            "`tfcli evaluate` without a run needs `model.weights=NAME or PATH`; untrained weights have nothing to show."
-        )
     return _evaluated(prepare(config, choices, overrides, trains=False), None)
 
 
@@ -96,34 +91,22 @@ def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
     return folder, record
 
 
-def on_these_devices(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
-    """A run's config, to be used on one process or the GPUs that are here, however it was trained."""
-    config, choices = saved_config(run)
-    for name, value in (("accelerator", "auto"), ("strategy", "auto"), ("devices", "auto"), ("num_nodes", 1)):
-        OmegaConf.update(config.trainer, name, value)
-    if "teacher" in config.task:
-        config.task.teacher = None  # it has nothing to say any more
-    recomposed(run, config, overrides)
-    return config, choices
-
-
 def predict(
-    folder: Path | None, overrides: list[str], files: list[Path], *, top: int, config_dir: str | None = None
+    folder: Path | None, overrides: list[str], paths: list[Path], *, top: int, config_dir: str | None = None
 ) -> list[dict[str, Any]]:
-    """Classes and probabilities for image files and folders of them, best first; unusable files at the end.
+    """Classes and probabilities for image files, best first; unusable files at the end.
 
     Args:
         folder: a run folder, or None for the model and weights that `overrides` name.
         overrides: settings.
-        files: images, or folders that are searched for images.
+        paths: images (`tfcli.data.common.entries.collect` finds those of folders).
         top: classes to give for each file.
 
     Raises:
-        DataError: a file is missing; a folder holds none; none can be used.
+        DataError: none can be used.
         RunError, ConfigError: nothing trained to predict with.
     """
     quiet_libraries()
-    paths = collect(files)
     run = folder or run_of(overrides, config_dir)
     if run:
         checkpoint = read_checkpoint(find_checkpoint(run, "best"))
@@ -193,23 +176,3 @@ def _parts(config: DictConfig, num_classes: int) -> tuple[Any, torch.nn.Module, 
     data = build(config.data)
     net = build(config.model)
     return data, net, build(config.task, net=net)
-
-
-def collect(files: list[Path]) -> list[Path]:
-    """Image files, and those inside folders, in order.
-
-    Raises:
-        DataError: one does not exist, or a folder holds no image or links in a circle.
-    """
-    found: list[Path] = []
-    for path in files:
-        if path.is_dir():
-            inside = sorted(images(path, Ignored()))
-            if not inside:
-                raise DataError(f"there is no image in `{path}` ({', '.join(EXTENSIONS[:4])}, ...).")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise DataError(f"there is no file `{path}`.")
-    return found

@@ -14,12 +14,11 @@ from torch import nn
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import compose, given
 from tfcli.engine.loading.blueprint import adopt_blueprint, tokenizer_for
-from tfcli.engine.runs.saved_config import kept_tokenizer
+from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, on_these_devices
 from tfcli.engine.runs.terminal import say
 from tfcli.engine.train import numerics as num
-from tfcli.engine.train.checkpoints import find_checkpoint, load_state, network, read_checkpoint
+from tfcli.engine.train.checkpoints import load_state, network, read_checkpoint
 from tfcli.engine.train.prepare import quiet_libraries, train_first
-from tfcli.engine.use.evaluate import on_these_devices
 from tfcli.errors import ConfigError
 from tfcli.text.tokenizer import Tokenizer
 

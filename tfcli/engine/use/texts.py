@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from tfcli.data.images.transforms import normalise
 from tfcli.engine.train.prepare import quiet_evaluation
-from tfcli.engine.use.evaluate import collect, ranked_rows, with_unusable
+from tfcli.engine.use.evaluate import ranked_rows, with_unusable
 from tfcli.engine.use.image_model import load_image_model
 from tfcli.errors import ConfigError
 from tfcli.probes.prompts import check_template, fill
@@ -21,32 +21,31 @@ from tfcli.probes.prompts import check_template, fill
 def predict_labels(
     run: Path | None,
     overrides: list[str],
-    files: Sequence[Path],
+    paths: list[Path],
     labels: Sequence[str],
     template: str = "{}",
     *,
     top: int,
     config_dir: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Labels and probabilities for image files and folders of them, best first.
+    """Labels and probabilities for image files, best first.
 
     Args:
         run: a training run of a model with a text tower; None: the model and weights that `overrides` name.
         overrides: settings.
-        files: images, or folders that are searched for images.
+        paths: images.
         labels: texts to choose from, at least two.
         template: what is said of each label, with `{}`.
         top: labels to give for each file.
 
     Raises:
         ConfigError: fewer than two labels, a template without `{}`, or a model without a text tower.
-        DataError: a file is missing; a folder holds none; none can be used.
+        DataError: none can be used.
     """
     words = list(dict.fromkeys(label.strip() for label in labels if label.strip()))
     if len(words) < 2:
         raise ConfigError(f"`--labels` wants at least two texts with commas between, but has {len(words)}.")
     check_template(template)
-    paths = collect(list(files))
     loaded = load_image_model(run, overrides, words=lambda: words, config_dir=config_dir)
     net, data, tokenizer, device = cast(Any, loaded.net), loaded.data, loaded.tokenizer, loaded.device
     if tokenizer is None:
