@@ -1,4 +1,4 @@
-"""Sixty mistakes in commands: each is answered in one line with exit code 2, nothing is written, torch stays away.
+"""A hundred mistakes: each is answered in one line with exit code 2, nothing is written, torch stays away.
 
     python benchmarks/mistakes.py
 
@@ -7,11 +7,14 @@ prints the processor time of each beside that of a valid `tfcli train --cfg job`
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import yaml
 
 MISTAKES = """
 trian model=vit data=digits | Did you mean `train`
@@ -20,7 +23,7 @@ train --jobs none | --jobs
 resume | run
 resume nowhere | no run
 runs sohw latest | Did you mean `show`
-runs show latest | no run
+runs show nosuch | no run
 ls modles | Did you mean `models`
 keys trainr | Did you mean `trainer`
 keys model/brt | Did you mean `bert`
@@ -30,7 +33,7 @@ train model=vti | Did you mean `vit`
 train vti digits | Did you mean `model=vit`
 train data=pet | Did you mean `pets`
 train pos=leanred | Did you mean `learned`
-train attn=windw | Did you mean `window`
+train attn=windw | Did you mean `windows`
 train optim=adam | Did you mean `adamw`
 train schedule=cosin | Did you mean `cosine`
 train experiment=petz | no experiment `petz`
@@ -85,6 +88,49 @@ train model.depth=${nowhere.to} | nowhere
 train run.root=file/x | `run.root=file/x`
 probe clipp digits | neither a model nor a run
 probe pixels digits knn.vote=most | majority, weighted
+train data.max_expansion=-1 | at least 1
+train data.archives=images.zip | a list of texts
+train model.weights=nosuch | `model.weights=nosuch` is neither a file here nor a public name nor a run
+train run.dir=/proc/foo | cannot write to `/proc/foo`
+predict trained nosuch.jpg | no file `nosuch.jpg`
+predict trained file nosuch.jpg | no file `nosuch.jpg`
+predict trained data.image_sze=3 file | Did you mean `data.image_size`
+predict trained --text hello | takes no text
+predict probed file | no checkpoint
+predict vit_b16 model.weights=gone.pt file | `model.weights=gone.pt`
+predict nosuch file | neither a model nor a run
+evaluate model=vit data=digits | needs `model.weights=NAME or PATH`
+evaluate trained data=digts | Did you mean `digits`
+evaluate trained data=pets | used with the data that it was trained with
+evaluate trained trainer.max_epoch=1 | Did you mean `trainer.max_epochs`
+evaluate trained --checkpoint middle | best or last
+evaluate trained run.dir=/proc/foo | cannot write to `/proc/foo`
+evaluate probed | no checkpoint
+resume trained optim.lr=3 | a resumed run keeps its config
+resume probed | was not trained
+rerun trained foo=1 | `foo` is not a setting
+rerun probed foo=1 | `foo` is not a setting
+viz attention nosuch | neither a model nor a run
+viz attention trained nosuch.jpg | no file `nosuch.jpg`
+viz attention trained --text hello | takes no text
+viz attention trained file --layer 0 | --layer
+viz curves probed | no curves
+viz lengths nosuch | no run `nosuch`
+probe nosuch digits | neither a model nor a run
+probe vit digits | has no weights to probe
+probe probed digits | no checkpoint
+probe pixels sst2 | has no images
+zeroshot pixels digits | needs a text tower
+zeroshot trained digits | needs a text tower
+linear pixels digits linear.C=-1 | greater than 0
+sample trained | takes no text
+sample trained --temperature -1 | --temperature
+sample trained --temperature nan | a finite number
+sample nosuch | neither a model nor a run
+features extract nosuch digits | neither a model nor a run
+features extract trained nosuch | no data set `nosuch`
+fewshot trained toy_sentiment | takes no text
+words trained cat dog --word cat | takes no text
 train --cfg jobs | job, hydra or all
 train --config-dir nowhere | not a folder
 """
@@ -103,6 +149,28 @@ def mistakes() -> list[tuple[list[str], str]]:
     """The words of each command, and what its answer must say."""
     pairs = [line.partition(" | ") for line in MISTAKES.strip().splitlines()]
     return [(command.split(), said) for command, _, said in pairs]
+
+
+def furnish(folder: Path) -> None:
+    """Put into `folder` what the commands name: a file, a run `trained` of vit on digits, a run `probed` of pixels."""
+    from omegaconf import OmegaConf
+
+    from tfcli.engine.config.compose import compose
+
+    (folder / "file").write_text("")
+    for name, verb, model in (("trained", "train", "vit"), ("probed", "probe", "pixels")):
+        job = compose(verb, words := [f"model={model}", "data=digits"])
+        run = folder / "outputs" / verb / f"{model}-digits" / name
+        run.mkdir(parents=True)
+        saved: Any = {**OmegaConf.to_container(job.config, resolve=True), "choices": job.choices}  # type: ignore[dict-item]
+        if verb == "train":
+            saved["numerics"] = {"precision": "32-true", "compile": False, "kernel": "auto"}
+            (run / "checkpoints").mkdir()
+            (run / "checkpoints" / "best.ckpt").touch()
+        (run / "config.yaml").write_text(yaml.safe_dump(saved))
+        (run / "overrides.yaml").write_text(yaml.safe_dump(words))
+        record = {"schema": 1, "verb": verb, "status": "finished", "model": model, "data": "digits"}
+        (run / "results.json").write_text(json.dumps(record))
 
 
 def answer(words: list[str], folder: Path, *, fork: bool = False) -> Answer:
@@ -144,7 +212,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "work"
         folder.mkdir()
-        (folder / "file").write_text("")
+        furnish(folder)
         before = left(folder)
         valid = min(answer(["train", "--cfg", "job"], folder).seconds for _ in range(3))
         print(f"{valid:6.2f} s  train --cfg job\n")

@@ -51,8 +51,11 @@ def fewshot(
     from tfcli.engine.runs.named import predictor
 
     name = rest[1]
-    run, model = predictor(rest[:1], [s for s in settings if not s.startswith("data")], config_dir)
+    run, model = predictor(rest[:1], [s for s in settings if not s.startswith("data")], config_dir, takes="text")
     data = [s for s in settings if s.startswith("data")]
+    from tfcli.engine.config.compose import compose
+
+    compose("data", [f"data={name}", *data], config_dir)  # refuses what is wrong with it before torch is imported
     from tfcli.engine.use.in_context import fewshot as ask
 
     folder, record, found = ask(

@@ -52,9 +52,12 @@ def predict(
     weights = any(s.startswith("model.weights=") for s in settings)
     if not weights and not rest:
         raise ConfigError("`tfcli predict` wants a run and files: tfcli predict latest photo.jpg")
+    names = list(dict.fromkeys(label.strip() for label in (labels or "").split(",") if label.strip()))
+    if labels is not None and len(names) < 2:
+        raise ConfigError(f"`--labels` wants at least two texts with commas between, but has {len(names)}.")
     from tfcli.engine.runs.named import predictor
 
-    folder, settings = predictor(rest, settings, config_dir)
+    folder, settings = predictor(rest, settings, config_dir, takes="text" if text else "images")
     if text:
         if rest:
             raise ConfigError(f"`{rest[0]}`: with --text there are no files.")
@@ -68,7 +71,7 @@ def predict(
     if labels is not None:
         from tfcli.engine.use.texts import predict_labels
 
-        found = predict_labels(folder, settings, files, labels.split(","), template, top=top, config_dir=config_dir)
+        found = predict_labels(folder, settings, files, names, template, top=top, config_dir=config_dir)
     else:
         from tfcli.engine.use.evaluate import predict as run
 

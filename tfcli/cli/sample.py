@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -62,15 +63,19 @@ def sample(
     config_dir: ConfigDir = None,
 ) -> None:
     """Text, written as it comes; or translations, a line each."""
+    numbers = {"--temperature": temperature, "--repetition-penalty": penalty, "--alpha": alpha}
+    for option, number in numbers.items():
+        if number is not None and not isfinite(number):
+            raise ConfigError(f"`{option}` must be a finite number, but is {number}.")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ConfigError(f"`--top-p` must lie above 0 and at most at 1, but is {top_p:g}.")
     from tfcli.engine.runs.named import predictor
 
     settings = [w for w in words if "=" in w and not Path(w).exists()]
     rest = [w for w in words if w not in settings]
-    run, settings = predictor(rest, settings, config_dir)
+    run, settings = predictor(rest, settings, config_dir, takes="text")
     if rest:
         raise ConfigError(f"`{rest[0]}`: give the text to continue with --text.")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ConfigError(f"`--top-p` must lie above 0 and at most at 1, but is {top_p:g}.")
     texts = [*(text or []), *(_lines(file) if file else [])]
     from tfcli.cli.console import emit_json, out, say
     from tfcli.decoding.sampling import Sampler
@@ -93,6 +98,8 @@ def sample(
                     out(hypothesis["text"])
         return
     loaded.check_writes()
+    if beam is not None or alpha is not None:
+        raise ConfigError("`--beam` and `--alpha` are for translators, and this model continues a text.")
     typed = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": penalty}
     sampler = Sampler(**loaded.drawn | {name: value for name, value in typed.items() if value is not None})
     mark = start_mark(loaded)

@@ -35,8 +35,12 @@ def attention(
     text: Annotated[
         str | None, typer.Option("--text", "-t", help="For a model of text: a sentence. A translator translates it.")
     ] = None,
-    layer: Annotated[int | None, typer.Option("--layer", help="Counted from 1.", show_default="the last")] = None,
-    head: Annotated[int | None, typer.Option("--head", help="Counted from 1.", show_default="their mean")] = None,
+    layer: Annotated[
+        int | None, typer.Option("--layer", min=1, help="Counted from 1.", show_default="the last")
+    ] = None,
+    head: Annotated[
+        int | None, typer.Option("--head", min=1, help="Counted from 1.", show_default="their mean")
+    ] = None,
     out: Out = None,
     json: Json = False,
     config_dir: ConfigDir = None,
@@ -49,7 +53,7 @@ def attention(
     rest = [w for w in words if w not in settings]
     from tfcli.engine.runs.named import predictor
 
-    run, settings = predictor(rest, settings, config_dir)
+    run, settings = predictor(rest, settings, config_dir, takes="images" if text is None else "text")
     if len(rest) + (text is not None) != 1:
         raise ConfigError("give one thing to look at: --text SENTENCE for a model of text, or an image file.")
     folder = out or (run / "figures" if run else Path())

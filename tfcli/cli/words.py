@@ -42,7 +42,7 @@ def words(
     rest = [w for w in given if w not in settings]
     from tfcli.engine.runs.named import predictor
 
-    run, settings = predictor(rest, settings, config_dir)
+    run, settings = predictor(rest, settings, config_dir, takes="text")
     if len(rest) < 2:
         raise ConfigError('`tfcli words` wants two sentences or more: tfcli words RUN "…" "…" --word bank')
     if pool not in ("mean", "first"):

@@ -56,7 +56,7 @@ class One:
         one, many_of = NAMES[self.type]
         said = " and ".join(filter(None, map(_bound_words, self.bounds)))
         if self.type is float and not said:
-            return "a finite number", "finite numbers"
+            return "a finite number", "numbers"
         return (f"{one} {said}", f"{many_of} {said}") if said else (one, many_of)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -148,20 +148,6 @@ def says(config: DictConfig, typed: Collection[str] = ()) -> Blueprint | None:
     target, weights = str(config.model._target_), str(config.model.weights)
     seen = "image_size" not in config.data or {f"data.{key}" for key in TYPED} <= set(typed)
     return blueprint(target, weights, plain(config.model), seen=seen)
-
-
-def refuse_texts(data: Mapping[str, Any], name: str) -> None:
-    """Refuse a model of texts where images are wanted.
-
-    Args:
-        data: `config.data` that it was trained on.
-        name: of the run or model, for the message.
-
-    Raises:
-        ConfigError: the data have no images.
-    """
-    if "image_size" not in data:
-        raise ConfigError(f"`{name}` was trained on data without images, and this command needs a model of images.")
 
 
 def tokenizer_for(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Tokenizer | None:

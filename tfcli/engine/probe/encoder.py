@@ -21,7 +21,7 @@ from tfcli.data.images.images import ImageData
 from tfcli.data.images.resize import SETTINGS
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition, given
-from tfcli.engine.loading.blueprint import adopt_blueprint, refuse_texts, tokenizer_for
+from tfcli.engine.loading.blueprint import adopt_blueprint, tokenizer_for
 from tfcli.engine.runs.record import run_name
 from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, trusted_config
 from tfcli.engine.runs.terminal import progress
@@ -102,8 +102,6 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
     state: dict[str, Tensor] | None = None
     if run is not None:
         state, tokenizer_path = _adopt_run(config, run, typed)
-    elif not _has_weights(config):
-        raise ConfigError(_no_weights(job))
     elif config.model.weights and config.model.weights != "random":
         tokenizer_path, said = _blueprint(config, typed)
     if "data.cache" not in typed:
@@ -135,23 +133,9 @@ def _blueprint(config: DictConfig, typed: set[str]) -> tuple[Path | None, list[s
         raise WeightsError(f"{error} Or probe a CLIP of your own: {own}.") from error
 
 
-def _has_weights(config: DictConfig) -> bool:
-    return bool(config.model.get("weights")) or str(config.model._target_).endswith(".Pixels")
-
-
-def _no_weights(job: Composition) -> str:
-    name = job.choices["model"]
-    return (
-        f"`model={name}` has no weights to probe. Name a public checkpoint or a file (`model.weights=NAME or PATH`), "
-        f"give one of your runs in place of the model (`tfcli probe outputs/train/... {job.choices['data']}`), "
-        "or ask for untrained ones (`model.weights=random`)."
-    )
-
-
 def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> tuple[dict[str, Tensor], Path | None]:
     """The run's own model and how it saw images. Returns its weights and its tokenizer."""
     saved = trusted_config(run)
-    refuse_texts(saved["data"], str(run))
     OmegaConf.set_struct(config, False)
     config.model = OmegaConf.create(saved["model"])
     config.model.weights = str(run.resolve())

@@ -5,8 +5,9 @@ Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 
@@ -42,7 +43,11 @@ def frozen_job(
         # Its own model and image size replace these; the family's defaults need not fit this data set.
         rest = [o for o in overrides if not o.startswith("model=")]
         job = compose(name, [NEUTRAL, *rest], config_dir)
-        job.choices["model"], job.overrides[:] = str(read_config(run).get("choices", {}).get("model")), overrides
+        saved = read_config(run)
+        job.choices["model"], job.overrides[:] = str(saved.get("choices", {}).get("model")), overrides
+        find_checkpoint(run, "best")
+        check_takes(run, "images")
+        _check_heads(job, saved["model"])
         return job, run
     job = compose(name, overrides, config_dir)
     public = job.config.model.get("public")
@@ -51,7 +56,31 @@ def frozen_job(
         own = [o for o in overrides if not o.startswith("model=")]
         _say_public(job.choices["model"], public)
         job = compose(name, [f"model={public.model}", f"model.weights={public.weights}", *own], config_dir)
+    _check_weights(job)
+    _check_heads(job, job.config.model)
     return job, run
+
+
+def _check_weights(job: Composition) -> None:
+    """Refuse a model without weights. Raises ConfigError with what may be probed."""
+    model = job.config.model
+    if not model.get("weights") and not str(model._target_).endswith(".Pixels"):
+        raise ConfigError(
+            f"`model={job.choices['model']}` has no weights to probe. Name a public checkpoint or a file "
+            "(`model.weights=NAME or PATH`), give one of your runs in place of the model "
+            f"(`tfcli probe outputs/train/... {job.choices['data']}`), or ask for untrained ones "
+            "(`model.weights=random`)."
+        )
+
+
+def _check_heads(job: Composition, model: Mapping[str, Any]) -> None:
+    """Refuse zero-shot alone of a model without a text tower. Raises ConfigError."""
+    if list(job.config.get("heads") or []) == ["zeroshot"] and not model.get("tokenizer"):
+        name = job.choices["model"]
+        raise ConfigError(
+            f"zero-shot needs a text tower, and `{name}` has none. CLIP has one (`model=clip`); `tfcli linear` and "
+            f"`tfcli knn` work with `{name}`."
+        )
 
 
 def _check_images(overrides: list[str], config_dir: str | None) -> None:
@@ -106,7 +135,18 @@ def resolve(words: Sequence[str], config_dir: str | None = None) -> tuple[Path |
     return run, overrides
 
 
-def predictor(rest: list[str], settings: list[str], config_dir: str | None) -> tuple[Path | None, list[str]]:
+def check_takes(run: Path, takes: Literal["images", "text"]) -> None:
+    """Refuse a run whose model takes the other kind of input. Raises ConfigError."""
+    saved = read_config(run)
+    if takes == "images" and "image_size" not in saved.get("data", {}):
+        raise ConfigError(f"`{run}` was trained on data without images, and this command needs a model of images.")
+    if takes == "text" and not saved.get("model", {}).get("tokenizer"):
+        raise ConfigError(f"`{run}` takes no text: its model has no `model.tokenizer`.")
+
+
+def predictor(
+    rest: list[str], settings: list[str], config_dir: str | None, *, takes: Literal["images", "text"] | None = None
+) -> tuple[Path | None, list[str]]:
     """Take the run or the model off the front of `rest`; a model without weights of its own is the public one.
 
     Returns:
@@ -124,6 +164,8 @@ def predictor(rest: list[str], settings: list[str], config_dir: str | None) -> t
             hint = f" The run in the folder `{word}` is `./{word}`."
         if run is not None:
             find_checkpoint(run, "best")
+            if takes:
+                check_takes(run, takes)
             if settings:
                 check_results(on_these_devices(run, settings)[0])
             return run, settings

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from tfcli.data.columns.checks import check_known
 from tfcli.data.images.decode import BadImage, decode
 from tfcli.engine.config.build import build, plain
-from tfcli.engine.loading.blueprint import refuse_texts, tokenizer_for
+from tfcli.engine.loading.blueprint import tokenizer_for
 from tfcli.engine.runs.folder import check_writable, is_child, locked, logged, run_folder, write_start
 from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.record import Record
@@ -111,7 +111,6 @@ def predict(
     if run:
         checkpoint = read_checkpoint(find_checkpoint(run, "best"))
         config, choices = on_these_devices(run, overrides)
-        refuse_texts(config.data, str(run))
         classes = checkpoint["tfcli"]["classes"]
         tokenizer = tokenizer_for(config, kept_tokenizer(run), lambda: classes)
         data, net, task = _parts(config, len(classes))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from tfcli.data.common.counter_rng import hash64
@@ -119,6 +120,8 @@ def fewshot(
 def _data(name: str, words: list[str], config_dir: str | None) -> TextData:
     settings = [w for w in words if w.startswith("data.")]
     config = compose("data", [f"data={name}", *settings], config_dir).config.data
+    if not isinstance(config.get("prompt"), DictConfig | None):
+        raise ConfigError(f"`data.prompt` must be a mapping, but is `{config.prompt}`: data.prompt.question=TEXT")
     data = build(config)
     if not isinstance(data, TextData):
         raise ConfigError(f"data `{name}` is not of texts; few-shot evaluation asks in words.")

@@ -34,17 +34,15 @@ def predict_labels(
         run: a training run of a model with a text tower; None: the model and weights that `overrides` name.
         overrides: settings.
         paths: images.
-        labels: texts to choose from, at least two.
+        labels: texts to choose from, two or more, each once.
         template: what is said of each label, with `{}`.
         top: labels to give for each file.
 
     Raises:
-        ConfigError: fewer than two labels, a template without `{}`, or a model without a text tower.
+        ConfigError: a template without `{}`, or a model without a text tower.
         DataError: none can be used.
     """
-    words = list(dict.fromkeys(label.strip() for label in labels if label.strip()))
-    if len(words) < 2:
-        raise ConfigError(f"`--labels` wants at least two texts with commas between, but has {len(words)}.")
+    words = list(labels)
     check_template(template)
     loaded = load_image_model(run, overrides, words=lambda: words, config_dir=config_dir)
     net, data, tokenizer, device = cast(Any, loaded.net), loaded.data, loaded.tokenizer, loaded.device
