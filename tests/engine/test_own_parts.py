@@ -1,4 +1,4 @@
-"""A task and a head of one's own: a class and a YAML file each, and no file of the package."""
+"""A task, a head and a figure of one's own: a class or function and a YAML file each, no file of the package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 from conftest import TINY
 
 from tfcli.cli.app import app
-from tfcli.engine.runs.record import read_metrics
+from tfcli.cli.candidates import follow
+from tfcli.engine.runs.record import Record, read_metrics
 from tfcli.engine.train.checkpoints import read_checkpoint
 from tfcli.errors import ConfigError
 
@@ -153,3 +154,35 @@ def test_a_head_of_ones_own_stands_in_the_table(tmp_path, run):
         app(["probe", *small, "--heads", "nearest_mean", "nearest_mean.distance=taxi"])
     with pytest.raises(ConfigError, match=r"conf/head/nearest\.yaml"):
         app(["probe", *small, "--heads", "nearest"])
+
+
+FIGURE = '''
+from pathlib import Path
+from typing import Literal
+
+from tfcli.engine.runs.record import read_record
+
+
+def margin(run: Path, path: Path, *, split: Literal["val", "test"] = "test"):
+    """Write how far a run is above chance."""
+    record = read_record(run)
+    above = record.metrics[f"{split}/accuracy"] - record.baselines["chance/accuracy"]
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"drawn")
+    return {"above_chance": above}
+'''
+
+
+def test_a_figure_of_ones_own_is_a_command(tmp_path, run):
+    put(tmp_path, "own_figure.py", FIGURE)
+    put(tmp_path, "conf/viz/margin.yaml", "# How far above chance.\n_target_: own_figure.margin\nsplit: test\n")
+    record = Record("train", "finished", "vit", "pets", metrics={"val/accuracy": 0.7, "test/accuracy": 0.6})
+    record.baselines = {"chance/accuracy": 0.1}
+    (tmp_path / "done").mkdir()
+    record.write(tmp_path / "done")
+    drawn = json.loads(run("viz", "margin", "done", "split=val", "--json").out)
+    assert drawn == {"files": ["done/figures/margin.png"], "above_chance": pytest.approx(0.6)}
+    assert "margin" in run("viz", "--help").out
+    assert "margin" in [candidate.word for candidate in follow(["viz"], "mar")]
+    with pytest.raises(ConfigError, match=r"`viz\.split` must be one of val, test, but is `train`"):
+        app(["viz", "margin", "done", "split=train"])

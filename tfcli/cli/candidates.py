@@ -79,14 +79,14 @@ def follow(before: list[str], current: str) -> list[Candidate]:
             rest.pop(0)
         if not rest:
             return _verbs(command, current)
-        command = command.commands.get(rest.pop(0))
+        command = command.get_command(None, rest.pop(0))
     return _arguments(command, rest, current) if command is not None else []
 
 
 def _verbs(command: Any, current: str) -> list[Candidate]:
     if current.startswith("-"):
         return _options(command, current)
-    verbs = command.commands.items()
+    verbs = [(name, command.get_command(None, name)) for name in command.list_commands(None)]
     return [Candidate(n, c.get_short_help_str(80)) for n, c in verbs if not c.hidden and n.startswith(current)]
 
 

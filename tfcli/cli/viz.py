@@ -6,15 +6,53 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from tfcli.cli.options import ConfigDir, Json, Run
 from tfcli.errors import ConfigError, DataError
 
-viz = typer.Typer(help="Draw attention, curves, confusion, and scores by length.", no_args_is_help=True)
+
+class Kinds(TyperGroup):
+    """The commands below, and one for each option of conf/viz, a user's own among them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_declared()})
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name) or (_kind(cmd_name) if cmd_name in _declared() else None)
+
+
+def _declared() -> dict[str, str]:
+    """Kinds of figures with their descriptions."""
+    from tfcli.engine.config.configs import Configs, roots
+
+    return Configs(roots()).options("viz")
+
+
+def _kind(name: str) -> Any:
+    """The command that draws one kind of figure."""
+
+    def command(run: Run, settings: Settings = None, out: Out = None, json: Json = False) -> None:
+        from tfcli.engine.runs.figure_kinds import draw
+
+        path, numbers = draw(name, run, settings or [], out)
+        _done([path], numbers, json=json)
+
+    own = typer.Typer(add_completion=False)
+    own.command(name, help=_declared()[name])(command)
+    return typer.main.get_command(own)
+
+
+viz = typer.Typer(cls=Kinds, help="Draw attention, curves, confusion, and scores by length.", no_args_is_help=True)
 
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="FOLDER", help="Where to write; `figures` in the (first) run.", show_default=False),
+]
+
+
+Settings = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the figure.", show_default=False)
 ]
 
 
@@ -75,28 +113,6 @@ def attention(
         )
     said = [looked.facts["translation"]] if "translation" in looked.facts else []
     _done(files, {**looked.facts, "rows": looked.rows, "columns": looked.columns}, json=json, said=said)
-
-
-@viz.command()
-def curves(run: Run, out: Out = None, json: Json = False) -> None:
-    """Loss and score of a run against epochs."""
-    from tfcli.engine.runs.figures import curves_of
-    from tfcli.engine.runs.record import find_run
-
-    folder = find_run(run, needs="metrics.csv")
-    path = (out or folder / "figures") / "curves.png"
-    _done([path], curves_of(folder, path), json=json)
-
-
-@viz.command()
-def confusion(run: Run, out: Out = None, json: Json = False) -> None:
-    """Draw the confusion matrix of a classifier on its test samples."""
-    from tfcli.engine.runs.figures import confusion_of
-    from tfcli.engine.runs.record import find_run
-
-    folder = find_run(run, needs="outcomes.safetensors")
-    path = (out or folder / "figures") / "confusion.png"
-    _done([path], confusion_of(folder, path), json=json)
 
 
 @viz.command()
