@@ -106,7 +106,7 @@ def test_splits_are_carved_by_image(tmp_path):
     for items in (train, test):
         for path, texts in zip(items.files, items.captions.take(np.arange(len(items))), strict=True):
             assert texts == [f"text {k} of {path.name}" for k in range(3)]
-    assert "10 of 40 images carved (data.test_fraction=0.25" in loaded.notes[0]
+    assert "10 of 40 images set aside (data.test_fraction=0.25" in loaded.notes[0]
     assert load(tmp_path, test_fraction=0.25, split_seed=1).pairs["test"].files != test.files
 
 

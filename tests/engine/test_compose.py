@@ -325,3 +325,8 @@ def test_a_run_keeps_the_task_that_it_had(tmp_path: Path):
     assert trusted_overrides(tmp_path, name="train", config_dir=None) == ["task=mlm", "model=bert", "data=sst2"]
     (tmp_path / "config.yaml").write_text("choices: {model: bert, data: sst2, task: text_classify}\n")
     assert trusted_overrides(tmp_path, name="train", config_dir=None) == ["model=bert", "data=sst2"]
+
+
+def test_a_key_that_is_given_twice_is_named():
+    job = c.compose("train", ["seed=1", "seed=2"])
+    assert (job.config.seed, job.notes) == (2, ["`seed` is given 2 times; the last counts: seed=2"])

@@ -124,7 +124,7 @@ def test_the_latest_run_is_the_newest_that_has_what_is_needed(tmp_path):
 
 
 def test_a_run_that_is_not_found_says_what_is_near(tmp_path):
-    with pytest.raises(RunError, match="no run below"):
+    with pytest.raises(RunError, match="nor any other below"):
         find_run("latest", root=tmp_path)
     make(tmp_path)
     make(tmp_path, "train/vit-digits/20261120-231501-8a11")

@@ -144,7 +144,7 @@ def test_jobs_share_the_cores_and_get_a_gpu_each(tmp_path: Path, monkeypatch: py
 
 
 def test_names_of_sweeps(tmp_path: Path):
-    with pytest.raises(RunError, match="no sweep below"):
+    with pytest.raises(RunError, match="nor any other below"):
         find_sweep("latest", root=tmp_path)
     launch = Launch(command=VERB)
     first, second = (run_sweep("train", ["data=digits", f"seed={i}"], tmp_path, launch=launch) for i in (0, 1))

@@ -89,23 +89,23 @@ def rerun(
     """A new run from RUN's settings, with changes."""
     from tfcli.engine.config.heads import FROZEN_VERBS
     from tfcli.engine.runs.record import find_run, read_record
-    from tfcli.engine.runs.saved_config import trusted_overrides
+    from tfcli.engine.runs.saved_config import merged, trusted_overrides
 
     folder = find_run(run)
     verb, options = read_record(folder).verb, Sweep(multirun, jobs, fail_fast, new)
     frozen = verb in FROZEN_VERBS
-    kept = trusted_overrides(folder, name="probe" if frozen else "train", config_dir=config_dir)
+    words = merged(
+        trusted_overrides(folder, name="probe" if frozen else "train", config_dir=config_dir), settings or []
+    )
     if frozen:
         from tfcli.cli.probe import again
 
-        again(verb, folder, kept + (settings or []), options, json=json, config_dir=config_dir)
+        again(verb, folder, words, options, json=json, config_dir=config_dir)
         return
     if options.asked(settings, shown=cfg or info):
-        sweep("train", kept + (settings or []), options, config_dir=config_dir, json=json)
+        sweep("train", words, options, config_dir=config_dir, json=json)
         return
-    job = composed(
-        "train", kept + (settings or []), cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir
-    )
+    job = composed("train", words, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
     _start(job, json=json)
 
 

@@ -54,7 +54,8 @@ def find_sweep(text: str, *, root: Path | str = "outputs") -> Path:
     found = all_sweeps(root)
     if not found:
         raise RunError(
-            f"there is no sweep below `{root}` yet. `tfcli train -m model=vit data=digits seed=0,1` makes one."
+            f"there is no sweep `{text}`, nor any other below `{root}` yet. "
+            "`tfcli train -m model=vit data=digits seed=0,1` makes one."
         )
     if text == "latest":
         return found[0]

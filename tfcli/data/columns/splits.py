@@ -66,7 +66,7 @@ def carve_test(splits: dict[str, Items], request: Request, notes: list[str], *, 
     number = round(request.test_fraction * len(whole))
     kept, taken = stratified(whole.labels, number=number, seed=request.split_seed, purpose="test")
     notes.append(
-        f"{request.name}: no {lacking}; {len(taken):,} of {len(whole):,} images carved{how} "
+        f"{request.name}: no {lacking}; {len(taken):,} of {len(whole):,} images set aside{how} "
         f"(data.test_fraction={request.test_fraction:g}, data.split_seed={request.split_seed})"
     )
     return splits | {"train": whole.picked(kept), "test": whole.picked(taken)}
@@ -89,7 +89,7 @@ def carve(
         rows |= {"train": ("train", kept), "val": ("train", taken)}
         notes.append(
             f"{name}: no validation split of its own; {len(taken):,} of {len(labels):,} training images "
-            f"carved (data.val_fraction={val_fraction:g}, data.split_seed={split_seed})"
+            f"set aside (data.val_fraction={val_fraction:g}, data.split_seed={split_seed})"
         )
     for split, (origin, positions) in rows.items():
         labels = loaded.splits[origin].labels[positions]

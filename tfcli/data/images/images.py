@@ -46,7 +46,7 @@ SPLITS = ("train", "val", "test")
 class ImageData(pl.LightningDataModule):
     """Images with labels or captions: found, checked, split, decoded once, and served in addressed batches.
 
-    Splits are the set's own. A missing validation split is carved from train (`val_fraction`), a missing test split
+    Splits are the set's own. A missing validation split is set aside from train (`val_fraction`), a missing test split
     from the whole (`test_fraction`), both stratified and seeded by `split_seed`; validation never comes from test.
     Images stay uint8 until they are on the device.
 
@@ -67,8 +67,8 @@ class ImageData(pl.LightningDataModule):
         download: fetch the set when it is missing; never under TFCLI_OFFLINE=1.
         verify: let torchvision check its checksums.
         on_error, max_bad_fraction: what to do about unusable image files: `raise`, or `skip` up to a share of them.
-        val_fraction, test_fraction: shares that carved splits take.
-        split_seed: of carved splits and limits.
+        val_fraction, test_fraction: shares that splits set aside take.
+        split_seed: of splits set aside and limits.
         seed: of the order and the augmentation.
         limit_train, limit_val, limit_test: at most so many samples, stratified; None: all.
         watch_test: give the test split beside the validation split in each epoch; for curves, never for choices.

@@ -52,8 +52,8 @@ class Captions:
     """`data=captions`: caption files and the images that they name.
 
     The root is a caption file, or a folder with one of them, or with one for each split (`train.tsv`,
-    `captions_val.json`, ...). Splits are by file, else by a column `split`, else carved by image: an image's captions
-    are never parted. An image of two splits is an error.
+    `captions_val.json`, ...). Splits are by file, else by a column `split`, else set aside by image: an image's
+    captions are never parted. An image of two splits is an error.
 
     Args:
         file: the caption file, below the root or absolute; None: the one that is there.
@@ -157,7 +157,7 @@ class Flickr8k:
     """Flickr8k (Hodosh, Young and Hockenmaier 2013): 8,000 photographs with five captions each.
 
     Reads Kaggle's `captions.txt` or the authors' `Flickr8k.token.txt`, and the authors' lists of the splits; without
-    the lists a test split is carved. The one entry of the authors' file whose name is no image's is left out.
+    the lists a test split is set aside. The one entry of the authors' file whose name is no image's is left out.
     """
 
     def locate(self, request: Request) -> Path | None:

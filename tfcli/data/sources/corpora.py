@@ -22,7 +22,7 @@ from tfcli.errors import DataError
 
 
 class Document:
-    """One file that is one document: all of it is training text, until the data module carves its end.
+    """One file that is one document: all of it is training text, until the data module sets aside its end.
 
     Args:
         file: its name below the set's root.
@@ -54,7 +54,7 @@ class OwnText:
     """`data=text`: a user's text file, or a folder of them.
 
     A folder with `train.txt` has its splits in `val.txt` and `test.txt` (`valid`, `dev` as well); of any other folder
-    every `.txt` is a document. What is missing of validation and test is carved later.
+    every `.txt` is a document. What is missing of validation and test is set aside later.
     """
 
     def locate(self, request: Request) -> Path | None:

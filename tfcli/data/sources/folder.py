@@ -17,7 +17,7 @@ from tfcli.data.common.request import Request
 from tfcli.data.common.splitnames import WORDS, split_of_folder
 from tfcli.errors import DataError
 
-_TREE = """    FOLDER/CLASS/IMAGE.jpg              one folder a class (a test split is carved), or
+_TREE = """    FOLDER/CLASS/IMAGE.jpg              one folder a class (a test split is set aside), or
     FOLDER/train/CLASS/IMAGE.jpg        (or training, Train, train_set, ...)
     FOLDER/val/CLASS/IMAGE.jpg          (or valid, validation, dev; optional)
     FOLDER/test/CLASS/IMAGE.jpg         (or testing; optional)"""

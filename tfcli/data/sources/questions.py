@@ -21,7 +21,7 @@ NAMES = ("id", "question", "context", "answers")
 class Squad:
     """SQuAD (Rajpurkar et al. 2016, 2018) in its own JSON. Its test answers are secret: `dev` is tested.
 
-    Validation is carved from training by the data module. An answer that does not stand where it is said to is left
+    Validation is set aside from training by the data module. An answer that does not stand where it is said to is left
     out, and with it a training question that has no other.
 
     Args:

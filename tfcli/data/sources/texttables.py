@@ -23,7 +23,7 @@ from tfcli.errors import DataError
 class Tables:
     """A published set with a table for each split.
 
-    Many keep the labels of their test split. As is practice, `val` is tested then, and validation is carved from the
+    Many keep the labels of their test split. As is practice, `val` is tested then, and validation is set aside from the
     training split; where the test labels are there (MRPC's original files, STS-B's benchmark), `val` validates.
 
     Args:
@@ -73,8 +73,8 @@ class Tables:
         if "test" not in labelled and "val" in labelled:
             labelled = {"test" if split == "val" else split: table for split, table in labelled.items()}
             notes.append(
-                f"{request.name}: its test labels are not published; `test` is the dev split, and validation is carved "
-                "from training"
+                f"{request.name}: its test labels are not published; `test` is the dev split, and validation is set "
+                "aside from training"
             )
         loaded = gathered(labelled, columns, self.classes, request, notes, where)
         if self.parts and set(self.parts.values()) <= set(loaded.splits):
@@ -92,7 +92,7 @@ def joined(parts: Sequence[Columns]) -> Columns:
 class OwnTable:
     """`data=table`: a user's file, or a folder with one or with one for each split (`train.csv`, `dev.csv`, ...).
 
-    Splits are by file, else by a column `split`, else carved later.
+    Splits are by file, else by a column `split`, else set aside later.
 
     Args:
         columns: which of the table's columns is which of ours.

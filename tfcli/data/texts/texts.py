@@ -85,7 +85,7 @@ class TextData(pl.LightningDataModule):
     """Texts found, split, cut into tokens once, and served in addressed batches.
 
     `view` (of the task) and `tokenizer` (of the model) must be set after `prepare` and before the first loader. Splits
-    are the set's own; what is missing of validation and test is carved, rows at random by `split_seed`, or of a few
+    are the set's own; what is missing of validation and test is set aside, rows at random by `split_seed`, or of a few
     long documents their ends.
 
     Args:
@@ -100,8 +100,8 @@ class TextData(pl.LightningDataModule):
         truncate: cut longer ones and say how many; False: an error.
         workers: loader processes, or `auto`.
         download: fetch the set when it is missing; never under TFCLI_OFFLINE=1.
-        val_fraction, test_fraction: shares that carved splits take.
-        split_seed: of carved splits and limits.
+        val_fraction, test_fraction: shares that splits set aside take.
+        split_seed: of splits set aside and limits.
         seed: of the order and of what a view draws.
         limit_train, limit_val, limit_test: at most so many rows; None: all.
         test_split: the split that is tested, where the set has several.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+from collections import Counter
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -93,7 +94,14 @@ def compose(name: str, overrides: list[str], config_dir: str | None = None) -> C
     OmegaConf.set_struct(config, True)
     validate.check(config, choices=choices, picked={o.key_or_group for o in chosen})
     notes = [task_note(config, choices)] if task is not None else []
-    return Composition(config, typed, choices, own, notes)
+    return Composition(config, typed, choices, own, [*_repeated(parsed), *notes])
+
+
+def _repeated(parsed: list[Override]) -> list[str]:
+    """Return a line for each key that is given more than once: Hydra takes the last without a word."""
+    last = {o.key_or_group: o.input_line for o in parsed if not o.is_delete()}
+    times = Counter(o.key_or_group for o in parsed if not o.is_delete())
+    return [f"`{key}` is given {times[key]} times; the last counts: {last[key]}" for key in times if times[key] > 1]
 
 
 def given(overrides: list[str], choices: dict[str, str]) -> set[str]:

@@ -357,7 +357,10 @@ def find_run(text: str, *, root: Path | str = "outputs", needs: str | None = Non
         return (root / "latest").resolve()
     runs = all_runs(root)
     if not runs:
-        raise RunError(f"There is no run below `{root}` yet. `tfcli train model=vit data=digits` makes one.")
+        raise RunError(
+            f"there is no run `{text}`, nor any other below `{root}` yet. "
+            "`tfcli train model=vit data=digits` makes one."
+        )
     if text == "latest":
         newest = next((run for run in runs if _has(run, needs)), None)
         if newest is None:
@@ -377,7 +380,7 @@ def find_run(text: str, *, root: Path | str = "outputs", needs: str | None = Non
         raise RunError(f"`{text}` may mean {len(found)} runs: {names}{more}. Give more of the name, or the path.")
     known = {run_name(run) for run in runs} | set(pairs) | {"latest"}
     raise RunError(
-        f"There is no run `{text}` below `{root}`.{nearest(text, sorted(known))}  (`tfcli runs ls` lists {len(runs)})"
+        f"there is no run `{text}` below `{root}`.{nearest(text, sorted(known))}  (`tfcli runs ls` lists {len(runs)})"
     )
 
 
