@@ -125,6 +125,12 @@ def test_wrong_settings_are_refused(tmp_path):
             Shapes(**kwargs)
     with pytest.raises(ValueError, match="but is 5"):
         ShapesWorld(k=5)
+    with pytest.raises(ValueError, match=r"outline, .* but is 'outlines'"):
+        ShapesWorld(shift="outlines")
+    with pytest.raises(ValueError, match=r"in 0\.\.1, but is 2"):
+        ShapesWorld(tag_noise=2)
+    with pytest.raises(ValueError, match="at least 1 segment of 2 frames, but has 4 segments of 1"):
+        ShapesWorld(frames=1)
     with pytest.raises(ValueError, match="at least 16"):
         ShapesWorld(8)
     with pytest.raises(ValueError, match="Fields are"):

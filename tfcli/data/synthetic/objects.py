@@ -15,6 +15,7 @@ between the tiles, each arm in a colour of its own, is the same in every picture
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -83,6 +84,10 @@ class World:
             raise ValueError(f"`quadrants` needs tiles of at least 8 pixels, but has {tiled / 2:g}.")
         if self.cross and not self.quadrants:
             raise ValueError("`cross` stands between the tiles of `quadrants`, of which there are none.")
+        if self.shift not in get_args(Shift):
+            raise ValueError(f"`shift` must be one of {', '.join(get_args(Shift))}, but is {self.shift!r}.")
+        if not 0 <= self.tag_noise <= 1:
+            raise ValueError(f"`tag_noise` must be in 0..1, but is {self.tag_noise}.")
         if self.segments < 1 or self.frames < 2:
             raise ValueError(
                 f"A clip needs at least 1 segment of 2 frames, but has {self.segments} segments of {self.frames}."
