@@ -90,7 +90,7 @@ probe clipp digits | neither a model nor a run
 probe pixels digits knn.vote=most | majority, weighted
 train data.max_expansion=-1 | at least 1
 train data.archives=images.zip | a list of texts
-train model.weights=nosuch | `model.weights=nosuch` is neither a file here nor a public name nor a run
+train model.weights=nosuch | `nosuch` is neither a file here nor a public name nor a run
 train run.dir=/proc/foo | cannot write to `/proc/foo`
 predict trained nosuch.jpg | no file `nosuch.jpg`
 predict trained file nosuch.jpg | no file `nosuch.jpg`

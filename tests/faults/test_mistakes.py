@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.mistakes import mistakes
+from tfcli.errors import WeightsError
+from tfcli.weights.hub import check_name
 
 pytestmark = pytest.mark.slow  # a minute of processor time
 
@@ -54,3 +56,10 @@ def test_they_take_no_longer_than_a_valid_command_and_write_nothing(answers):
     slow = {" ".join(w): s for (w, _), (_, _, s) in zip(mistakes(), answers["found"], strict=True) if s > limit}
     assert not slow, limit
     assert not answers["more"]
+
+
+def test_a_models_name_in_place_of_weights_is_told_its_public_ones():
+    with pytest.raises(WeightsError, match=r"`vit` is a model, not its weights; public ones are .* and \d+ more"):
+        check_name("vit")
+    with pytest.raises(WeightsError, match=r"`vit-digts` is neither .*Did you mean `vit-digits`"):
+        check_name("vit-digts", ["vit-digits"])

@@ -7,8 +7,6 @@ from typing import Any
 
 import typer
 
-from tfcli.errors import WeightsError, nearest
-
 weights = typer.Typer(help="Status and download of public weights.", no_args_is_help=True)
 
 Json = typer.Option(False, "--json", help="Print one JSON document.")
@@ -33,7 +31,7 @@ def status(subject: str = Subject, json: bool = Json) -> None:
 
     known = {row.name: row for row in public()}
     if subject and subject not in known and (Path(subject).expanduser().exists() or not HUB_NAME.fullmatch(subject)):
-        _show(subject, list(known), json)
+        _show(subject, json)
         return
     rows = []
     for name in [subject] if subject else known:
@@ -57,11 +55,13 @@ def status(subject: str = Subject, json: bool = Json) -> None:
     table(None, columns, rows, json=json, notes=notes, optional=("figure", "licence", "size"))
 
 
-def _show(path: str, names: list[str], json: bool) -> None:
+def _show(path: str, json: bool) -> None:
     from tfcli.cli.console import emit_json, table
 
     if not Path(path).expanduser().exists() and "/" not in path:
-        raise WeightsError(f"`{path}` is neither a file here nor a name we know.{nearest(path, names)}")
+        from tfcli.weights.hub import check_name
+
+        check_name(path)
     from tfcli.weights.summary import summarise
 
     facts = summarise(path)

@@ -71,6 +71,8 @@ def run_sweep(
             else f"sweep of {len(grid.jobs)} job{'s' * (len(grid.jobs) > 1)}"
         )
         terminal.say(f"{what}{repeated} · {folder}")
+        if not launch.search and not grid.swept:
+            terminal.say("no setting has several values: it is one job; seed=0,1,2 would be three")
     run_in(
         folder,
         verb,

@@ -124,8 +124,12 @@ def check_name(weights: str, runs: Sequence[str] = ()) -> None:
     names = [row.name for row in public()]
     if weights in names or TORCHVISION_NAME.fullmatch(_plain_enum(weights)):
         return
+    own = [row.name for row in public() if row.model.partition("_")[0] == weights]
+    if own:
+        more = f" and {len(own) - 5} more (`tfcli weights status` lists them)" if len(own) > 5 else ""
+        raise WeightsError(f"`{weights}` is a model, not its weights; public ones are {', '.join(own[:5])}{more}.")
     raise WeightsError(
-        f"`model.weights={weights}` is neither a file here nor a public name nor a run."
+        f"`{weights}` is neither a file here nor a public name nor a run."
         f"{nearest(weights, [*names, *runs, *(entry.name for entry in Path().iterdir())])} Names are owner/name on the "
         "Hugging Face hub, IMAGENET1K_V1 or DEFAULT of torchvision, or listed by `tfcli weights status`."
     )
