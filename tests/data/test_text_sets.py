@@ -464,6 +464,7 @@ HUB: dict[str, dict[str, dict[str, list]]] = {
         for split in ("train", "validation")
     },
     "wnut17": {split: {"tokens": [["A"], []], "ner_tags": [[7], []]} for split in ("train", "validation", "test")},
+    "gsm8k": {split: {"question": ["How many?"], "answer": ["Two.\n#### 2"]} for split in ("train", "test")},
     "wikitext2": {split: {"text": ["", " = T = \n", "", " text \n"]} for split in ("train", "validation", "test")},
 }
 
@@ -478,7 +479,7 @@ def test_sets_come_from_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.M
         return datasets.DatasetDict({k: datasets.Dataset.from_dict(columns) for k, columns in HUB[name].items()})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr("tfcli.data.sources.torchvision_sets.hub._unreachable", lambda path: "")
+    monkeypatch.setattr("tfcli.data.sources.hub._unreachable", lambda path: "")
     monkeypatch.delenv("TFCLI_OFFLINE")
     settings = ["data.direction=en-de"] if name == "wmt14" else []
     loaded: LoadedTexts = source(name, *settings).load(Request(name=name, root=tmp_path, download=True))
@@ -493,11 +494,11 @@ def test_sets_come_from_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.M
             {"train", "test"},
         ),
         "wnut17": ({"words": [["A"]], "tags": [[7]]}, {"train", "val", "test"}),
+        "gsm8k": ({"question": ["How many?"], "answer": ["Two.\n#### 2"]}, {"train", "test"}),
         "wikitext2": ({"text": ["\n = T = \n\n text "]}, {"train", "val", "test"}),
     }[name]
-    assert called["config"] == {"sst2": "sst2", "mrpc": "mrpc", "wmt14": "de-en", "wikitext2": "wikitext-2-v1"}.get(
-        name
-    )
+    configs = {"sst2": "sst2", "mrpc": "mrpc", "wmt14": "de-en", "gsm8k": "main", "wikitext2": "wikitext-2-v1"}
+    assert called["config"] == configs.get(name)
 
 
 def test_without_a_network_it_is_said_at_once(tmp_path: Path) -> None:

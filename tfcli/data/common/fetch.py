@@ -27,6 +27,7 @@ from tfcli.errors import DataError
 from tfcli.files import alone, identity, is_alive
 
 TIMEOUT_S = 20
+NOWHERE = "tfcli has no way to download it"  # why a set is missing that no link and no library gives
 _DOWNLOAD_ERRORS = (
     OSError,
     RuntimeError,
@@ -99,7 +100,7 @@ def locate_or_fetch(request: Request, expects: Sequence[str], build: Callable[[P
     if found:
         return found
     if build is None:
-        raise missing(request, expects, "tfcli has no way to download it")
+        raise missing(request, expects, NOWHERE)
     if offline():
         raise missing(request, expects, "TFCLI_OFFLINE forbids downloading")
     if not request.download:

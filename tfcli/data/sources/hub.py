@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tfcli.data.common.fetch import TIMEOUT_S, locate, missing
+from tfcli.data.common.fetch import NOWHERE, TIMEOUT_S, locate, missing
 from tfcli.data.common.paths import offline
 from tfcli.data.common.request import Request
 from tfcli.data.sources.tables import Table
@@ -47,7 +47,7 @@ def hub_tables(request: Request, expects: Sequence[str], hub: Mapping[str, Any] 
         DataError: not to be had: what is expected where, and why it was not fetched.
     """
     if hub is None:
-        raise missing(request, expects, "it cannot be downloaded without the owner's permission")
+        raise missing(request, expects, NOWHERE)
     why = "TFCLI_OFFLINE forbids downloading" if offline() else ""
     why = why or ("" if request.download else "data.download=false forbids downloading")
     try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tfcli.data.columns.textitems import LoadedTexts
-from tfcli.data.common.fetch import locate, locate_or_fetch, present
-from tfcli.data.common.printable import printable
+from tfcli.data.common.fetch import locate, present
 from tfcli.data.common.request import Request
+from tfcli.data.sources.hub import local_or_hub
 from tfcli.data.sources.separated import How
 from tfcli.data.sources.tables import Table, read_table, refuse
 from tfcli.errors import DataError
@@ -21,10 +22,18 @@ class TextRecords:
         files: of each split, below the set's root; `a|b` is the first that is there. Only the training file must be.
         columns: for each of our columns the key or header in the files. A text must not be empty.
         may_be_empty: columns of which a text may be empty or missing.
+        hub: where the hub has it (`tfcli.data.sources.hub`).
     """
 
-    def __init__(self, files: Mapping[str, str], columns: Mapping[str, str], *, may_be_empty: Sequence[str] = ()):
-        self.files, self.columns, self.may_be_empty = dict(files), dict(columns), tuple(may_be_empty)
+    def __init__(
+        self,
+        files: Mapping[str, str],
+        columns: Mapping[str, str],
+        *,
+        may_be_empty: Sequence[str] = (),
+        hub: Mapping[str, Any] | None = None,
+    ):
+        self.files, self.columns, self.may_be_empty, self.hub = dict(files), dict(columns), tuple(may_be_empty), hub
 
     @property
     def expects(self) -> list[str]:
@@ -38,23 +47,25 @@ class TextRecords:
         """Read the files that are there.
 
         Raises:
-            DataError: the set is missing; a file is torn or empty, lacks a column, or has a cell that is no text.
+            DataError: the set is neither here nor to be had; a file is torn or empty, lacks a column, or has a cell
+                that is no text.
         """
-        root = locate_or_fetch(request, self.expects, None)
-        there = {split: present(root, file) for split, file in self.files.items()}
-        how = How.of(request.facts)
-        return LoadedTexts({split: self._split(read_table(p, how), p) for split, p in there.items() if p}, where=root)
+        root, tables = local_or_hub(request, self.expects, self.hub)
+        if root is not None:
+            there = {split: present(root, file) for split, file in self.files.items()}
+            tables = {split: read_table(path, How.of(request.facts)) for split, path in there.items() if path}
+        return LoadedTexts({split: self._split(table) for split, table in tables.items()}, where=root)
 
-    def _split(self, table: Table, path: Path) -> dict[str, list[str]]:
+    def _split(self, table: Table) -> dict[str, list[str]]:
         if not len(table):
-            raise DataError(f"{printable(path)} has no records.")
+            raise DataError(f"{table.where} has no records.")
         found = {ours: table.column(theirs) for ours, theirs in self.columns.items()}
         for ours, cells in found.items():
             if ours in self.may_be_empty:
                 found[ours] = cells = ["" if cell is None else cell for cell in cells]
             odd = [table.place(i) for i, cell in enumerate(cells) if not isinstance(cell, str)]
-            refuse(path, f"have no text as `{self.columns[ours]}`", odd)
+            refuse(table.where, f"have no text as `{self.columns[ours]}`", odd)
             if ours not in self.may_be_empty:
                 empty = [table.place(i) for i, cell in enumerate(cells) if not cell.strip()]
-                refuse(path, f"have an empty `{self.columns[ours]}`", empty)
+                refuse(table.where, f"have an empty `{self.columns[ours]}`", empty)
         return found
