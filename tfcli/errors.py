@@ -88,6 +88,11 @@ def install(extra: str) -> str:
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """`Did you mean ...?` with the closest of `names`, or an empty string: appended to an error's text."""
-    close = get_close_matches(word, list(names), n=1, cutoff=0.5)
+    """`Did you mean ...?` with the closest of `names`, or an empty string: appended to an error's text.
+
+    A key that goes on where `word` stops, `model.patch_size` for `model.patch`, is closer than one of like letters.
+    """
+    known = list(names)
+    longer = [name for name in known if name.startswith(f"{word}_")]
+    close = [min(longer, key=len)] if longer and word not in known else get_close_matches(word, known, n=1, cutoff=0.5)
     return f" Did you mean `{close[0]}`?" if close else ""

@@ -19,6 +19,7 @@ from tfcli.errors import ConfigError
 from tfcli.sweeps.expand import expand
 
 BAD = [  # besides those of benchmarks/mistakes.py, which tests/faults/test_mistakes.py tries
+    ("model.patch=100", ["Did you mean `model.patch_size`"]),
     ("model.witdh=3", ["Did you mean `model.width`"]),
     ("trainer.max_epochs=foo", ["`trainer.max_epochs`", "whole number", "`foo`"]),
     ("trainer.max_epochs=2.5", ["whole number"]),
