@@ -8,8 +8,11 @@ from importlib import import_module
 import pytest
 
 from tfcli.engine.config.arguments import settings
+from tfcli.engine.config.build import build
 from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.signatures import signature
+from tfcli.engine.config.validate import check_values
+from tfcli.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -74,3 +77,27 @@ def test_a_group_of_settings_has_fields():
     fields = read.arguments["augment"].fields
     assert fields is not None
     assert fields.arguments["crop"].kind.choices == ("resized", "padded", "none")
+
+
+def test_an_option_states_the_bounds_of_a_librarys_class():
+    """Its own source is not read: it lies in a library, and importing it would import torch."""
+    bounds = {"lr": "Positive", "mode": "Literal['min', 'max']"}
+    node = {
+        "_target_": "torch.optim.RAdam",
+        "_partial_": True,
+        "_bounds_": bounds,
+        "lr": 0.1,
+        "mode": "min",
+        "eps": 1e-8,
+    }
+    check_values({"optim": node})
+    for key, value, said in (
+        ("lr", 0, "`optim.lr` must be a number greater than 0"),
+        ("mode", "mean", "one of min, max"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            check_values({"optim": {**node, key: value}})
+    with pytest.raises(ConfigError, match="`Positiv` of `lr` is no bound"):
+        check_values({"optim": {**node, "_bounds_": {"lr": "Positiv"}}})
+    kept = build({k: v for k, v in node.items() if k != "mode"})
+    assert kept.keywords == {"lr": 0.1, "eps": 1e-8}

@@ -10,8 +10,6 @@ from tfcli.errors import DataError, nearest
 
 data = typer.Typer(help="Status, download and preview of data sets.", no_args_is_help=True)
 
-OWN = ("folder", "captions", "text", "table", "parallel")  # sets that are whatever the user has
-
 Json = typer.Option(False, "--json", help="Print one JSON document.")
 Name = typer.Argument(..., metavar="NAME", help="A set, as in `tfcli ls data`.")
 Names = typer.Argument(None, metavar="[NAME]... [KEY=VALUE]...", help="Sets; all of them by default.")
@@ -22,6 +20,13 @@ Settings = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings, for in
 def mount(app: typer.Typer) -> None:
     """Add `data` to the program."""
     app.add_typer(data, name="data")
+
+
+def _own(name: str) -> bool:
+    """Whether a set is whatever the user has, as its licence says."""
+    from tfcli.engine.config.configs import Configs, roots
+
+    return Configs(roots()).mounted("data", name).get("data", {}).get("licence") == "yours"
 
 
 def _composed(name: str, settings: list[str]) -> Any:
@@ -38,7 +43,7 @@ def status(names: list[str] = Names, check: bool = Check, json: bool = Json) -> 
     from tfcli.engine.tools.readiness import source_of
 
     settings = [word for word in names or [] if "=" in word]
-    chosen = [word for word in names or [] if "=" not in word] or [name for name in options("data") if name not in OWN]
+    chosen = [word for word in names or [] if "=" not in word] or [name for name in options("data") if not _own(name)]
     rows, notes = [], [] if check else ["Counts are the official ones; --check reads what is here."]
     for name in chosen:
         config = _composed(name, settings)

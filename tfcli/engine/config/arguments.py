@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tfcli.engine.config.settings import FACTS, NESTED_FACTS
-from tfcli.engine.config.signatures import Argument, Signature, signature
+from tfcli.engine.config.signatures import Argument, Signature, signature, stated
 
 INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
 _SETTINGS = "tfcli.engine.config.settings."
@@ -60,6 +60,8 @@ def absolute(reference: str, key: str) -> str:
 
 def _below(node: Mapping[str, Any], path: str, owner: Signature | None) -> Iterator[Setting]:
     for name, value in node.items():
+        if name == "_bounds_":
+            continue
         key = f"{path}.{name}" if path else str(name)
         argument = None if str(name).startswith("_") else _argument(owner, str(name))
         if isinstance(value, Mapping) and (
@@ -73,7 +75,8 @@ def _below(node: Mapping[str, Any], path: str, owner: Signature | None) -> Itera
 def _owner(path: str, node: Any, argument: Argument | None) -> Signature | None:
     """The signature of what a group of settings is handed to."""
     if isinstance(node, Mapping) and "_target_" in node:
-        return signature(str(node["_target_"]))
+        known = signature(str(node["_target_"]))
+        return stated(str(node["_target_"]), node["_bounds_"]) if known is None and "_bounds_" in node else known
     if argument is not None and argument.fields is not None:
         return argument.fields
     return signature(_SETTINGS + (path.capitalize() or "Config")) if "." not in path else None

@@ -22,7 +22,7 @@ def plain(node: DictConfig) -> dict[str, Any]:
 
 def _arguments(node: Any) -> Any:
     if isinstance(node, dict):
-        return {key: _arguments(value) for key, value in node.items() if key not in NESTED_FACTS}
+        return {key: _arguments(value) for key, value in node.items() if key not in (*NESTED_FACTS, "_bounds_")}
     return node
 
 

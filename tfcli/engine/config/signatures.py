@@ -7,7 +7,7 @@ this one statement values are checked, completed and documented. What the source
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from tfcli.bounds import Bounds
 from tfcli.engine.config.kinds import ANY, NULL, Kind
+from tfcli.errors import ConfigError
 
 PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "Path": str}
 LISTS = {"list", "List", "tuple", "Tuple", "Sequence", "Iterable"}
@@ -64,6 +65,28 @@ class Definition:
 def signature(target: str) -> Signature | None:
     """The arguments of `target`, with those that its bases take; None where there is no source to read."""
     return _ours(target) if target.startswith("tfcli.") else _read(target)
+
+
+def stated(target: str, bounds: Mapping[str, Any]) -> Signature:
+    """Return a signature of what a config states of a library's class, by the names of `typing` and `tfcli.bounds`.
+
+    Args:
+        target: the class; it may take further arguments.
+        bounds: of arguments by their names, for instance `{"lr": "Positive", "mode": "Literal['min', 'max']"}`.
+
+    Raises:
+        ConfigError: a text is no such type.
+    """
+    read = Signature(target, open=True)
+    for name, text in bounds.items():
+        try:
+            found = kind("tfcli.bounds", ast.parse(str(text), mode="eval").body)
+        except SyntaxError:
+            found = ANY
+        if not found.says:
+            raise ConfigError(f"`_bounds_` of {target}: `{text}` of `{name}` is no bound; write Count or Literal['a'].")
+        read.arguments[name] = Argument(name, found)
+    return read
 
 
 def _read(target: str) -> Signature | None:
