@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tfcli.engine.config.equal import same
 from tfcli.errors import RunError
 from tfcli.probes import store
 
@@ -209,3 +210,23 @@ def test_entries_are_listed_and_removed(tmp_path: Path):
     assert row["bytes"] == sum(f.stat().st_size for f in entry.folder.glob("*.safetensors"))
     store.remove(entry.folder)
     assert store.entries(tmp_path) == []
+
+
+def test_an_entry_under_earlier_names_is_found_and_no_other(tmp_path: Path) -> None:
+    """A residual tower was kept before its class moved and its attention had a scale."""
+    was = {"_target_": "tfcli.models.clip.ModifiedResNet", "width": 8}
+    attn = {"_target_": "tfcli.nn.attention.Attention", "_partial_": True, "causal": False}
+    before = FACTS | {"settings": {"image": was, "attn": attn}}
+    fetch(store.entry(tmp_path, before, 4), Encoder())
+    now = {"image": was | {"_target_": "tfcli.models.resnet.ModifiedResNet"}, "attn": attn | {"scale": None}}
+    found = store.entry(tmp_path, FACTS | {"settings": now}, 4, same=same)
+    assert fetch(found, Encoder()) == (0, [])
+    others = (
+        now | {"attn": attn | {"scale": 1.0}},
+        now | {"attn": attn | {"causal": True}},
+        now | {"image": now["image"] | {"width": 9}},
+        {"image": now["image"]},
+    )
+    for settings in others:
+        assert not store.entry(tmp_path, FACTS | {"settings": settings}, 4, same=same).manifest()
+    assert not store.entry(tmp_path, FACTS | {"settings": now, "weights": "w1"}, 4, same=same).manifest()

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +65,35 @@ class Entry:
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest of the shards on disk; empty for a new entry or an unreadable manifest."""
-        try:
-            values = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return values if isinstance(values, dict) and values.get("facts") == self.facts else {}
+        values = _manifest(self.folder)
+        return values if values.get("facts") == self.facts else {}
 
 
-def entry(root: Path, facts: Facts, count: int) -> Entry:
-    """The entry of these facts below `root`, whether or not it exists yet."""
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        values = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def entry(root: Path, facts: Facts, count: int, *, same: Callable[[Facts, Facts], bool] = eq) -> Entry:
+    """Return the entry of these facts below `root`, whether or not it exists yet.
+
+    Args:
+        same: whether the facts of an older entry mean the same as these: parts have been renamed since, for instance.
+    """
     facts = json.loads(json.dumps({"version": VERSION, **facts}))
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     name = "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in str(facts[k])) for k in NAMES)
-    return Entry(root / f"{name[:80]}-{digest}", facts, count)
+    found = Entry(root / f"{name[:80]}-{digest}", facts, count)
+    if found.folder.exists():
+        return found
+    for folder in sorted(root.glob(f"{name[:80]}-*")):
+        held = _manifest(folder).get("facts")
+        if isinstance(held, dict) and same(held, facts):
+            return Entry(folder, held, count)
+    return found
 
 
 NAMES = ("model", "data", "split")

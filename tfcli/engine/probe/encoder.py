@@ -21,6 +21,7 @@ from tfcli.data.images.images import ImageData
 from tfcli.data.images.resize import SETTINGS
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition, given
+from tfcli.engine.config.equal import same
 from tfcli.engine.loading.blueprint import adopt_blueprint, tokenizer_for
 from tfcli.engine.runs.record import run_name
 from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, trusted_config
@@ -205,6 +206,11 @@ def facts(frozen: Frozen, split: str) -> store.Facts:
     }
 
 
+def entry(frozen: Frozen, split: str) -> store.Entry:
+    """Return a split's place in the cache: where it was kept under earlier names of the same settings, if it was."""
+    return store.entry(frozen.cache, facts(frozen, split), frozen.data.counts[split], same=same)
+
+
 def features(frozen: Frozen, split: str) -> tuple[Tensor, Tensor]:
     """Features (N, D) float32 and labels (N,) of a split, from the cache where they are there.
 
@@ -213,7 +219,7 @@ def features(frozen: Frozen, split: str) -> tuple[Tensor, Tensor]:
     """
     config, data = frozen.job.config, frozen.data
     settle_precision(frozen)
-    wanted = store.entry(frozen.cache, facts(frozen, split), data.counts[split])
+    wanted = entry(frozen, split)
     began = time.monotonic()
     dtype = feat.DTYPES[frozen.precision]
     nets: list[nn.Module] = []
@@ -257,15 +263,15 @@ def cached(frozen: Frozen) -> list[dict[str, Any]]:
     for split, count in frozen.data.counts.items():
         if not count:
             continue
-        entry = store.entry(frozen.cache, facts(frozen, split), count)
-        kept, every = entry.kept, len(entry.shards)
+        wanted = entry(frozen, split)
+        kept, every = wanted.kept, len(wanted.shards)
         if kept == every:
             state, why = "hit", "same weights, transform, split, precision"
         elif kept:
             state, why = "part", f"{kept:,} of {every:,} shards; the rest will be extracted"
         else:
-            state, why = "miss", store.why_missed(frozen.cache, entry) or "nothing like it is cached"
-        rows.append({"split": split, "cache": state, "why": why, "folder": str(entry.folder)})
+            state, why = "miss", store.why_missed(frozen.cache, wanted) or "nothing like it is cached"
+        rows.append({"split": split, "cache": state, "why": why, "folder": str(wanted.folder)})
     return rows
 
 

@@ -12,7 +12,6 @@ from tfcli.engine.probe.views import Views
 from tfcli.engine.probe.zeroshot import classify, prompts_for
 from tfcli.engine.runs.folder import say
 from tfcli.errors import ConfigError
-from tfcli.probes import store
 from tfcli.probes.prompts import check_template
 
 SPLITS = ("train", "val", "test")
@@ -27,7 +26,7 @@ def extract(job: Composition, run: Path | None) -> tuple[list[dict[str, Any]], l
         if not count:
             continue
         x, _ = fr.features(frozen, split)
-        entry = store.entry(frozen.cache, fr.facts(frozen, split), count)
+        entry = fr.entry(frozen, split)
         cached, took = frozen.from_cache[split], frozen.seconds[split]
         rows.append(
             {
