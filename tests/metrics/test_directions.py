@@ -79,3 +79,14 @@ def test_what_a_metric_declares_is_so(metric):
     assert {name for name in good if good[name] > bad[name]} == {
         n for n, i in declared.items() if not i.lower_is_better
     }
+
+
+def test_figures_by_length_have_titles_and_stand_last():
+    metric = TranslatedMetrics(buckets=2)
+    said = ["a small dog runs", "a small dog runs over the green grass"] * 8
+    metric.update(said, said, said, torch.arange(16), nats=torch.ones(16), tokens=torch.full((16,), 4))
+    metric.with_intervals()
+    names = list(metric.declared)
+    assert names[:5] == ["bleu", "chrf", "perplexity", "exact_match", "loss"]
+    assert {"bleu/length=4", "bleu/length=8"} < set(names[5:])
+    assert metric.declared["bleu/length=8"].title == "BLEU, up to 8 words"

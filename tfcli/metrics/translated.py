@@ -21,9 +21,9 @@ class TranslatedMetrics(TranslationMetrics):
     @property
     def declared(self) -> Declared:
         """Return title and direction of each figure; of those by length once they have been measured."""
-        of_texts = super().declared
-        first = {name: of_texts.pop(name) for name in ("bleu", "chrf")}
-        return {**first, "perplexity": FigureInfo("perplexity", lower_is_better=True), **of_texts, "loss": LOSS}
+        figures = super().declared | {"perplexity": FigureInfo("perplexity", lower_is_better=True), "loss": LOSS}
+        first = ("bleu", "chrf", "perplexity", "exact_match", "loss")
+        return {name: figures[name] for name in first} | figures
 
     def update(  # type: ignore[override]  # it is told more
         self,
