@@ -11,8 +11,10 @@ from omegaconf import OmegaConf
 from torch.testing import assert_close
 
 from tfcli.engine.config.compose import compose
+from tfcli.engine.runs.saved_config import on_these_devices
 from tfcli.engine.train.prepare import record_setting, size_notes
 from tfcli.errors import ConfigError, DataError, IncompatibleError
+from tfcli.models.resnet import ModifiedResNet
 from tfcli.models.vit import ViT
 from tfcli.nn.approximations import Linformer
 from tfcli.nn.attention import Attention
@@ -65,6 +67,20 @@ def test_the_rule_of_a_checkpoint_becomes_part_of_the_config(model, key):
     record_setting(config, f"{key}.resample", "timm")
     assert OmegaConf.select(config, f"{key}.resample") == "timm"
     assert OmegaConf.select(config, f"{key}._target_").endswith("Learned")
+
+
+def test_a_trained_model_keeps_its_size_when_it_is_shown_others(tiny_run):
+    built = on_these_devices(tiny_run, [])[0].model.image_size
+    config, _ = on_these_devices(tiny_run, ["data.image_size=24"])
+    assert (config.data.image_size, config.model.image_size) == (24, built)
+    typed, _ = on_these_devices(tiny_run, ["data.image_size=24", "model.image_size=24"])
+    assert typed.model.image_size == 24
+
+
+def test_clips_residual_network_refuses_another_size():
+    net = ModifiedResNet((1, 1, 1, 1), width=8, embed_width=8, image_size=32, heads=4)
+    with pytest.raises(DataError, match="images of 32 px alone, but was given 64 x 64"):
+        net.features(torch.randn(1, 3, 64, 64))
 
 
 def test_offsets_of_a_larger_grid_keep_what_they_meant():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tfcli.bounds import Bounds
+from tfcli.errors import DataError
 from tfcli.models.protocols import Features
 from tfcli.nn.pooling import MeanQueryPool
 from tfcli.shapes import Float
@@ -282,7 +283,16 @@ class ModifiedResNet(Stages):
         self.attention_pool = MeanQueryPool(width_last, heads=heads, cells=cells, out_width=embed_width)
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
-        """The cells of the last map, row by row, and the attention pool's reading of them, which is the embedding."""
+        """The cells of the last map, row by row, and the attention pool's reading of them, which is the embedding.
+
+        Raises:
+            DataError: the images are of another size than the network was built for.
+        """
+        if image.shape[-2:] != (self.image_size, self.image_size):
+            raise DataError(
+                f"the attention pool of this network knows the places of images of {self.image_size} px alone, but was "
+                f"given {image.shape[-2]} x {image.shape[-1]}: `data.image_size` must be {self.image_size}."
+            )
         x = image
         for index in (1, 2, 3):
             x = getattr(self, f"bn{index}")(getattr(self, f"conv{index}")(x)).relu()

@@ -188,9 +188,10 @@ def partition(
     if view is None or cells is None:
         return flex(q, k, v, view, drop)
     # Cells are laid beside the heads: (B, H W, S, E) is what every kernel takes.
-    parts = [_in_cells(q, cells.rows), _in_cells(k, cells.columns), _in_cells(v, cells.columns)]  # (B, H, W, S, E)
-    bias, mask = _cell_bias(parts[0], parts[1], view, cells), _cell_mask(view, cells, q.shape[1])
-    out = _attend(*(t.flatten(1, 2) for t in parts), bias, mask, drop).unflatten(1, (q.shape[1], -1)).flatten(2, 3)
+    qs, ks, vs = _in_cells(q, cells.rows), _in_cells(k, cells.columns), _in_cells(v, cells.columns)  # (B, H, W, S, E)
+    bias, mask = _cell_bias(qs, ks, view, cells), _cell_mask(view, cells, q.shape[1])
+    out = _attend(qs.flatten(1, 2), ks.flatten(1, 2), vs.flatten(1, 2), bias, mask, drop)
+    out = out.unflatten(1, (q.shape[1], -1)).flatten(2, 3)
     if len(cells.special):
         out = torch.cat([_specials(q, k, v, view, cells, drop), out], 2)
     return out.index_select(2, cells.order)

@@ -158,10 +158,10 @@ class CellMap:
 
 def cell_map(pattern: Pattern, query: Places, key: Places) -> CellMap | None:
     """Sort queries and keys by the cells of a pattern; None where it has no cells."""
-    cells = pattern.cells(query), pattern.cells(key)
-    if cells[0] is None or cells[1] is None:
+    of_query, of_key = pattern.cells(query), pattern.cells(key)
+    if of_query is None or of_key is None:
         return None
-    q_cells, k_cells = (c.long() for c in cells)
+    q_cells, k_cells = of_query.long(), of_key.long()
     used = q_cells[~query.special].unique()  # cells without a query are left out
     rows, has_query = _slots(q_cells, query.special, used)
     own, has_key = _slots(k_cells, key.special, used)

@@ -165,7 +165,8 @@ def _recompose(run: Path, config: DictConfig, choices: dict[str, str], overrides
     """Apply overrides to a saved config with all that follows from them.
 
     A saved config is resolved: `data.test_split=comp` would not reach the source that once referred to it. So the run
-    is composed again with and without the overrides, and what differs is taken over.
+    is composed again with and without the overrides, and what differs is taken over; but not the size of images that a
+    trained model was built for, which reads others as well.
 
     Raises:
         ConfigError: an override is wrong, or chooses another option of a group.
@@ -187,7 +188,9 @@ def _recompose(run: Path, config: DictConfig, choices: dict[str, str], overrides
                 f"`{text}`: a run is used with the {group} that it was trained with, `{choices[group]}`; "
                 f"`tfcli rerun {run_name(run)} {text}` trains it anew."
             )
+    asked = {text.partition("=")[0] for text in overrides}
     apply_saved(config, [o for o in overrides if (key := o.partition("=")[0]) not in after and key not in choices])
     for key, value in after.items():
-        if before.get(key) != value:
+        built_for = key.startswith("model.") and key.endswith(".image_size") and key not in asked
+        if before.get(key) != value and not built_for:
             OmegaConf.update(config, key, value)
