@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfcli.data.images.images import ImageData
 from tfcli.data.images.transforms import normalise
+from tfcli.data.module import DataModule
 from tfcli.data.sources.digits import Digits
 from tfcli.models.deit import DeiT
 from tfcli.nn.attention import Attention
@@ -36,14 +36,14 @@ SEEDS = range(20, 25)
 MIXING = {"crop": "padded", "flip": 0.0, "mixup": 0.2}
 
 
-def digits(**changes) -> ImageData:
+def digits(**changes) -> DataModule:
     mean, std = STATISTICS
-    data = ImageData(Digits(), name="digits", image_size=8, mean=mean, std=std, eval_crop=1.0, workers=0, **changes)
+    data = DataModule(Digits(), name="digits", image_size=8, mean=mean, std=std, eval_crop=1.0, workers=0, **changes)
     data.prepare()
     return data
 
 
-def accuracy(net: nn.Module, data: ImageData) -> float:
+def accuracy(net: nn.Module, data: DataModule) -> float:
     pixels, labels = data.arrays("test")
     with torch.no_grad():
         guessed = net.eval()(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), *STATISTICS)).argmax(1)
@@ -67,7 +67,7 @@ def cnn() -> nn.Module:
     return net
 
 
-def student(teacher: Teacher | None, data: ImageData, *, seed: int, kind: str, epochs: int) -> float:
+def student(teacher: Teacher | None, data: DataModule, *, seed: int, kind: str, epochs: int) -> float:
     torch.manual_seed(seed)
     sizes = {"depth": 3, "heads": 4, "image_size": 8, "patch_size": 2, "num_classes": 10}
     net = DeiT(48, **sizes, attn=Attention, pos=Learned)

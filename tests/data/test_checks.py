@@ -7,10 +7,9 @@ import pytest
 from PIL import Image
 
 from tfcli.data.columns.checks import check_known
-from tfcli.data.images.images import ImageData
+from tfcli.data.module import DataModule
 from tfcli.data.sources.folder import Folder
 from tfcli.data.sources.texttables import OwnTable
-from tfcli.data.texts.texts import TextData
 from tfcli.errors import DataError
 
 
@@ -18,14 +17,14 @@ def folder(root, labels):
     for row, label in enumerate(labels):
         (root / label).mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((8, 8, 3), row, dtype=np.uint8)).save(root / label / f"{row}.png")
-    return ImageData(Folder(), name="own", root=root, image_size=8)
+    return DataModule(Folder(), name="own", root=root, image_size=8)
 
 
 def table(root, labels, kind="label"):
     root.mkdir(parents=True)
     lines = "".join(f"text {row},{label}\n" for row, label in enumerate(labels))
     (root / "train.csv").write_text(f"text,{kind}\n{lines}", encoding="utf-8")
-    return TextData(OwnTable({"text": "text", kind: kind}), name="own", kinds=["text", kind], root=root)
+    return DataModule(OwnTable({"text": "text", kind: kind}), name="own", kinds=["text", kind], root=root)
 
 
 KINDS = pytest.mark.parametrize("make", [folder, table])

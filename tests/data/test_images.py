@@ -14,7 +14,7 @@ from PIL import Image
 from tfcli.data.columns.items import ArrayPixels, Items, Loaded
 from tfcli.data.common.order import Address
 from tfcli.data.common.workers import Ranks, choose_workers
-from tfcli.data.images.images import ImageData
+from tfcli.data.module import DataModule
 from tfcli.data.sources.digits import Digits
 from tfcli.data.sources.folder import Folder
 from tfcli.engine.config import validate
@@ -29,9 +29,9 @@ def composed(name: str, *overrides: str):
         return compose("train", overrides=[f"data={name}", *overrides]).data
 
 
-def digits(**kwargs) -> ImageData:
+def digits(**kwargs) -> DataModule:
     settings = {"image_size": 8, "num_classes": 10, "eval_crop": 1.0, "augment": {"crop": "padded"}, "workers": 0}
-    return ImageData(Digits(), name="digits", **(settings | kwargs))
+    return DataModule(Digits(), name="digits", **(settings | kwargs))
 
 
 @pytest.fixture
@@ -46,9 +46,9 @@ def tree(tmp_path) -> Path:
     return tmp_path / "tree"
 
 
-def photographs(tree: Path, **kwargs) -> ImageData:
+def photographs(tree: Path, **kwargs) -> DataModule:
     settings = {"image_size": 16, "batch_size": 4, "cache": "memory", "workers": 0}
-    return ImageData(Folder(), name="folder", root=tree, **(settings | kwargs))
+    return DataModule(Folder(), name="folder", root=tree, **(settings | kwargs))
 
 
 def by_index(loader) -> dict[int, torch.Tensor]:
@@ -66,7 +66,7 @@ def equal(a: dict[int, torch.Tensor], b: dict[int, torch.Tensor]) -> bool:
 def test_every_config_builds_its_module(name):
     config = composed(name)
     data = instantiate(config)
-    assert isinstance(data, ImageData)
+    assert isinstance(data, DataModule)
     assert data.name == name
     assert config.image_size % config.patch_size == 0
     assert data.given_classes == config.num_classes
@@ -108,12 +108,12 @@ def test_splits_do_not_overlap_and_follow_their_seed():
     whole = Digits()
     data = digits()
     data.prepare()
-    train, val = data._sets["train"], data._sets["val"]
+    train, val = data.rows["train"]["image"], data.rows["val"]["image"]
     assert not set(train.rows) & set(val.rows)
     assert len(train) + len(val) == len(whole.load(data.request).splits["train"])
     other = digits(split_seed=1)
     other.prepare()
-    assert set(other._sets["val"].rows) != set(val.rows)
+    assert set(other.rows["val"]["image"].rows) != set(val.rows)
     assert np.array_equal(other.arrays("test")[0], data.arrays("test")[0])
     assert other.fingerprint != data.fingerprint
     again = digits()
@@ -181,9 +181,8 @@ def test_splits_travel_to_other_processes(tree, tmp_path, monkeypatch, cache):
         cache=cache,
         augment={"randaugment_kind": "timm", "randaugment": 3, "erasing": 0.5, "erasing_fill": "pixel"},
     )
-    data.prepare()
-    there, address = pickle.loads(pickle.dumps(data._sets["train"])), Address(2, 0, np.array([4, 1]))
-    assert torch.equal(there[address]["image"], data._sets["train"][address]["image"])
+    train, address = data.train_dataloader().dataset, Address(2, 0, np.array([4, 1]))
+    assert torch.equal(pickle.loads(pickle.dumps(train))[address]["image"], train[address]["image"])
 
 
 def test_ranks_share_the_epoch_and_evaluate_exactly(tree):
@@ -255,7 +254,7 @@ def spoil(tree: Path, count: int) -> list[str]:
     return [str(path) for path in paths]
 
 
-def everything(data: ImageData) -> int:
+def everything(data: DataModule) -> int:
     """Read all splits as an epoch does; how many images there were."""
     loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
     return sum(len(data.on_after_batch_transfer(batch, 0)["label"]) for loader in loaders for batch in loader)
@@ -319,11 +318,11 @@ class Fixed:
 )
 def test_sets_that_cannot_be_trained_on(labels, classes, given, message):
     with pytest.raises(DataError, match=message):
-        ImageData(Fixed(labels, classes), name="set", num_classes=given, image_size=4).prepare()
+        DataModule(Fixed(labels, classes), name="set", num_classes=given, image_size=4).prepare()
 
 
 def test_fewer_samples_than_a_batch_are_one_batch():
-    data = ImageData(Fixed([0, 1, 0], ["a", "b"]), name="set", image_size=4, augment={"crop": "none"}, workers=0)
+    data = DataModule(Fixed([0, 1, 0], ["a", "b"]), name="set", image_size=4, augment={"crop": "none"}, workers=0)
     assert [len(b["label"]) for b in data.train_dataloader()] == [3]
 
 

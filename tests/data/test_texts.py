@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tfcli.data.columns.textitems import LoadedTexts
 from tfcli.data.common.order import BucketBatches
 from tfcli.data.common.rows import carved
-from tfcli.data.texts.texts import TextData
+from tfcli.data.module import DataModule
 from tfcli.data.views.streams import Windows
 from tfcli.errors import ConfigError, DataError
 from tfcli.text.subwords import make
@@ -27,9 +27,10 @@ class Given:
 
 
 def prepared(source=None, *, longest=16, view=None, **settings_):
-    data = TextData(source or Given(train={"text": [TEXT]}), name="given", kinds=["text"], **settings_)
-    data.prepare()
-    data.encode(view or Windows(), make("chars", texts=data.texts("train")), longest=longest)
+    settings_ = {"val_fraction": 0.05, "test_fraction": 0.05} | settings_
+    data = DataModule(source or Given(train={"text": [TEXT]}), name="given", kinds=["text"], **settings_)
+    data.serve(view or Windows(), ["text"])
+    data.encode(make("chars", texts=data.texts("train")), longest=longest)
     return data
 
 
@@ -60,7 +61,7 @@ def test_buckets_go_on_where_they_stopped():
 
 def test_evaluation_scores_every_character_once():
     data = prepared(val_fraction=0.2)
-    batches = [data._sets["test"].encoded.batch(np.arange(len(data._sets["test"])), seed=0, epoch=0)]
+    batches = [data._sets["test"].samples.batch(np.arange(len(data._sets["test"])), seed=0, epoch=0)]
     ends = data.rows["test"]["text"][0]
     assert sum(int(b["chars"].sum()) for b in batches) == len(ends)
     assert sum(int(b["bytes"].sum()) for b in batches) == len(ends.encode())
@@ -71,7 +72,7 @@ def test_evaluation_scores_every_character_once():
 
 
 def test_training_windows_move_with_the_epoch_alone():
-    stream = prepared()._sets["train"].encoded
+    stream = prepared()._sets["train"].samples
     rows = np.arange(len(stream.lengths))
     one, same, other = (stream.batch(rows, seed=s, epoch=e)["tokens"] for s, e in ((0, 0), (0, 0), (0, 1)))
     assert (one == same).all()
@@ -83,7 +84,7 @@ def test_training_windows_move_with_the_epoch_alone():
 def test_documents_are_padded_and_cut():
     rows = {"text": ["ab", "abcdefghij", "a"]}
     data = prepared(Given(train=rows, val=rows, test=rows), view=Windows(packed=False), longest=5)
-    batch = data._sets["train"].encoded.batch(np.array([0, 2]), seed=0, epoch=0)
+    batch = data._sets["train"].samples.batch(np.array([0, 2]), seed=0, epoch=0)
     assert batch["target"].tolist()[1][-1] == -100
     assert batch["chars"].tolist() == [2, 1]
     assert any("3 texts of train are longer than 5 tokens" in n or "1 of 3 texts of train" in n for n in data.notes)

@@ -104,6 +104,11 @@ def saved(folder: Path, words: list[str]) -> dict:
     now = plain(compose("train", words).config)
     now |= {"choices": {}, "numerics": {"precision": "32", "kernel": "exact", "compile": False}}
     then = renamed(now, ROOMLESS)
+    then["data"]["_target_"] = (
+        f"tfcli.data.{'images.ImageData' if 'image' in now['data']['kinds'] else 'texts.TextData'}"
+    )
+    if "image" in now["data"]["kinds"]:
+        del then["task"]["view"]  # which only texts had
     assert then != now
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump(then))
@@ -113,7 +118,12 @@ def saved(folder: Path, words: list[str]) -> dict:
 
 @pytest.mark.parametrize(
     "words",
-    [["model=vit", "data=clevr_counts"], ["model=gpt", "data=shakespeare"], ["model=bert", "data=squad", "task=span"]],
+    [
+        ["model=vit", "data=clevr_counts"],
+        ["model=clip", "data=shapes"],
+        ["model=gpt", "data=shakespeare"],
+        ["model=bert", "data=squad", "task=span"],
+    ],
 )
 def test_a_run_saved_before_data_had_rooms_opens(tmp_path, words):
     now = saved(tmp_path / "run", words)

@@ -24,14 +24,14 @@ from tfcli.errors import ConfigError
         ("tfcli.models.resnet.CifarResNet", "depth", "a whole number of 8, 14, 20, 26 …"),
         ("tfcli.tasks.distill.Distill", "batch_norm", "one of auto, train, frozen"),  # its base's
         ("tfcli.tasks.optim.adamw", "betas", "a list of 2 numbers between 0 and 1, but not 1 itself"),
-        ("tfcli.data.images.images.ImageData", "workers", "auto or a whole number of at least 0"),
-        ("tfcli.data.images.images.ImageData", "limit_train", "a whole number of at least 1 or null"),
+        ("tfcli.data.module.DataModule", "workers", "auto or a whole number of at least 0"),
+        ("tfcli.data.module.DataModule", "limit_train", "a whole number of at least 1 or null"),
         (
-            "tfcli.data.images.images.ImageData",
+            "tfcli.data.module.DataModule",
             "max_expansion",
             "a number of at least 1",
         ),  # a fact, not an argument
-        ("tfcli.data.texts.texts.TextData", "on_empty", "one of raise, drop"),
+        ("tfcli.data.module.DataModule", "on_empty", "one of raise, drop"),
         ("tfcli.engine.config.settings.Trainer", "compile", "auto or true or false"),
     ],
 )
@@ -72,7 +72,7 @@ def test_what_is_handed_on_twice_lacks_only_what_was_given():
 
 
 def test_a_group_of_settings_has_fields():
-    read = signature("tfcli.data.images.images.ImageData")
+    read = signature("tfcli.data.module.DataModule")
     assert read is not None
     fields = read.arguments["augment"].fields
     assert fields is not None

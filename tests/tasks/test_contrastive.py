@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch.nn.functional import log_softmax, normalize
 
-from tfcli.data.images.images import ImageData
+from tfcli.data.module import DataModule
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
 from tfcli.metrics.retrieval import RetrievalMetrics
@@ -28,12 +28,12 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")  # Lightning's
 
 
-def shapes(*overrides: str) -> tuple[ImageData, CLIP, torch.Tensor]:
+def shapes(*overrides: str) -> tuple[DataModule, CLIP, torch.Tensor]:
     """Captioned shapes, an untrained CLIP, and the tokens of one prompt for each pair."""
     config = compose("train", ["model=clip", *overrides]).config
     data = build(config.data)
-    data.captioned = True
-    data.tokenizer = make("words", context=16, texts=data.texts("train"))
+    data.serve(build(config.task.view), config.task.needs)
+    data.encode(make("words", context=16, texts=data.texts("train")))
     config.model.text.vocab_size = data.tokenizer.vocab_size
     torch.manual_seed(0)
     prompts = data.tokenizer.encode([f"a photo of a {name}" for name in data.classes])

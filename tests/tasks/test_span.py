@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from tfcli.data.texts.texts import TextData
+from tfcli.data.module import DataModule
 from tfcli.tasks.span import Span
 
 ANSWER = [{"text": "cat", "start": 4}]
@@ -17,7 +17,7 @@ CONTEXT = "the cat sat"
 def task() -> Span:
     rows = {"context": [CONTEXT, CONTEXT], "answers": [ANSWER, []]}
     made = Span(torch.nn.Linear(1, 1), optim=torch.optim.AdamW, schedule=lambda *_, **__: 1.0)
-    made.meet(Mock(spec=TextData, rows={"train": rows, "val": rows, "test": rows}))
+    made.setup_data(Mock(spec=DataModule, rows={"train": rows, "val": rows, "test": rows}))
     return made
 
 

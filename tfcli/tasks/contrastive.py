@@ -103,7 +103,7 @@ class Contrastive(Objective):
         group_size: pairs among which the loss is evaluated.
 
     Attributes:
-        prompts: tokens (K, T, L) of every template of every class, set by the engine; None: no zero-shot figures.
+        prompts: tokens (K, T, L) of every template of every class, from the data; None: no zero-shot figures.
         chance: after a test, what a random order would have found, by `chance/figure`.
     """
 
@@ -144,6 +144,9 @@ class Contrastive(Objective):
             return dict(self.chance)
         labels = data.labels("train"), data.labels("test")
         return self.chance | class_guesses(self._metric("test"), *labels, prefix="zeroshot_")
+
+    def setup_data(self, data: Any) -> None:
+        self.prompts = data.class_tokens
 
     def configure_model(self) -> None:
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":

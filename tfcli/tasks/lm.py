@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import Rate
-from tfcli.data.texts.texts import TextData
+from tfcli.data.module import DataModule
 from tfcli.metrics.language import LanguageMetrics
 from tfcli.models.protocols import LanguageModel
 from tfcli.shapes import Float, Int
@@ -61,7 +61,7 @@ class CausalLM(TextObjective):
         self.label_smoothing = label_smoothing
         self.measured = nn.ModuleDict({split: LanguageMetrics() for split in ("val_", "test_")})
 
-    def baselines(self, data: TextData) -> dict[str, float]:
+    def baselines(self, data: DataModule) -> dict[str, float]:
         return language_baselines(data)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

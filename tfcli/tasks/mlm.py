@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfcli.data.texts.texts import TextData
+from tfcli.data.module import DataModule
 from tfcli.metrics.masked import MaskedMetrics
 from tfcli.models.protocols import MaskedModel
 from tfcli.tasks.baselines.texts import masked_baselines
@@ -35,7 +35,7 @@ class MaskedLM(TextObjective):
         super().__init__(net, optim=optim, schedule=schedule)
         self.measured = nn.ModuleDict()
 
-    def meet(self, data: TextData) -> None:
+    def setup_data(self, data: DataModule) -> None:
         """Learn whether there are next texts to tell."""
         asked = getattr(data.view, "next_sentence", True)
         self.unmeasured = () if asked else ("pooler", "next")
@@ -47,7 +47,7 @@ class MaskedLM(TextObjective):
         features = net.features(batch["tokens"], batch["segments"], batch["valid"])
         return net.masked_logits(features.tokens[batch["target"] >= 0]).float(), net.next_logits(features.pooled)
 
-    def baselines(self, data: TextData) -> dict[str, float]:
+    def baselines(self, data: DataModule) -> dict[str, float]:
         return masked_baselines(data)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

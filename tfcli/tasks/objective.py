@@ -85,6 +85,12 @@ class Objective(pl.LightningModule):
         """Measure simple models, fitted on the same data, on the test samples, by `what/figure`."""
         return {}
 
+    def setup_data(self, data: Any) -> None:
+        """Take from the data what measuring needs: names of tags, right translations. Called before anything else.
+
+        Keep columns, not the data themselves: a task is copied to be timed.
+        """
+
     def on_fit_start(self) -> None:
         self.train()  # Lightning leaves the modes as they are
 

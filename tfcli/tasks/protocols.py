@@ -39,7 +39,6 @@ class Task(Protocol):
         tested: after a test, each figure with its 95 % interval, over all ranks.
         confusion: after a test, right classes against guessed ones, where the task has classes.
         outcomes: after a test, (N, 3) index, label and guess of each sample, where the task has classes.
-        prompts: tokens (K, T, L) of each template of each class, where a task classifies by texts; set by the engine.
     """
 
     net: nn.Module
@@ -53,7 +52,6 @@ class Task(Protocol):
     train_figures: ClassVar[Declared]
     main_figure: ClassVar[str]
     next_command: ClassVar[str]
-    prompts: Tensor | None
 
     @property
     def monitors(self) -> tuple[str, ...]: ...
@@ -68,6 +66,10 @@ class Task(Protocol):
 
     def baselines(self, data: Any) -> dict[str, float]:
         """What simple models give on the test samples, by `what/figure`; asked where the data set wants it."""
+        ...
+
+    def setup_data(self, data: Any) -> None:
+        """Take from the data what measuring needs; called before anything else."""
         ...
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor: ...
@@ -87,10 +89,12 @@ class Data(Protocol):
         notes: what the user should be told, a line each.
         bad_files: unusable files that are left out, and why; `on_skip` is called with those met while reading.
         ranks: this process and how many read the set; the engine says it before `prepare`.
-        captioned: whether it serves images with captions; the engine says it before `prepare`.
         unit: what a sample is called: images, windows, sentences.
         counted: what a speed is of: images or tokens.
-        tokenizer: of the captions or texts; the engine sets it before the first loader.
+        tokenizer: of the texts, as `encode` was given it.
+        class_tokens: tokens (K, T, L) of texts that say each class, for zero-shot figures; the engine sets them.
+        view: lays out the samples.
+        rows: of each split, the columns that are served.
         start_epoch, start_batch: where training begins; set by the engine to resume.
     """
 
@@ -109,27 +113,36 @@ class Data(Protocol):
     start_epoch: int
     start_batch: int
     ranks: Ranks
-    captioned: bool
-    unit: str
-    counted: str
+    tokenizer: Any
+    class_tokens: Tensor | None
+    view: Any
+    rows: dict[str, dict[str, Any]]
 
     @property
-    def tokenizer(self) -> Any: ...
+    def unit(self) -> str: ...
 
-    @tokenizer.setter
-    def tokenizer(self, tokenizer: Any) -> None: ...
+    @property
+    def counted(self) -> str: ...
 
     @property
     def num_classes(self) -> int: ...
 
+    def serve(self, view: Any, needs: Sequence[str]) -> None:
+        """Say what is served, before `prepare`: the view of a task and the columns that it needs."""
+        ...
+
     def prepare(self) -> None: ...
+
+    def encode(self, tokenizer: Any = None, *, longest: int | None = None) -> None:
+        """Lay out the samples; `longest` is how many tokens the model takes."""
+        ...
 
     def batches(self, world: int) -> int:
         """Training batches of an epoch, on each of so many ranks."""
         ...
 
     def texts(self, split: str) -> list[str]:
-        """All captions or texts of a split."""
+        """All texts of a split, captions included."""
         ...
 
     def labels(self, split: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import Count
-from tfcli.data.texts.texts import TextData
+from tfcli.data.module import DataModule
 from tfcli.metrics.squad import Question, SquadMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.shapes import Bool, Float, Int
@@ -56,7 +56,7 @@ class Span(TextObjective):
         self.register_buffer("threshold", torch.zeros(()))
         self.measured = nn.ModuleDict()
 
-    def meet(self, data: TextData) -> None:
+    def setup_data(self, data: DataModule) -> None:
         """Take the questions; some without an answer make it SQuAD 2.0."""
         unanswered = any(not answers for rows in data.rows.values() for answers in rows["answers"])
         for split in ("val", "test"):

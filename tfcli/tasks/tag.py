@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tfcli.data.texts.texts import TextData
+from tfcli.data.module import DataModule
 from tfcli.metrics.entities import EntityMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.texts import tag_baselines
@@ -33,14 +33,14 @@ class Tag(TextObjective):
         super().__init__(net, optim=optim, schedule=schedule)
         self.measured = nn.ModuleDict()
 
-    def meet(self, data: TextData) -> None:
+    def setup_data(self, data: DataModule) -> None:
         """Take the names of the tags, and the words of each sentence."""
         for split in ("val", "test"):
             metric = EntityMetrics(data.classes)
             metric.words = data.rows.get(split, {}).get("words")
             self.measured[f"{split}_"] = metric
 
-    def baselines(self, data: TextData) -> dict[str, float]:
+    def baselines(self, data: DataModule) -> dict[str, float]:
         return tag_baselines(data)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tfcli.data.texts.texts import TextData
 from tfcli.metrics.info import Declared
 from tfcli.tasks.objective import Objective
 
@@ -27,12 +26,6 @@ class TextObjective(Objective):
 
     def figures(self, split: str) -> Declared:
         return self.metric(split).declared
-
-    def meet(self, data: TextData) -> None:
-        """Take from the data what measuring needs: names of tags, right translations. Called before anything else.
-
-        Keep columns, not the data themselves: a task is copied to be timed.
-        """
 
     def metric(self, split: str) -> Any:
         """The metric of a split."""

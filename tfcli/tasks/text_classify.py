@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import NotNegative, Rate
-from tfcli.data.texts.texts import TextData
+from tfcli.data.module import DataModule
 from tfcli.metrics.glue import LabelMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.classes import class_guesses
@@ -64,17 +64,17 @@ class TextClassify(TextObjective):
         self.measured = nn.ModuleDict()
         self._answers: list[Tensor] = []
 
-    def meet(self, data: TextData) -> None:
+    def setup_data(self, data: DataModule) -> None:
         """Take the number of classes, or of choices."""
         self.num_classes = self.num_classes or len(data.rows["train"]["choices"][0])
         groups = {"val_": (), "test_": tuple(data.groups)}
         self.measured.update({split: LabelMetrics(self.num_classes, groups=parts) for split, parts in groups.items()})
 
-    def guesses(self, data: TextData) -> dict[str, float]:
+    def guesses(self, data: DataModule) -> dict[str, float]:
         group = {"group": torch.tensor(data.rows["test"]["group"])} if data.groups else {}
         return class_guesses(self.metric("test"), data.labels("train"), data.labels("test"), update=group)
 
-    def baselines(self, data: TextData) -> dict[str, float]:
+    def baselines(self, data: DataModule) -> dict[str, float]:
         return label_baselines(data) if "choices" not in data.rows["test"] else {}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from tfcli.data.texts.texts import TextData
+from tfcli.data.module import DataModule
 from tfcli.metrics.glue import ScoreMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.texts import score_baselines
@@ -39,7 +39,7 @@ class TextRegress(TextObjective):
         self.register_buffer("spread", torch.ones(()))
         self.measured = nn.ModuleDict({split: ScoreMetrics() for split in ("val_", "test_")})
 
-    def meet(self, data: TextData) -> None:
+    def setup_data(self, data: DataModule) -> None:
         """Take the scale of the training scores."""
         scores = torch.tensor(data.rows["train"]["score"], dtype=torch.float64)
         self.centre.copy_(scores.mean())
@@ -49,7 +49,7 @@ class TextRegress(TextObjective):
         """Scores (B), in the data's own units."""
         return scored(self.net, batch).float() * self.spread + self.centre
 
-    def baselines(self, data: TextData) -> dict[str, float]:
+    def baselines(self, data: DataModule) -> dict[str, float]:
         return score_baselines(data)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import Count, Natural, NotNegative, Rate
-from tfcli.data.texts.texts import TextData
+from tfcli.data.module import DataModule
 from tfcli.data.views.translations import start_of
 from tfcli.decoding.sampling import greedy
 from tfcli.decoding.search import WU, Hypothesis, Rules, beam_search
@@ -143,13 +143,13 @@ class Translate(TextObjective):
         self._spell: Callable[[list[int]], str] | None = None
         self._marks = (0, 0)
 
-    def meet(self, data: TextData) -> None:
+    def setup_data(self, data: DataModule) -> None:
         """Take sources and translations as they are written, and how ids are spelled."""
         assert data.tokenizer is not None
         self._texts = {split: (rows["source"], rows["target"]) for split, rows in data.rows.items()}
         self._spell, self._marks = data.tokenizer.decode, (start_of(data.tokenizer), data.tokenizer.eos_id or 0)
 
-    def baselines(self, data: TextData) -> dict[str, float]:
+    def baselines(self, data: DataModule) -> dict[str, float]:
         return translation_baselines(data)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

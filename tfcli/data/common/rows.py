@@ -9,8 +9,8 @@ import numpy as np
 
 from tfcli.data.common.counter_rng import hash64
 
-Columns = dict[str, list[Any]]
-"""Columns of equal length. Their names say what they hold:
+Columns = dict[str, Any]
+"""A table: columns of equal length. Those of texts are lists; others gather rows by `take`. Names say what they hold:
 
     text                          running text (a document a row, line breaks kept), or a sentence
     text pair                     two sentences
@@ -21,6 +21,8 @@ Columns = dict[str, list[Any]]
     words tags                    the words of a sentence (a list) and the index of each one's tag in `classes` (a list)
     id question context answers   answers: a list of {"text", "start"}, start counts characters; empty: no answer
     context choices label         choices: a list of texts, label the right one
+    image                         `tfcli.data.images.imageset.Images`
+    caption                       texts of an image, at least one
 """
 
 

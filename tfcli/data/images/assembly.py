@@ -10,10 +10,12 @@ import numpy as np
 
 from tfcli.data.columns.checks import fingerprint
 from tfcli.data.columns.items import Items, Loaded
+from tfcli.data.columns.picked import Picked
 from tfcli.data.columns.splits import carve
+from tfcli.data.common.rows import Columns
 from tfcli.data.common.workers import Ranks
 from tfcli.data.images.cache import Bad, Policy, Store, store_files
-from tfcli.data.images.imageset import ImageSet
+from tfcli.data.images.imageset import Images
 from tfcli.data.images.resize import Resize
 from tfcli.data.images.transforms import EvalTransform, TrainTransform
 
@@ -30,8 +32,7 @@ class Recipe:
         policy: what to do about unusable files.
         ranks: who reads them.
         train, evaluation: transforms.
-        seed: of the augmentation.
-        mixes: give training batches a seed for MixUp or CutMix.
+        mixes: whether training batches are to be mixed by MixUp or CutMix.
     """
 
     name: str
@@ -44,7 +45,6 @@ class Recipe:
     ranks: Ranks
     train: TrainTransform
     evaluation: EvalTransform
-    seed: int
     mixes: bool
 
 
@@ -53,19 +53,14 @@ class Split:
     """One split, ready.
 
     Attributes:
-        images: its batches.
+        table: its columns: image, and what there is of label and caption.
         items: what the source gave.
         positions: (N,) which of `items` the samples are.
     """
 
-    images: ImageSet
+    table: Columns
     items: Items
     positions: np.ndarray
-
-    def texts(self, rows: np.ndarray | None = None) -> list[list[str]]:
-        """The captions of some samples, of all by default."""
-        assert self.items.captions is not None
-        return self.items.captions.take(self.positions if rows is None else self.positions[rows])
 
 
 @dataclass
@@ -122,13 +117,16 @@ def _split(
         rows = np.searchsorted(used, positions)
         good = pixels.good[rows]
         positions, rows = positions[good], rows[good]
-    images = ImageSet(
+    images = Images(
         pixels,
         rows,
-        items.labels[positions],
         transform=recipe.train if split == "train" else recipe.evaluation,
-        seed=recipe.seed,
         mixes=split == "train" and recipe.mixes,
         skip=recipe.policy.on_error == "skip",
     )
-    return Split(images, items, positions)
+    table: Columns = {"image": images}
+    if items.captions is None:
+        table["label"] = items.labels[positions]
+    else:
+        table["caption"] = Picked(items.captions, positions)
+    return Split(table, items, positions)

@@ -1,4 +1,4 @@
-"""A dataset whose items are whole batches."""
+"""The images of a split, drawn by addresses, and a user's own files in batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from tfcli.data.columns.items import Pixels
-from tfcli.data.common.counter_rng import hash64, seed_for
+from tfcli.data.common.counter_rng import hash64
 from tfcli.data.common.order import Address
 from tfcli.data.images.cache import Store
 from tfcli.data.images.decode import BadImage
@@ -23,19 +23,17 @@ def normalised(batch: Any, *, mean: Sequence[float], std: Sequence[float]) -> An
     return batch if "error" in batch else batch | {"image": normalise(batch["image"], mean, std)}
 
 
-class ImageSet(Dataset):
-    """One split: `self[address]` is the batch that stands there.
+class Images:
+    """The images of one split: a column that is drawn, each image transformed by a seed of its own.
 
     A file that turns out to be unusable only when it is touched (`cache=none`) is an error that names it; with `skip`
-    it is left out of its batch, which becomes smaller, and is reported in the batch under `bad`.
+    it is left out of its batch, which becomes smaller.
 
     Args:
         pixels: images of one size, or a store of decoded files.
         rows: for each sample of the split its row in `pixels`.
-        labels: (N,) of the split.
         transform: applied to each sample, with its seed.
-        seed: of the augmentation.
-        mixes: give each batch a seed for MixUp or CutMix.
+        mixes: whether batches are to be mixed by MixUp or CutMix.
         skip: leave unusable files out.
     """
 
@@ -43,15 +41,12 @@ class ImageSet(Dataset):
         self,
         pixels: Pixels | Store,
         rows: np.ndarray,
-        labels: np.ndarray,
         *,
         transform: TrainTransform | EvalTransform,
-        seed: int,
         mixes: bool = False,
         skip: bool = False,
     ):
-        self.pixels, self.rows, self.labels = pixels, rows, labels
-        self.transform, self.seed, self.mixes, self.skip = transform, seed, mixes, skip
+        self.pixels, self.rows, self.transform, self.mixes, self.skip = pixels, rows, transform, mixes, skip
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -61,36 +56,24 @@ class ImageSet(Dataset):
         """Whether reading a batch costs no decoding."""
         return not isinstance(self.pixels, Store) or self.pixels.mode != "none"
 
-    def __getitem__(self, address: Address) -> dict[str, Any]:
-        if get_worker_info() is None:
-            return self._batch(address)
-        try:
-            return self._batch(address)
-        except BadImage as error:
-            return {"error": error}
+    def draw(
+        self, rows: np.ndarray, *, seed: int, epoch: int, copies: np.ndarray | None = None
+    ) -> tuple[Tensor, np.ndarray, list[tuple[str, str]]]:
+        """Return images (B, 3, Y, X) uint8, addressed by (seed, epoch, row, copy).
 
-    def _batch(self, address: Address) -> dict[str, Any]:
-        indices = np.asarray(address.indices)
-        seeds, copies = hash64(self.seed, "augment", address.epoch, indices), address.copies
+        Returns:
+            The images; the rows that they are of; paths and reasons of the files that were left out.
+
+        Raises:
+            BadImage: a file cannot be used, or none of the batch.
+        """
+        seeds = hash64(seed, "augment", epoch, rows)
         if copies is not None:
             seeds = hash64(seeds, "copy", copies)
-        batch: dict[str, Any] = {}
         if isinstance(self.pixels, Store):
-            image, kept, bad = self._files(self.pixels, indices, seeds)
-            indices = indices[kept]
-            if bad:
-                batch["bad"] = bad
-        else:
-            image = self.transform.batch(self.pixels.take(self.rows[indices]), seeds)
-        batch |= {
-            "image": image,
-            "label": torch.from_numpy(self.labels[indices]),
-            "index": torch.from_numpy(indices.astype(np.int64)),
-        }
-        if self.mixes:
-            first = int(indices[0]) if copies is None else f"{indices[0]} copy {copies[0]}"
-            batch["mix"] = seed_for(self.seed, "mix", address.epoch, first)
-        return batch
+            image, kept, bad = self._files(self.pixels, rows, seeds)
+            return image, rows[kept], bad
+        return self.transform.batch(self.pixels.take(self.rows[rows]), seeds), rows, []
 
     def _files(
         self, store: Store, indices: np.ndarray, seeds: np.ndarray
@@ -108,6 +91,15 @@ class ImageSet(Dataset):
             raise BadImage(bad[0][0], f"{bad[0][1]}; none of the {len(bad)} images of its batch can be used")
         return torch.stack(images), kept, bad
 
+    def seen_by(self, transform: EvalTransform) -> Images:
+        """Return the same images as evaluation sees them."""
+        return Images(self.pixels, self.rows, transform=transform, skip=self.skip)
+
+    def noise(self, size: int, draw: torch.Generator) -> Tensor:
+        """Return noise (B, 3, Y, X) uint8 in the shape of a batch."""
+        side = self.transform.size
+        return torch.randint(0, 256, (size, 3, side, side), generator=draw, dtype=torch.uint8)
+
     def plain(self, indices: np.ndarray, transform: EvalTransform) -> Tensor:
         """Images (B, 3, Y, X) uint8 of some samples as evaluation sees them."""
         rows = self.rows[indices]
@@ -116,18 +108,49 @@ class ImageSet(Dataset):
         return transform.batch(self.pixels.take(rows))
 
 
-class FileSet(ImageSet):
-    """A user's files, of which the unusable ones are marked: black, and with the index -1 - i in place of i."""
+class FileSet(Dataset):
+    """A user's files: `self[address]` is the batch that stands there, its labels -1.
 
-    def _batch(self, address: Address) -> dict[str, Any]:
-        assert isinstance(self.pixels, Store)
-        assert isinstance(self.transform, EvalTransform)
-        index, images = np.array(address.indices, dtype=np.int64), []
-        for position, row in enumerate(self.rows[index]):
+    Args:
+        images: of the files.
+        mark_bad: keep the places of unusable files: black, and with the index -1 - i in place of i.
+    """
+
+    in_memory = False
+
+    def __init__(self, images: Images, *, mark_bad: bool = False):
+        self.images, self.mark_bad = images, mark_bad
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, address: Address) -> dict[str, Any]:
+        try:
+            return self._batch(np.asarray(address.indices, dtype=np.int64))
+        except BadImage as error:
+            if get_worker_info() is None:
+                raise
+            return {"error": error}
+
+    def _batch(self, index: np.ndarray) -> dict[str, Any]:
+        bad: list[tuple[str, str]] = []
+        if self.mark_bad:
+            image, index = self._marked(index)
+        else:
+            image, index, bad = self.images.draw(index, seed=0, epoch=0)
+        labels = torch.full((len(index),), -1)
+        batch = {"image": image, "label": labels, "index": torch.from_numpy(index)}
+        return batch | {"bad": bad} if bad else batch
+
+    def _marked(self, index: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        store, transform = self.images.pixels, self.images.transform
+        assert isinstance(store, Store)
+        assert isinstance(transform, EvalTransform)
+        images, index = [], index.copy()
+        for position, row in enumerate(self.images.rows[index]):
             try:
-                images.append(self.transform.one(self.pixels.one(int(row))))
+                images.append(transform.one(store.one(int(row))))
             except BadImage:
-                images.append(self.transform.one(np.zeros((8, 8, 3), dtype=np.uint8)))
+                images.append(transform.one(np.zeros((8, 8, 3), dtype=np.uint8)))
                 index[position] = -1 - index[position]
-        labels = torch.from_numpy(self.labels[address.indices])
-        return {"image": torch.stack(images), "label": labels, "index": torch.from_numpy(index)}
+        return torch.stack(images), index

@@ -116,7 +116,7 @@ class EvalTransform:
     """Evaluation transform, the same in every epoch: resized and centre-cropped as `fit` says."""
 
     def __init__(self, fit: Fit):
-        self.fit = fit
+        self.fit, self.size = fit, fit.image_size
 
     def one(self, image: np.ndarray, seed: np.uint64 | None = None) -> Tensor:
         """One image of any size."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tfcli.data.common.rows import Columns, padded
+from tfcli.data.texts.sequences import Sequences
 from tfcli.errors import ConfigError
 from tfcli.text.frames import Frame, Framed
 from tfcli.text.subwords import Subwords
@@ -24,7 +25,7 @@ class Labelled:
             section 3.3); only under the layout `start`.
     """
 
-    unit = "texts"
+    unit, reads_text = "texts", True
 
     def __init__(self, *, framing: str = "cls", both_orders: bool = False):
         if both_orders and framing != "start":
@@ -45,7 +46,7 @@ class Labelled:
 class Choices:
     """A context and several ways to go on, of which one is right (Radford et al. 2018, section 3.3; SWAG)."""
 
-    unit = "questions"
+    unit, reads_text = "questions", True
 
     def __init__(self, *, framing: str = "cls"):
         self.framing = framing
@@ -63,7 +64,7 @@ class Choices:
 class Tagged:
     """Words, each with a tag, which the first piece of a word carries (Devlin et al. 2019, section 5.3)."""
 
-    unit = "sentences"
+    unit, reads_text = "sentences", True
 
     def __init__(self, *, framing: str = "cls"):
         self.framing = framing
@@ -96,7 +97,7 @@ class Spans:
         question_length: most tokens of a question; longer ones are cut, and all of them to half of a short window.
     """
 
-    unit = "windows"
+    unit, reads_text = "windows", True
 
     def __init__(self, *, framing: str = "cls", stride: int = 128, question_length: int = 64):
         if framing != "cls":
@@ -171,7 +172,7 @@ def _owner(token: int, begins: Sequence[int], room: int, total: int) -> int:
     return max(begins, key=context)
 
 
-class Samples:
+class Samples(Sequences):
     """Framed samples of one split, and what is asked of them.
 
     Args:

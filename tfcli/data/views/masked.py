@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tfcli.data.common.counter_rng import below, hash64, uniform
 from tfcli.data.common.rows import Columns, padded
+from tfcli.data.texts.sequences import Sequences
 from tfcli.errors import ConfigError, DataError
 from tfcli.text.frames import Frame
 from tfcli.text.subwords import Subwords
@@ -37,7 +38,7 @@ class MaskedPairs:
         ConfigError: the fractions are none.
     """
 
-    unit = "stretches"
+    unit, reads_text = "stretches", True
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class MaskedPairs:
         return Stretches(rows["text"], tokenizer, self, length=length or 512, train=train)
 
 
-class Stretches:
+class Stretches(Sequences):
     """The documents of one split in stretches of at most `length` tokens with their marks.
 
     Args:
@@ -77,8 +78,6 @@ class Stretches:
         length: N.
         train: draw anew in each epoch.
     """
-
-    cut = 0
 
     def __init__(self, texts: list[str], tokenizer: Subwords, view: MaskedPairs, *, length: int, train: bool):
         self.frame, self.view, self.train = Frame(tokenizer, "cls"), view, train

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tfcli.data.common.counter_rng import below, hash64
 from tfcli.data.common.rows import Columns, padded
+from tfcli.data.texts.sequences import Sequences
 from tfcli.errors import DataError
 from tfcli.text.subwords import Subwords
 
@@ -23,6 +24,8 @@ class Windows:
     Args:
         packed: False: a document is a sample of its own, padded to the longest of its batch.
     """
+
+    reads_text = True
 
     def __init__(self, *, packed: bool = True):
         self.packed = packed
@@ -41,7 +44,7 @@ class Windows:
         return Stream(rows["text"], tokenizer, length=length, train=train)
 
 
-class Stream:
+class Stream(Sequences):
     """Tokens of all documents in line, with how many characters, bytes and words each one completes.
 
     Args:
@@ -50,8 +53,6 @@ class Stream:
         length: N, tokens of a window.
         train: windows begin elsewhere in each epoch.
     """
-
-    cut = 0
 
     def __init__(self, texts: list[str], tokenizer: Subwords, *, length: int, train: bool):
         self.length, self.train = length, train
@@ -83,7 +84,7 @@ class Stream:
         return _batch(self.ids[places], np.where(inside, self.ids[places + 1], -100), sizes, rows)
 
 
-class Documents:
+class Documents(Sequences):
     """Each document a sample: a start, the text, an end.
 
     Args:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tfcli.data.common.rows import Columns, padded
+from tfcli.data.texts.sequences import Sequences
 from tfcli.text.subwords import Subwords
 
 
@@ -16,13 +17,13 @@ class Translations:
     The target is given twice: `tokens`, what the decoder has read, and `target`, what it is to say next.
     """
 
-    unit = "pairs"
+    unit, reads_text = "pairs", True
 
     def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Pairs:
         return Pairs(rows["source"], rows["target"], tokenizer, length=length)
 
 
-class Pairs:
+class Pairs(Sequences):
     """Pairs of one split.
 
     Args:

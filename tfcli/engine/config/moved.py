@@ -41,11 +41,31 @@ ROOMS = {
 """Rooms of tfcli.data and the modules that lay beside them; names of other ones stand in no config."""
 MODULES = {f"tfcli.data.{name}": f"tfcli.data.{room}.{name}" for room, names in ROOMS.items() for name in names} | {
     "tfcli.data.sources": "tfcli.data.sources.torchvision_sets",
-    "tfcli.data.images": "tfcli.data.images.images",
-    "tfcli.data.texts": "tfcli.data.texts.texts",
 }
 """Old module -> new, where the names in it are the same."""
-ARGUMENTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {f"{PATTERNS}.Local": windows}
+IMAGES, TEXTS = ("images", "images.images"), ("texts", "texts.texts")
+JOINED = {
+    **{f"tfcli.data.{module}.ImageData": "tfcli.data.module.DataModule" for module in IMAGES},
+    **{f"tfcli.data.{module}.TextData": "tfcli.data.module.DataModule" for module in TEXTS},
+}
+"""Old dotted name -> new, of parts that have become one."""
+VIEWS = {
+    "tfcli.tasks.classify.Classify": "tfcli.data.views.labelled.LabelledImages",
+    "tfcli.tasks.distill.Distill": "tfcli.data.views.labelled.LabelledImages",
+    "tfcli.tasks.contrastive.Contrastive": "tfcli.data.views.captioned.CaptionedImages",
+}
+"""Task -> the view that it did not name before it could be chosen."""
+
+
+def viewed(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a task's node with its view."""
+    return {"view": {"_target_": VIEWS[node["_target_"]]}} | node
+
+
+ARGUMENTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    f"{PATTERNS}.Local": windows,
+    **dict.fromkeys(VIEWS, viewed),
+}
 """Old dotted name -> what makes the new part's node of the old one, where arguments have changed too."""
 OPTIONS = {"attn": {"window": "sliding", "local": "windows"}}
 """Group -> old option -> new."""
@@ -89,7 +109,7 @@ def _nodes(node: Any) -> Any:
 def target(name: str) -> str:
     """Return today's dotted name of a part."""
     module, _, part = name.rpartition(".")
-    return TARGETS.get(name) or (f"{MODULES[module]}.{part}" if module in MODULES else name)
+    return (TARGETS | JOINED).get(name) or (f"{MODULES[module]}.{part}" if module in MODULES else name)
 
 
 def overrides(texts: Sequence[str], options: Callable[[str], Collection[str]] = lambda group: ()) -> list[str]:

@@ -150,6 +150,21 @@ def says(config: DictConfig, typed: Collection[str] = ()) -> Blueprint | None:
     return blueprint(target, weights, plain(config.model), seen=seen)
 
 
+def make_tokenizer(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Tokenizer | Subwords:
+    """The tokenizer of a model that reads texts: of its text tower, which pads to a context, or of a language model.
+
+    Args:
+        config: `model.tokenizer` says the kind; the size of the vocabulary is filled in where it is left open.
+        path: a tokenizer that exists already (of a run, of a checkpoint).
+        texts: what a new one is made from.
+
+    Raises:
+        ConfigError: the model takes no text, or it has embeddings for another number of tokens.
+    """
+    padded = tokenizer_for(config, path, texts) if config.model.get("text") else None
+    return padded or subwords_for(config, path, texts)
+
+
 def tokenizer_for(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Tokenizer | None:
     """The tokenizer that the model's texts go through; None for a model without texts.
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from tfcli.data.common.counter_rng import seed_for
 from tfcli.data.common.paths import cache_root
-from tfcli.data.images.images import ImageData
 from tfcli.data.images.resize import SETTINGS
+from tfcli.data.module import DataModule
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition, given
 from tfcli.engine.config.equal import same
@@ -51,7 +51,7 @@ class Frozen:
     net: nn.Module
     name: str
     source: str
-    data: ImageData
+    data: DataModule
     devices: list[torch.device]
     tokenizer: Tokenizer | None = None
     said: list[str] = field(default_factory=list)
@@ -109,7 +109,7 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
         config.data.cache = "none"  # each image is read once
     config.data.eval_batch_size = config.features.batch_size
     devices = _devices(plain(config.features))
-    data = cast(ImageData, build(config.data))
+    data = cast(DataModule, build(config.data))
     data.prepare()
     OmegaConf.update(config, "data.num_classes", data.num_classes)
     net, tokenizer = _net(config, data, tokenizer_path)
@@ -147,13 +147,13 @@ def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> tuple[dict[str
     return network(read_checkpoint(find_checkpoint(run, "best"))), kept_tokenizer(run)
 
 
-def _net(config: DictConfig, data: ImageData, tokenizer_path: Path | None) -> tuple[nn.Module, Tokenizer | None]:
+def _net(config: DictConfig, data: DataModule, tokenizer_path: Path | None) -> tuple[nn.Module, Tokenizer | None]:
     tokenizer = tokenizer_for(config, tokenizer_path, lambda: [f"a photo of a {name}" for name in data.classes])
     torch.manual_seed(seed_for(config.seed, "init"))
     return build(config.model), tokenizer
 
 
-def _load(job: Composition, net: nn.Module, data: ImageData, said: list[str]) -> str:
+def _load(job: Composition, net: nn.Module, data: DataModule, said: list[str]) -> str:
     weights = job.config.model.get("weights")
     if not weights:
         return "no weights"

@@ -20,11 +20,10 @@ from pytorch_lightning.callbacks import Callback
 
 from tfcli.data.common.counter_rng import seed_for
 from tfcli.data.common.workers import Ranks
-from tfcli.data.texts.texts import TextData
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import given
 from tfcli.engine.config.configs import roots
-from tfcli.engine.loading.blueprint import adopt_blueprint, subwords_for, tokenizer_for
+from tfcli.engine.loading.blueprint import adopt_blueprint, make_tokenizer
 from tfcli.engine.runs.folder import is_child
 from tfcli.engine.runs.ranks import preparation_s
 from tfcli.engine.train import numerics as num
@@ -33,7 +32,6 @@ from tfcli.engine.train.checkpoints import AtomicIO
 from tfcli.errors import ConfigError, nearest
 from tfcli.probes.prompts import load_prompts, texts
 from tfcli.tasks.protocols import Data, Horizon, Task
-from tfcli.tasks.text import TextObjective
 from tfcli.text.tokenizer import Tokenizer
 
 
@@ -99,18 +97,13 @@ def prepare(
     if config.trainer.average_last and devices.strategy == "fsdp":
         raise ConfigError("`trainer.average_last` needs whole weights, which trainer=fsdp shards: take trainer=ddp.")
     data: Data = build(config.data)
-    data.captioned = "caption" in (config.task.get("needs") or [])
+    view = build(config.task.view)
+    data.serve(view, config.task.needs)
     data.ranks = Ranks(0, devices.ranks) if not is_child() else data.ranks  # the parent chooses as its ranks will
     data.prepare()
     OmegaConf.update(config, "data.num_classes", data.num_classes or None)
-    words = subwords = None
-    if data.captioned:
-        words = tokenizer_for(config, tokenizer, lambda: data.texts("train"))
-    elif isinstance(data, TextData):
-        subwords = subwords_for(config, tokenizer, lambda: data.texts("train"))
-        data.encode(build(config.task.view), subwords, longest=config.model.get("context"))
-    if words is not None:
-        data.tokenizer = words
+    words = make_tokenizer(config, tokenizer, lambda: data.texts("train")) if view.reads_text else None
+    data.encode(words, longest=config.model.get("context"))
     torch.manual_seed(seed_for(config.seed, "init"))
     net = build(config.model)
     said = [*data.notes, *said]
@@ -134,12 +127,11 @@ def prepare(
         said.append(line)
     task: Task = build(config.task, net=net, **listens)
     task.horizon = horizon
-    if isinstance(task, TextObjective) and isinstance(data, TextData):
-        task.meet(data)
+    if "caption" in config.task.needs:
+        data.class_tokens = prompt_tokens(choices["data"], data.classes, cast(Tokenizer, words))
+    task.setup_data(data)
     if report is not None and not trains:
         report.refuse_untrained(train_first(overrides), unused=getattr(task, "unmeasured", ()))
-    if words is not None:
-        task.prompts = prompt_tokens(choices["data"], data.classes, words)
     task.evaluated = tuple(s for s in ("val", "test") if data.counts[s] and (s == "val" or data.watch_test))
     if config.trainer.monitor == "auto":
         config.trainer.monitor = task.monitors[0]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from tfcli.data.texts.texts import TextData
 from tfcli.engine.runs.folder import RUN_DIR, say
 from tfcli.engine.runs.named import which
 from tfcli.engine.runs.paired import write_outcomes, write_translations
@@ -179,7 +178,7 @@ def keep_outcomes(parts: Parts, folder: Path) -> None:
     Of a translator, what it said of each test sentence: `translations.tsv`.
     """
     written = getattr(parts.task, "written", None)
-    if written and isinstance(parts.data, TextData):
+    if written:
         rows = parts.data.rows["test"]
         write_translations(folder, sources=rows["source"], references=rows["target"], ours=written)
     if parts.task.outcomes is not None:

@@ -116,7 +116,8 @@ def predict(
         data, net, task = _parts(config, len(classes))
         load_state(task, checkpoint["state_dict"], run)
         if tokenizer is not None:
-            task.prompts = prompt_tokens(choices["data"], classes, tokenizer)
+            data.class_tokens = prompt_tokens(choices["data"], classes, tokenizer)
+            task.setup_data(data)
     else:
         found = classifier(overrides, config_dir)
         config, choices, classes = found.config, found.choices, found.classes

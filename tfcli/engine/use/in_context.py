@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tfcli.data.common.counter_rng import hash64
 from tfcli.data.common.rows import height, padded
-from tfcli.data.texts.texts import TextData
+from tfcli.data.module import DataModule
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import compose
 from tfcli.engine.runs.folder import check_writable, locked, logged, run_folder, say, write_start
@@ -117,14 +117,14 @@ def fewshot(
     return folder, record, found
 
 
-def _data(name: str, words: list[str], config_dir: str | None) -> TextData:
+def _data(name: str, words: list[str], config_dir: str | None) -> DataModule:
     settings = [w for w in words if w.startswith("data.")]
     config = compose("data", [f"data={name}", *settings], config_dir).config.data
     if not isinstance(config.get("prompt"), DictConfig | None):
         raise ConfigError(f"`data.prompt` must be a mapping, but is `{config.prompt}`: data.prompt.question=TEXT")
-    data = build(config)
-    if not isinstance(data, TextData):
+    if "image" in config.kinds:
         raise ConfigError(f"data `{name}` is not of texts; few-shot evaluation asks in words.")
+    data: DataModule = build(config)
     data.prepare()
     if not data.counts["test"]:
         raise DataError(f"data `{name}` has no test split to ask about.")
@@ -137,7 +137,7 @@ def rows_of(table: dict[str, list[Any]], which: np.ndarray) -> list[dict[str, An
 
 
 def questions(
-    data: TextData, prompt: Prompt, encode, *, shots: int, rows: int, seed: int, room: int
+    data: DataModule, prompt: Prompt, encode, *, shots: int, rows: int, seed: int, room: int
 ) -> Iterator[Asked]:
     """Test rows with demonstrations from the training rows, or with their own where they bring some.
 
@@ -168,7 +168,7 @@ def questions(
 
 
 def _ask(
-    loaded: LoadedLanguageModel, data: TextData, prompt: Prompt, shots: int, *, rows: int, seed: int, calibrate: bool
+    loaded: LoadedLanguageModel, data: DataModule, prompt: Prompt, shots: int, *, rows: int, seed: int, calibrate: bool
 ) -> Shots:
     context, encode = loaded.context or 10**9, partial(prompt_ids, loaded)
     found, used, chances = Shots(shots), [], []
@@ -226,7 +226,7 @@ def _scores(loaded: LoadedLanguageModel, heads: list[list[int]], tails: list[lis
     return found
 
 
-def _write(folder: Path, record: Record, found: list[Shots], data: TextData, began: float) -> None:
+def _write(folder: Path, record: Record, found: list[Shots], data: DataModule, began: float) -> None:
     for result in found:
         key = f"fewshot/shots={result.shots}/accuracy"
         record.metrics[key], record.intervals[key] = result.accuracy, list(result.interval)

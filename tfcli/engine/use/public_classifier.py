@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from tfcli.data.images.images import ImageData
+from tfcli.data.module import DataModule
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose, given
 from tfcli.engine.loading import from_run
@@ -91,7 +91,7 @@ def classifier(overrides: list[str], config_dir: str | None = None) -> Classifie
         say(line)
     classes = theirs or list(imagenet())
     if named:
-        data: ImageData = build(config.data)
+        data: DataModule = build(config.data)
         data.prepare()
         classes = theirs or data.classes
         _compare(theirs, data.classes, choices["data"], str(config.model.weights))

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from tfcli.data.common.rows import Columns, height, limited
-from tfcli.data.texts.texts import TextData
+from tfcli.data.module import DataModule
 from tfcli.data.views.streams import Stream
 from tfcli.metrics.bleu import translation_figures
 from tfcli.metrics.entities import entity_figures
@@ -23,7 +23,7 @@ MOST_TOKENS = 5_000_000
 """Limits on the training rows and tokens that are counted; the figure's name says where they cut."""
 
 
-def _rows(data: TextData) -> tuple[Columns, str]:
+def _rows(data: DataModule) -> tuple[Columns, str]:
     """Return at most `MOST_ROWS` training rows, and what a figure's name adds where some were left out."""
     train = data.rows["train"]
     some = limited(train, MOST_ROWS, seed=data.split_seed)
@@ -39,7 +39,7 @@ def _values(figures: Figures) -> dict[str, float]:
     return {name: value for name, (value, _) in figures.items()}
 
 
-def language_baselines(data: TextData) -> dict[str, float]:
+def language_baselines(data: DataModule) -> dict[str, float]:
     """n-grams of the model's own tokens; of characters also one that sees as far as a word."""
     tokenizer = data.tokenizer
     assert tokenizer is not None
@@ -57,7 +57,7 @@ def language_baselines(data: TextData) -> dict[str, float]:
     return found
 
 
-def masked_baselines(data: TextData) -> dict[str, float]:
+def masked_baselines(data: DataModule) -> dict[str, float]:
     """The most frequent token, and the frequencies of all."""
     tokenizer = data.tokenizer
     assert tokenizer is not None
@@ -70,7 +70,7 @@ def masked_baselines(data: TextData) -> dict[str, float]:
     return _named("unigram", {"masked_accuracy": share, "loss": loss, "perplexity": float(np.exp(loss))})
 
 
-def label_baselines(data: TextData) -> dict[str, float]:
+def label_baselines(data: DataModule) -> dict[str, float]:
     """Logistic regression on TF-IDF."""
     (train, cut), test = _rows(data), data.rows["test"]
     texts = [name for name in ("text", "pair") if name in train]
@@ -87,7 +87,7 @@ def label_baselines(data: TextData) -> dict[str, float]:
     return _named(f"TF-IDF regression{cut}", kept)
 
 
-def score_baselines(data: TextData) -> dict[str, float]:
+def score_baselines(data: DataModule) -> dict[str, float]:
     """The cosine of the TF-IDF vectors of two texts; empty where rows are single texts."""
     (train, cut), test = _rows(data), data.rows["test"]
     if "pair" not in train:
@@ -97,7 +97,7 @@ def score_baselines(data: TextData) -> dict[str, float]:
     return _named(f"TF-IDF cosine{cut}", {name: figures[name][0] for name in ("pearson", "spearman")})
 
 
-def tag_baselines(data: TextData) -> dict[str, float]:
+def tag_baselines(data: DataModule) -> dict[str, float]:
     """The tag that each word has most often in training."""
     train, test = data.rows["train"], data.rows["test"]
     guess = frequent_tags(train["words"], train["tags"], test["words"])
@@ -106,7 +106,7 @@ def tag_baselines(data: TextData) -> dict[str, float]:
     return _named("most frequent tag", {name: value for name, (value, _) in figures.items() if "/" not in name})
 
 
-def translation_baselines(data: TextData) -> dict[str, float]:
+def translation_baselines(data: DataModule) -> dict[str, float]:
     """Sources taken for their own translations."""
     test = data.rows["test"]
     figures, _ = translation_figures(test["source"], test["target"], intervals=False)

@@ -13,14 +13,16 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from tfcli.data.common.workers import Ranks
-from tfcli.data.images.images import ImageData
+from tfcli.data.module import DataModule
 from tfcli.data.sources.captions import Captions
 from tfcli.data.synthetic.objects import COLOURS, HELD_OUT, PAIR_NAMES, SHAPES, SIZES
 from tfcli.data.synthetic.shapes import ShapesWorld
 from tfcli.data.synthetic.source import Shapes
+from tfcli.data.views.captioned import CaptionedImages
 from tfcli.errors import ConfigError, DataError
 from tfcli.text.tokenizer import make
 
+PAIRED = ("image", "caption")
 CONF = Path(__file__).parents[2] / "conf"
 
 
@@ -36,24 +38,29 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def photographs(folder: Path, **kwargs) -> ImageData:
+def photographs(folder: Path, **kwargs) -> DataModule:
     settings = {"image_size": 16, "batch_size": 4, "cache": "memory", "workers": 0, "augment": {"flip": 0.0}}
-    data = ImageData(Captions(), name="captions", root=folder, **(settings | kwargs))
+    data = DataModule(Captions(), name="captions", kinds=PAIRED, root=folder, **(settings | kwargs))
     data.prepare()
-    data.tokenizer = make("words", context=8, texts=[t for s in data.counts if data.counts[s] for t in data.texts(s)])
+    data.encode(make("words", context=8, texts=[t for s in data.counts if data.counts[s] for t in data.texts(s)]))
     return data
 
 
-def shapes(**kwargs) -> ImageData:
+def shapes(**kwargs) -> DataModule:
     source = Shapes(num_train=300, num_val=40, num_test=50, num_pairs=24, **kwargs.pop("source", {}))
     settings = {"image_size": 32, "eval_crop": 1.0, "augment": {"crop": "none", "flip": 0.0}, "workers": 0}
-    data = ImageData(source, name="shapes", **(settings | kwargs))
-    data.captioned = True
-    data.tokenizer = make("words", context=16, texts=data.texts("train"))
+    data = DataModule(source, name="shapes", **(settings | kwargs))
+    data.serve(CaptionedImages(), ("image", "caption"))
+    data.encode(make("words", context=16, texts=data.texts("train")))
     return data
 
 
-def words(data: ImageData, tokens: torch.Tensor) -> list[str]:
+def all_captions(data: DataModule, split: str) -> list[list[str]]:
+    column = data.rows[split]["caption"]
+    return column.take(np.arange(len(column)))
+
+
+def words(data: DataModule, tokens: torch.Tensor) -> list[str]:
     return [data.tokenizer.decode(row) for row in tokens.tolist()]
 
 
@@ -74,7 +81,6 @@ def equal(a: dict, b: dict) -> bool:
 
 def test_a_set_of_captions_is_captioned_by_itself(folder):
     data = photographs(folder)
-    assert data.captioned
     assert data.counts == {"train": 22, "val": 2, "test": 6}
     assert data.num_classes == 0
     batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
@@ -93,7 +99,7 @@ def test_captions_belong_to_seed_epoch_and_index(folder, workers):
     data = photographs(folder)
     for i in reference:  # over the epochs every caption of an image is met, and none of another's
         found = set(words(data, torch.tensor([epoch[i][0] for epoch in [reference, *later]])))
-        assert found <= set(data._pairs["train"].texts(np.array([i]))[0])
+        assert found <= set(data.rows["train"]["caption"].take(np.array([i]))[0])
     assert not equal(drawn(photographs(folder, seed=1).train_dataloader()), reference)
 
 
@@ -141,7 +147,7 @@ def test_skipped_files_leave_batches_of_equal_size(folder, cache):
 def test_long_captions_are_cut_and_noted(folder):
     data = photographs(folder)
     assert not any("longer than" in note for note in data.notes)
-    data.tokenizer = make("words", context=5, texts=data.texts("train"))
+    data.encode(make("words", context=5, texts=data.texts("train")))
     assert any("100.0% of the captions are longer than 5 tokens" in note for note in data.notes)
     assert next(iter(data.train_dataloader()))["tokens"].shape == (4, 5)
 
@@ -150,9 +156,9 @@ def test_what_does_not_fit_captions_is_refused(folder):
     with pytest.raises(ConfigError, match="mixup"):
         photographs(folder, augment={"mixup": 0.2})
     data = shapes()
-    with pytest.raises(DataError, match="captions of a split `tset`"):
+    with pytest.raises(DataError, match="no texts of a split `tset`"):
         data.texts("tset")
-    untold = ImageData(Captions(), name="captions", root=folder, image_size=16, workers=0)
+    untold = DataModule(Captions(), name="captions", kinds=PAIRED, root=folder, image_size=16, workers=0)
     with pytest.raises(ValueError, match="tokenizer"):
         untold.train_dataloader()
 
@@ -164,7 +170,7 @@ def test_evaluation_has_all_captions_and_their_owners(folder):
     data = photographs(folder)
     (loader,) = data.test_dataloader()
     (batch,) = list(loader)
-    expected = data._pairs["test"].texts()
+    expected = all_captions(data, "test")
     assert batch["owner"].tolist() == [i for i, own in enumerate(expected) for _ in own]
     assert words(data, batch["tokens"]) == [text for own in expected for text in own]
     assert "label" not in batch
@@ -178,7 +184,7 @@ def test_pairs_and_labels_are_both_evaluated():
     assert ["owner" in keys for keys in kinds] == [True, False, True, False]
     assert [sum(len(b["index"]) for b in loader) for loader in loaders] == [24, 40, 24, 50]
     assert len(data.test_dataloader()) == 2
-    plain = ImageData(Shapes(num_train=300, num_val=40, num_test=50), name="shapes", image_size=32, workers=0)
+    plain = DataModule(Shapes(num_train=300, num_val=40, num_test=50), name="shapes", image_size=32, workers=0)
     plain.prepare()
     assert plain.counts == {"train": 300, "val": 40, "test": 50}
     assert plain.fingerprint != data.fingerprint
@@ -217,7 +223,7 @@ def test_captioned_shapes_are_described_truly_and_never_held_out():
     assert len(data.texts("val")) == 24
     objects = ShapesWorld(32, k=2, vary=True).batch(np.arange(300), fields=("objects",))["objects"]
     assert set(objects[:, :, 6].sum(1).tolist()) == {1, 2}
-    for scene, texts in zip(objects, data._pairs["train"].texts(), strict=True):
+    for scene, texts in zip(objects, all_captions(data, "train"), strict=True):
         pairs = [f"{COLOURS[o[0]]} {SHAPES[o[1]]}" for o in scene if o[6]]
         assert all(pair in text for pair in pairs for text in texts)
         assert all(SIZES[scene[0][2]] in text or not any(s in text.split(pairs[0])[0] for s in SIZES) for text in texts)
@@ -235,7 +241,7 @@ def test_real_flickr8k_from_end_to_end(real_data):
         config = compose("train", overrides=["data=flickr8k", f"data.root={real_data}", "data.workers=0"])
     data = instantiate(config.data)
     data.prepare()
-    data.tokenizer = make("words", context=40, texts=data.texts("train"))
+    data.encode(make("words", context=40, texts=data.texts("train")))
     assert data.counts == {"train": 800, "val": 100, "test": 100}
     batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     assert batch["image"].shape == (128, 3, 64, 64)

@@ -1,0 +1,126 @@
+"""Images with captions: one caption an image to train on, all of them to evaluate with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from tfcli.data.columns.picked import Picked
+from tfcli.data.common.counter_rng import below, hash64
+from tfcli.data.common.rows import Columns
+from tfcli.data.images.imageset import Images
+from tfcli.data.views.labelled import LabelledImages
+from tfcli.errors import ConfigError
+
+_LOOKED_AT = 2000
+
+
+class Encoder(Protocol):
+    """Protocol of tokenizers that pad to a context."""
+
+    context: int
+
+    def encode(self, texts: Sequence[str], *, truncate: bool = False) -> np.ndarray:
+        """(B, context) int64."""
+        ...
+
+    def save(self, folder: Path) -> Path:
+        """Write it as a file that can be read back."""
+        ...
+
+
+class CaptionedImages:
+    """Images and their captions; where the source has labelled images too, they are evaluated beside them.
+
+    A training batch has one caption an image, drawn anew each epoch and addressed by (seed, epoch, row):
+    `{"image", "tokens" (B, L), "index"}`. An evaluation batch has all captions of its images, and `owner` says whose
+    each is: `{"image", "index", "tokens" (T, L), "owner" (T,)}`. Captions longer than the context are cut.
+    """
+
+    unit, reads_text = "images", True
+    beside = LabelledImages()
+
+    def encode(self, rows: Columns, tokenizer: Encoder, *, length: int | None, train: bool) -> Captioned:
+        """Raises ValueError where there is no tokenizer yet."""
+        if tokenizer is None:
+            raise ValueError("captions are served in tokens: `encode` them with a tokenizer first.")
+        return Captioned(rows["image"], rows["caption"], tokenizer, train=train)
+
+
+class Captioned:
+    """Captioned images of one split.
+
+    Where unusable files are skipped, a training batch is filled up with its own first pairs: ranks that gather each
+    other's embeddings need batches of equal size.
+
+    Args:
+        image: the images.
+        caption: the texts of each.
+        tokenizer: of the captions.
+        train: one caption an image.
+    """
+
+    counted, cut = "images", 0
+
+    def __init__(self, image: Images, caption: Picked, tokenizer: Encoder, *, train: bool):
+        self.image, self.caption, self.tokenizer, self.train = image, caption, tokenizer, train
+        self.lengths = np.ones(len(image), dtype=np.int64)
+        self.notes = (
+            cut_notes([text for own in caption.take(np.arange(len(caption))) for text in own], tokenizer)
+            if train
+            else []
+        )
+
+    @property
+    def in_memory(self) -> bool:
+        return self.image.in_memory
+
+    def batch(self, rows: np.ndarray, *, seed: int, epoch: int) -> dict[str, Any]:
+        image, kept, bad = self.image.draw(rows, seed=seed, epoch=epoch)
+        if self.train and len(kept) < len(rows):
+            filled = np.resize(np.arange(len(kept)), len(rows))
+            image, kept = image[torch.from_numpy(filled)], kept[filled]
+        batch: dict[str, Any] = {"image": image, "index": torch.from_numpy(kept)}
+        texts = self.caption.take(kept)
+        if self.train:
+            chosen = below(hash64(seed, "caption", epoch, kept), np.array([len(own) for own in texts]))
+            texts = [[own[int(c)]] for own, c in zip(texts, chosen, strict=True)]
+        else:
+            batch["owner"] = torch.from_numpy(np.repeat(kept, [len(own) for own in texts]))
+        batch["tokens"] = self._tokens([text for own in texts for text in own])
+        return batch | {"bad": bad} if bad else batch
+
+    def _tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        return torch.from_numpy(self.tokenizer.encode(texts, truncate=True))
+
+    def blank(self, size: int, *, seed: int) -> dict[str, Any]:
+        texts = self.caption.take(np.arange(size) % len(self.caption))
+        image = self.image.noise(size, torch.Generator().manual_seed(seed))
+        return {"image": image, "index": torch.arange(size), "tokens": self._tokens([own[0] for own in texts])}
+
+
+def cut_notes(texts: Sequence[str], tokenizer: Encoder) -> list[str]:
+    """A note where captions are longer than the context; of long lists, 2,000 evenly drawn ones are looked at."""
+    seen = texts[:: max(1, -(-len(texts) // _LOOKED_AT))]
+    if not seen:
+        return []
+    full = tokenizer.encode(seen, truncate=True)[:, -1] != 0
+    cut = sum(_too_long(tokenizer, seen[int(i)]) for i in np.flatnonzero(full))
+    if not cut:
+        return []
+    return [
+        f"{cut / len(seen):.1%} of the captions are longer than {tokenizer.context} tokens and are cut "
+        "(model.text.context)"
+    ]
+
+
+def _too_long(tokenizer: Encoder, text: str) -> bool:
+    try:
+        tokenizer.encode([text])
+    except ConfigError:
+        return True
+    return False
