@@ -114,7 +114,7 @@ def convert(
     state = names.renamed(state, source, family=type(net).__name__, notes=notes)
     shapes = facts.sizes(state)
     told = facts.stated(source, config, width=shapes["width"]) | shapes
-    settings = {"norm_eps": facts.USUAL_EPSILONS[source]}
+    settings: dict[str, Any] = {"norm_eps": facts.USUAL_EPSILONS[source]}
     settings |= {key: told[key] for key in ("heads", "activation", "norm_eps") if key in told}
     if TABLE not in state and _learns_positions(net):
         raise WeightsError("this checkpoint has no positions, and this model learns them: say `pos=none`.")
