@@ -31,7 +31,7 @@ USES = {
     "distill": ["predict RUN one.png"],
     "contrastive": ["predict RUN one.png", "predict RUN one.png --labels circle,square"],
     "lm": ["sample RUN --text a --length 3"],
-    "mlm": ["words RUN --word dog --text dog"],
+    "mlm": ["words RUN --word dog dog dog,cat"],
     "text_classify": ["predict RUN --text good"],
     "text_classify_gpt": ["predict RUN --text good"],
     "text_regress": ["predict RUN --text good"],

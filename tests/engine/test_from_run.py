@@ -14,8 +14,8 @@ from conftest import TINY
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition, compose
 from tfcli.engine.loading import from_run
+from tfcli.engine.loading.from_checkpoint import network, read_checkpoint
 from tfcli.engine.runs.saved_config import find_checkpoint
-from tfcli.engine.train.checkpoints import network, read_checkpoint
 from tfcli.engine.train.prepare import prepare
 from tfcli.errors import ConfigError, RunError
 from tfcli.text.subwords import make

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tfcli.cli import app as cli
+from tfcli.engine.loading.from_checkpoint import read_checkpoint
 from tfcli.engine.runs.record import Record
-from tfcli.engine.train.checkpoints import read_checkpoint
 from tfcli.errors import TfcliError
 
 

@@ -101,7 +101,7 @@ def sample(
     if beam is not None or alpha is not None:
         raise ConfigError("`--beam` and `--alpha` are for translators, and this model continues a text.")
     typed = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": penalty}
-    sampler = Sampler(**loaded.drawn | {name: value for name, value in typed.items() if value is not None})
+    sampler = Sampler(**loaded.sampling | {name: value for name, value in typed.items() if value is not None})
     mark = start_mark(loaded)
     if run is not None and mark is not None and not start and any(texts):
         token = loaded.tokenizer.id_to_token(mark)

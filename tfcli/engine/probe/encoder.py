@@ -22,18 +22,18 @@ from tfcli.data.module import DataModule
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition, given
 from tfcli.engine.config.equal import same
-from tfcli.engine.loading.blueprint import adopt_blueprint, tokenizer_for
+from tfcli.engine.loading.load_model import Found, Loaded, of_run, of_weights
 from tfcli.engine.runs.record import run_name
-from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, trusted_config
+from tfcli.engine.runs.saved_config import trusted_config
 from tfcli.engine.runs.terminal import progress
 from tfcli.engine.train import numerics as num
-from tfcli.engine.train.checkpoints import load_state, network, read_checkpoint
-from tfcli.engine.train.prepare import quiet_libraries, train_first
+from tfcli.engine.train.prepare import quiet_libraries
 from tfcli.errors import ConfigError, WeightsError
 from tfcli.models.protocols import ImageTextEncoder
 from tfcli.probes import features as feat
 from tfcli.probes import store
 from tfcli.text.tokenizer import Tokenizer
+from tfcli.weights.load import HEADS
 
 
 @dataclass
@@ -43,23 +43,29 @@ class Frozen:
     Attributes:
         name: of the encoder, as it stands in tables and folders.
         source: where its weights are from, in words.
-        tokenizer: of its text tower, if it has one.
         said: what the user should know.
     """
 
     job: Composition
-    net: nn.Module
+    loaded: Loaded
     name: str
     source: str
     data: DataModule
     devices: list[torch.device]
-    tokenizer: Tokenizer | None = None
     said: list[str] = field(default_factory=list)
     precision: str = "32"
     why: str = ""
-    digest: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     from_cache: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def net(self) -> nn.Module:
+        return self.loaded.net
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Of its text tower, if it has one."""
+        return self.loaded.tokenizer
 
     @property
     def has_text(self) -> bool:
@@ -97,45 +103,50 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
             f"`model={job.choices['model']}` reads text and has no features of images. What its layers hold of words: "
             f"`tfcli words {job.choices['model']} model.weights=... --word WORD SENTENCE SENTENCE`."
         )
-    typed = given(job.overrides, job.choices)
-    said: list[str] = []
-    tokenizer_path: Path | None = None
-    state: dict[str, Tensor] | None = None
-    if run is not None:
-        state, tokenizer_path = _adopt_run(config, run, typed)
-    elif config.model.weights and config.model.weights != "random":
-        tokenizer_path, said = _blueprint(config, typed)
-    if "data.cache" not in typed:
+    found = _found(job, run)
+    if "data.cache" not in found.typed:
         config.data.cache = "none"  # each image is read once
     config.data.eval_batch_size = config.features.batch_size
-    devices = _devices(plain(config.features))
+    devices = num.find_devices({**plain(config.features), "strategy": "parallel", "num_nodes": 1})
+    num.set_threads(devices, config.features.threads)
     data = cast(DataModule, build(config.data))
     data.prepare()
     OmegaConf.update(config, "data.num_classes", data.num_classes)
-    net, tokenizer = _net(config, data, tokenizer_path)
-    if state is not None:
-        load_state(net, state, cast(Path, run))
-        source = f"run {run_name(cast(Path, run))}"
-    else:
-        source = _load(job, net, data, said)
-    net.eval().requires_grad_(False)
+    torch.manual_seed(seed_for(config.seed, "init"))
+    loaded = found.build(lambda: [f"a photo of a {name}" for name in data.classes])
+    loaded.refuse_untrained(unused=HEADS)
+    loaded.net.requires_grad_(False)
+    notes = [*data.notes, *loaded.notes]
+    source = f"run {run_name(run)}" if run is not None else found.weights or "no weights"
+    if config.model.get("weights") == "random":
+        source = "random weights"
+        notes.append("the weights are random (model.weights=random): these figures are those of an untrained network")
+    if loaded.report is not None:
+        notes += [note for note in loaded.report.notes if "head" not in note]
     name = job.choices["model"]
     name = config.model.name if name == "torchvision" else name
-    return Frozen(job, net, name, source, data, devices, tokenizer, [*data.notes, *said])
+    return Frozen(job, loaded, name, source, data, devices.local, notes)
 
 
-def _blueprint(config: DictConfig, typed: set[str]) -> tuple[Path | None, list[str]]:
+def _found(job: Composition, run: Path | None) -> Found:
+    """Return the encoder: of a run, of public weights, or one that is left as initialised where that was asked for."""
+    config, weights = job.config, job.config.model.get("weights")
+    if run is not None:
+        _adopt_run(config, run, given(job.overrides, job.choices))
+        return of_run(run, config, job.choices, job.overrides)
+    if not weights or weights == "random":
+        return Found(config, job.choices, job.overrides)
     try:
-        return adopt_blueprint(config, typed)
+        return of_weights(job)
     except WeightsError as error:
-        if not config.model.get("tokenizer") or Path(str(config.model.weights)).exists():
+        if not config.model.get("tokenizer") or Path(str(weights)).exists():
             raise
         own = "`tfcli train model=clip data=shapes`, then `tfcli probe latest shapes`"
         raise WeightsError(f"{error} Or probe a CLIP of your own: {own}.") from error
 
 
-def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> tuple[dict[str, Tensor], Path | None]:
-    """The run's own model and how it saw images. Returns its weights and its tokenizer."""
+def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> None:
+    """Take over the run's own model and how it saw images."""
     saved = trusted_config(run)
     OmegaConf.set_struct(config, False)
     config.model = OmegaConf.create(saved["model"])
@@ -144,35 +155,6 @@ def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> tuple[dict[str
     for key in SETTINGS:
         if f"data.{key}" not in typed and key in saved["data"]:
             config.data[key] = saved["data"][key]
-    return network(read_checkpoint(find_checkpoint(run, "best"))), kept_tokenizer(run)
-
-
-def _net(config: DictConfig, data: DataModule, tokenizer_path: Path | None) -> tuple[nn.Module, Tokenizer | None]:
-    tokenizer = tokenizer_for(config, tokenizer_path, lambda: [f"a photo of a {name}" for name in data.classes])
-    torch.manual_seed(seed_for(config.seed, "init"))
-    return build(config.model), tokenizer
-
-
-def _load(job: Composition, net: nn.Module, data: DataModule, said: list[str]) -> str:
-    weights = job.config.model.get("weights")
-    if not weights:
-        return "no weights"
-    if weights == "random":
-        said.append("the weights are random (model.weights=random): these figures are those of an untrained network")
-        return "random weights"
-    from tfcli.weights.load import HEADS, load_weights
-
-    report = load_weights(net, str(weights), typed=given(job.overrides, job.choices))
-    report.refuse_untrained(train_first(job.overrides), unused=HEADS)
-    said += [note for note in report.notes if "head" not in note]
-    return str(weights)
-
-
-def _devices(features: dict[str, Any]) -> list[torch.device]:
-    found = num.find_devices({**features, "strategy": "parallel", "num_nodes": 1})
-    num.set_threads(found, features["threads"])
-    kind = "cuda" if found.accelerator in ("gpu", "cuda") else found.accelerator
-    return [torch.device(kind, i) if kind == "cuda" else torch.device(kind) for i in range(found.devices)]
 
 
 # ---- one pass
@@ -181,8 +163,6 @@ def _devices(features: dict[str, Any]) -> list[torch.device]:
 def facts(frozen: Frozen, split: str) -> store.Facts:
     """Everything that the features of a split depend on."""
     config, data = frozen.job.config, frozen.data
-    if not frozen.digest:
-        frozen.digest = feat.digest(feat.image_weights(frozen.net))
     settings = plain(config.model)
     for word in ("weights", "tokenizer", "public", "num_classes", "text", "names"):
         settings.pop(word, None)
@@ -190,7 +170,7 @@ def facts(frozen: Frozen, split: str) -> store.Facts:
         "model": frozen.name,
         "data": data.name,
         "split": split,
-        "weights": frozen.digest,
+        "weights": frozen.loaded.digest,
         "settings": json.loads(json.dumps(settings, default=str)),
         "transform": {
             **asdict(data.eval_transform.fit),
@@ -290,14 +270,13 @@ def settle_precision(frozen: Frozen) -> None:
         frozen.why = "nothing to compute"
         return
     split = next(s for s in ("train", "val", "test") if frozen.data.counts[s])
-    frozen.digest = frozen.digest or feat.digest(feat.image_weights(frozen.net))
 
     def measure() -> dict[str, str]:
         rows = np.arange(min(16, frozen.data.counts[split]))
         batch = next(iter(frozen.data.in_order(split, rows)))
         return dict(zip(("precision", "why"), _compared(frozen, batch["image"]), strict=True))
 
-    identity = [frozen.digest, frozen.data.image_size, str(frozen.devices[0]), torch.get_num_threads()]
+    identity = [frozen.loaded.digest, frozen.data.image_size, str(frozen.devices[0]), torch.get_num_threads()]
     known = num.remembered(["features", *identity], measure)
     frozen.precision, frozen.why = known["precision"], known["why"]
 

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,11 +20,11 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 import tfcli
+from tfcli.engine.loading.from_checkpoint import read_checkpoint, whole
 from tfcli.engine.runs.signals import Stop
 from tfcli.engine.train.finite import last_good, on_any_rank, set_aside
 from tfcli.errors import Interrupted, PolicyStop, RunError, TfcliError
 from tfcli.files import sync_folder
-from tfcli.weights.pickles import load_pickle
 
 LITTLE_S = 30.0  # training that a stop may cost where it cannot be saved
 
@@ -52,55 +51,6 @@ def clean(folder: Path) -> None:
     """Remove what killed writers left; the lock on the run says that none is writing now."""
     for stray in folder.glob(".*.tmp"):
         stray.unlink(missing_ok=True)
-
-
-def whole(path: Path) -> bool:
-    """Whether every record of a checkpoint has the checksum that was written with it."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError):
-        return False
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """One of our checkpoints, on the CPU. No code in it is ever run.
-
-    Raises:
-        RunError: it is torn, or not a checkpoint of this program.
-        WeightsError: it asks for code.
-    """
-    if not whole(path):
-        raise RunError(f"`{path}` is not a whole checkpoint: it was cut short or changed on disk.")
-    checkpoint = load_pickle(path, mapped=False)  # the next save takes its place
-    parts = [checkpoint.get(key) for key in ("tfcli", "state_dict")] if isinstance(checkpoint, dict) else [None]
-    if not all(isinstance(part, dict) for part in parts):
-        raise RunError(
-            f"`{path}` is not a checkpoint of tfcli. Weights of other programs are taken by `model.weights=`."
-        )
-    return checkpoint
-
-
-def load_state(module: torch.nn.Module, state: dict[str, torch.Tensor], run: Path) -> None:
-    """Load the tensors of a run's checkpoint.
-
-    Raises:
-        RunError: it is of another model.
-    """
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        found = [line.strip() for line in str(error).splitlines()[1:]]
-        more = f" ({len(found)} differences)" if len(found) > 1 else ""
-        raise RunError(
-            f"the checkpoint of `{run}` is of another model than its config.yaml describes: {found[0][:300]}{more}"
-        ) from error
-
-
-def network(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint's network, by the network's own names."""
-    state = checkpoint["state_dict"]
-    return {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:

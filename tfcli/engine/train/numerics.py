@@ -49,6 +49,12 @@ class Devices:
     def ranks(self) -> int:
         return self.devices * self.num_nodes
 
+    @property
+    def local(self) -> list[torch.device]:
+        """Those of this machine, as torch names them."""
+        kind = "cuda" if self.accelerator in ("gpu", "cuda") else self.accelerator
+        return [torch.device(kind, i) if kind == "cuda" else torch.device(kind) for i in range(self.devices)]
+
 
 @dataclass
 class Numerics:
@@ -114,6 +120,13 @@ def set_threads(devices: Devices, asked: int | None) -> None:
     given = os.environ.get("OMP_NUM_THREADS", "")
     share = max(1, cores // devices.devices if devices.accelerator == "cpu" else cores)
     torch.set_num_threads(asked or (int(given) if given.isdigit() and int(given) else share))
+
+
+def one_device(trainer: dict[str, Any]) -> Devices:
+    """Find the one device that a single process takes, and set the number of its threads."""
+    devices = find_devices({**trainer, "devices": 1, "strategy": "auto"})
+    set_threads(devices, None)
+    return devices
 
 
 def settle(

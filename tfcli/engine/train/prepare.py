@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import given
 from tfcli.engine.config.configs import roots
 from tfcli.engine.loading.blueprint import adopt_blueprint, make_tokenizer
+from tfcli.engine.loading.load_model import train_first
 from tfcli.engine.runs.folder import is_child
 from tfcli.engine.runs.ranks import preparation_s
 from tfcli.engine.train import numerics as num
@@ -165,12 +165,6 @@ def size_notes(net: torch.nn.Module, image_size: int | None) -> list[str]:
     parts = [part for part in net.modules() if hasattr(part, "note_size")]
     notes = [cast(Any, part).note_size(image_size) for part in parts if image_size]
     return [note for note in notes if note]
-
-
-def train_first(overrides: list[str]) -> str:
-    """Return the command that trains the model of these settings."""
-    own = [text for text in overrides if not text.startswith(("heads", "features", "run.", "protocol", "cache"))]
-    return f"Train it first (`{shlex.join(['tfcli', 'train', *own])}`), and ask that run."
 
 
 def asked_kernel(config: DictConfig) -> str:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 
 from tfcli.engine.config.build import plain
+from tfcli.engine.loading.from_checkpoint import load_state, read_checkpoint
 from tfcli.engine.runs.folder import (
     RUN_DIR,
     check_writable,
@@ -31,7 +32,7 @@ from tfcli.engine.runs.room import check_room
 from tfcli.engine.runs.saved_config import kept_tokenizer, merged, resumed_config
 from tfcli.engine.train import loggers as logs
 from tfcli.engine.train.callbacks import AddressedRandomness, Beats, Progress, TrainLog
-from tfcli.engine.train.checkpoints import Checkpoints, EpochWeights, clean, load_state, newest, read_checkpoint
+from tfcli.engine.train.checkpoints import Checkpoints, EpochWeights, clean, newest
 from tfcli.engine.train.finite import Finite, check_tested
 from tfcli.engine.train.prepare import Parts, make_trainer, prepare, quiet_evaluation, stored, stretched, timeout
 from tfcli.engine.train.report import (

@@ -13,7 +13,6 @@ from tfcli.engine.config.compose import compose
 from tfcli.engine.config.files import options, torchvision_names
 from tfcli.engine.runs.folder import RUN_DIR, is_child
 from tfcli.engine.runs.record import CHECKPOINT, find_run, read_config, read_record, run_name
-from tfcli.engine.runs.saved_config import find_checkpoint, trusted_config
 from tfcli.errors import ConfigError, RunError, nearest
 
 if TYPE_CHECKING:
@@ -95,42 +94,37 @@ def load(config: DictConfig, data_name: str, data: Data) -> tuple[Teacher, str]:
 
 
 def _run(folder: Path, data: Data) -> Found:
-    from tfcli.engine.config.build import build
-    from tfcli.engine.train.checkpoints import load_state, network, read_checkpoint
+    from tfcli.engine.loading.load_model import find_model
 
-    saved = trusted_config(folder)
-    if not saved:
+    if not (folder / "config.yaml").is_file():
         raise RunError(f"the teacher's run `{folder}` is no longer there.")
-    checkpoint = read_checkpoint(find_checkpoint(folder, "best"))
-    _same_classes(checkpoint["tfcli"]["classes"], data.classes, run_name(folder))
-    net = build(OmegaConf.create(saved["model"]))
-    load_state(net, network(checkpoint), folder)
+    found = find_model(folder, [])
+    _same_classes(found.classes, data.classes, run_name(folder))
+    loaded = found.build()
+    seen = loaded.preprocessing
     accuracy = read_record(folder).metrics.get("test/accuracy")
-    name = f"run {run_name(folder)} ({saved['choices']['model']}"
+    name = f"run {run_name(folder)} ({loaded.choices['model']}"
     name += f", test accuracy {accuracy:.3f})" if accuracy is not None else ")"
-    return net, (saved["data"]["mean"], saved["data"]["std"]), saved["data"]["image_size"], name
+    return loaded.net, (list(seen["mean"]), list(seen["std"])), seen["image_size"], name
 
 
 def _public(config: DictConfig, data_name: str, data: Data) -> Found:
-    from tfcli.engine.config.build import build
-    from tfcli.engine.loading.blueprint import adopt_blueprint, says
-    from tfcli.weights.load import load_weights
+    from tfcli.engine.loading.load_model import of_weights
 
     model, weights = config.task.teacher, str(config.task.teacher_weights)
     size = f"data.image_size={config.data.image_size}"
-    job = compose("train", [f"model={model}", f"data={data_name}", size, "task=classify"]).config
-    OmegaConf.update(job, "data.num_classes", data.num_classes)
-    OmegaConf.update(job, "model.weights", weights)
-    told = says(job)
-    adopt_blueprint(job, {"data.image_size"}, told)  # it is shown the student's images
-    net = build(job.model)
-    report = load_weights(net, weights, num_classes=data.num_classes, classes=data.classes)
-    report.refuse_untrained(
-        f"Train the teacher first (`tfcli train model={model} data={data_name} model.weights={weights}`), "
+    job = compose("train", [f"model={model}", f"data={data_name}", size, "task=classify"])  # the student's images
+    OmegaConf.update(job.config, "data.num_classes", data.num_classes)
+    OmegaConf.update(job.config, "model.weights", weights)
+    found = of_weights(job)
+    loaded = found.build(num_classes=data.num_classes, classes=data.classes)
+    loaded.refuse_untrained(
+        remedy=f"Train the teacher first (`tfcli train model={model} data={data_name} model.weights={weights}`), "
         "and name that run in `task.teacher`."
     )
-    seen = (told.data["mean"], told.data["std"]) if told and "mean" in told.data else (data.mean, data.std)
-    return net, seen, None, f"{model} with {weights}"
+    stated = found.blueprint.data if found.blueprint else {}
+    seen = (stated["mean"], stated["std"]) if "mean" in stated else (data.mean, data.std)
+    return loaded.net, seen, None, f"{model} with {weights}"
 
 
 def _same_classes(theirs: list[str], ours: list[str], name: str) -> None:

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from tfcli.data.common.rows import Columns
 from tfcli.engine.config.build import build
-from tfcli.engine.runs.saved_config import find_checkpoint
-from tfcli.engine.train.checkpoints import read_checkpoint
 from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_model
 from tfcli.engine.use.public_head import answering, with_its_head
 from tfcli.errors import ConfigError
@@ -88,8 +86,7 @@ def _scores(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], t
     logits, _ = _said(loaded, _paired(texts, seconds))
     scores = logits.cpu()
     if loaded.run is not None:  # it was trained on scores that were brought to one scale
-        state = read_checkpoint(find_checkpoint(loaded.run, "best"))["state_dict"]
-        scores = scores * state["spread"] + state["centre"]
+        scores = scores * loaded.state["spread"] + loaded.state["centre"]
     return [{"text": text, "answer": round(score, 4)} for text, score in zip(texts, scores.tolist(), strict=True)]
 
 
@@ -115,7 +112,7 @@ def _spans(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], to
     score, first, last = best_spans(start, end, batch["inside"])
     none, most = start[:, 0] + end[:, 0], torch.inf
     if loaded.run is not None and loaded.config.data.source.get("version") == "2.0":  # there may be no answer
-        most = float(read_checkpoint(find_checkpoint(loaded.run, "best"))["state_dict"]["threshold"])
+        most = float(loaded.state["threshold"])
     rows = []
     for number, (text, context) in enumerate(zip(texts, contexts, strict=True)):
         windows = (batch["question"] == number).nonzero()[:, 0]

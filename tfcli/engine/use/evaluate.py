@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,14 +10,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from tfcli.data.columns.checks import check_known
 from tfcli.data.images.decode import BadImage, decode
+from tfcli.data.module import DataModule
 from tfcli.engine.config.build import build, plain
-from tfcli.engine.loading.blueprint import tokenizer_for
+from tfcli.engine.loading.from_checkpoint import load_state, read_checkpoint
+from tfcli.engine.loading.load_model import find_model
 from tfcli.engine.runs.folder import check_writable, is_child, locked, logged, run_folder, write_start
 from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.record import Record
 from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, on_these_devices
 from tfcli.engine.train import numerics as num
-from tfcli.engine.train.checkpoints import load_state, read_checkpoint
 from tfcli.engine.train.finite import check_tested
 from tfcli.engine.train.prepare import (
     Parts,
@@ -109,23 +109,20 @@ def predict(
     quiet_libraries()
     run = folder or run_of(overrides, config_dir)
     if run:
-        checkpoint = read_checkpoint(find_checkpoint(run, "best"))
-        config, choices = on_these_devices(run, overrides)
-        classes = checkpoint["tfcli"]["classes"]
-        tokenizer = tokenizer_for(config, kept_tokenizer(run), lambda: classes)
-        data, net, task = _parts(config, len(classes))
-        load_state(task, checkpoint["state_dict"], run)
-        if tokenizer is not None:
-            data.class_tokens = prompt_tokens(choices["data"], classes, tokenizer)
-            task.setup_data(data)
+        found = find_model(run, overrides)
+        OmegaConf.update(found.config, "data.num_classes", len(found.classes))
+        loaded = found.build(lambda: found.classes)
     else:
-        found = classifier(overrides, config_dir)
-        config, choices, classes = found.config, found.choices, found.classes
-        data, net, task = _parts(config, len(classes))
-        found.load(net)
-    os.environ.pop(num.HANDED_DOWN, None)
-    devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
-    num.set_threads(devices, None)
+        loaded = classifier(overrides, config_dir)
+    config, choices, classes = loaded.config, loaded.choices, loaded.classes
+    data: DataModule = build(config.data)
+    task: Any = build(config.task, net=loaded.net)
+    if run:
+        load_state(task, loaded.state, run)
+    if loaded.tokenizer is not None:
+        data.class_tokens = prompt_tokens(choices["data"], classes, loaded.tokenizer)
+        task.setup_data(data)
+    devices = num.one_device(plain(config.trainer))
     parts = Parts(config, choices, overrides, data, task, devices, num.Numerics(), task.horizon, [])
     with quiet_evaluation():
         trainer = make_trainer(parts, [], [], log=False)
@@ -169,10 +166,3 @@ def with_unusable(rows: list[dict[str, Any]], paths: list[Path]) -> list[dict[st
             f"none of the {len(paths):,} files can be used:\n{listing}" if len(bad) > 1 else listing.strip()
         )
     return rows + bad
-
-
-def _parts(config: DictConfig, num_classes: int) -> tuple[Any, torch.nn.Module, Any]:
-    OmegaConf.update(config, "data.num_classes", num_classes)
-    data = build(config.data)
-    net = build(config.model)
-    return data, net, build(config.task, net=net)

@@ -8,40 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
 
-from tfcli.engine.config.build import build, plain
-from tfcli.engine.config.compose import compose
-from tfcli.engine.loading.blueprint import adopt_blueprint, subwords_for
-from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, on_these_devices
+from tfcli.engine.config.build import plain
+from tfcli.engine.loading.load_model import Loaded, find_model
 from tfcli.engine.runs.terminal import say
-from tfcli.engine.train import numerics as num
-from tfcli.engine.train.checkpoints import load_state, network, read_checkpoint
-from tfcli.engine.train.prepare import quiet_libraries, train_first
+from tfcli.engine.train.numerics import one_device
+from tfcli.engine.train.prepare import quiet_libraries
 from tfcli.errors import ConfigError
 from tfcli.models.protocols import LanguageModel, Translator
-from tfcli.text.subwords import Subwords
+from tfcli.weights import generation
 
 
 @dataclass
-class LoadedLanguageModel:
+class LoadedLanguageModel(Loaded):
     """A model and what its ids mean.
 
     Attributes:
-        classes: names of the classes or tags that its head knows; empty where it has none.
-        drawn: how tokens are drawn where the user does not say: arguments of a `Sampler` that the checkpoint states.
-        run: whose it is; None for public weights.
+        sampling: how tokens are drawn where the user does not say: arguments of a `Sampler` that the checkpoint states.
     """
 
-    net: nn.Module
-    tokenizer: Subwords
-    config: DictConfig
-    choices: dict[str, str]
-    device: torch.device
-    classes: list[str]
-    drawn: dict[str, Any] = field(default_factory=dict)
-    run: Path | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
 
     @property
     def context(self) -> int | None:
@@ -83,7 +70,7 @@ def load_language_model(
     inside: bool = False,
     classes: Sequence[str] = (),
 ) -> LoadedLanguageModel:
-    """The model of a run's best checkpoint, or of the weights that `overrides` name, ready to be asked.
+    """Load the model of a run's best checkpoint, or of the weights that `overrides` name, ready to be asked.
 
     Args:
         classes: names of what the head of public weights knows.
@@ -95,41 +82,20 @@ def load_language_model(
         WeightsError: the weights lack a part that is asked.
     """
     quiet_libraries()
-    names = list(classes)
-    drawn: dict[str, Any] = {}
-    if run is not None:
-        config, choices = on_these_devices(run, overrides)
-        checkpoint = read_checkpoint(find_checkpoint(run, "best"))
-        names = checkpoint["tfcli"]["classes"]
-        config.model.weights = None
-        tokenizer = subwords_for(config, kept_tokenizer(run), list)
-    else:
-        job = compose("train", overrides, config_dir)
-        config, choices, checkpoint = job.config, job.choices, None
-        if not config.model.get("weights"):
-            raise ConfigError(
-                "a run, or `model.weights=NAME or PATH`, is needed: untrained weights give no useful output."
-            )
-        from tfcli.weights import generation
-
-        path, said = adopt_blueprint(config, {o.partition("=")[0] for o in overrides})
-        if path is not None and not inside:
-            drawn, lines = generation.sampler(path, {}) if "search" not in config.task else ({}, [])
-            said += lines
-        for line in said:
-            say(line)
-        tokenizer = subwords_for(config, path, list)
-    if config.data.get("num_classes") is None or (names and run is None):
-        config.data.num_classes = len(names) or None
-    net = build(config.model)
-    if checkpoint is not None and run is not None:
-        load_state(net, network(checkpoint), run)
-    else:
-        from tfcli.weights.load import load_weights
-
-        report = load_weights(net, str(config.model.weights))
-        report.refuse_untrained(train_first(overrides), unused=getattr(net, "readouts", ()) if inside else ())
-    devices = num.find_devices({**plain(config.trainer), "devices": 1, "strategy": "auto"})
-    num.set_threads(devices, None)
-    device = torch.device("cuda" if devices.accelerator in ("gpu", "cuda") else devices.accelerator)
-    return LoadedLanguageModel(net.to(device).eval(), tokenizer, config, choices, device, names, drawn, run)
+    found = find_model(run, overrides, config_dir=config_dir)
+    if "vocab_size" not in found.config.model:
+        raise ConfigError("this model takes no text: it has no `model.vocab_size`.")
+    sampling: dict[str, Any] = {}
+    if run is None:
+        found.classes = list(classes)
+        if found.tokenizer is not None and not inside and "search" not in found.config.task:
+            sampling, lines = generation.sampler(found.tokenizer, {})
+            found.notes += lines
+    for line in found.notes:
+        say(line)
+    if found.config.data.get("num_classes") is None or classes:
+        found.config.data.num_classes = len(found.classes) or None
+    loaded = found.build()
+    loaded.refuse_untrained(unused=getattr(loaded.net, "readouts", ()) if inside else ())
+    loaded.net.to(one_device(plain(found.config.trainer)).local[0])
+    return LoadedLanguageModel(**vars(loaded), sampling=sampling)

@@ -1,0 +1,61 @@
+"""A run's checkpoint: checked, read, and its tensors put into a model. No code in it is ever run."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tfcli.errors import RunError
+from tfcli.weights.pickles import load_pickle
+
+
+def whole(path: Path) -> bool:
+    """Whether every record of a checkpoint has the checksum that was written with it."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError):
+        return False
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """One of our checkpoints, on the CPU. No code in it is ever run.
+
+    Raises:
+        RunError: it is torn, or not a checkpoint of this program.
+        WeightsError: it asks for code.
+    """
+    if not whole(path):
+        raise RunError(f"`{path}` is not a whole checkpoint: it was cut short or changed on disk.")
+    checkpoint = load_pickle(path, mapped=False)  # the next save takes its place
+    parts = [checkpoint.get(key) for key in ("tfcli", "state_dict")] if isinstance(checkpoint, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
+        raise RunError(
+            f"`{path}` is not a checkpoint of tfcli. Weights of other programs are taken by `model.weights=`."
+        )
+    return checkpoint
+
+
+def load_state(module: torch.nn.Module, state: dict[str, torch.Tensor], run: Path) -> None:
+    """Load the tensors of a run's checkpoint.
+
+    Raises:
+        RunError: it is of another model.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        found = [line.strip() for line in str(error).splitlines()[1:]]
+        more = f" ({len(found)} differences)" if len(found) > 1 else ""
+        raise RunError(
+            f"the checkpoint of `{run}` is of another model than its config.yaml describes: {found[0][:300]}{more}"
+        ) from error
+
+
+def network(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint's network, by the network's own names."""
+    state = checkpoint["state_dict"]
+    return {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}

@@ -1,0 +1,219 @@
+"""A trained model, loaded from a run or from public weights.
+
+`load_model` finds it and builds it. A verb whose data decide on the model's head or vocabulary does the two by itself.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import Composition, compose, given
+from tfcli.engine.loading import from_run
+from tfcli.engine.loading.blueprint import adopt_blueprint, says, subwords_for, tokenizer_for
+from tfcli.engine.loading.from_checkpoint import load_state, network, read_checkpoint
+from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, on_these_devices
+from tfcli.errors import ConfigError
+from tfcli.probes import features
+
+if TYPE_CHECKING:
+    from tfcli.weights.load import Blueprint, LoadReport
+
+
+@dataclass
+class Loaded:
+    """A trained model.
+
+    Attributes:
+        config: that it was built from; `data` in it says how images are preprocessed.
+        choices: the option taken in each group, for instance `{"model": "vit", "data": "pets"}`.
+        classes: names of its outputs; empty where nobody names them.
+        tokenizer: of its texts, `Subwords` for a language model and `Tokenizer` for a text tower; None without texts.
+        notes: lines for the user.
+        run: whose it is; None for public weights.
+        state: tensors of the run's whole task; empty for public weights.
+        report: how public weights were loaded; None for a run.
+    """
+
+    net: nn.Module
+    config: DictConfig
+    choices: dict[str, str]
+    classes: list[str]
+    tokenizer: Any
+    notes: list[str]
+    run: Path | None
+    state: dict[str, Tensor]
+    report: LoadReport | None
+    overrides: list[str]
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How it sees images: their side, mean, deviation and resizing; empty for a model of texts."""
+        from tfcli.data.resize import SETTINGS
+
+        data = self.config.data
+        return {key: data[key] for key in SETTINGS if key in data}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the tensors that its features depend on."""
+        return features.digest(features.image_weights(self.net))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.net.parameters()).device
+
+    def refuse_untrained(self, *, remedy: str = "", unused: Collection[str] = ()) -> None:
+        """Refuse public weights that leave a part as it was initialised.
+
+        Args:
+            remedy: what to do about it; by default, to train the model that the overrides name.
+            unused: parts that are not asked.
+
+        Raises:
+            WeightsError: another part is untrained.
+        """
+        if self.report is not None:
+            self.report.refuse_untrained(remedy or train_first(self.overrides), unused=unused)
+
+
+@dataclass
+class Found:
+    """A trained model that is not built yet.
+
+    Attributes:
+        config: sized as its weights are; change it before `build`.
+        weights: the name or path of public weights; None for a run, or for a model that stays as initialised.
+        checkpoint: of the run; empty without one.
+        tokenizer: the file of the tokenizer that it was trained with.
+    """
+
+    config: DictConfig
+    choices: dict[str, str]
+    overrides: list[str]
+    weights: str | None = None
+    run: Path | None = None
+    checkpoint: dict[str, Any] = field(default_factory=dict)
+    tokenizer: Path | None = None
+    classes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    blueprint: Blueprint | None = None
+
+    @property
+    def typed(self) -> set[str]:
+        """Keys that the user gave, or the experiment."""
+        return given(self.overrides, self.choices)
+
+    def build(
+        self, texts: Callable[[], list[str]] = list, *, num_classes: int | None = None, classes: Collection[str] = ()
+    ) -> Loaded:
+        """Build the net and put its weights in.
+
+        Args:
+            texts: what a new tokenizer is made from, where the model has none.
+            num_classes: of the data, checked against the head of public weights; None: not checked.
+            classes: their names, likewise.
+
+        Raises:
+            RunError: the run's checkpoint is of another model than its config.
+            WeightsError: the weights are of another model.
+        """
+        make_tokenizer = subwords_for if "vocab_size" in self.config.model else tokenizer_for
+        tokenizer = make_tokenizer(self.config, self.tokenizer, texts)
+        net = build(self.config.model)
+        report = None
+        if self.run is not None:
+            load_state(net, network(self.checkpoint), self.run)
+        elif self.weights is not None:
+            from tfcli.weights.load import load_weights
+
+            report = load_weights(net, self.weights, num_classes=num_classes, classes=classes, typed=self.typed)
+        return Loaded(
+            net=net.eval(),
+            config=self.config,
+            choices=self.choices,
+            classes=self.classes,
+            tokenizer=tokenizer,
+            notes=self.notes,
+            run=self.run,
+            state=self.checkpoint.get("state_dict", {}),
+            report=report,
+            overrides=self.overrides,
+        )
+
+
+def load_model(run: Path | None, overrides: list[str], *, config_dir: str | None = None) -> Loaded:
+    """Load the model of a run's best checkpoint, or of the public weights that `overrides` name.
+
+    Raises:
+        ConfigError: neither a run nor weights.
+        RunError: the run has no checkpoint.
+        WeightsError: the weights are not there, of another model, or without a trained part.
+    """
+    loaded = find_model(run, overrides, config_dir=config_dir).build()
+    loaded.refuse_untrained()
+    return loaded
+
+
+def find_model(run: Path | None, overrides: list[str], *, config_dir: str | None = None) -> Found:
+    """Find the model of a run, or of the public weights that `overrides` name.
+
+    Raises:
+        ConfigError: neither a run nor weights.
+        RunError: the run has no checkpoint.
+        WeightsError: the checkpoint cannot be found or opened.
+    """
+    if run is None:
+        return of_weights(compose("train", overrides, config_dir))
+    config, choices = on_these_devices(run, overrides)
+    config.model.weights = None
+    return of_run(run, config, choices, overrides)
+
+
+def of_run(run: Path, config: DictConfig, choices: dict[str, str], overrides: list[str]) -> Found:
+    """Return the model of a run's best checkpoint, of which `config.model` is the run's own.
+
+    Raises:
+        RunError: the run has no checkpoint.
+    """
+    checkpoint = read_checkpoint(find_checkpoint(run, "best"))
+    return Found(
+        config,
+        choices,
+        overrides,
+        run=run,
+        checkpoint=checkpoint,
+        tokenizer=kept_tokenizer(run),
+        classes=checkpoint["tfcli"]["classes"],
+    )
+
+
+def of_weights(job: Composition) -> Found:
+    """Return the model of the public weights that a composed config names, sized and transformed as they state.
+
+    Raises:
+        ConfigError: it names none.
+        WeightsError: the checkpoint cannot be found or opened.
+    """
+    if not job.config.model.get("weights"):
+        raise ConfigError("a run, or `model.weights=NAME or PATH`, is needed: untrained weights give no useful output.")
+    found = Found(job.config, job.choices, job.overrides, weights=str(job.config.model.weights))
+    found.blueprint = None if from_run.find(job.config) else says(job.config, found.typed)
+    found.tokenizer, found.notes = adopt_blueprint(job.config, found.typed, found.blueprint)
+    found.classes = list(found.blueprint.classes) if found.blueprint else []
+    return found
+
+
+def train_first(overrides: list[str]) -> str:
+    """Return the command that trains the model of these settings."""
+    own = [text for text in overrides if not text.startswith(("heads", "features", "run.", "protocol", "cache"))]
+    return f"Train it first (`{shlex.join(['tfcli', 'train', *own])}`), and ask that run."
