@@ -37,7 +37,7 @@ def loaded(family, kind: str, sizes=SIZES, **facts) -> LoadedLanguageModel:
     sizes = sizes | ({"head": facts["head"], "num_classes": 2} if "head" in facts else {})
     net = family(vocab_size=tokenizer.vocab_size, **sizes).eval()
     config = OmegaConf.create({"model": {"context": 32, **facts}})
-    return LoadedLanguageModel(net, tokenizer, config, {"model": "tiny", "data": "corpus"}, torch.device("cpu"), [])
+    return LoadedLanguageModel(net=net, config=config, choices={"model": "tiny", "data": "corpus"}, tokenizer=tokenizer)
 
 
 def test_a_text_is_read_with_its_marks_and_nothing_ahead_is_seen():

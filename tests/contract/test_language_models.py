@@ -62,7 +62,7 @@ def test_causal_stacks_take_every_position_and_every_attention_that_can_be_causa
     usual = composed(model)["pos"]
     for pos in POSITIONS:
         node = {**composed(model), "context": 32, "pos": part("pos", pos), "attn": part("attn", attn)}
-        unfit = part("pos", pos)["acts"] in PICKY.get(attn, [])
+        unfit = part("pos", pos)["applies_to"] in PICKY.get(attn, [])
         said = REFUSED.get(attn, f"{attn} attention cannot take positions" if unfit else None)
         if said:
             with pytest.raises(IncompatibleError, match=said):

@@ -94,7 +94,7 @@ def test_every_position_and_attention_trains_or_is_refused_by_name(model):
     trains(build(small(model)))
     for attn in ATTENTIONS:
         for pos in POSITIONS if model in FIRST else [None]:
-            fits = pos is None or part("pos", pos)["acts"] not in PICKY.get(attn, [])
+            fits = pos is None or part("pos", pos)["applies_to"] not in PICKY.get(attn, [])
             if fits:
                 trains(build(small(model, pos=pos, attn=attn)))
             else:
@@ -109,7 +109,7 @@ def test_pairs_that_do_not_fit_are_refused_when_composed(attn):
     """Before torch is there: the config alone says it (see `test_nothing_heavy_is_imported`)."""
     for pos in POSITIONS:
         words = ["model=vit", f"attn={attn}", f"pos={pos}"]
-        if part("pos", pos)["acts"] in PICKY[attn]:
+        if part("pos", pos)["applies_to"] in PICKY[attn]:
             with pytest.raises(ConfigError, match=f"{attn} attention cannot take positions that act on"):
                 compose("train", words)
         else:

@@ -61,8 +61,8 @@ def test_an_image_run_goes_on_with_its_size_and_its_head(tiny_run, tmp_path):
     ours, theirs = parts.task.net.state_dict(), network(read_checkpoint(find_checkpoint(tiny_run, "best")))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert f"the model is the one of run {tiny_run.name}" in parts.said
-    assert not any("head" in line for line in parts.said)
+    assert f"the model is the one of run {tiny_run.name}" in parts.notes
+    assert not any("head" in line for line in parts.notes)
 
 
 def test_sizes_positions_and_tokenizer_are_the_runs_the_rest_is_ones_own(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tfcli.engine.probe import encoder as fr
+from tfcli.engine.probe import encoder
 from tfcli.engine.runs.named import frozen_job
 from tfcli.errors import ConfigError
 from tfcli.probes import store
@@ -16,9 +16,10 @@ BASE = ("model=vit", "data=digits", "model.weights=random", "features.threads=1"
 
 
 def digests(*changes: str) -> dict[str, str]:
-    frozen = fr.prepare(*frozen_job([*BASE, "model.depth=1", "model.width=24", *changes]))
-    fr.settle_precision(frozen)
-    return {s: store.entry(Path(), fr.facts(frozen, s), frozen.data.counts[s]).folder.name for s in ("train", "test")}
+    frozen = encoder.prepare(*frozen_job([*BASE, "model.depth=1", "model.width=24", *changes]))
+    encoder.settle_precision(frozen)
+    entries = {s: store.entry(Path(), encoder.facts(frozen, s), frozen.data.counts[s]) for s in ("train", "test")}
+    return {split: entry.folder.name for split, entry in entries.items()}
 
 
 @pytest.fixture(scope="module")
@@ -58,28 +59,26 @@ def test_what_heads_do_changes_no_features(base, change: str):
 def test_precision_auto_is_remembered_and_agrees_with_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TFCLI_CACHE", str(tmp_path))
     words = [*BASE[:-1], "features.precision=auto", "data.limit_test=20"]
-    first = fr.prepare(*frozen_job(words))
-    fr.settle_precision(first)
+    first = encoder.prepare(*frozen_job(words))
+    encoder.settle_precision(first)
     assert first.precision in ("32", "bf16")
 
     def forbidden(steps: list) -> list:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(fr.num, "race", forbidden)
-    again = fr.prepare(*frozen_job(words))
-    x, label = fr.features(again, "test")
+    monkeypatch.setattr(encoder.numerics, "race", forbidden)
+    again = encoder.prepare(*frozen_job(words))
+    x, label = encoder.fetch_features(again, "test")
     assert again.precision == first.precision
-    exact, same = fr.features(fr.prepare(*frozen_job([*words, "features.precision=32"])), "test")
+    exact, same = encoder.fetch_features(encoder.prepare(*frozen_job([*words, "features.precision=32"])), "test")
     assert torch.nn.functional.cosine_similarity(x, exact).min() > 0.999
     assert torch.equal(label, same)
 
 
 def test_several_devices_give_the_same_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TFCLI_CACHE", str(tmp_path))
-    found = [
-        fr.features(fr.prepare(*frozen_job([*BASE, f"features.devices={n}", "features.refresh=true"])), "test")[0]
-        for n in (1, 2)
-    ]
+    jobs = [frozen_job([*BASE, f"features.devices={n}", "features.refresh=true"]) for n in (1, 2)]
+    found = [encoder.fetch_features(encoder.prepare(*job), "test")[0] for job in jobs]
     assert torch.allclose(*found, atol=1e-6)
 
 
@@ -130,9 +129,9 @@ def test_unusable_files_are_left_out_up_to_the_limit(tmp_path: Path, monkeypatch
         everything([*words, "data.on_error=skip", "data.max_bad_fraction=0.01"])
     skipping = [*words, "data.on_error=skip", "data.max_bad_fraction=0.2"]
     assert sum(len(label) for _, label in everything(skipping)) == 39
-    assert {row["cache"] for row in fr.cached(fr.prepare(*frozen_job(skipping)))} == {"hit"}
+    assert {row["cache"] for row in encoder.cached(encoder.prepare(*frozen_job(skipping)))} == {"hit"}
 
 
 def everything(words: list[str]) -> list:
-    frozen = fr.prepare(*frozen_job(words))
-    return [fr.features(frozen, split) for split in ("train", "val", "test")]
+    frozen = encoder.prepare(*frozen_job(words))
+    return [encoder.fetch_features(frozen, split) for split in ("train", "val", "test")]

@@ -151,3 +151,10 @@ def test_a_config_that_names_a_moved_part_is_told_the_new_one():
 def test_a_part_that_has_moved_is_found_in_its_new_place(old):
     new = moved.values({"part": {"_target_": old, "size": 2}})["part"]["_target_"]
     assert signature(new) is not None
+
+
+def test_renamed_keys_of_our_parts_are_translated_and_others_are_left():
+    saved = {"pos": {"_target_": "tfcli.nn.positions.Learned", "acts": "tokens"}, "data": {"columns": {"acts": "text"}}}
+    new = moved.values(saved)
+    assert new["pos"] == {"_target_": "tfcli.nn.positions.Learned", "applies_to": "tokens"}
+    assert new["data"] == saved["data"]

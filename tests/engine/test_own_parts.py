@@ -63,7 +63,7 @@ class MeanRank(Objective):
 
     def on_test_epoch_end(self):
         mean = fmean(self.ranks)
-        self.tested = {"test/mean_rank": (mean, (mean - 0.1, mean + 0.1))}
+        self.test_results = {"test/mean_rank": (mean, (mean - 0.1, mean + 0.1))}
 '''
 HEAD = '''
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import wandb
 
-from tfcli.engine.train.loggers import check_logger, finish, make_loggers
+from tfcli.engine.train.loggers import check_logger, finish_loggers, make_loggers
 from tfcli.engine.train.wandb_run import WandbRun, run_id
 from tfcli.errors import ConfigError
 
@@ -60,7 +60,7 @@ class Logged:
     def end(self) -> str:
         """Log a value, finish, and return the id of the W&B run."""
         self.wandb.log_metrics({"train/loss": 1.0}, step=1)
-        finish(self.loggers, {"test/accuracy": 0.5}, [], failed=False)
+        finish_loggers(self.loggers, {"test/accuracy": 0.5}, [], failed=False)
         return self.wandb.experiment.id
 
 

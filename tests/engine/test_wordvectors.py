@@ -27,7 +27,7 @@ def loaded(family, kind: str, **facts) -> LoadedLanguageModel:
     for weight in net.parameters():
         torch.nn.init.normal_(weight, std=0.5)  # as untrained it would hardly look around
     config = OmegaConf.create({"model": {"context": 40, **facts}})
-    return LoadedLanguageModel(net, tokenizer, config, {"model": "tiny", "data": "corpus"}, torch.device("cpu"), [])
+    return LoadedLanguageModel(net=net, config=config, choices={"model": "tiny", "data": "corpus"}, tokenizer=tokenizer)
 
 
 def test_bert_reads_both_sides_of_a_word_and_gpt_what_stands_before():

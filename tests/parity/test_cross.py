@@ -148,7 +148,7 @@ class NormedLinear(nn.Sequential):
 class Distances(Position):
     """A learned bias for the distances on each axis."""
 
-    acts = "scores"
+    applies_to = "scores"
 
     def __init__(self, table: Tensor, order: list[tuple[int, ...]]):
         super().__init__(1, heads=1, extent=(), special=0)

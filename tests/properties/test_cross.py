@@ -340,7 +340,7 @@ def test_a_memory_of_the_tokens_width_keeps_the_names_of_old_checkpoints():
 class KeysScore(Position):
     """Each key has a score of its own, as one half of DeBERTa's position has: what it says of one place."""
 
-    acts = "scores"
+    applies_to = "scores"
 
     def scores(self, q, k, query, key):
         return k[..., :1].mT.expand(*q.shape[:3], -1)

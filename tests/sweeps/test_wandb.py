@@ -33,7 +33,7 @@ def test_the_agents_command_composes():
 
 
 def test_runs_of_a_sweep_are_a_group(tmp_path, monkeypatch):
-    from tfcli.engine.train.loggers import finish, make_loggers
+    from tfcli.engine.train.loggers import finish_loggers, make_loggers
 
     monkeypatch.setenv("WANDB_RUN_GROUP", "20261125-200710-af1ccca2")  # as every job of a sweep has it
     folder = tmp_path / "001-eb02ffe7"
@@ -44,4 +44,4 @@ def test_runs_of_a_sweep_are_a_group(tmp_path, monkeypatch):
         assert wandb.run is not None
         assert wandb.run.group == "20261125-200710-af1ccca2"
     finally:
-        finish(loggers, {}, [], failed=False)
+        finish_loggers(loggers, {}, [], failed=False)

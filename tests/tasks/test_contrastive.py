@@ -137,7 +137,7 @@ def test_a_fit_logs_what_can_be_monitored(fitted):
 def test_a_test_gives_figures_intervals_and_chance(fitted):
     task, _, _, _ = fitted
     for name in ("test/image_to_text_r1", "test/zeroshot_accuracy", "test/loss"):
-        value, (low, high) = task.tested[name]
+        value, (low, high) = task.test_results[name]
         assert low <= value <= high
     assert task.chance["chance/text_to_image_r5"] == pytest.approx(0.25)
     assert int(task.confusion.sum()) == 40

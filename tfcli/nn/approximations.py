@@ -36,7 +36,7 @@ class Approximation(nn.Module):
         causal: whether it can hide the future.
         shared: whether queries are the keys as well.
         across: whether it takes any number of tokens at any places, and so can look at a memory.
-        refuses: what a position must not act on (see `Position.acts`).
+        refuses: what a position must not act on (see `Position.applies_to`).
 
     Raises:
         IncompatibleError: it needs to know the places, as it does not of a memory.

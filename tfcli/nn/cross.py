@@ -118,7 +118,7 @@ class CrossAttention(MultiHead):
         memory_width, value_width = memory_width or width, value_width or head_width
         sizes: dict[str, Any] = {"heads": heads, "head_width": head_width}
         super().__init__(pattern=pattern or Full(), kernel=kernel, dropout=dropout, **sizes)
-        if pos is not None and pos.acts == "tokens":
+        if pos is not None and pos.applies_to == "tokens":
             raise IncompatibleError(
                 f"cross-attention takes positions that act on queries or scores, but {type(pos).__name__} add to the "
                 "tokens: add them to the memory before."
@@ -143,9 +143,9 @@ class CrossAttention(MultiHead):
             raise IncompatibleError(
                 f"{approximation.name} attention to a memory takes a full pattern, but was given {self.pattern}."
             )
-        if self.pos is not None and self.pos.acts in approximation.refuses:
+        if self.pos is not None and self.pos.applies_to in approximation.refuses:
             raise IncompatibleError(
-                f"{approximation.name} attention cannot take positions that act on {self.pos.acts}, as "
+                f"{approximation.name} attention cannot take positions that act on {self.pos.applies_to}, as "
                 f"{type(self.pos).__name__} do."
             )
 

@@ -30,7 +30,7 @@ class RelativeTable(Position):
         resample: whose rule is taken where `size` is null and the grid is another than that the table was made for.
     """
 
-    acts = "scores"
+    applies_to = "scores"
     placements = ("every", "shared")
 
     def __init__(

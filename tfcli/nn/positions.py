@@ -37,14 +37,14 @@ class Position(nn.Module):
         at: where it acts.
 
     Attributes:
-        acts: on what: tokens, queries, scores, or nothing.
+        applies_to: on what: tokens, queries, scores, or nothing.
         placements: what `at` may be.
 
     Raises:
         ValueError: this kind cannot act there.
     """
 
-    acts: str | None = None
+    applies_to: str | None = None
     placements: tuple[str, ...] = ("stem",)
 
     def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: Placement = "stem"):
@@ -75,7 +75,7 @@ class Position(nn.Module):
 class Added(Position):
     """Base class of positions that add a vector to each token, at the stem or before every layer."""
 
-    acts = "tokens"
+    applies_to = "tokens"
     placements = PLACEMENTS
 
     def vectors(self, places: Places) -> Float[Tensor, "*b N D"]:

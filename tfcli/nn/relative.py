@@ -35,7 +35,7 @@ class Rope(Position):
         ValueError: the turned channels cannot be split over the axes, or there is no such layout.
     """
 
-    acts = "queries"
+    applies_to = "queries"
     placements = ("shared",)
 
     def __init__(
@@ -78,7 +78,7 @@ class Alibi(Position):
     With several axes the distances add up. Special tokens are near to everything.
     """
 
-    acts = "scores"
+    applies_to = "scores"
     placements = ("shared",)
     slopes: Tensor
 
@@ -112,7 +112,7 @@ class Relative(Position):
         std: standard deviation of the initial vectors.
     """
 
-    acts = "scores"
+    applies_to = "scores"
     placements = ("every", "shared")
 
     def __init__(
@@ -186,7 +186,7 @@ class RelativeBuckets(Position):
         ValueError: there are too few buckets.
     """
 
-    acts = "scores"
+    applies_to = "scores"
     placements = ("every", "shared")
 
     def __init__(

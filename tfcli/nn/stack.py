@@ -113,9 +113,9 @@ class Stack(nn.Module):
         self.norm = make_norm(norm, width, eps=norm_eps) if final_norm else None
         for attention in self.attentions:
             approximation = attention.approximation
-            if approximation is not None and first.acts in approximation.refuses:
+            if approximation is not None and first.applies_to in approximation.refuses:
                 raise IncompatibleError(
-                    f"{approximation.name} attention cannot take positions that act on {first.acts}, as "
+                    f"{approximation.name} attention cannot take positions that act on {first.applies_to}, as "
                     f"{type(first).__name__} do: swap `pos` or `attn`."
                 )
 

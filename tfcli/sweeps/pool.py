@@ -112,11 +112,14 @@ class Pool:
         state, folder: the sweep's.
         launcher: starts them.
         fail_fast: at the first job that fails, start no more and ask the running ones to save and end.
-        told: called with each job that finished.
+        on_finished: called with each job that finished.
     """
 
-    def __init__(self, state: State, folder: Path, launcher: Launcher, *, fail_fast: bool, told: Callable[[Job], None]):
-        self.state, self.folder, self.launcher, self.fail_fast, self.told = state, folder, launcher, fail_fast, told
+    def __init__(
+        self, state: State, folder: Path, launcher: Launcher, *, fail_fast: bool, on_finished: Callable[[Job], None]
+    ):
+        self.state, self.folder, self.launcher = state, folder, launcher
+        self.fail_fast, self.on_finished = fail_fast, on_finished
         self.signum, self.count, self.stopping = 0, 0, False
         self.running: list[Started] = []
 
@@ -151,7 +154,7 @@ class Pool:
         source.ended(job)
         watch.ended(job)
         if job.status == "finished":
-            self.told(job)
+            self.on_finished(job)
         if job.status == "failed" and self.fail_fast and not self.stopping:
             self.stopping = True
             for started in self.running:

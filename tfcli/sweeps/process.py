@@ -173,11 +173,11 @@ def reason(run: Path, log: Path, exit_code: int) -> str:
         if record.error:
             return record.error
     lines = _tail(log)
-    said = next((line.removeprefix("tfcli: ") for line in reversed(lines) if line.startswith("tfcli: ")), None)
+    message = next((line.removeprefix("tfcli: ") for line in reversed(lines) if line.startswith("tfcli: ")), None)
     if exit_code < 0:  # what it said before may be of an earlier attempt
         name = signal.Signals(-exit_code).name
         return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return said or (lines[-1] if lines else f"exit code {exit_code}, and it said nothing")
+    return message or (lines[-1] if lines else f"exit code {exit_code}, and it said nothing")
 
 
 def score(run: Path) -> str:

@@ -127,7 +127,7 @@ def _run(state: State, folder: Path, launch: Launch, launcher: Any, search: Any,
         folder,
         launcher,
         fail_fast=launch.fail_fast,
-        told=lambda job: link_latest(root, folder / job.name),
+        on_finished=lambda job: link_latest(root, folder / job.name),
     )
     if search:
         search.open(state, folder, f"{folder.parent.name}-{folder.name[16:24]}")
@@ -148,8 +148,8 @@ def _run(state: State, folder: Path, launch: Launch, launcher: Any, search: Any,
         rest = len(state.jobs) - state.count("finished", "failed")
         goes_on = sum(is_handed(job) for job in state.jobs) if not search else 0
         more = f" ({goes_on} go on at SLURM; `scancel` ends them)" if goes_on else ""
-        said = f"stopped: {state.count('finished')} jobs finished, {rest} left{more} · {folder}"
-        raise Interrupted(pool.signum, said)
+        message = f"stopped: {state.count('finished')} jobs finished, {rest} left{more} · {folder}"
+        raise Interrupted(pool.signum, message)
 
 
 def tables(folder: Path, state: State) -> dict[str, Any]:

@@ -78,8 +78,8 @@ class Search:
                     storage=self.storage, study_name=name, direction=direction, load_if_exists=True
                 )
             except Exception as error:
-                said = str(error).strip().splitlines() or [type(error).__name__]
-                raise ConfigError(f"the study's storage `{url}` does not answer: {said[0]}") from error
+                message = str(error).strip().splitlines() or [type(error).__name__]
+                raise ConfigError(f"the study's storage `{url}` does not answer: {message[0]}") from error
 
     def take(self, count: int) -> list[Job]:
         """Ask for at most `count` trials, as long as the study has fewer than it should."""

@@ -82,8 +82,8 @@ class Slurm:
             with executor.batch():
                 handed = [executor.submit(work, str(self.folder), job.name, list(self.command)) for job in jobs]
         except (subprocess.CalledProcessError, submitit.core.utils.FailedJobError) as error:
-            said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-            raise ConfigError(f"SLURM does not take the jobs: {said[-1] if said else error}") from error
+            message = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+            raise ConfigError(f"SLURM does not take the jobs: {message[-1] if message else error}") from error
         squeue.forget()
         for job, at in zip(jobs, handed, strict=True):
             job.slurm = at.job_id

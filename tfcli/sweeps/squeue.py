@@ -15,8 +15,8 @@ def queued() -> set[str] | None:
     if time.monotonic() - _seen[0] > MAX_AGE_S:
         try:
             asked = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
-            said = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout
-            _seen = time.monotonic(), set(said.split())
+            listed = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout
+            _seen = time.monotonic(), set(listed.split())
         except (OSError, subprocess.SubprocessError):
             _seen = time.monotonic(), None
     return _seen[1]

@@ -48,8 +48,8 @@ class Watch:
 
     def ended(self, job: Job) -> None:
         """Say how a job ended."""
-        said = job.error or (score(self.folder / job.name) if job.status == "finished" else "")
-        line = f"{self._label(job)}  {job.status}  {seconds(job.seconds)}  {said}".rstrip()
+        message = job.error or (score(self.folder / job.name) if job.status == "finished" else "")
+        line = f"{self._label(job)}  {job.status}  {seconds(job.seconds)}  {message}".rstrip()
         if self.live:
             self.live.console.print(line, style=COLOURS.get(job.status), markup=False, highlight=False)
         else:

@@ -155,7 +155,7 @@ class Classify(Objective):
         metric = self._metric("test")
         metric.sync(should_sync=self.trainer.world_size > 1)
         figures = self.test_figures(", ".join(metric.declared), metric.with_intervals, metric.compute)
-        self.tested = {f"test/{name}": figure for name, figure in figures.items()}
+        self.test_results = {f"test/{name}": figure for name, figure in figures.items()}
         self.confusion = metric.confusion.cpu()
         self.outcomes = all_rows(self._answers)
 

@@ -207,7 +207,7 @@ class Contrastive(Objective):
             found = self.test_figures("zero-shot figures", metric.with_intervals, metric.compute)
             figures |= {f"zeroshot_{name}": figure for name, figure in found.items()}
             self.confusion = metric.confusion.cpu()
-        self.tested = {f"test/{name}": figure for name, figure in figures.items()}
+        self.test_results = {f"test/{name}": figure for name, figure in figures.items()}
         self._classes = None
 
     def on_predict_start(self) -> None:

@@ -33,7 +33,7 @@ class Objective(pl.LightningModule):
         monitored: the validation figure that chooses the best checkpoint; None: the main figure.
         next_command: a command to try with the trained model.
         evaluated: the splits of the validation loaders, in their order.
-        tested: of the last test, each figure with its 95 % interval.
+        test_results: of the last test, each figure with its 95 % interval.
         confusion: of the last test, right classes against guessed ones, where there are classes.
         left_out: of the last test, what could not be measured.
         outcomes: of the last test, (N, 3) index, label and guess of each sample in the split's order, where there are
@@ -57,7 +57,7 @@ class Objective(pl.LightningModule):
         self.net, self.optim, self.schedule = net, optim, schedule
         self.horizon: Horizon | None = None
         self.evaluated = ("val",)
-        self.tested: dict[str, tuple[float, tuple[float, float]]] = {}
+        self.test_results: dict[str, tuple[float, tuple[float, float]]] = {}
         self.left_out = LeftOut()
         self.confusion: Tensor | None = None
         self.outcomes: Tensor | None = None

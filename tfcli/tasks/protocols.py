@@ -36,7 +36,7 @@ class Task(Protocol):
         train_figures: title and direction of what is logged under train/.
         main_figure: the figure that stands for a run where there is room for one.
         next_command: a command to try with the trained model.
-        tested: after a test, each figure with its 95 % interval, over all ranks.
+        test_results: after a test, each figure with its 95 % interval, over all ranks.
         confusion: after a test, right classes against guessed ones, where the task has classes.
         outcomes: after a test, (N, 3) index, label and guess of each sample, where the task has classes.
     """
@@ -45,7 +45,7 @@ class Task(Protocol):
     schedule: Callable[..., float]
     horizon: Horizon | None
     evaluated: tuple[str, ...]
-    tested: dict[str, tuple[float, tuple[float, float]]]
+    test_results: dict[str, tuple[float, tuple[float, float]]]
     left_out: LeftOut
     confusion: Tensor | None
     outcomes: Tensor | None

@@ -74,4 +74,4 @@ class TextObjective(Objective):
         metric = self.metric("test")
         metric.sync(should_sync=self.trainer.world_size > 1)
         figures = self.test_figures(", ".join(metric.declared), metric.with_intervals, metric.compute)
-        self.tested = {f"test/{name}": figure for name, figure in figures.items()}
+        self.test_results = {f"test/{name}": figure for name, figure in figures.items()}

@@ -81,13 +81,13 @@ class TextClassify(TextObjective):
         label = batch["label"]
         loss = cross_entropy(self.scores(batch).float(), label, label_smoothing=self.label_smoothing)
         self.average(loss, label)
-        return loss + self.lm_weight * self.spoken(batch) if self.lm_weight else loss
+        return loss + self.lm_weight * self.language_loss(batch) if self.lm_weight else loss
 
     def scores(self, batch: dict[str, Tensor]) -> Tensor:
         """Logits (B, K)."""
         return scored(self.net, batch)
 
-    def spoken(self, batch: dict[str, Tensor]) -> Tensor:
+    def language_loss(self, batch: dict[str, Tensor]) -> Tensor:
         """The language-modelling loss of a batch's texts; marks are not said."""
         tokens = batch["tokens"].flatten(0, -2)
         valid = batch["valid"].flatten(0, -2)[:, 1:] & (tokens[:, 1:] >= 0)

@@ -169,11 +169,11 @@ class Translate(TextObjective):
             longest=getattr(self.net, "context", None), rules=self.search,
         )  # fmt: skip
         assert self._spell is not None
-        said = [self._spell(best[0].tokens) for best in found]
+        written = [self._spell(best[0].tokens) for best in found]
         sources, targets = self._texts[split]
         rows = batch["index"].tolist()
         self.metric(split).update(
-            said,
+            written,
             [targets[row] for row in rows],
             [sources[row] for row in rows],
             batch["index"],

@@ -64,8 +64,8 @@ class Subwords:
         content = json.loads(backend.to_str())
         self.kind = _kind(content)
         self.vocab_size: int = backend.get_vocab_size()
-        acts = {key: content[key] for key in ("added_tokens", "normalizer", "pre_tokenizer", "model", "decoder")}
-        self.digest = sha256(json.dumps(acts, sort_keys=True).encode()).hexdigest()[:16]
+        settings = {key: content[key] for key in ("added_tokens", "normalizer", "pre_tokenizer", "model", "decoder")}
+        self.digest = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         ids = backend.get_vocab()
         found = {role: next((ids[name] for name in names if name in ids), None) for role, names in ROLES.items()}
         self.pad_id, self.unk_id, self.bos_id, self.eos_id = (found[role] for role in ("pad", "unk", "bos", "eos"))

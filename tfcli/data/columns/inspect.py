@@ -52,11 +52,11 @@ def inspect(loaded: Loaded | LoadedTexts) -> Findings:
 
 def _digests(items: Items | Columns) -> Iterator[tuple[str, bytes | None]]:
     if not isinstance(items, Items):
-        said = [cells for name, cells in items.items() if name not in ("id", "label", "score", "tags", "answers")]
+        texts = [cells for name, cells in items.items() if name not in ("id", "label", "score", "tags", "answers")]
         for row in range(height(items)):
             yield (
                 str(row),
-                hashlib.blake2b(json.dumps([cells[row] for cells in said]).encode(), digest_size=16).digest(),
+                hashlib.blake2b(json.dumps([cells[row] for cells in texts]).encode(), digest_size=16).digest(),
             )
         return
     if items.files is not None:

@@ -92,7 +92,7 @@ def assemble(loaded: Loaded, recipe: Recipe) -> Assembled:
     result = Assembled({}, digest(rows), {s: digest({s: rows[s]}) for s in rows}, notes=notes)
     if used:
         files = {origin: [(loaded.splits[origin].files or [])[i] for i in chosen] for origin, chosen in used.items()}
-        stores, result.bad, said = store_files(
+        stores, result.bad, lines = store_files(
             files,
             name=recipe.name,
             resize=recipe.resize,
@@ -100,7 +100,7 @@ def assemble(loaded: Loaded, recipe: Recipe) -> Assembled:
             policy=recipe.policy,
             ranks=recipe.ranks,
         )
-        notes.extend(said)
+        notes.extend(lines)
     for split, (origin, positions) in rows.items():
         decoded = (used[origin], stores[origin]) if origin in used else None
         result.splits[split] = _split(split, loaded.splits[origin], positions, decoded, recipe)

@@ -173,8 +173,8 @@ def store_files(
     where = "in memory" if mode == "memory" else f"on disk ({cache_root() / 'images'})"
     notes.append(f"cache: {size / 1e9:.2f} GB of decoded images {where}")
     if bad:
-        said = f"{len(bad):,} of {len(every):,} image files cannot be used and are skipped (data.on_error=skip)"
-        notes.append(f"{said}:\n{listing_of(bad, _NAMED)}")
+        message = f"{len(bad):,} of {len(every):,} image files cannot be used and are skipped (data.on_error=skip)"
+        notes.append(f"{message}:\n{listing_of(bad, _NAMED)}")
     return stores, bad, notes
 
 

@@ -93,11 +93,11 @@ def similarity(seed: int, split: str, indices: np.ndarray) -> Columns:
     rows: Columns = {"text": [], "pair": [], "label": []}
     for draw in _draws(seed, "similarity", split, indices, 16):
         (giver, taker), thing, same = draw.several(NAMES, 2), draw.one(THINGS), draw.below(2)
-        told = [f"{giver} gave the {thing} to {taker}", f"{taker} got the {thing} from {giver}"]
+        reports = [f"{giver} gave the {thing} to {taker}", f"{taker} got the {thing} from {giver}"]
         other = [f"{taker} gave the {thing} to {giver}", f"{giver} got the {thing} from {taker}"]
         first = draw.below(2)
-        rows["text"].append(told[first])
-        rows["pair"].append((told if same else other)[1 - first])
+        rows["text"].append(reports[first])
+        rows["pair"].append((reports if same else other)[1 - first])
         rows["label"].append(same)
     return rows
 
@@ -155,7 +155,7 @@ def topics(seed: int, split: str, indices: np.ndarray) -> Columns:
         own = TOPICS[draw.one(list(TOPICS))]
         lines = []
         for _ in range(6):
-            said = draw.several(own, 3)
-            lines.append(f"the {said[0]} {draw.one(VERBS)} the {said[1]} and {draw.one(VERBS)} the {said[2]} .")
+            nouns = draw.several(own, 3)
+            lines.append(f"the {nouns[0]} {draw.one(VERBS)} the {nouns[1]} and {draw.one(VERBS)} the {nouns[2]} .")
         rows["text"].append("\n".join(lines))
     return rows

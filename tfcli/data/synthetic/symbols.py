@@ -142,8 +142,8 @@ def symbol_maps(
     order = np.argsort(fields(seed, f"keys {split}", indices, LETTERS), axis=1)
     count = keys if split != "train" else 1 + below(fields(seed, "count", indices, 1), most_keys)
     asked = np.take_along_axis(order, below(fields(seed, f"pairs {split}", indices, pairs), count), axis=1)
-    told = np.take_along_axis(images, asked, axis=1)
-    sequences = [list(zip(*row, strict=True)) for row in zip(asked.tolist(), told.tolist(), strict=True)]
+    values = np.take_along_axis(images, asked, axis=1)
+    sequences = [list(zip(*row, strict=True)) for row in zip(asked.tolist(), values.tolist(), strict=True)]
     text = [" ".join(f"{ascii_lowercase[x]} {ascii_uppercase[y]}" for x, y in pairs) for pairs in sequences]
     if split == "train":
         return {"text": text}

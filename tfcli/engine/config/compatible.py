@@ -1,7 +1,8 @@
 """Check from the config alone that attention and positions fit together. Imports no torch.
 
-`conf/pos` says what a position `acts` on and its `placements`; `conf/attn` says what an approximation `refuses` and
-which patterns it `takes`. The parts check the same when they are built, so that a user's own need not say it.
+`conf/pos` says what a position acts on (`applies_to`) and its `placements`; `conf/attn` says what an approximation
+`refuses` and which patterns it `takes`. The parts check the same when they are built, so that a user's own need not
+say it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ def check_parts(path: str, node: dict[str, Any]) -> None:
     where = "" if path in ("", "model") else f"{path}."
     if isinstance(pos, dict) and pos.get("placements") and pos.get("at") not in pos["placements"]:
         raise IncompatibleError(
-            f"`{where}pos.at` must be {' or '.join(pos['placements'])} for positions that act on {pos.get('acts')}, "
-            f"but is `{pos.get('at')}`."
+            f"`{where}pos.at` must be {' or '.join(pos['placements'])} for positions that act on "
+            f"{pos.get('applies_to')}, but is `{pos.get('at')}`."
         )
     if not isinstance(attn, dict):
         return
@@ -35,9 +36,9 @@ def check_parts(path: str, node: dict[str, Any]) -> None:
                 f"{name} attention takes a {' or '.join(attn['takes'])} pattern, but is given a {asked} one "
                 f"(`{where}attn.pattern`, `{where}attn.causal`)."
             )
-    if isinstance(pos, dict) and pos.get("acts") in attn.get("refuses", []):
+    if isinstance(pos, dict) and pos.get("applies_to") in attn.get("refuses", []):
         raise IncompatibleError(
-            f"{name} attention cannot take positions that act on {pos['acts']}, as {_name(pos)} ones do: "
+            f"{name} attention cannot take positions that act on {pos['applies_to']}, as {_name(pos)} ones do: "
             f"swap `{where}pos` (none, learned, sinusoidal … act on tokens) or `{where}attn`."
         )
 

@@ -103,10 +103,10 @@ def _keys(found: Iterator[Setting], comments: Mapping[str, str]) -> Iterator[Key
         if key.rpartition(".")[2].startswith("_"):
             continue
         kind = argument.kind if argument else None
-        told = comments.get(key) or (argument.help if argument else "")
-        told = "" if len(told) < 4 else told  # a letter of the docstring's shapes
+        comment = comments.get(key) or (argument.help if argument else "")
+        comment = "" if len(comment) < 4 else comment  # a letter of the docstring's shapes
         takes = kind.words() if (kind and not kind.any) or (kind and kind.choices) else ""
-        yield Key(key, raw, takes, list(kind.values()) if kind else [], told)
+        yield Key(key, raw, takes, list(kind.values()) if kind else [], comment)
 
 
 def _comments_of(configs: Configs, group: str, option: str) -> dict[str, str]:

@@ -54,10 +54,10 @@ class One:
             each = many[0] if len(set(many)) == 1 else " and ".join(kind.words() for kind in self.items)
             return f"a list of {len(many)} {each}", f"lists of {len(many)} {each}"
         one, many_of = NAMES[self.type]
-        said = " and ".join(filter(None, map(_bound_words, self.bounds)))
-        if self.type is float and not said:
+        bounds = " and ".join(filter(None, map(_bound_words, self.bounds)))
+        if self.type is float and not bounds:
             return "a finite number", "numbers"
-        return (f"{one} {said}", f"{many_of} {said}") if said else (one, many_of)
+        return (f"{one} {bounds}", f"{many_of} {bounds}") if bounds else (one, many_of)
 
 
 @dataclass(frozen=True)

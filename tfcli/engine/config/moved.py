@@ -67,6 +67,8 @@ ARGUMENTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     **dict.fromkeys(VIEWS, viewed),
 }
 """Old dotted name -> what makes the new part's node of the old one, where arguments have changed too."""
+KEYS = {"acts": "applies_to"}
+"""Old key of a part of `tfcli.nn` -> new."""
 OPTIONS = {"attn": {"window": "sliding", "local": "windows"}}
 """Group -> old option -> new."""
 RENAMED = {
@@ -103,7 +105,8 @@ def _nodes(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     old = str(node.get("_target_"))
-    return ARGUMENTS.get(old, dict)({key: _nodes(value) for key, value in node.items()})
+    keys = KEYS if old.startswith("tfcli.nn.") else {}
+    return ARGUMENTS.get(old, dict)({keys.get(key) or key: _nodes(value) for key, value in node.items()})
 
 
 def target(name: str) -> str:

@@ -125,7 +125,7 @@ class Facts(TypedDict):
 class PartsOfParts(TypedDict):
     """Keys of nested parts that are not arguments: which parts fit together (see `tfcli.engine.config.compatible`)."""
 
-    acts: str | None
+    applies_to: str | None
     placements: list[str]
     refuses: list[str]
     takes: list[str]

@@ -152,14 +152,14 @@ def _has_fields(found: Definition | None) -> bool:
 def _of_fields(target: str, line: list[Definition | None]) -> Signature:
     found = Signature(target)
     for base in reversed([base for base in line if base is not None]):
-        said = _docstring(base.node)
+        comments = _docstring(base.node)
         for node in base.node.body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 name, default = node.target.id, ... if node.value is None else _literal(node.value)
                 inner = [find(_full_name(base.module, word)) for word in sorted(_names(node.annotation))]
                 fields = next((_of_class(each.name, each) for each in inner if each and _has_fields(each)), None)
                 found.arguments[name] = Argument(
-                    name, kind(base.module, node.annotation), default, said.get(name, ""), fields
+                    name, kind(base.module, node.annotation), default, comments.get(name, ""), fields
                 )
     found.open = None in line or not _closed(line[0])
     return found
@@ -177,7 +177,7 @@ def _of_function(
     names = [*args.posonlyargs, *args.args]
     defaults = [None] * (len(names) - len(args.defaults)) + list(args.defaults)
     pairs = [*zip([*names, *args.kwonlyargs], [*defaults, *args.kw_defaults], strict=True)][skip:]
-    said = _docstring(found.node) | _docstring(node)
+    comments = _docstring(found.node) | _docstring(node)
     read = Signature(target)
     for arg, default in pairs:
         value = ... if default is None else _literal(default)
@@ -185,7 +185,7 @@ def _of_function(
             arg.arg,
             kind(found.module, arg.annotation),
             value,
-            said.get(arg.arg, ""),
+            comments.get(arg.arg, ""),
             next((fields for fields, _ in _handed_on(found, node, arg.arg, after)), None),
         )
     if args.kwarg is not None:

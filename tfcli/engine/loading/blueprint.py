@@ -69,8 +69,8 @@ def adopt_blueprint(
     sized = f"the model is sized as its weights are ({found.path.name})" + (
         f": {', '.join(changed)}" if changed else ""
     )
-    said = [*([sized] if found.model else []), *kept.values(), *found.notes, *images]
-    return None if own else found.tokenizer, said
+    notes = [*([sized] if found.model else []), *kept.values(), *found.notes, *images]
+    return None if own else found.tokenizer, notes
 
 
 def _against_typed(
@@ -128,9 +128,9 @@ def _see(config: DictConfig, stated: dict[str, Any], source: str, typed: Collect
             config.data[key] = value
         elif config.data[key] != value:
             own.append(f"data.{key}")
-    said = f"as {source} states" if source else "as usual, for no file states it"
+    source = f"as {source} states" if source else "as usual, for no file states it"
     but = f", but for {', '.join(own)}, which you gave" if own else ""
-    return [f"images are seen {said}{but}: {describe({key: config.data[key] for key in SETTINGS})}"]
+    return [f"images are seen {source}{but}: {describe({key: config.data[key] for key in SETTINGS})}"]
 
 
 def says(config: DictConfig, typed: Collection[str] = ()) -> Blueprint | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tfcli.weights.load import Blueprint, LoadReport
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Loaded:
     """A trained model.
 
@@ -47,13 +47,13 @@ class Loaded:
     net: nn.Module
     config: DictConfig
     choices: dict[str, str]
-    classes: list[str]
-    tokenizer: Any
-    notes: list[str]
-    run: Path | None
-    state: dict[str, Tensor]
-    report: LoadReport | None
-    overrides: list[str]
+    overrides: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    tokenizer: Any = None
+    notes: list[str] = field(default_factory=list)
+    run: Path | None = None
+    state: dict[str, Tensor] = field(default_factory=dict)
+    report: LoadReport | None = None
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -141,13 +141,13 @@ class Found:
             net=net.eval(),
             config=self.config,
             choices=self.choices,
+            overrides=self.overrides,
             classes=self.classes,
             tokenizer=tokenizer,
             notes=self.notes,
             run=self.run,
             state=self.checkpoint.get("state_dict", {}),
             report=report,
-            overrides=self.overrides,
         )
 
 

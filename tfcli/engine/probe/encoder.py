@@ -26,12 +26,11 @@ from tfcli.engine.loading.load_model import Found, Loaded, of_run, of_weights
 from tfcli.engine.runs.record import run_name
 from tfcli.engine.runs.saved_config import trusted_config
 from tfcli.engine.runs.terminal import progress
-from tfcli.engine.train import numerics as num
+from tfcli.engine.train import numerics
 from tfcli.engine.train.prepare import quiet_libraries
 from tfcli.errors import ConfigError, WeightsError
 from tfcli.models.protocols import ImageTextEncoder
-from tfcli.probes import features as feat
-from tfcli.probes import store
+from tfcli.probes import features, store
 from tfcli.text.tokenizer import Tokenizer
 from tfcli.weights.load import HEADS
 
@@ -43,7 +42,7 @@ class Frozen:
     Attributes:
         name: of the encoder, as it stands in tables and folders.
         source: where its weights are from, in words.
-        said: what the user should know.
+        notes: what the user should know.
     """
 
     job: Composition
@@ -52,7 +51,7 @@ class Frozen:
     source: str
     data: DataModule
     devices: list[torch.device]
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     precision: str = "32"
     why: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -107,8 +106,8 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
     if "data.cache" not in found.typed:
         config.data.cache = "none"  # each image is read once
     config.data.eval_batch_size = config.features.batch_size
-    devices = num.find_devices({**plain(config.features), "strategy": "parallel", "num_nodes": 1})
-    num.set_threads(devices, config.features.threads)
+    devices = numerics.find_devices({**plain(config.features), "strategy": "parallel", "num_nodes": 1})
+    numerics.set_threads(devices, config.features.threads)
     data = cast(DataModule, build(config.data))
     data.prepare()
     OmegaConf.update(config, "data.num_classes", data.num_classes)
@@ -191,7 +190,7 @@ def entry(frozen: Frozen, split: str) -> store.Entry:
     return store.entry(frozen.cache, facts(frozen, split), frozen.data.counts[split], same=same)
 
 
-def features(frozen: Frozen, split: str) -> tuple[Tensor, Tensor]:
+def fetch_features(frozen: Frozen, split: str) -> tuple[Tensor, Tensor]:
     """Features (N, D) float32 and labels (N,) of a split, from the cache where they are there.
 
     Raises:
@@ -201,14 +200,14 @@ def features(frozen: Frozen, split: str) -> tuple[Tensor, Tensor]:
     settle_precision(frozen)
     wanted = entry(frozen, split)
     began = time.monotonic()
-    dtype = feat.DTYPES[frozen.precision]
+    dtype = features.DTYPES[frozen.precision]
     nets: list[nn.Module] = []
 
     def extract(rows: Sequence[int]) -> Iterator[store.Shard]:
         if not nets:
-            nets.extend(feat.replicas(frozen.net, frozen.devices, dtype))
-        encoders = [feat.encoder(net, layer=config.features.layer, pool=config.features.pool) for net in nets]
-        return feat.extract(
+            nets.extend(features.replicas(frozen.net, frozen.devices, dtype))
+        encoders = [features.encoder(net, layer=config.features.layer, pool=config.features.pool) for net in nets]
+        return features.extract(
             encoders,
             frozen.devices,
             data.in_order(split, np.asarray(rows)),
@@ -277,11 +276,11 @@ def settle_precision(frozen: Frozen) -> None:
         return dict(zip(("precision", "why"), _compared(frozen, batch["image"]), strict=True))
 
     identity = [frozen.loaded.digest, frozen.data.image_size, str(frozen.devices[0]), torch.get_num_threads()]
-    known = num.remembered(["features", *identity], measure)
+    known = numerics.remembered(["features", *identity], measure)
     frozen.precision, frozen.why = known["precision"], known["why"]
 
 
-def _step(encode: feat.Encode, pixels: Tensor) -> None:
+def _step(encode: features.Encode, pixels: Tensor) -> None:
     with torch.no_grad():
         encode(pixels)
     if pixels.device.type == "cuda":
@@ -295,9 +294,9 @@ def _compared(frozen: Frozen, image: Tensor) -> tuple[str, str]:
     outs: dict[str, Tensor] = {}
     steps: list[Callable[[], None]] = []
     for name in ("32", "bf16"):
-        dtype = feat.DTYPES[name]
-        net = feat.replicas(frozen.net, [device], dtype)[0]
-        encode = feat.encoder(net, layer=None, pool="head")
+        dtype = features.DTYPES[name]
+        net = features.replicas(frozen.net, [device], dtype)[0]
+        encode = features.encoder(net, layer=None, pool="head")
         pixels = normalise(image.to(device), frozen.data.mean, frozen.data.std).to(dtype)
         with torch.no_grad():
             outs[name] = encode(pixels).float()
@@ -306,7 +305,7 @@ def _compared(frozen: Frozen, image: Tensor) -> tuple[str, str]:
     cosine = float(torch.nn.functional.cosine_similarity(outs["32"], outs["bf16"]).min())
     if not cosine >= 0.9999:
         return "32", f"bf16 features differ here: cosine {cosine:.5f}"
-    plain_s, half_s = num.race(steps)
-    if plain_s / half_s < num.MARGIN:
+    plain_s, half_s = numerics.race(steps)
+    if plain_s / half_s < numerics.MARGIN:
         return "32", f"measured: bf16 is {plain_s / half_s:.1f}x fp32 here"
     return "bf16", f"measured: {plain_s / half_s:.1f}x fp32 here, cosine {cosine:.5f}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.engine.config.compose import Composition
-from tfcli.engine.probe import encoder as fr
+from tfcli.engine.probe import encoder
 from tfcli.engine.probe.heads import chosen
 from tfcli.engine.probe.views import Views
 from tfcli.engine.probe.zeroshot import classify, prompts_for
@@ -19,14 +19,14 @@ SPLITS = ("train", "val", "test")
 
 def extract(job: Composition, run: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
     """Extract every split. Returns a row a split and what the user should know."""
-    frozen = fr.prepare(job, run)
+    frozen = encoder.prepare(job, run)
     rows = []
     for split in SPLITS:
         count = frozen.data.counts[split]
         if not count:
             continue
-        x, _ = fr.features(frozen, split)
-        entry = fr.entry(frozen, split)
+        x, _ = encoder.fetch_features(frozen, split)
+        entry = encoder.entry(frozen, split)
         cached, took = frozen.from_cache[split], frozen.seconds[split]
         rows.append(
             {
@@ -40,12 +40,12 @@ def extract(job: Composition, run: Path | None) -> tuple[list[dict[str, Any]], l
             }
         )
     arithmetic = {"32": "fp32", "16": "fp16"}.get(frozen.precision, frozen.precision)
-    return rows, [f"{frozen.name} ({frozen.source}), {arithmetic} ({frozen.why})", *frozen.said]
+    return rows, [f"{frozen.name} ({frozen.source}), {arithmetic} ({frozen.why})", *frozen.notes]
 
 
 def explain(job: Composition, run: Path | None) -> list[dict[str, Any]]:
     """For each split whether its features are cached, and what differs from the nearest that are."""
-    return fr.cached(fr.prepare(job, run))
+    return encoder.cached(encoder.prepare(job, run))
 
 
 def try_templates(job: Composition, run: Path | None, templates: list[str]) -> list[dict[str, Any]]:
@@ -53,11 +53,11 @@ def try_templates(job: Composition, run: Path | None, templates: list[str]) -> l
     for template in templates:
         check_template(template)
     job.config.heads = ["zeroshot"]
-    frozen = fr.prepare(job, run)
+    frozen = encoder.prepare(job, run)
     chosen(frozen)
     if not frozen.data.counts["test"]:
         raise ConfigError(f"data `{frozen.data.name}` has no test split to try prompts on.")
-    for line in frozen.said:
+    for line in frozen.notes:
         say(line)
     views, rows = Views(frozen), []
     own = prompts_for(frozen)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol, cast
 
 from tfcli.bounds import Count, Positive
 from tfcli.engine.config.build import build
-from tfcli.engine.probe import encoder as fr
+from tfcli.engine.probe import encoder
 from tfcli.engine.probe.views import Views
 from tfcli.errors import ConfigError
 from tfcli.probes.fewshot import few_shot
@@ -55,7 +55,7 @@ class Head(Protocol):
 
     learns: ClassVar[bool] = True
 
-    def lacks(self, frozen: fr.Frozen) -> str | None:
+    def lacks(self, frozen: encoder.Frozen) -> str | None:
         """Return why this head cannot be had of a model; None where it can."""
         return None
 
@@ -67,7 +67,7 @@ class Head(Protocol):
         """Draw figures of this head's rows into a folder; `every` has the rows of all heads."""
 
 
-def chosen(frozen: fr.Frozen) -> dict[str, Head]:
+def chosen(frozen: encoder.Frozen) -> dict[str, Head]:
     """Build the heads that were asked for and that the model allows, by the names of their nodes.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tfcli.engine.config.build import plain
 from tfcli.engine.config.compose import Composition
-from tfcli.engine.probe import encoder as fr
+from tfcli.engine.probe import encoder
 from tfcli.engine.probe.heads import Head, Result, chosen
 from tfcli.engine.probe.views import Views
 from tfcli.engine.runs.folder import check_writable, locked, logged, run_folder, say, write_start
@@ -42,7 +42,7 @@ def probe(job: Composition, run: Path | None, *, verb: str = "probe") -> tuple[P
     root = Path(job.config.run.root)
     check_writable(Path(job.config.run.dir) if job.config.run.dir else root)
     began = time.monotonic()
-    frozen = fr.prepare(job, run)
+    frozen = encoder.prepare(job, run)
     heads = chosen(frozen)
     learning = [name for name, head in heads.items() if head.learns]
     for split in ("train", "test") if learning else ("test",):
@@ -71,18 +71,18 @@ def probe(job: Composition, run: Path | None, *, verb: str = "probe") -> tuple[P
     return folder, record, table(frozen, results)
 
 
-def _heads(frozen: fr.Frozen, heads: dict[str, Head], folder: Path) -> list[Result]:
+def _heads(frozen: encoder.Frozen, heads: dict[str, Head], folder: Path) -> list[Result]:
     config = frozen.job.config
     label = str(frozen.devices[0]) if len(frozen.devices) == 1 else f"{len(frozen.devices)} x {frozen.devices[0].type}"
     values = {**plain(config), "choices": dict(frozen.job.choices)}
     write_start(folder, config=values, overrides=frozen.job.overrides, devices=label)
-    cached = fr.cached(frozen)
+    cached = encoder.cached(frozen)
     counts = " ".join(f"{split} {frozen.data.counts[split]:,}" for split in ("train", "val", "test"))
     arithmetic = "fp32" if frozen.precision == "32" else "fp16" if frozen.precision == "16" else "bf16"
     say(f"features   {frozen.name} ({short(frozen.source)}) · {frozen.job.choices['data']} {counts}")
     say(f"           {label}, {arithmetic} ({frozen.why}) · {shown(folder)}")
     say(f"           {_cache_line(cached)}")
-    for line in frozen.said:
+    for line in frozen.notes:
         say(line)
     list_skipped(frozen.data, folder)
     views, results = Views(frozen), []
@@ -107,7 +107,7 @@ def _cache_line(cached: list[dict[str, Any]]) -> str:
 
 
 def _write(
-    frozen: fr.Frozen, heads: dict[str, Head], results: list[Result], folder: Path, record: Record, began: float
+    frozen: encoder.Frozen, heads: dict[str, Head], results: list[Result], folder: Path, record: Record, began: float
 ) -> None:
     for result in results:
         test, name = result.test, result.head
@@ -163,7 +163,7 @@ CSV = {
 }
 
 
-def published(frozen: fr.Frozen, result: Result) -> list[dict[str, Any]]:
+def published(frozen: encoder.Frozen, result: Result) -> list[dict[str, Any]]:
     """Return figures published for this head on this set, with their metric; under hw5 the homework's range first."""
     head, found = result.head.partition("/")[0], []
     for metric in (f"{head}/accuracy", f"{head}/accuracy_per_class"):
@@ -182,7 +182,7 @@ def published(frozen: fr.Frozen, result: Result) -> list[dict[str, Any]]:
     return found
 
 
-def table(frozen: fr.Frozen, results: list[Result]) -> Rows:
+def table(frozen: encoder.Frozen, results: list[Result]) -> Rows:
     """The rows as they are printed; the plain values of each under `values`."""
     return [_row(result, next(iter(published(frozen, result)), None)) for result in results]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tfcli.engine.probe import encoder as fr
+from tfcli.engine.probe import encoder
 from tfcli.models.protocols import ImageTextEncoder
 from tfcli.probes.scores import Split
 
@@ -18,7 +18,7 @@ from tfcli.probes.scores import Split
 class Views:
     """Features of the splits as the heads ask for them; each is read or extracted when it is first wanted."""
 
-    frozen: fr.Frozen
+    frozen: encoder.Frozen
     kept: dict[str, Split] = field(default_factory=dict)
 
     def split(self, name: str, *, projected: bool = False, unit: bool = False) -> Split | None:
@@ -26,7 +26,7 @@ class Views:
         if not self.frozen.data.counts[name]:
             return None
         if name not in self.kept:
-            self.kept[name] = fr.features(self.frozen, name)
+            self.kept[name] = encoder.fetch_features(self.frozen, name)
         x, label = self.kept[name]
         if projected:
             x = self.projected(x)

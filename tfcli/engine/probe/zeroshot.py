@@ -13,14 +13,13 @@ from torch import Tensor
 
 from tfcli.engine.config.build import plain
 from tfcli.engine.config.configs import roots
-from tfcli.engine.probe import encoder as fr
+from tfcli.engine.probe import encoder
 from tfcli.engine.probe.heads import Head, Result
 from tfcli.engine.probe.views import Views
 from tfcli.engine.runs.folder import say
 from tfcli.engine.runs.terminal import progress
 from tfcli.models.protocols import ImageTextEncoder
-from tfcli.probes import features as feat
-from tfcli.probes import store
+from tfcli.probes import features, store
 from tfcli.probes.prompts import Prompts, load_prompts, texts
 from tfcli.probes.scores import Figures, Split, checked
 from tfcli.probes.zeroshot import ZeroShot as Found
@@ -36,15 +35,15 @@ class ZeroShot(Head):
     names: Literal["spoken", "own"] = "spoken"
     templates: str | list[str] | None = None
 
-    def lacks(self, frozen: fr.Frozen) -> str | None:
+    def lacks(self, frozen: encoder.Frozen) -> str | None:
         """Return what is missing: a text tower, or features in the space that the texts share."""
         if not frozen.has_text:
             return (
                 f"zero-shot needs a text tower, and `{frozen.name}` has none. CLIP has one (`model=clip`); "
                 f"`tfcli linear` and `tfcli knn` work with `{frozen.name}`."
             )
-        features = frozen.job.config.features
-        if features.layer is not None or features.pool != "head":
+        settings = frozen.job.config.features
+        if settings.layer is not None or settings.pool != "head":
             return "zero-shot reads what is projected: leave `features.layer` and `features.pool` out."
         return None
 
@@ -90,7 +89,7 @@ class ZeroShot(Head):
                 figures.bars(templates, folder / "templates.png", title, "zero-shot accuracy of one template")
 
 
-def prompts_for(frozen: fr.Frozen, templates: Any = None, config_dir: str | None = None) -> Prompts:
+def prompts_for(frozen: encoder.Frozen, templates: Any = None, config_dir: str | None = None) -> Prompts:
     """Class names and templates, checked against the set's own classes."""
     settings = plain(frozen.job.config.zeroshot)
     return load_prompts(
@@ -102,7 +101,7 @@ def prompts_for(frozen: fr.Frozen, templates: Any = None, config_dir: str | None
     )
 
 
-def text_embeddings(frozen: fr.Frozen, prompts: Prompts) -> Tensor:
+def text_embeddings(frozen: encoder.Frozen, prompts: Prompts) -> Tensor:
     """Embeddings (K, T, E) of every prompt of every class, from the cache where they are there."""
     assert frozen.tokenizer is not None
     sentences = texts(prompts)
@@ -113,13 +112,13 @@ def text_embeddings(frozen: fr.Frozen, prompts: Prompts) -> Tensor:
         "model": frozen.name,
         "data": frozen.data.name,
         "split": "prompts",
-        "weights": feat.digest(tower),
+        "weights": features.digest(tower),
         "texts": flat,
-        "tokens": feat.digest({"tokens": tokens}),
+        "tokens": features.digest({"tokens": tokens}),
     }
 
     def extract(rows: Sequence[int]) -> Iterator[store.Shard]:
-        (copied,) = feat.replicas(frozen.net, frozen.devices[:1], torch.float32)
+        (copied,) = features.replicas(frozen.net, frozen.devices[:1], torch.float32)
         index = torch.tensor(list(rows))
         with progress("encoding prompts", len(rows), "texts") as advance:
             encode = cast(ImageTextEncoder, copied).encode_text

@@ -56,22 +56,22 @@ class Life:
 
     def close(self, error: BaseException | None) -> BaseException | None:
         """Write the record, end the other ranks and the loggers. Return the error to raise; None for a finished run."""
-        told = self._told(error)
-        if self.board and told:
-            self.board.fell(getattr(told, "exit_code", 1), _line(told))
-        if self.ranks and told:
-            found = self.ranks.cause(told)
-            told = found or told
+        failure = self._failure(error)
+        if self.board and failure:
+            self.board.fell(getattr(failure, "exit_code", 1), _line(failure))
+        if self.ranks and failure:
+            found = self.ranks.cause(failure)
+            failure = found or failure
         try:
             if not is_child():
-                self._write(told)
+                self._write(failure)
         finally:
             if self.ranks:
-                self.ranks.end(at_once=told is not None and not self.stop.agreed)
+                self.ranks.end(at_once=failure is not None and not self.stop.agreed)
         self.finish()
-        return told
+        return failure
 
-    def _told(self, error: BaseException | None) -> BaseException | None:
+    def _failure(self, error: BaseException | None) -> BaseException | None:
         if isinstance(error, Stopped):
             return self._interrupted(error.signum)
         if isinstance(error, KeyboardInterrupt):  # raised by a library
@@ -87,12 +87,13 @@ class Life:
     def _advice(self) -> str:
         return f"`tfcli resume {self.folder}` goes on." if self.resumable else "Run it again."
 
-    def _write(self, told: BaseException | None) -> None:
+    def _write(self, failure: BaseException | None) -> None:
         with self._lock:
             record = self.record
-            record.status = "finished" if told is None else "interrupted" if isinstance(told, Interrupted) else "failed"
-            record.error = None if told is None else _line(told)
-            if told is not None:
+            record.status, record.error = "finished", None
+            if failure is not None:
+                record.status = "interrupted" if isinstance(failure, Interrupted) else "failed"
+                record.error = _line(failure)
                 self.complete()
             record.write(self.folder)
             self._written = True
@@ -144,9 +145,9 @@ def recorded(folder: Path, record: Record, *, resumable: bool = False) -> Iterat
         except Stopped as caught:  # it came between the two
             life.stop.held += 1
             error = caught
-        told = life.close(error)
-    if told is None:
+        failure = life.close(error)
+    if failure is None:
         return
-    if told is error:
-        raise told
-    raise told from error
+    if failure is error:
+        raise failure
+    raise failure from error

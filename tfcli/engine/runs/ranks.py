@@ -188,16 +188,16 @@ class Ranks:
             return None
         end = time.monotonic() + (TOLD_S if own is None or isinstance(own, RuntimeError) else 0)
         while True:
-            told = [(self.board.read(rank)[3], rank) for rank in range(len(self.others) + 1)]
-            told = [(when, rank) for when, rank in told if 0 < when < math.inf]
+            reports = [(self.board.read(rank)[3], rank) for rank in range(len(self.others) + 1)]
+            reports = [(when, rank) for when, rank in reports if 0 < when < math.inf]
             gone = [rank for rank, other in enumerate(self.others, 1) if other.poll()]
-            if any(rank for _, rank in told) or gone or time.monotonic() > end:
+            if any(rank for _, rank in reports) or gone or time.monotonic() > end:
                 break
             time.sleep(0.05)
-        silent = [rank for rank in gone if all(rank != other for _, other in told)]
+        silent = [rank for rank in gone if all(rank != other for _, other in reports)]
         if silent and (own is None or isinstance(own, RuntimeError)):
             return _ended(silent[0], self.others[silent[0] - 1].returncode)
-        first = min(told, default=(0.0, 0))[1]
+        first = min(reports, default=(0.0, 0))[1]
         return _as_error(first, self.board.read(first)[4], self.board.reason(first)) if first else None
 
     def end(self, *, at_once: bool) -> None:

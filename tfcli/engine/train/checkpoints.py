@@ -25,6 +25,7 @@ from tfcli.engine.runs.signals import Stop
 from tfcli.engine.train.finite import last_good, on_any_rank, set_aside
 from tfcli.errors import Interrupted, PolicyStop, RunError, TfcliError
 from tfcli.files import sync_folder
+from tfcli.weights.pickles import load_pickle
 
 LITTLE_S = 30.0  # training that a stop may cost where it cannot be saved
 

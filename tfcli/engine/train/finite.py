@@ -77,7 +77,7 @@ def not_finite(figures: dict[str, float]) -> list[str]:
     return [name for name, value in figures.items() if name.endswith("loss") and not isfinite(value)]
 
 
-def check_tested(figures: dict[str, float], checkpoint: Path | None) -> None:
+def check_test_results(figures: dict[str, float], checkpoint: Path | None) -> None:
     """Refuse a test loss that is not finite, after all figures are written.
 
     Args:
@@ -88,13 +88,13 @@ def check_tested(figures: dict[str, float], checkpoint: Path | None) -> None:
         PolicyStop: with the file that is left to go on from.
     """
     for name in not_finite(figures):
-        said = f"`{name}` is {figures[name]}."
+        message = f"`{name}` is {figures[name]}."
         if checkpoint is not None:
-            said = f"`{name}` of `{checkpoint}` is {figures[name]}."
+            message = f"`{name}` of `{checkpoint}` is {figures[name]}."
             if checkpoint.name != "best.ckpt":
-                said += f" It is set aside as `{set_aside(checkpoint).name}`."
-            said += f" {last_good(checkpoint.parent)}"
-        raise PolicyStop(f"{said} {ADVICE}")
+                message += f" It is set aside as `{set_aside(checkpoint).name}`."
+            message += f" {last_good(checkpoint.parent)}"
+        raise PolicyStop(f"{message} {ADVICE}")
 
 
 def set_aside(checkpoint: Path) -> Path:

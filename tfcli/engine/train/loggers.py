@@ -115,11 +115,11 @@ def _wants_wandb(config: Mapping[str, Any]) -> bool:
     return bool(config.get("wandb")) and os.environ.get("WANDB_MODE") != "disabled" and not is_child()
 
 
-def finish(loggers: list[Logger], figures: dict[str, float], images: list[Path], *, failed: bool) -> None:
+def finish_loggers(loggers: list[Logger], figures: dict[str, float], images: list[Path], *, failed: bool) -> None:
     """Hand the final figures and pictures to W&B and close its run."""
     for logger in loggers:
         if hasattr(logger, "close"):
             logger.close(figures, images, failed=failed)
 
 
-__all__ = ["MetricsFile", "check_logger", "finish", "make_loggers"]
+__all__ = ["MetricsFile", "check_logger", "finish_loggers", "make_loggers"]

@@ -26,9 +26,9 @@ from tfcli.engine.loading.blueprint import adopt_blueprint, make_tokenizer
 from tfcli.engine.loading.load_model import train_first
 from tfcli.engine.runs.folder import is_child
 from tfcli.engine.runs.ranks import preparation_s
-from tfcli.engine.train import numerics as num
-from tfcli.engine.train import teacher
+from tfcli.engine.train import numerics, teacher
 from tfcli.engine.train.checkpoints import AtomicIO
+from tfcli.engine.train.numerics import Devices, Numerics
 from tfcli.errors import ConfigError, nearest
 from tfcli.probes.prompts import load_prompts, texts
 from tfcli.tasks.protocols import Data, Horizon, Task
@@ -44,10 +44,10 @@ class Parts:
     overrides: list[str]
     data: Data
     task: Task
-    devices: num.Devices
-    numerics: num.Numerics
+    devices: Devices
+    numerics: Numerics
     horizon: Horizon
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -88,12 +88,12 @@ def prepare(
         UserError: whatever the user has to mend first.
     """
     quiet_libraries()
-    devices = num.find_devices(plain(config.trainer))
-    num.set_threads(devices, config.trainer.threads)
-    said: list[str] = []
+    devices = numerics.find_devices(plain(config.trainer))
+    numerics.set_threads(devices, config.trainer.threads)
+    notes: list[str] = []
     typed = given(overrides, choices)
     if config.model.get("weights") and tokenizer is None:
-        tokenizer, said = adopt_blueprint(config, typed)
+        tokenizer, notes = adopt_blueprint(config, typed)
     if config.trainer.average_last and devices.strategy == "fsdp":
         raise ConfigError("`trainer.average_last` needs whole weights, which trainer=fsdp shards: take trainer=ddp.")
     data: Data = build(config.data)
@@ -106,7 +106,7 @@ def prepare(
     data.encode(words, longest=config.model.get("context"))
     torch.manual_seed(seed_for(config.seed, "init"))
     net = build(config.model)
-    said = [*data.notes, *said]
+    notes = [*data.notes, *notes]
     report = None
     if config.model.get("weights"):
         from tfcli.weights.load import load_weights
@@ -115,17 +115,17 @@ def prepare(
         report = load_weights(net, weights, num_classes=data.num_classes, classes=classes, typed=typed)
         for name, value in report.settings.items():  # what the weights imply is part of what the run is
             record_setting(config, f"model.{name}", value)
-        said += report.notes
-    said += size_notes(net, config.data.get("image_size"))
+        notes += report.notes
+    notes += size_notes(net, config.data.get("image_size"))
     batches = data.batches(devices.ranks)
     epoch = -(-batches // config.trainer.accumulate)
     total = epoch * config.trainer.max_epochs
     horizon = Horizon(min(total, config.trainer.max_steps or total), epoch)
-    listens = {}
+    teachers = {}
     if config.task.get("teacher"):
-        listens["teacher"], line = teacher.load(config, choices["data"], data)
-        said.append(line)
-    task: Task = build(config.task, net=net, **listens)
+        teachers["teacher"], line = teacher.load(config, choices["data"], data)
+        notes.append(line)
+    task: Task = build(config.task, net=net, **teachers)
     task.horizon = horizon
     if "caption" in config.task.needs:
         data.class_tokens = prompt_tokens(choices["data"], data.classes, cast(Tokenizer, words))
@@ -141,7 +141,7 @@ def prepare(
             f"`trainer.monitor={monitor}` is not measured.{nearest(monitor, task.monitors)} "
             f"There are {', '.join(task.monitors)}."
         )
-    numerics = num.settle(
+    chosen = numerics.settle(
         plain(config.trainer),
         asked_kernel(config),
         task,
@@ -150,8 +150,8 @@ def prepare(
         steps=horizon.total,
         identity=json.dumps(plain(config.model), default=str, sort_keys=True),
     )
-    num.apply(numerics, net)
-    return Parts(config, choices, overrides, data, task, devices, numerics, horizon, said)
+    numerics.apply(chosen, net)
+    return Parts(config, choices, overrides, data, task, devices, chosen, horizon, notes)
 
 
 def record_setting(config: DictConfig, key: str, value: Any) -> None:
@@ -247,11 +247,11 @@ def stored(parts: Parts) -> dict[str, Any]:
     values = plain(parts.config)
     if "mean" in values["data"]:
         values["data"]["mean"], values["data"]["std"] = list(parts.data.mean), list(parts.data.std)
-    numerics = parts.numerics
+    chosen = parts.numerics
     return {
         **values,
         "choices": dict(parts.choices),
-        "numerics": {"precision": numerics.precision, "kernel": numerics.kernel, "compile": numerics.compile},
+        "numerics": {"precision": chosen.precision, "kernel": chosen.kernel, "compile": chosen.compile},
     }
 
 

@@ -41,7 +41,7 @@ def announce(parts: Parts, folder: Path, *, resumed: bool) -> None:
     counts = " · ".join(f"{split} {data.counts[split]:,}" for split in ("train", "val", "test"))
     classes = f" · {len(data.classes)} classes" if data.classes else ""
     say(f"{counts}{classes} · {steps(parts)}")
-    for line in parts.said:
+    for line in parts.notes:
         say(line)
     if parts.config.run.show_model:
         say(structure(parts))
@@ -122,10 +122,11 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None, trained:
         trained: whether the weights were trained here.
     """
     record.figures = declared(parts)  # some are known only now, as those by length
-    record.metrics |= {name: value for name, (value, _) in parts.task.tested.items()}
-    record.intervals |= {name: list(bounds) for name, (_, bounds) in parts.task.tested.items() if bounds != UNKNOWN}
+    results = parts.task.test_results
+    record.metrics |= {name: value for name, (value, _) in results.items()}
+    record.intervals |= {name: list(bounds) for name, (_, bounds) in results.items() if bounds != UNKNOWN}
     record.signatures |= getattr(parts.task, "signatures", {})
-    if parts.task.tested:
+    if results:
         with parts.task.left_out.guard("what guessing gives"):
             record.baselines |= parts.task.guesses(parts.data)
     with parts.task.left_out.guard("published figures"):
@@ -157,11 +158,11 @@ def measure_after(record: Record, parts: Parts, folder: Path) -> list[Path]:
             record.baselines |= parts.task.baselines(parts.data)
     with left_out.guard("figures/"):
         images = figures(parts, folder)
-    tell_left_out(record, parts, folder)
+    warn_left_out(record, parts, folder)
     return images
 
 
-def tell_left_out(record: Record, parts: Parts, folder: Path) -> None:
+def warn_left_out(record: Record, parts: Parts, folder: Path) -> None:
     """Say what could not be measured, and keep it in the record and the log."""
     left_out = parts.task.left_out
     record.left_out |= left_out.reasons

@@ -30,10 +30,10 @@ from tfcli.engine.runs.ranks import Stage
 from tfcli.engine.runs.record import Record, read_overrides, read_record
 from tfcli.engine.runs.room import check_room
 from tfcli.engine.runs.saved_config import kept_tokenizer, merged, resumed_config
-from tfcli.engine.train import loggers as logs
 from tfcli.engine.train.callbacks import AddressedRandomness, Beats, Progress, TrainLog
 from tfcli.engine.train.checkpoints import Checkpoints, EpochWeights, clean, newest
-from tfcli.engine.train.finite import Finite, check_tested
+from tfcli.engine.train.finite import Finite, check_test_results
+from tfcli.engine.train.loggers import check_logger, finish_loggers, forget_after, make_loggers
 from tfcli.engine.train.prepare import Parts, make_trainer, prepare, quiet_evaluation, stored, stretched, timeout
 from tfcli.engine.train.report import (
     announce,
@@ -58,7 +58,7 @@ def train(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> 
         TfcliError: of the kind that says the exit code; the record has been written where a folder exists.
     """
     root = Path(config.run.root)
-    logs.check_logger(plain(config.logger))
+    check_logger(plain(config.logger))
     check_writable(Path(config.run.dir) if config.run.dir else root)
     parts = prepare(config, choices, overrides)
     if not is_child():
@@ -91,7 +91,7 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
     ):
         say(f"{folder} is finished; nothing to do. `tfcli resume {folder} trainer.max_epochs=N` trains on.")
         return folder, record
-    logs.check_logger(plain(config.logger))
+    check_logger(plain(config.logger))
     with locked(folder), logged(folder):
         clean(folder / "checkpoints")
         start, passed = newest(folder / "checkpoints")
@@ -109,8 +109,8 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
         step = _go_on_at(start, parts, folder) if start else -1
         if not is_child():
             _check_room(parts, folder, there=len(list((folder / "checkpoints").glob("*.ckpt"))))
-            parts.said += stretched(parts, changed, step) if start else []
-            logs.forget_after(folder / "metrics.csv", step)
+            parts.notes += stretched(parts, changed, step) if start else []
+            forget_after(folder / "metrics.csv", step)
             write_resumed(folder, config=stored(parts), overrides=parts.overrides)
         return folder, _run(parts, folder, start=start, resumed=True)
 
@@ -173,7 +173,7 @@ def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = Fals
     def finish() -> None:
         progress.close()
         if not is_child():
-            logs.finish(loggers, record.metrics, images, failed=record.status != "finished")
+            finish_loggers(loggers, record.metrics, images, failed=record.status != "finished")
 
     loggers: list[Any] = []
     with recorded(folder, record, resumable=True) as life:
@@ -184,7 +184,7 @@ def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = Fals
             write_atomic(folder / "model.txt", structure(parts))
             if parts.data.tokenizer is not None and start is None:
                 parts.data.tokenizer.save(folder)
-        loggers += logs.make_loggers(
+        loggers += make_loggers(
             plain(parts.config.logger),
             folder,
             name=f"{parts.name}-{folder.name[-4:]}",
@@ -210,7 +210,7 @@ def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = Fals
         if not is_child():
             life.stop.doing = "while the figures were drawn"
             images += measure_after(record, parts, folder)
-            check_tested(record.metrics, best)
+            check_test_results(record.metrics, best)
     return record
 
 

@@ -31,7 +31,7 @@ class Skipped:
     """
 
     def __init__(self, folder: Path):
-        self.file, self.told = folder / FILE, 0
+        self.file, self.shown = folder / FILE, 0
 
     def add(self, bad: Sequence[tuple[str, str]], *, named: bool = False) -> None:
         """Add files and why they cannot be used; the first few are named on screen unless they have been."""
@@ -49,11 +49,11 @@ class Skipped:
         if named:
             say(f"skipped files are listed in {FILE}")
             return
-        for path, reason in new[: max(0, SHOWN - self.told)]:
+        for path, reason in new[: max(0, SHOWN - self.shown)]:
             say(f"skipped {printable(path)}: {reason}")
-        if self.told < SHOWN <= self.told + len(new):
+        if self.shown < SHOWN <= self.shown + len(new):
             say(f"further skipped files are listed in {FILE}")
-        self.told += len(new)
+        self.shown += len(new)
 
     def _paths(self) -> set[str]:
         if not self.file.exists():

@@ -61,8 +61,8 @@ def _set(field: str, value: Any, settings: wandb.Settings) -> None:
 def _reason(error: Exception) -> str:
     if hasattr(error, "errors"):  # pydantic's: the first, without its address for further reading
         return str(error.errors()[0]["msg"])
-    said = " ".join((str(error).splitlines() or [""])[0].split()).rstrip(".")
-    return said.replace("<no message>", "") or "it refused the login or the request"
+    message = " ".join((str(error).splitlines() or [""])[0].split()).rstrip(".")
+    return message.replace("<no message>", "") or "it refused the login or the request"
 
 
 def run_id(folder: Path) -> str:

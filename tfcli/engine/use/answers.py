@@ -53,7 +53,7 @@ def answers(
     return ASKED[answer](loaded, list(texts), list(seconds), top)
 
 
-def _said(loaded: LoadedLanguageModel, rows: Columns) -> tuple[Tensor, dict[str, Tensor]]:
+def _outputs(loaded: LoadedLanguageModel, rows: Columns) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the head's output for rows, and their batch."""
     view = build(loaded.config.task.view)
     encoded = view.encode(rows, loaded.tokenizer, length=loaded.context, train=False)
@@ -70,7 +70,7 @@ def _paired(texts: list[str], seconds: list[str]) -> Columns:
 
 
 def _classes(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], top: int) -> list[Row]:
-    logits, _ = _said(loaded, _paired(texts, seconds))
+    logits, _ = _outputs(loaded, _paired(texts, seconds))
     return _ranked(logits, [*texts], loaded.classes, top)
 
 
@@ -83,7 +83,7 @@ def _ranked(logits: Tensor, texts: list[str], names: Sequence[str], top: int) ->
 
 
 def _scores(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], top: int) -> list[Row]:
-    logits, _ = _said(loaded, _paired(texts, seconds))
+    logits, _ = _outputs(loaded, _paired(texts, seconds))
     scores = logits.cpu()
     if loaded.run is not None:  # it was trained on scores that were brought to one scale
         scores = scores * loaded.state["spread"] + loaded.state["centre"]
@@ -92,13 +92,13 @@ def _scores(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], t
 
 def _tags(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], top: int) -> list[Row]:
     words = [text.split() for text in texts]
-    logits, batch = _said(loaded, {"words": words, "tags": [[0] * len(own) for own in words]})
+    logits, batch = _outputs(loaded, {"words": words, "tags": [[0] * len(own) for own in words]})
     rows = []
     for text, own, guess, target in zip(texts, words, logits.argmax(-1).cpu(), batch["target"].cpu(), strict=True):
         names = [loaded.classes[i] for i in guess[target >= 0].tolist()]
         pairs = [{"word": word, "tag": name} for word, name in zip(own, names, strict=False)]
-        said = " ".join(f"{p['word']}/{p['tag']}" if p["tag"] != "O" else p["word"] for p in pairs)
-        rows.append({"text": text, "answer": said, "tags": pairs})
+        tagged = " ".join(f"{p['word']}/{p['tag']}" if p["tag"] != "O" else p["word"] for p in pairs)
+        rows.append({"text": text, "answer": tagged, "tags": pairs})
     return rows
 
 
@@ -107,7 +107,7 @@ def _spans(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], to
     if len(contexts) != len(texts):
         raise ConfigError("each question (--text) needs the text that its answer is cut from: --pair TEXT.")
     columns: Columns = {"question": texts, "context": contexts, "answers": [[]] * len(texts), "id": texts}
-    logits, batch = _said(loaded, columns)
+    logits, batch = _outputs(loaded, columns)
     start, end = logits.unbind(-1)
     score, first, last = best_spans(start, end, batch["inside"])
     none, most = start[:, 0] + end[:, 0], torch.inf
@@ -128,7 +128,7 @@ def _spans(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], to
 def _choices(loaded: LoadedLanguageModel, texts: list[str], seconds: list[str], top: int) -> list[Row]:
     if len(texts) != 1 or len(seconds) < 2:
         raise ConfigError("one context (--text) and at least two ways to go on (--pair) are needed.")
-    logits, _ = _said(loaded, {"context": texts, "choices": [seconds], "label": [0]})
+    logits, _ = _outputs(loaded, {"context": texts, "choices": [seconds], "label": [0]})
     return _ranked(logits, texts, seconds, top)
 
 

@@ -179,16 +179,16 @@ def translating(loaded: LoadedLanguageModel, text: str) -> Looked:
     )
     source, valid = batch["source"].to(loaded.device), batch["valid"].to(loaded.device)
     ((best, *_),) = translate(net, source, valid, start=start, stop=end, beams=BEAMS, longest=loaded.context)
-    said = [*best.tokens, end] if best.ended else best.tokens
+    written = [*best.tokens, end] if best.ended else best.tokens
     with capture(net) as trace:
-        net(source, torch.tensor([[start, *said[:-1]]], device=loaded.device), valid=valid)
+        net(source, torch.tensor([[start, *written[:-1]]], device=loaded.device), valid=valid)
     across = [
         weights
         for name, weights in trace.attention.items()
-        if weights.shape[-2:] == (len(said), source.shape[1]) and not SELF.search(name)
+        if weights.shape[-2:] == (len(written), source.shape[1]) and not SELF.search(name)
     ]
-    facts = {"source": text, "translation": tokenizer.decode(said)}
-    return Looked(_arrays(across, loaded), _shown(loaded, said), _shown(loaded, source[0].tolist()), facts)
+    facts = {"source": text, "translation": tokenizer.decode(written)}
+    return Looked(_arrays(across, loaded), _shown(loaded, written), _shown(loaded, source[0].tolist()), facts)
 
 
 @torch.no_grad()

@@ -18,8 +18,8 @@ from tfcli.engine.runs.folder import check_writable, is_child, locked, logged, r
 from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.record import Record
 from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, on_these_devices
-from tfcli.engine.train import numerics as num
-from tfcli.engine.train.finite import check_tested
+from tfcli.engine.train import numerics
+from tfcli.engine.train.finite import check_test_results
 from tfcli.engine.train.prepare import (
     Parts,
     make_trainer,
@@ -29,7 +29,7 @@ from tfcli.engine.train.prepare import (
     quiet_libraries,
     stored,
 )
-from tfcli.engine.train.report import announce, keep_outcomes, new_record, tell_left_out
+from tfcli.engine.train.report import announce, keep_outcomes, new_record, warn_left_out
 from tfcli.engine.train.run import evaluate
 from tfcli.engine.train.skipped import list_skipped
 from tfcli.engine.use.public_classifier import classifier, run_of
@@ -84,10 +84,10 @@ def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
         if not is_child():
             with parts.task.left_out.guard("outcomes of the test"):
                 keep_outcomes(parts, folder)
-            tell_left_out(record, parts, folder)
-        if not parts.task.tested:
+            warn_left_out(record, parts, folder)
+        if not parts.task.test_results:
             raise TfcliError(f"{NOTHING}. {folder / 'log.txt'} has the details.")
-        check_tested(record.metrics, None)
+        check_test_results(record.metrics, None)
     return folder, record
 
 
@@ -122,8 +122,8 @@ def predict(
     if loaded.tokenizer is not None:
         data.class_tokens = prompt_tokens(choices["data"], classes, loaded.tokenizer)
         task.setup_data(data)
-    devices = num.one_device(plain(config.trainer))
-    parts = Parts(config, choices, overrides, data, task, devices, num.Numerics(), task.horizon, [])
+    devices = numerics.one_device(plain(config.trainer))
+    parts = Parts(config, choices, overrides, data, task, devices, numerics.Numerics(), task.horizon, [])
     with quiet_evaluation():
         trainer = make_trainer(parts, [], [], log=False)
         batches = trainer.predict(task, dataloaders=[data.files_dataloader(paths, mark_bad=True)], datamodule=None)
@@ -152,10 +152,10 @@ def with_unusable(rows: list[dict[str, Any]], paths: list[Path]) -> list[dict[st
     Raises:
         DataError: no file can be used.
     """
-    told = {row["file"] for row in rows}
+    usable = {row["file"] for row in rows}
     bad: list[dict[str, Any]] = []
     for path in paths:
-        if str(path) not in told:
+        if str(path) not in usable:
             try:
                 decode(path)
             except BadImage as error:

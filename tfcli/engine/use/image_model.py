@@ -16,7 +16,7 @@ from tfcli.errors import ConfigError
 from tfcli.weights.load import HEADS
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LoadedImageModel(Loaded):
     """A model and the data module through which it sees files."""
 

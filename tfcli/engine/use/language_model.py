@@ -20,7 +20,7 @@ from tfcli.models.protocols import LanguageModel, Translator
 from tfcli.weights import generation
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LoadedLanguageModel(Loaded):
     """A model and what its ids mean.
 

@@ -114,14 +114,14 @@ def greedy(loaded: LoadedLanguageModel, ids: Sequence[int], *, until: str, lengt
 def _spelled(loaded: LoadedLanguageModel, tokens: Iterator[int], end: int | None) -> Iterator[str]:
     """Tokens as text, each piece as soon as its last character is whole; what is not at the end comes as it is."""
     ids: list[int] = []
-    told = text = ""
+    written = text = ""
     for token in tokens:
         if token == end:
             break
         ids.append(token)
         text = loaded.tokenizer.decode(ids)
-        if not text.endswith("\N{REPLACEMENT CHARACTER}") and len(text) > len(told):
-            yield text[len(told) :]
-            told = text
-    if len(text) > len(told):
-        yield text[len(told) :]
+        if not text.endswith("\N{REPLACEMENT CHARACTER}") and len(text) > len(written):
+            yield text[len(written) :]
+            written = text
+    if len(text) > len(written):
+        yield text[len(written) :]

@@ -55,7 +55,7 @@ def translations(
                 rules=rules,
             )
             for row, best in zip(rows, hypotheses, strict=True):
-                said = [
+                shown = [
                     {
                         "text": tokenizer.decode(h.tokens),
                         "score": _number(h.score),
@@ -63,7 +63,7 @@ def translations(
                     }
                     for h in best[:count]
                 ]
-                found[row] = {"source": texts[row], "translations": said}
+                found[row] = {"source": texts[row], "translations": shown}
             advance(len(rows))
     return found
 
