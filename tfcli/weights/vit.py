@@ -109,12 +109,12 @@ def convert(
     source = detect(state)
     if source is None:
         eps = (config.get("run", {}).get("model") or {}).get("norm_eps")
-        settings = {} if eps is None else {"norm_eps": float(eps)}
+        settings: dict[str, Any] = {} if eps is None else {"norm_eps": float(eps)}
         return _fit_table(dict(state), net, "transformers", config, notes), notes, settings
     state = names.renamed(state, source, family=type(net).__name__, notes=notes)
     shapes = facts.sizes(state)
     told = facts.stated(source, config, width=shapes["width"]) | shapes
-    settings: dict[str, Any] = {"norm_eps": facts.USUAL_EPSILONS[source]}
+    settings = {"norm_eps": facts.USUAL_EPSILONS[source]}
     settings |= {key: told[key] for key in ("heads", "activation", "norm_eps") if key in told}
     if TABLE not in state and _learns_positions(net):
         raise WeightsError("this checkpoint has no positions, and this model learns them: say `pos=none`.")
