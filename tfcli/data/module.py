@@ -240,15 +240,15 @@ class DataModule(pl.LightningDataModule):
             return
         loaded = self.source.load(self.request)
         self.classes, self.notes = list(loaded.classes), [*loaded.notes, *self.notes]
-        unit = "image" if "image" in self.kinds else "row"
-        self._prepare_images(loaded) if unit == "image" else self._prepare_texts(loaded)
-        counts = {split: height(self.rows.get(split, {})) for split in SPLITS}
-        if not counts["train"]:
-            folder = " and the set's folder" if unit == "image" else ""
-            raise DataError(f"{self.name}: no {unit} is left to train on. Look at data.limit_train{folder}.")
-        if unit == "row":
-            self._check_targets(self.rows["train"])
-        self.counts = counts
+        if "image" in self.kinds:
+            self._prepare_images(loaded)
+        else:
+            self._prepare_texts(loaded)
+        self.counts = {split: height(self.rows.get(split, {})) for split in SPLITS}
+
+    def _check_train(self, unit: str, where: str) -> None:
+        if not height(self.rows.get("train", {})):
+            raise DataError(f"{self.name}: no {unit} is left to train on. Look at {where}.")
 
     def _prepare_texts(self, loaded: LoadedTexts) -> None:
         self.groups = list(loaded.groups)
@@ -263,6 +263,8 @@ class DataModule(pl.LightningDataModule):
         digests = {s: sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest() for s, rows in self.rows.items()}
         self.fingerprints = digests
         self.fingerprint = sha256(json.dumps([digests, self.classes]).encode()).hexdigest()
+        self._check_train("row", "data.limit_train")
+        self._check_targets(self.rows["train"])
 
     def _check_targets(self, rows: Columns) -> None:
         """Refuse scores that teach nothing; note classes that no training row has."""
@@ -293,6 +295,7 @@ class DataModule(pl.LightningDataModule):
             checks.check_captions(self.name, loaded)
             served = self._assembled(loaded.captioned())
         self.rows = {split: s.table for split, s in served.items()}
+        self._check_train("image", "data.limit_train and the set's folder")
 
     def _assembled(self, loaded: Loaded) -> dict[str, Split]:
         recipe = Recipe(
