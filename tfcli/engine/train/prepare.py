@@ -97,12 +97,13 @@ def prepare(
     if config.trainer.average_last and devices.strategy == "fsdp":
         raise ConfigError("`trainer.average_last` needs whole weights, which trainer=fsdp shards: take trainer=ddp.")
     data: Data = build(config.data)
-    view = build(config.task.view)
-    data.serve(view, config.task.needs)
+    if config.task.get("view"):  # a task of one's own may leave it out, and is served images with labels or captions
+        data.serve(build(config.task.view), config.task.needs)
     data.ranks = Ranks(0, devices.ranks) if not is_child() else data.ranks  # the parent chooses as its ranks will
     data.prepare()
     OmegaConf.update(config, "data.num_classes", data.num_classes or None)
-    words = make_tokenizer(config, tokenizer, lambda: data.texts("train")) if view.reads_text else None
+    reads = data.view is not None and data.view.reads_text
+    words = make_tokenizer(config, tokenizer, lambda: data.texts("train")) if reads else None
     data.encode(words, longest=config.model.get("context"))
     torch.manual_seed(seed_for(config.seed, "init"))
     net = build(config.model)
