@@ -39,7 +39,7 @@ def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any
     moments = 2 if choices.get("optim") == "adamw" else 1
     train = (config.data.get("counts") or {}).get("train")
     steps = None
-    if train and not config.task.get("view"):  # how many samples texts make, only their tokens say
+    if train and "image" in config.task.needs:  # how many samples texts make, only their tokens say
         train = min(train, config.data.get("limit_train") or train)
         has_val = bool((config.data.get("counts") or {}).get("val"))
         train = train if has_val else train - round(train * config.data.val_fraction)
@@ -66,7 +66,7 @@ def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any
 
 def _measure(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str, list[int]]]:
     """The model, the FLOPs of one image or text forward (two a multiply-add), and the shapes on the way."""
-    if config.task.get("view"):
+    if "image" not in config.task.needs:
         return _measure_text(config, device)
     with torch.device(device), torch.no_grad():
         net = build(config.model).eval()
@@ -75,13 +75,12 @@ def _measure(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str,
         if isinstance(net, ImageTextEncoder) and isinstance(net, nn.Module):
             words = [torch.zeros(1, config.model.text.context, dtype=torch.long)]
             net.get_submodule("text").train()  # in use it leaves out padding, which has to look at the tokens
-        with FlopCounterMode(display=False) as counter:
-            logits = net(image, *words)
+        flops, logits = _count(net, image, *words)
         shapes = {"image": list(image.shape)}
         if hasattr(net, "features"):
             features = net.features(image)
             shapes |= {"tokens": list(features.tokens.shape), "pooled": list(features.pooled.shape)}
-    return net, counter.get_total_flops(), {**shapes, "logits": list(logits.shape)}
+    return net, flops, {**shapes, "logits": list(logits.shape)}
 
 
 def _measure_text(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str, list[int]]]:
@@ -90,6 +89,19 @@ def _measure_text(config: DictConfig, device: str) -> tuple[nn.Module, int, dict
         net = build(config.model).eval()
         tokens = torch.zeros(1, config.data.get("max_length") or config.model.get("context") or 64, dtype=torch.long)
         inputs = (tokens, tokens) if isinstance(net, Translator) else (tokens,)
-        with FlopCounterMode(display=False) as counter:
-            out = net(*inputs)
-    return net, counter.get_total_flops(), {"tokens": list(tokens.shape), "out": list(out.shape)}
+        flops, out = _count(net, *inputs)
+    return net, flops, {"tokens": list(tokens.shape), "out": list(out.shape)}
+
+
+def _count(net: nn.Module, *inputs: torch.Tensor) -> tuple[int, torch.Tensor]:
+    """Return the FLOPs of a forward pass, and its output.
+
+    Meanwhile no parameter wants a gradient: PyTorch's counter fails where a module is given a view of one that does.
+    """
+    trained = [p for p in net.parameters() if p.requires_grad]
+    net.requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        out = net(*inputs)
+    for parameter in trained:
+        parameter.requires_grad_()
+    return counter.get_total_flops(), out
