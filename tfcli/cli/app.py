@@ -18,6 +18,7 @@ VERBS = (
     "evaluate",
     "predict",
     "sample",
+    "export",
     "fewshot",
     "words",
     "probe",

@@ -8,6 +8,7 @@ table of embeddings with a bias of its own.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from tfcli.errors import WeightsError
 from tfcli.models.bert import BERT
 from tfcli.weights import kinds
 from tfcli.weights.files import Checkpoint
-from tfcli.weights.names import ACTIVATIONS, Renames, State, count, fuse, rename
+from tfcli.weights.layout import PLAIN, Layout, labels, prefixed, written
+from tfcli.weights.names import ACTIVATIONS, Renames, State, count, fuse, rename, split, their_activation
 from tfcli.weights.positions import fit_line
 
 READS = {"bert": "BERT"}
@@ -26,8 +28,8 @@ NAMES: Renames = [
     (r"embeddings\.token_type_embeddings\.", "segment_embed."),
     (r"embeddings\.position_embeddings\.weight$", TABLE),
     (r"embeddings\.LayerNorm\.", "stack.stem_norm."),
-    (r"encoder\.layer\.(\d+)\.attention\.self\.", r"stack.blocks.\1.attention."),
     (r"encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"stack.blocks.\1.attention.out."),
+    (r"encoder\.layer\.(\d+)\.attention\.self\.", r"stack.blocks.\1.attention."),
     (r"encoder\.layer\.(\d+)\.attention\.output\.LayerNorm\.", r"stack.blocks.\1.norm1."),
     (r"encoder\.layer\.(\d+)\.intermediate\.dense\.", r"stack.blocks.\1.mlp.fc1."),
     (r"encoder\.layer\.(\d+)\.output\.dense\.", r"stack.blocks.\1.mlp.fc2."),
@@ -57,6 +59,8 @@ STATED = {
     "segments": "type_vocab_size",
 }
 """Names in config.json of the sizes that the tensors show too."""
+HOLDS = PLAIN | {"attn.causal": False, "post_norm": True, "pool": "class"}
+"""Values that transformers' BERT can hold, see `tfcli.weights.layout`."""
 SIZES = {(768, 12): "bert_base", (1024, 24): "bert_large"}
 
 
@@ -102,8 +106,50 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
         return None
     config, state = checkpoint.config, _renamed(checkpoint.state)
     kinds.need(state, (TABLE, "segment_embed.weight", "stack.blocks.0.mlp.fc1.weight"), kind="BERT")
+    sizes = _sizes(state)
+    kinds.agree(config, {theirs: sizes[ours] for ours, theirs in STATED.items()})
+    settings, notes = _settings(config, sizes["width"])
+    tokenizer = {"kind": "wordpiece", "vocab_size": sizes["vocab_size"]}
+    return {**sizes, "post_norm": True, **settings, "tokenizer": tokenizer}, {}, notes
+
+
+def export(state: State, settings: dict[str, Any], classes: Sequence[str] = ()) -> Layout:
+    """Return a model of ours as transformers' BERT with the head that it has.
+
+    Args:
+        state: tensors by our names.
+        settings: `config.model` as plain values, checked against `HOLDS`.
+        classes: names of the head's outputs.
+    """
+    head, sizes = settings.get("head"), _sizes(state)
+    endings: dict[str | None, str] = {kind: ending for ending, kind in ANSWERS.items()}
+    endings |= {"score": endings["classes"], "pretrain": "ForPreTraining", None: "Model"}
+    theirs = written(split(state), NAMES)
+    if head == "span":
+        theirs = {name.replace("classifier.", "qa_outputs."): tensor for name, tensor in theirs.items()}
+    if head is not None:
+        theirs = prefixed(theirs, "bert.", ("cls.", "classifier.", "qa_outputs."))
+    config = {
+        "architectures": [f"Bert{endings[head]}"],
+        "model_type": "bert",
+        **{theirs: sizes[ours] for ours, theirs in STATED.items()},
+        "num_attention_heads": settings["heads"],
+        "hidden_act": their_activation(settings["activation"]),
+        "layer_norm_eps": settings["norm_eps"],
+        "hidden_dropout_prob": settings["dropout"],
+        "attention_probs_dropout_prob": settings["attention_dropout"],
+    }
+    if head in ("classes", "tags", "score"):
+        config |= labels(classes, len(state["head.weight"]))
+    if head in ("classes", "score"):
+        config["problem_type"] = "regression" if head == "score" else "single_label_classification"
+    return Layout(library="transformers", architecture=config["architectures"][0], state=theirs, config=config)
+
+
+def _sizes(state: State) -> dict[str, int]:
+    """Return the sizes that the tensors show, by our names of tensors and settings."""
     vocab_size, width = state["embed.weight"].shape
-    sizes = {
+    return {
         "width": width,
         "depth": count(state, r"stack\.blocks\.(\d+)\."),
         "mlp_width": state["stack.blocks.0.mlp.fc1.weight"].shape[0],
@@ -111,10 +157,6 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
         "vocab_size": vocab_size,
         "segments": len(state["segment_embed.weight"]),
     }
-    kinds.agree(config, {theirs: sizes[ours] for ours, theirs in STATED.items()})
-    settings, notes = _settings(config, width)
-    tokenizer = {"kind": "wordpiece", "vocab_size": vocab_size}
-    return {**sizes, "post_norm": True, **settings, "tokenizer": tokenizer}, {}, notes
 
 
 def head_of(checkpoint: Checkpoint) -> tuple[str, int] | None:

@@ -165,7 +165,7 @@ def blueprint(
         WeightsError: the checkpoint cannot be found or opened, is of a kind that is not read, or states something of
             its images that is not possible here.
     """
-    converter = _converter_of(target.rpartition(".")[0])
+    converter = converter_of(target)
     reads = getattr(converter, "blueprint", None)
     name_of = getattr(converter, "torchvision_name_of", None)
     place = find(weights, torchvision_name=name_of(settings or {}) if name_of else None)
@@ -257,13 +257,15 @@ def torchvision_name(net: nn.Module) -> str | None:
 
 def _converter(net: nn.Module) -> ModuleType | None:
     """`tfcli.models.vit` -> `tfcli.weights.vit`, where there is one."""
-    return _converter_of(type(net).__module__)
+    return converter_of(f"{type(net).__module__}.{type(net).__name__}")
 
 
-def _converter_of(module: str) -> ModuleType | None:
-    stem = module.rpartition(".")
-    name = f"tfcli.weights.{stem[2]}"
-    return import_module(name) if stem[0] == "tfcli.models" and find_spec(name) else None
+def converter_of(target: str) -> ModuleType | None:
+    """Return the module that converts weights of a model, by its `_target_`; None for a family without one."""
+    module, _, _ = target.rpartition(".")
+    package, _, stem = module.rpartition(".")
+    name = f"tfcli.weights.{stem}"
+    return import_module(name) if package == "tfcli.models" and find_spec(name) else None
 
 
 def _class_names(checkpoint: Checkpoint, place: Place) -> tuple[str, ...]:

@@ -53,6 +53,11 @@ def known_activation(name: str) -> str:
     return ACTIVATIONS[name]
 
 
+def their_activation(name: str) -> str:
+    """Return transformers' name of one of our activations; raises KeyError where it has none."""
+    return {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}[name]
+
+
 def rename(name: str, renames: Renames) -> str:
     """The name with its beginning replaced; one that nothing fits stays as it is, and is refused later."""
     for pattern, ours in renames:
@@ -60,6 +65,43 @@ def rename(name: str, renames: Renames) -> str:
         if match:
             return match.expand(ours) + name[match.end() :]
     return name
+
+
+def inverse(renames: Renames) -> Renames:
+    """Return a table read the other way: patterns of our names, and the names in a file for them.
+
+    Of alternatives in a file's name the first is written, an optional part is left out. The first match counts here
+    too, so a row whose name of ours begins that of another stands after it.
+    """
+    return [_inverted(theirs, ours) for theirs, ours in renames]
+
+
+def _inverted(theirs: str, ours: str) -> tuple[str, str]:
+    plain = re.sub(r"\(\?:[^()]*\)\?", "", theirs)
+    plain = re.sub(r"\(\?:([^()|]*)[^()]*\)", r"\1", plain)
+    groups = dict(enumerate(re.findall(r"\(([^()]*)\)", plain), start=1))
+    numbers = iter(groups)
+
+    def reference(group: re.Match[str]) -> str:
+        number = next(numbers)
+        return rf"\g<g{number}>" if f"\\{number}" in ours else group[1].partition("|")[0]
+
+    template = re.sub(r"\(([^()]*)\)", reference, plain).replace(r"\.", ".").removesuffix("$")
+    parts = re.split(r"\\(\d)", ours)
+    pattern = "".join(rf"(?P<g{p}>{groups[int(p)]})" if i % 2 else re.escape(p) for i, p in enumerate(parts))
+    return pattern + "$" * theirs.endswith("$"), template
+
+
+def split(state: State, *, parts: tuple[str, str, str] = ("query", "key", "value")) -> State:
+    """Undo `fuse`: `attention.qkv` -> `attention.query`, `.key`, `.value`, or what `parts` calls them; so `cross`."""
+    apart: State = {}
+    for name, tensor in state.items():
+        if re.search(r"\.(attention|cross)\.qkv\.", name):
+            chunks = zip(parts, tensor.chunk(3), strict=True)
+            apart |= {name.replace(".qkv.", f".{part}."): chunk for part, chunk in chunks}
+        else:
+            apart[name] = tensor
+    return apart
 
 
 def fuse(state: State, *, parts: tuple[str, str, str] = ("query", "key", "value")) -> State:

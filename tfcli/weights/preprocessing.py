@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.data.images.resize import INTERPOLATIONS, ON_TENSORS, SETTINGS
-from tfcli.errors import WeightsError
+from tfcli.errors import ConfigError, WeightsError
 
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 """Files of transformers, the newer first, in which an image processor's settings are nested."""
@@ -197,6 +197,39 @@ def of_transformers(content: dict[str, Any], *, name: str, model: dict[str, Any]
         "std": [value / scale for value in std],
     }
     return Preprocessing(settings, name)
+
+
+def for_transformers(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the `preprocessor_config.json` that says what settings of `config.data` say: what `stated` reads, back.
+
+    transformers' CLIPImageProcessor can do all of it, whatever the model: a resize, a crop in the middle, a mean and a
+    deviation.
+
+    Raises:
+        ConfigError: transformers has no such resize or interpolation.
+    """
+    crop, rule, interpolation = settings["image_size"], settings["resize"], settings["interpolation"]
+    if rule == "longer":
+        raise ConfigError("`data.resize=longer` cannot be exported: no image processor of transformers does it.")
+    if interpolation not in ON_TENSORS:
+        raise ConfigError(
+            f"`data.interpolation={interpolation}` cannot be exported: transformers knows {', '.join(ON_TENSORS)}."
+        )
+    side = round(crop / settings["eval_crop"])
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": rule != "none",
+        "size": {"height": side, "width": side} if rule == "squash" else {"shortest_edge": side},
+        "resample": PILLOW.index(interpolation),
+        "do_center_crop": True,
+        "crop_size": {"height": crop, "width": crop},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(settings["mean"]),
+        "image_std": list(settings["std"]),
+    }
 
 
 def _geometry(given: dict[str, Any], name: str) -> dict[str, Any]:

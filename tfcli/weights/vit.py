@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from tfcli.nn.embeddings import PatchEmbed
 from tfcli.weights import vit_facts as facts
 from tfcli.weights import vit_names as names
 from tfcli.weights.files import Checkpoint
-from tfcli.weights.names import State, count
+from tfcli.weights.layout import PLAIN, Layout, labels, prefixed, written
+from tfcli.weights.names import State, count, split, their_activation
 from tfcli.weights.positions import resize_positions
 from tfcli.weights.vit_names import PATCHES, TABLE, detect
 
@@ -28,6 +30,16 @@ SHAPES = ("width", "depth", "mlp_width", "patch_size", "stem", "pool", "register
 """Settings that the tensors fix, so that no other value can be typed."""
 SIZES = {(192, 12): "ti", (384, 12): "s", (768, 12): "b", (1024, 24): "l", (1280, 32): "h"}
 """Width and depth -> the letter in our size files' names."""
+HOLDS = PLAIN | {
+    "attn.causal": False,
+    "pool": "class",
+    "registers": 0,
+    "stem": "patch",
+    "mlp_bias": (None, True),
+    "post_norm": False,
+    "stem_norm": False,
+}
+"""Values that transformers' ViT can hold, see `tfcli.weights.layout`."""
 HYBRIDS = {
     ("b", (3, 4, 9)): "vit_r50_b16",
     ("s", (2, 2, 2, 2)): "vit_r26_s32",
@@ -124,6 +136,45 @@ def convert(
     if isinstance(net, ViT):
         state = _fit_pool(state, net, facts.pool(state, source, config), notes)
     return names.with_zero_biases(state, net.state_dict()), notes, settings
+
+
+def export(state: State, settings: dict[str, Any], classes: Sequence[str] = ()) -> Layout:
+    """Return a model of ours as transformers' ViTForImageClassification.
+
+    Args:
+        state: tensors by our names.
+        settings: `config.model` as plain values, checked against `HOLDS`.
+        classes: names of the head's outputs.
+    """
+    return lay_out(state, settings, classes, kind="vit", architecture="ViTForImageClassification")
+
+
+def lay_out(state: State, settings: dict[str, Any], classes: Sequence[str], *, kind: str, architecture: str) -> Layout:
+    """Return a model as the class `architecture` of transformers, whose `model_type` is `kind`."""
+    table = {TABLE: state[TABLE].reshape(1, -1, state[TABLE].shape[-1])}
+    theirs = prefixed(written(split(state | table), names.TRANSFORMERS), f"{kind}.", ("classifier", "distillation"))
+    sizes = facts.sizes(state)
+    config = {
+        "architectures": [architecture],
+        "model_type": kind,
+        "hidden_size": sizes["width"],
+        "num_hidden_layers": sizes["depth"],
+        "num_attention_heads": settings["heads"],
+        "intermediate_size": sizes["mlp_width"],
+        "hidden_act": their_activation(settings.get("activation", "gelu")),
+        "layer_norm_eps": settings["norm_eps"],
+        "image_size": settings["image_size"],
+        "patch_size": sizes["patch_size"],
+        "num_channels": 3,
+        "qkv_bias": True,
+        **{theirs: settings.get(ours, 0.0) for theirs, ours in facts.TRAINING.items() if ours != "drop_path"},
+    }
+    return Layout(
+        library="transformers",
+        architecture=architecture,
+        state=theirs,
+        config=config | labels(classes, len(state["head.weight"])),
+    )
 
 
 def torchvision_name(net: ViT) -> str | None:

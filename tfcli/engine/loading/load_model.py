@@ -58,7 +58,7 @@ class Loaded:
     @property
     def preprocessing(self) -> dict[str, Any]:
         """How it sees images: their side, mean, deviation and resizing; empty for a model of texts."""
-        from tfcli.data.resize import SETTINGS
+        from tfcli.data.images.resize import SETTINGS
 
         data = self.config.data
         return {key: data[key] for key in SETTINGS if key in data}

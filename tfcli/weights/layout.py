@@ -1,0 +1,123 @@
+"""A model's files as a public library has them: what a converter's `export` returns, and the settings it refuses.
+
+A converter that writes declares HOLDS, the values that its library's format can hold of settings that no tensor shows:
+`{"pool": "class"}`; a tuple lists several. A setting that is not named there may have any value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from tfcli.errors import ConfigError
+from tfcli.weights.names import ACTIVATIONS, Renames, State, inverse, rename
+
+LEARNED = {"pos._target_": "tfcli.nn.positions.Learned", "pos.at": "stem"}
+FULL = {
+    "attn._target_": "tfcli.nn.attention.Attention",
+    "attn.pattern._target_": "tfcli.nn.patterns.Full",
+    "attn.kernel._target_": None,  # a kernel with a name is exact
+    "attn.scale": None,
+}
+PLAIN: dict[str, Any] = {
+    **FULL,
+    **LEARNED,
+    "activation": tuple(dict.fromkeys(ACTIVATIONS.values())),
+    "norm": "layer",
+    "layer_scale": None,
+}
+"""The blocks of transformers' BERT, GPT-2, ViT and CLIP."""
+
+
+@dataclass(kw_only=True)
+class Layout:
+    """A model in the format of a public library.
+
+    Attributes:
+        library: transformers or torchvision.
+        architecture: the library's class or function that loads it, for instance ViTForImageClassification.
+        state: tensors by the library's names.
+        config: content of `config.json`.
+    """
+
+    library: str
+    architecture: str
+    state: State
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def check(converter: ModuleType | None, settings: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    """Refuse a model that its family's public format cannot hold.
+
+    Args:
+        converter: of the family.
+        settings: of the model.
+        choices: the option taken in each group, by which `pos` and `attn` are named.
+
+    Raises:
+        ConfigError: with the setting, and what the format can hold.
+    """
+    model = choices["model"]
+    if converter is None or not hasattr(converter, "export"):
+        raise ConfigError(f"`model={model}` has no public format to export to; its run folder holds all of it.")
+    for key, held in converter.HOLDS.items():
+        there, value = _at(settings, key)
+        wanted = held if isinstance(held, tuple) else (held,)
+        if not there or value in wanted:
+            continue
+        group = key.partition(".")[0]
+        if key.endswith("_target_") and group in choices:
+            said, only = f"{group}={choices[group]}", {"pos": "learned", "attn": "full"}[group]
+        else:
+            said = f"model.{key.removesuffix('._target_')}={_plain(value)}"
+            only = " or ".join(map(_plain, wanted))
+        raise ConfigError(
+            f"`{said}` cannot be exported: the public format of `model={model}` holds {only} alone. "
+            "`model.weights=RUN` takes the run itself."
+        )
+
+
+def written(state: State, renames: Renames) -> State:
+    """Return tensors under a library's names, by the table that reads them; each is a copy that can be saved.
+
+    Raises:
+        ConfigError: a tensor has no name there.
+    """
+    table = inverse(renames)
+    named = {rename(name, table): name for name in state}
+    lost = [ours for theirs, ours in named.items() if theirs == ours]
+    if lost:
+        raise ConfigError(f"the tensor `{lost[0]}` of this model has no name in the public format: it is not exported.")
+    return {theirs: state[ours].detach().cpu().contiguous().clone() for theirs, ours in named.items()}
+
+
+def prefixed(state: State, prefix: str, heads: tuple[str, ...]) -> State:
+    """Put `prefix` before all names but those of heads, as a library's class with a head has them."""
+    return {name if name.startswith(heads) else prefix + name: tensor for name, tensor in state.items()}
+
+
+def labels(classes: Sequence[str], outputs: int) -> dict[str, Any]:
+    """Return the entries of a `config.json` that name a head's outputs."""
+    names = list(classes) if len(classes) == outputs else [f"LABEL_{number}" for number in range(outputs)]
+    return {
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+
+
+def _at(settings: Mapping[str, Any], path: str) -> tuple[bool, Any]:
+    """Return whether there is such a setting, and its value; a run of before it was there has its default."""
+    node: Any = settings
+    for name in path.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            return False, None
+        node = node[name]
+    return True, node
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value.rpartition(".")[2]
+    return "null" if value is None else str(value).lower()
