@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tfcli.models.classifier import TorchvisionClassifier
 from tfcli.models.vit import ViT
 from tfcli.nn.attention import Attention
 from tfcli.nn.positions import Learned
@@ -33,6 +34,26 @@ def test_norms_biases_tokens_and_positions_do_not_decay():
     assert set(found) == {name for name, _ in vit().named_parameters()}
     still = {name for name, (_, decay) in found.items() if decay == 0}
     assert still == {n for n in found if n.endswith("bias") or "norm" in n or "token" in n or "positions" in n}
+
+
+def test_a_part_of_ones_own_says_what_does_not_decay():
+    class Query(torch.nn.Module):
+        undecayed = ("start",)
+
+        def __init__(self):
+            super().__init__()
+            self.start, self.token = (torch.nn.Parameter(torch.zeros(1, 4)) for _ in range(2))
+
+    found = rates(torch.nn.Sequential(torch.nn.Linear(4, 4), Query()))
+    assert {name for name, (_, decay) in found.items() if decay == 0} == {"0.bias", "1.start"}
+
+
+def test_torchvisions_class_token_does_not_decay():
+    with torch.device("meta"):
+        net = TorchvisionClassifier("vit_b_32", image_size=64, num_classes=2)
+    still = {name for name, (_, decay) in rates(net).items() if decay == 0}
+    assert "body.class_token" in still
+    assert all(p.ndim < 2 for name, p in net.named_parameters() if name in still - {"body.class_token"})
 
 
 def test_layer_decay_falls_from_the_head_to_the_stem():

@@ -208,11 +208,11 @@ class BERT(nn.Module):
 
     @property
     def layers(self) -> int:
-        return len(self.stack.blocks)
+        return self.stack.layers
 
     def layer_of(self, name: str) -> int:
-        """0 for embeddings and positions, 1 to depth for the blocks, depth + 1 for the pooler and the heads."""
-        if name.startswith("stack.blocks."):
-            return int(name.split(".")[2]) + 1
-        first = ("embed", "segment_embed", "stack.positions", "stack.stem_norm")
-        return 0 if name.startswith(first) else self.layers + 1
+        """Return 0 for embeddings and positions, 1 to depth for the blocks, depth + 1 for the pooler and the heads."""
+        part, _, rest = name.partition(".")
+        if part == "stack":
+            return self.stack.layer_of(rest)
+        return 0 if part in ("embed", "segment_embed") else self.layers + 1

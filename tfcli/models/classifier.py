@@ -48,6 +48,7 @@ class TorchvisionClassifier(nn.Module):
         self.body = torchvision.models.get_model(name, weights=None, **options)
         self.torchvision_name = name
         self.head_name = self._find_head()
+        self.undecayed = ("body.class_token",) if hasattr(self.body, "class_token") else ()
         names = [key for key, _ in self.body.named_parameters() if not self._in_head(key)]
         self._by_child = (
             len({key.partition(".")[0] for key in names}) > 4

@@ -167,10 +167,11 @@ class GPT(nn.Module):
 
     @property
     def layers(self) -> int:
-        return len(self.stack.blocks)
+        return self.stack.layers
 
     def layer_of(self, name: str) -> int:
-        """0 for embeddings and positions, 1 to depth for the blocks, depth + 1 for the last norm and the head."""
-        if name.startswith("stack.blocks."):
-            return int(name.split(".")[2]) + 1
-        return 0 if name.startswith(("embed", "stack.positions")) else self.layers + 1
+        """Return 0 for embeddings and positions, 1 to depth for the blocks, depth + 1 for last norm and head."""
+        part, _, rest = name.partition(".")
+        if part == "stack":
+            return self.stack.layer_of(rest)
+        return 0 if part == "embed" else self.layers + 1

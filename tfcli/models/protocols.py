@@ -35,7 +35,8 @@ class Classifier(Protocol):
     """Images in, one score a class out. `head` is what is replaced when the classes differ.
 
     `layers` counts the blocks, for learning rates that decay with depth: `layer_of(name)` is the layer of a
-    parameter, 0 for the stem to `layers` + 1 for the head.
+    parameter, 0 for the stem to `layers` + 1 for the head. A model, or any part of it, names in `undecayed` its own
+    parameters that weight decay leaves alone, if it has some besides norms and biases.
     """
 
     def __call__(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]: ...

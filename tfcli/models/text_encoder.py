@@ -90,9 +90,10 @@ class TextTransformer(nn.Module):
         return self.proj(x[torch.arange(len(x), device=x.device), end])
 
     def layer_of(self, name: str) -> int:
-        if name.startswith("stack.blocks."):
-            return int(name.split(".")[2]) + 1
-        return 0 if name.startswith(("embed", "stack.positions")) else self.layers + 1
+        part, _, rest = name.partition(".")
+        if part == "stack":
+            return self.stack.layer_of(rest)
+        return 0 if part == "embed" else self.layers + 1
 
 
 class TextBag(nn.Module):

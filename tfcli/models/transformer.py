@@ -158,14 +158,14 @@ class Transformer(nn.Module):
 
     @property
     def layers(self) -> int:
-        return len(self.encoder.blocks) + len(self.decoder.blocks)
+        return self.encoder.layers + self.decoder.layers
 
     def layer_of(self, name: str) -> int:
-        """0 for embeddings and positions, then the encoder's blocks, then the decoder's; its norm and output last."""
-        side, _, rest = name.partition(".")
-        if rest.startswith("blocks."):
-            below = len(self.encoder.blocks) if side == "decoder" else 0
-            return below + int(rest.split(".")[1]) + 1
-        if side == "encoder" and rest.startswith("norm"):
-            return len(self.encoder.blocks)
-        return 0 if "embed" in rest or rest.startswith("positions.") else self.layers + 1
+        """Return 0 for embeddings and positions, then the encoder's blocks, then the decoder's; its norm comes last."""
+        part, _, rest = name.partition(".")
+        if part == "encoder":
+            return min(self.encoder.layer_of(rest), self.encoder.layers)
+        if part == "decoder":
+            layer = self.decoder.layer_of(rest)
+            return layer + self.encoder.layers if layer else 0
+        return 0 if rest.startswith(("embed", "target_embed")) else self.layers + 1

@@ -69,7 +69,7 @@ class PatchEncoder(nn.Module):
     ):
         super().__init__()
         self.patch_embed = make_stem(stem, width, image_size=image_size, patch_size=patch_size)
-        self.special = tuple(special)
+        self.special = self.undecayed = tuple(name for name, number in special.items() if number)
         for name, number in special.items():
             setattr(self, name, nn.Parameter(torch.zeros(1, number, width)) if number else None)
         own = sum(special.values())
@@ -93,8 +93,7 @@ class PatchEncoder(nn.Module):
             DataError: the patches' side does not divide that of the image.
         """
         x, places = self.patch_embed(image), self.places_of(*image.shape[-2:])
-        special = [getattr(self, name) for name in self.special]
-        first = [t.expand(len(x), -1, -1).to(x.dtype) for t in special if t is not None]
+        first = [getattr(self, name).expand(len(x), -1, -1).to(x.dtype) for name in self.special]
         return self.stack(torch.cat([*first, x], 1), places)
 
     def places_of(self, rows: int, columns: int) -> Places:
@@ -118,14 +117,14 @@ class PatchEncoder(nn.Module):
 
     @property
     def layers(self) -> int:
-        return len(self.stack.blocks)
+        return self.stack.layers
 
     def layer_of(self, name: str) -> int:
-        """0 for the stem and positions, 1 to depth for the blocks, depth + 1 for the last norm and what reads it."""
-        if name.startswith("stack.blocks."):
-            return int(name.split(".")[2]) + 1
-        first = ("patch_embed", *self.special, "stack.positions", "stack.stem_norm")
-        return 0 if name.startswith(first) else self.layers + 1
+        """Return 0 for the stem and positions, 1 to depth for the blocks, depth + 1 for the last norm and the heads."""
+        part, _, rest = name.partition(".")
+        if part == "stack":
+            return self.stack.layer_of(rest)
+        return 0 if part in ("patch_embed", *self.special) else self.layers + 1
 
 
 class ViT(PatchEncoder):

@@ -71,7 +71,7 @@ class MeanQueryPool(nn.Module):
         super().__init__()
         if width % heads:
             raise ValueError(f"`model.image.heads` must divide the last map's width, {width}, but is {heads}.")
-        self.heads = heads
+        self.heads, self.undecayed = heads, ("positions",)
         self.positions = nn.Parameter(torch.empty(cells + 1, width))
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width) for _ in range(3))
         self.out = nn.Linear(width, out_width)

@@ -57,6 +57,11 @@ class Position(nn.Module):
             )
         self.at = at
 
+    @property
+    def undecayed(self) -> tuple[str, ...]:
+        """Names of the parameters that weight decay leaves alone: all, since they are tables of places."""
+        return tuple(name for name, _ in self.named_parameters())
+
     def add(self, x: Float[Tensor, "B N D"], places: Places) -> Float[Tensor, "B N D"]:
         return x
 

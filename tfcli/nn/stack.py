@@ -124,6 +124,22 @@ class Stack(nn.Module):
         """The self-attention of each block."""
         return [cast(Attention, cast(Block, block).attention) for block in self.blocks]
 
+    @property
+    def layers(self) -> int:
+        """Number of blocks."""
+        return len(self.blocks)
+
+    def layer_of(self, name: str) -> int:
+        """Return the layer of a parameter of the stack: 0 before the blocks, then theirs from 1, then the last norm's.
+
+        Args:
+            name: within the stack, for instance `blocks.3.mlp.fc1.weight`.
+        """
+        part, _, rest = name.partition(".")
+        if part == "blocks":
+            return int(rest.partition(".")[0]) + 1
+        return self.layers + 1 if part == "norm" else 0
+
     def forward(
         self,
         x: Float[Tensor, "B N D"],

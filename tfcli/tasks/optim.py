@@ -15,10 +15,11 @@ from tfcli.models.protocols import Classifier
 def param_groups(
     net: nn.Module, *, lr: float, weight_decay: float, layer_decay: float, head_scale: float
 ) -> list[dict]:
-    """Parameters in groups of equal learning rate and weight decay.
+    """Return the parameters in groups of equal learning rate and weight decay.
 
-    Vectors and scalars (norms, biases), tokens and position tables do not decay. With `layer_decay` d, layer i of L has
-    the rate lr * d^(L + 1 - i): the head all of it, the stem the least (Clark et al. 2020; Bao et al. 2022).
+    Vectors and scalars (norms, biases) do not decay, nor what any part of the net names in `undecayed`: position tables
+    and special tokens. With `layer_decay` d, layer i of L has the rate lr * d^(L + 1 - i): the head all of it, the stem
+    the least (Clark et al. 2020; Bao et al. 2022).
 
     Args:
         net: a model; for `layer_decay` and `head_scale` it says which layer a parameter is in (`layers`, `layer_of`).
@@ -36,6 +37,7 @@ def param_groups(
             f"`optim.layer_decay` and `optim.head_scale` need a model that numbers its layers; "
             f"{type(net).__name__} does not."
         )
+    undecayed = {id(part.get_parameter(name)) for part in net.modules() for name in getattr(part, "undecayed", ())}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if not parameter.requires_grad:
@@ -44,8 +46,8 @@ def param_groups(
         if numbered is not None:
             above = numbered.layers + 1 - numbered.layer_of(name)
             scale = layer_decay**above * (head_scale if above == 0 else 1.0)
-        fixed = parameter.ndim <= 1 or "token" in name or "positions" in name
-        groups.setdefault((lr * scale, 0.0 if fixed else weight_decay), []).append(parameter)
+        decays = parameter.ndim > 1 and id(parameter) not in undecayed
+        groups.setdefault((lr * scale, weight_decay if decays else 0.0), []).append(parameter)
     return [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
 
 

@@ -64,7 +64,7 @@ class Perceiver(nn.Module):
         self.read = Block(None, make_mlp(width), cross=cross, width=width)
         self.stack = Stack(width, depth=depth, heads=heads, attn=attn, pos=Position, extent=(latents,))
         self.head = nn.Linear(width, num_classes)
-        self.layers = depth + 1
+        self.layers, self.undecayed = depth + 1, ("start",)
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
         """Return the latents after the last block and their mean."""
@@ -78,6 +78,7 @@ class Perceiver(nn.Module):
 
     def layer_of(self, name: str) -> int:
         """Return 0 for patches and latents, 1 for the reading, then the blocks; the head comes last."""
-        if name.startswith("stack.blocks."):
-            return int(name.split(".")[2]) + 2
-        return 1 if name.startswith("read") else 0 if name.startswith(("embed", "where", "start")) else self.layers + 1
+        part, _, rest = name.partition(".")
+        if part == "stack":
+            return self.stack.layer_of(rest) + 1
+        return {"read": 1, "head": self.layers + 1}.get(part, 0)
