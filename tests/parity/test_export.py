@@ -49,7 +49,7 @@ def exported(words: list[str], folder: Path) -> tuple[nn.Module, Any]:
     converter = converter_of(config.model._target_)
     layout = converter.export(net.state_dict(), plain(config.model))
     save_file(layout.state, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(layout.config))
+    (folder / "config.json").write_text(json.dumps({"pad_token_id": 0} | layout.config))
     library = quietly(layout.library)
     if layout.library == "torchvision":
         theirs = library.models.get_model(layout.architecture, num_classes=len(layout.state["fc.bias"]))
@@ -114,18 +114,87 @@ def test_a_bert_is_transformers(tmp_path: Path, head: str):
         assert_close(out.logits.reshape(ours.shape), ours, **EXACT)
 
 
+@torch.no_grad()
+def test_a_deit_is_transformers(tmp_path: Path):
+    words = ["model=deit", "task=classify", "model.patch_size=4", *IMAGES]
+    net, theirs = exported(words, tmp_path)
+    logits = net(images())
+    assert_close(theirs(images()).logits, logits, **EXACT)
+    assert_close(taken_back(words, tmp_path)(images()), logits, **EXACT)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("depth", [18, 50])
+def test_a_resnet_is_torchvisions(tmp_path: Path, depth: int):
+    words = ["model=resnet", "data=shapes", f"model.depth={depth}"]
+    net, theirs = exported(words, tmp_path)
+    image = images(side=32)
+    logits = net(image)
+    scale = {"atol": 1e-5 * float(logits.abs().max()), "rtol": 0.0}
+    assert_close(theirs(image), logits, **scale)
+    assert_close(taken_back(words, tmp_path)(image), logits, **scale)
+
+
+@torch.no_grad()
+def test_a_gpt_is_transformers(tmp_path: Path):
+    words = ["model=gpt", "model.mlp_width=40", "model.norm_eps=0.01", *TEXTS, "data=shakespeare"]
+    net, theirs = exported(words, tmp_path)
+    logits = net(TOKENS)
+    assert_close(theirs(TOKENS).logits, logits, **EXACT)
+    assert_close(taken_back(words, tmp_path)(TOKENS), logits, **EXACT)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [[], ["model.image.activation=quick_gelu", "model.text.norm_eps=0.01"]])
+def test_a_clip_is_transformers(tmp_path: Path, changes: list[str]):
+    words = ["model=clip", "data=shapes", "data.image_size=16", "model.image.stem=patch", "model.text.vocab_size=60"]
+    words += changes
+    net, theirs = exported(words, tmp_path)
+    tokens = torch.zeros(3, 16, dtype=torch.long)
+    for row, length in zip(tokens, (4, 9, 14), strict=True):
+        row[:length], row[length] = torch.arange(1, length + 1), 59
+    scores = net(images(), tokens)
+    out = theirs(input_ids=tokens, pixel_values=images())
+    scale = {"atol": 1e-5 * float(scores.abs().max()), "rtol": 0.0}
+    assert_close(out.logits_per_image, scores, **scale)
+    assert_close(taken_back(words, tmp_path)(images(), tokens), scores, **scale)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [[], ["model.output_bias=true", "model.scale=false", "model.decoder_depth=1"]])
+def test_a_transformer_is_marian(tmp_path: Path, changes: list[str]):
+    words = ["model=transformer", "model.norm_eps=1e-5", *TEXTS, "data=reversal", *changes]
+    net, theirs = exported(words, tmp_path)
+    source = TOKENS.flip(1)
+    logits = net(source, TOKENS, valid=VALID)
+    out = theirs(input_ids=source, attention_mask=VALID.long(), decoder_input_ids=TOKENS)
+    assert_close(out.logits, logits, **EXACT)
+    back = taken_back([*words, "model.output_bias=true"], tmp_path)
+    assert_close(back(source, TOKENS, valid=VALID), logits, **EXACT)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["model=vit", "data=digits", "pos=rope"], "`pos=rope` cannot be exported: the public format of `model=vit`"),
         (["model=vit", "data=digits", "pos.at=every"], "`model.pos.at=every` cannot be exported"),
         (["model=vit", "data=digits", "attn=linear"], "`attn=linear` cannot be exported"),
-        (["model=vit", "data=digits", "attn=windows"], "`attn=windows` cannot be exported.* holds full"),
+        (["model=vit", "data=digits", "attn=windows"], "`attn=windows` cannot be exported.* holds Full"),
         (["model=vit", "data=digits", "attn=causal"], "`model.attn.causal=true` cannot be exported"),
         (["model=vit", "data=digits", "model.pool=mean"], "`model.pool=mean` cannot be exported.* holds class alone"),
         (["model=vit", "data=digits", "model.activation=swiglu"], "`model.activation=swiglu` cannot be exported"),
         (["model=vit", "data=digits", "model.layer_scale=0.1"], "`model.layer_scale=0.1` cannot be .* holds null"),
         (["model=bert"], "`model.post_norm=false` cannot be exported.* holds true alone"),
+        (["model=resnet20", "data=digits"], "`model=resnet20` cannot be exported.* holds ResNet alone"),
+        (["model=resnet", "data=digits", "model.stem=cifar"], "`model.stem=cifar` cannot be exported"),
+        (["model=gpt1"], "`model.post_norm=true` cannot be exported"),
+        (["model=gpt", "data=sst2"], "`model.head=classes` cannot be exported"),
+        (["model=transformer"], "`model.norm_eps=1e-06` cannot be exported"),
+        (["model=transformer", "pos=learned"], "`pos=learned` cannot be exported.* holds Sinusoidal alone"),
+        (["model=clip", "data=shapes"], "`model.image.stem=conv` cannot be exported"),
+        (["model=clip_rn50", "data=shapes"], "`model.image=ModifiedResNet` cannot be exported"),
+        (["model=clip", "data=shapes", "pos@model.text.pos=rope"], "`pos@model.text.pos=rope` cannot be exported"),
+        (["model=clip", "data=shapes", "pos=rope"], "`pos=rope` cannot be exported"),
         (["model=rnn", "data=reversal"], "`model=rnn` has no public format"),
     ],
 )

@@ -143,7 +143,10 @@ def export(state: State, settings: dict[str, Any], classes: Sequence[str] = ()) 
         config |= labels(classes, len(state["head.weight"]))
     if head in ("classes", "score"):
         config["problem_type"] = "regression" if head == "score" else "single_label_classification"
-    return Layout(library="transformers", architecture=config["architectures"][0], state=theirs, config=config)
+    frames = ("{cls} $A {sep}", "{cls} $A {sep} $B:1 {sep}:1")
+    return Layout(
+        library="transformers", architecture=config["architectures"][0], state=theirs, config=config, frames=frames
+    )
 
 
 def _sizes(state: State) -> dict[str, int]:

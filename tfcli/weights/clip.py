@@ -8,6 +8,7 @@ it is set from the checkpoint wherever that tells.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from math import isqrt
 from typing import Any
 
@@ -15,15 +16,25 @@ from tfcli.errors import WeightsError
 from tfcli.models.clip import CLIP
 from tfcli.models.vit import PatchEncoder
 from tfcli.weights import open_clip_facts
-from tfcli.weights.clip_names import PATCHES, POOL_TABLE, TABLES, detect, renamed
+from tfcli.weights.clip_names import PATCHES, POOL_TABLE, TABLES, as_transformers, detect, renamed
 from tfcli.weights.files import Checkpoint
-from tfcli.weights.names import State, count, known_activation, usual_heads
+from tfcli.weights.layout import PLAIN, Layout
+from tfcli.weights.names import State, count, known_activation, their_activation, usual_heads
 from tfcli.weights.positions import resize_positions
 from tfcli.weights.preprocessing import OPENAI_MEAN, OPENAI_STD
 
 READS = {"clip": "CLIP"}
 SHAPES = ("embed_width", "width", "depth", "mlp_width", "patch_size", "blocks", "vocab_size")
 """Settings, of a tower or of all, that the tensors fix, so that no other value can be typed."""
+HOLDS = {
+    "image._target_": "tfcli.models.clip.VisionTransformer",
+    "text._target_": "tfcli.models.text_encoder.TextTransformer",
+    **{f"{tower}.{key}": value for tower in ("image", "text") for key, value in PLAIN.items()},
+    "image.stem": "patch",
+    "image.attn.causal": False,
+    "text.attn.pattern._target_": ("tfcli.nn.patterns.Full", "tfcli.nn.patterns.Causal"),
+}
+"""Values that transformers' CLIP can hold, see `tfcli.weights.layout`."""
 SIZES = {(768, 32): "vit_b32", (768, 16): "vit_b16", (1024, 14): "vit_l14"}
 RESNETS: dict[tuple[int, ...], str] = {
     (3, 4, 6, 3): "rn50",
@@ -101,6 +112,46 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
     pixels = side * (image["patch_size"] if vit else 32)
     data = {"image_size": pixels, "resize": "shorter", "eval_crop": 1.0, "interpolation": "bicubic"}
     return model, data | {"mean": OPENAI_MEAN, "std": OPENAI_STD}, notes
+
+
+def export(state: State, settings: dict[str, Any], classes: Sequence[str] = ()) -> Layout:
+    """Return a model of ours as transformers' CLIPModel.
+
+    Args:
+        state: tensors by our names.
+        settings: `config.model` as plain values, checked against `HOLDS`.
+        classes: none; a CLIP has no head.
+    """
+    image, text = settings["image"], settings["text"]
+    sizes, words = _vit_size(state), _text_size(state)
+    config = {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": settings["embed_width"],
+        "vision_config": _tower(sizes, image)
+        | {"image_size": image["image_size"], "patch_size": sizes["patch_size"], "num_channels": 3},
+        "text_config": _tower(words, text)
+        | {
+            "max_position_embeddings": words["context"],
+            "vocab_size": words["vocab_size"],
+            "eos_token_id": words["vocab_size"] - 1,
+        },
+    }
+    frames = ("{bos} $A {eos}",)
+    theirs = as_transformers(state)
+    return Layout(library="transformers", architecture="CLIPModel", state=theirs, config=config, frames=frames)
+
+
+def _tower(sizes: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "hidden_size": sizes["width"],
+        "num_hidden_layers": sizes["depth"],
+        "intermediate_size": sizes["mlp_width"],
+        "projection_dim": settings["embed_width"],
+        "num_attention_heads": settings["heads"],
+        "hidden_act": their_activation(settings.get("activation", "gelu")),
+        "layer_norm_eps": settings.get("norm_eps", 1e-5),
+    }
 
 
 def describe(state: State) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from tfcli.weights.names import Renames, State, fuse, rename
+from tfcli.weights.layout import written
+from tfcli.weights.names import Renames, State, fuse, inverse, rename, split
 
 TABLES = {"image": "image.stack.positions.0.table", "text": "text.stack.positions.0.table"}
 POOL_TABLE = "image.attention_pool.positions"
@@ -91,3 +92,11 @@ def renamed(state: State, source: str | None) -> State:
     if "logit_scale" in state:
         state["logit_scale"] = state["logit_scale"].reshape(())  # open_clip's may be a list of one
     return state
+
+
+def as_transformers(state: State) -> State:
+    """Return tensors by transformers' names, from ours."""
+    inside = inverse(TRANSFORMERS_INSIDE)
+    apart = {rename(name, inside): tensor for name, tensor in split(state, parts=("q", "k", "v")).items()}
+    apart["image.cls_token"] = apart["image.cls_token"].reshape(-1)
+    return {"logit_scale": apart.pop("logit_scale").detach().cpu().clone(), **written(apart, TRANSFORMERS)}

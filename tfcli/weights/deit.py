@@ -6,12 +6,16 @@ Its own answer, of the class token alone, is that of a ViT with the other token 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tfcli.weights.files import Checkpoint
-from tfcli.weights.vit import SHAPES, convert, describe, plan
+from tfcli.weights.layout import Layout
+from tfcli.weights.names import State
+from tfcli.weights.vit import HOLDS, SHAPES, convert, describe, lay_out, plan
 
-__all__ = ["READS", "SHAPES", "blueprint", "convert", "describe"]
+__all__ = ["HOLDS", "READS", "SHAPES", "blueprint", "convert", "describe", "export"]
 READS = {"deit": "DeiT", "vit": "ViT"}
 
 
@@ -22,3 +26,16 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
         WeightsError: it has no distillation token, or uses a feature that our DeiT does not have.
     """
     return plan(checkpoint, family="DeiT")
+
+
+def export(state: State, settings: dict[str, Any], classes: Sequence[str] = ()) -> Layout:
+    """Return a model of ours as transformers' DeiTForImageClassificationWithTeacher, whose answer is ours too.
+
+    Args:
+        state: tensors by our names.
+        settings: `config.model` as plain values, checked against `HOLDS`.
+        classes: names of the heads' outputs.
+    """
+    layout = lay_out(state, settings, classes, kind="deit", architecture="DeiTForImageClassificationWithTeacher")
+    own = {name: f"cls_{name}" for name in layout.state if name.startswith("classifier.")}
+    return replace(layout, state={own.get(name, name): tensor for name, tensor in layout.state.items()})

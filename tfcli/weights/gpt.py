@@ -8,6 +8,7 @@ have it under either name, or both.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from tfcli.errors import WeightsError
 from tfcli.models.gpt import GPT
 from tfcli.weights import kinds
 from tfcli.weights.files import Checkpoint
-from tfcli.weights.names import ACTIVATIONS, Renames, State, count, rename
+from tfcli.weights.layout import PLAIN, Layout, written
+from tfcli.weights.names import ACTIVATIONS, Renames, State, count, rename, their_activation
 from tfcli.weights.positions import fit_line
 
 READS = {"gpt2": "GPT-2", "openai-gpt": "GPT-1"}
@@ -44,6 +46,8 @@ STATED = {
 """Names in config.json of the sizes that the tensors show too."""
 OPTIONAL = ("head", "marks")
 """Parts that a checkpoint may lack, and then stay as they were made, or have in vain."""
+HOLDS = PLAIN | {"post_norm": False, "head": None}
+"""Values that transformers' GPT-2 can hold, see `tfcli.weights.layout`."""
 SIZES = {(768, 12): "gpt2", (1024, 24): "gpt2_medium", (1280, 36): "gpt2_large", (1600, 48): "gpt2_xl"}
 
 
@@ -87,18 +91,50 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
         return None
     config, state = checkpoint.config, _renamed(checkpoint.state)
     kinds.need(state, (TABLE, "embed.weight", "stack.blocks.0.mlp.fc1.weight"), kind=source)
+    sizes = _sizes(state)
+    kinds.agree(config, {theirs: sizes[ours] for ours, theirs in STATED.items()})
+    settings, notes = _settings(source, config, sizes["width"])
+    tokenizer = {"kind": "byte_bpe" if source == "GPT-2" else "bpe", "vocab_size": sizes["vocab_size"]}
+    return {**sizes, **settings, "tokenizer": tokenizer}, {}, notes
+
+
+def export(state: State, settings: dict[str, Any], classes: Sequence[str] = ()) -> Layout:
+    """Return a language model of ours as transformers' GPT2LMHeadModel.
+
+    Args:
+        state: tensors by our names.
+        settings: `config.model` as plain values, checked against `HOLDS`.
+        classes: none; a language model has no head.
+    """
+    theirs = {
+        f"transformer.{name}": tensor.mT.contiguous() if TRANSPOSED.fullmatch(name) else tensor
+        for name, tensor in written(state, NAMES).items()
+    }
+    sizes = _sizes(state)
+    config = {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        **{theirs: sizes[ours] for ours, theirs in STATED.items()},
+        "n_head": settings["heads"],
+        "activation_function": their_activation(settings["activation"]),
+        "layer_norm_epsilon": settings["norm_eps"],
+        "resid_pdrop": settings["dropout"],
+        "embd_pdrop": settings["dropout"],
+        "attn_pdrop": settings["attention_dropout"],
+    }
+    return Layout(library="transformers", architecture="GPT2LMHeadModel", state=theirs, config=config)
+
+
+def _sizes(state: State) -> dict[str, int]:
+    """Return the sizes that the tensors show, by our names of tensors and settings."""
     vocab_size, width = state["embed.weight"].shape
-    sizes = {
+    return {
         "width": width,
         "depth": count(state, r"stack\.blocks\.(\d+)\."),
         "mlp_width": state["stack.blocks.0.mlp.fc1.weight"].shape[0],
         "context": len(state[TABLE]),
         "vocab_size": vocab_size,
     }
-    kinds.agree(config, {theirs: sizes[ours] for ours, theirs in STATED.items()})
-    settings, notes = _settings(source, config, width)
-    tokenizer = {"kind": "byte_bpe" if source == "GPT-2" else "bpe", "vocab_size": vocab_size}
-    return {**sizes, **settings, "tokenizer": tokenizer}, {}, notes
 
 
 def describe(state: State) -> str:

@@ -6,6 +6,7 @@ A converter that writes declares HOLDS, the values that its library's format can
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -28,7 +29,7 @@ PLAIN: dict[str, Any] = {
     "norm": "layer",
     "layer_scale": None,
 }
-"""The blocks of transformers' BERT, GPT-2, ViT and CLIP."""
+"""The blocks of transformers' BERT, GPT-2, ViT and each tower of CLIP."""
 
 
 @dataclass(kw_only=True)
@@ -40,12 +41,15 @@ class Layout:
         architecture: the library's class or function that loads it, for instance ViTForImageClassification.
         state: tensors by the library's names.
         config: content of `config.json`.
+        frames: marks that the library's tokenizer puts around a text, and around a pair of texts, in the words of the
+            `tokenizers` library: `("{cls} $A {sep}", "{cls} $A {sep} $B:1 {sep}:1")`; none where it puts none.
     """
 
     library: str
     architecture: str
     state: State
     config: dict[str, Any] = field(default_factory=dict)
+    frames: tuple[str, ...] = ()
 
 
 def check(converter: ModuleType | None, settings: Mapping[str, Any], choices: Mapping[str, str]) -> None:
@@ -67,14 +71,10 @@ def check(converter: ModuleType | None, settings: Mapping[str, Any], choices: Ma
         wanted = held if isinstance(held, tuple) else (held,)
         if not there or value in wanted:
             continue
-        group = key.partition(".")[0]
-        if key.endswith("_target_") and group in choices:
-            said, only = f"{group}={choices[group]}", {"pos": "learned", "attn": "full"}[group]
-        else:
-            said = f"model.{key.removesuffix('._target_')}={_plain(value)}"
-            only = " or ".join(map(_plain, wanted))
+        only = " or ".join(map(_plain, wanted))
+        typed = _typed(key, value, choices)
         raise ConfigError(
-            f"`{said}` cannot be exported: the public format of `model={model}` holds {only} alone. "
+            f"`{typed}` cannot be exported: the public format of `model={model}` holds {only} alone. "
             "`model.weights=RUN` takes the run itself."
         )
 
@@ -115,6 +115,16 @@ def _at(settings: Mapping[str, Any], path: str) -> tuple[bool, Any]:
             return False, None
         node = node[name]
     return True, node
+
+
+def _typed(key: str, value: Any, choices: Mapping[str, str]) -> str:
+    """Return a setting as a user types it; a part of the model, and the model itself, by the option that was chosen."""
+    if key == "_target_":
+        return f"model={choices['model']}"
+    part = re.match(r"((?:.+\.)?(pos|attn))\..*_target_$", key)
+    groups = (f"{part[2]}@model.{part[1]}", part[2]) if part else ()
+    group = next((group for group in groups if group in choices), None)
+    return f"{group}={choices[group]}" if group else f"model.{key.removesuffix('._target_')}={_plain(value)}"
 
 
 def _plain(value: Any) -> str:

@@ -6,6 +6,7 @@ All but transformers' have our names but for the head (`fc`, `linear`).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -13,9 +14,12 @@ from torch import Tensor
 from tfcli.errors import WeightsError
 from tfcli.models.resnet import SIZES, Residual
 from tfcli.weights.files import Checkpoint
+from tfcli.weights.layout import Layout, labels
 
 SHAPES = ("depth", "stem")
 """Settings that the tensors fix, so that no other value can be typed."""
+HOLDS = {"_target_": "tfcli.models.resnet.ResNet", "stem": "imagenet"}
+"""Values that torchvision's ResNets can hold, see `tfcli.weights.layout`."""
 LACKING = {
     "a stem of several convolutions": r"conv1\.0\.",
     "squeeze-and-excitation": r"layer\d\.\d+\.se\.",
@@ -67,6 +71,20 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
         raise WeightsError(f"this checkpoint uses {lacking}, which tfcli's ResNet does not have.")
     stem_kind = "imagenet" if stem.shape[-1] == 7 else "cifar"
     return {"_target_": "tfcli.models.resnet.ResNet", "depth": depth, "stem": stem_kind}, {}, []
+
+
+def export(state: dict[str, Tensor], settings: dict[str, Any], classes: Sequence[str] = ()) -> Layout:
+    """Return a model of ours as torchvision's ResNet of the same depth, whose names are ours but for the head's.
+
+    Args:
+        state: tensors by our names.
+        settings: `config.model` as plain values, checked against `HOLDS`.
+        classes: names of the head's outputs, stated in a `config.json` that torchvision does not need.
+    """
+    name = f"resnet{settings['depth']}"
+    theirs = {re.sub(r"^head\.", "fc.", name): tensor.detach().cpu().clone() for name, tensor in state.items()}
+    config = {"architectures": [name], **labels(classes, len(state["head.weight"]))}
+    return Layout(library="torchvision", architecture=name, state=theirs, config=config)
 
 
 def _renamed(state: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:

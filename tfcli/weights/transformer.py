@@ -7,6 +7,7 @@ stay as they were made, unless the file has them under our names.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,10 +17,11 @@ from tfcli.models.transformer import Transformer
 from tfcli.weights import kinds
 from tfcli.weights.files import Checkpoint
 from tfcli.weights.generation import search
-from tfcli.weights.names import ACTIVATIONS, Renames, State, count, fuse, rename
+from tfcli.weights.layout import PLAIN, Layout, written
+from tfcli.weights.names import ACTIVATIONS, Renames, State, count, fuse, rename, split, their_activation
 from tfcli.weights.positions import fit_line
 
-__all__ = ["blueprint", "convert", "describe", "detect", "search"]
+__all__ = ["blueprint", "convert", "describe", "detect", "export", "search"]
 READS = {"marian": "Marian"}
 LAYER = r"(encoder|decoder)\.layers\.(\d+)\."
 OURS = r"\1.blocks.\2."
@@ -48,6 +50,16 @@ TORCH: Renames = [
     (r"decoder\.layers\.(\d+)\.norm2\.", r"decoder.blocks.\1.cross_norm."),
     (r"decoder\.layers\.(\d+)\.norm3\.", r"decoder.blocks.\1.norm2."),
 ]
+HOLDS = PLAIN | {
+    "pos._target_": "tfcli.nn.positions.Sinusoidal",
+    "pos.base": 10000.0,
+    "attn.causal": False,
+    "post_norm": True,
+    "final_norm": (None, False),
+    "norm_eps": 1e-5,
+    "tied": True,
+}
+"""Values that transformers' Marian can hold, see `tfcli.weights.layout`."""
 TABLES = ("words.embed.weight", "words.target_embed.weight", "words.output_weight")
 BIAS = "words.output_bias"
 LACKABLE = (*TABLES, BIAS)
@@ -138,6 +150,49 @@ def blueprint(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any], l
         "attention_dropout": stated.get("attention_dropout", 0.0),
     }
     return model, {}, notes
+
+
+def export(state: State, settings: dict[str, Any], classes: Sequence[str] = ()) -> Layout:
+    """Return a model of ours as transformers' MarianMTModel; an output without a bias has one of zeros there.
+
+    Args:
+        state: tensors by our names.
+        settings: `config.model` as plain values, checked against `HOLDS`.
+        classes: none; a translator has no head.
+    """
+    vocab_size, width = state[TABLES[0]].shape
+    state = {BIAS: torch.zeros(vocab_size), **state}
+    theirs = written(split({name: t for name, t in state.items() if name != TABLES[0]}, parts=("q", "k", "v")), MARIAN)
+    bias = theirs.pop("final_logits_bias")
+    theirs = {"shared.weight": state[TABLES[0]].detach().cpu().clone(), **theirs}
+    depths = {f"{side}_layers": count(state, side + r"\.blocks\.(\d+)\.") for side in ("encoder", "decoder")}
+    mlp_width = len(state["encoder.blocks.0.mlp.fc1.weight"])
+    config = {
+        "architectures": ["MarianMTModel"],
+        "model_type": "marian",
+        "is_encoder_decoder": True,
+        "d_model": width,
+        "vocab_size": vocab_size,
+        "decoder_vocab_size": vocab_size,
+        "max_position_embeddings": settings["context"],
+        **depths,
+        **{f"{side}_attention_heads": settings["heads"] for side in ("encoder", "decoder")},
+        **{f"{side}_ffn_dim": mlp_width for side in ("encoder", "decoder")},
+        "activation_function": their_activation(settings["activation"]),
+        "scale_embedding": settings["scale"],
+        "dropout": settings["dropout"],
+        "attention_dropout": settings["attention_dropout"],
+        "activation_dropout": 0.0,
+        "share_encoder_decoder_embeddings": True,
+        "tie_word_embeddings": True,
+    }
+    return Layout(
+        library="transformers",
+        architecture="MarianMTModel",
+        state={"final_logits_bias": bias[None], **{f"model.{name}": tensor for name, tensor in theirs.items()}},
+        config=config,
+        frames=("$A {eos}",),
+    )
 
 
 def describe(state: State) -> str:

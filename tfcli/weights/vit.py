@@ -152,7 +152,9 @@ def export(state: State, settings: dict[str, Any], classes: Sequence[str] = ()) 
 def lay_out(state: State, settings: dict[str, Any], classes: Sequence[str], *, kind: str, architecture: str) -> Layout:
     """Return a model as the class `architecture` of transformers, whose `model_type` is `kind`."""
     table = {TABLE: state[TABLE].reshape(1, -1, state[TABLE].shape[-1])}
-    theirs = prefixed(written(split(state | table), names.TRANSFORMERS), f"{kind}.", ("classifier", "distillation"))
+    theirs = prefixed(
+        written(split(state | table), names.TRANSFORMERS), f"{kind}.", ("classifier.", "distillation_classifier.")
+    )
     sizes = facts.sizes(state)
     config = {
         "architectures": [architecture],

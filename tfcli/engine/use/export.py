@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from tfcli.data.views.translations import start_of
 from tfcli.engine.config.build import plain
 from tfcli.engine.loading.load_model import Loaded, find_model
 from tfcli.engine.runs.record import read_record
@@ -18,6 +19,7 @@ from tfcli.errors import ConfigError
 from tfcli.files import write_atomic
 from tfcli.text.subwords import ROLES
 from tfcli.weights import layout as layouts
+from tfcli.weights.layout import Layout
 from tfcli.weights.load import converter_of
 from tfcli.weights.preprocessing import for_transformers
 
@@ -42,23 +44,14 @@ def export(run: Path, folder: Path) -> dict[str, Any]:
     converter = converter_of(settings["_target_"])
     layouts.check(converter, settings, found.choices)
     loaded = found.build()
-    layout = converter.export(loaded.net.state_dict(), settings, loaded.classes)  # type: ignore[union-attr]
-    documents: dict[str, Any] = {"config.json": layout.config | {"dtype": "float32"}}
-    if loaded.preprocessing:
-        documents["preprocessor_config.json"] = for_transformers(loaded.preprocessing)
-    if loaded.tokenizer is not None:
-        documents["tokenizer_config.json"] = _tokenizer_config(loaded)
-    texts = {name: json.dumps(content, indent=1, ensure_ascii=False) + "\n" for name, content in documents.items()}
-    texts["README.md"] = model_card(read_record(run), layout, plain(loaded.config.data), name=folder.name)
+    layout = converter.export(loaded.net.state_dict(), plain(loaded.config.model), loaded.classes)  # type: ignore[union-attr]
+    card = model_card(read_record(run), layout, plain(loaded.config.data), name=folder.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         made = Path(temporary) / folder.name
         made.mkdir()
-        save_file(layout.state, made / "model.safetensors", metadata={"format": "pt"})
-        for name, text in texts.items():
-            write_atomic(made / name, text)
-        if loaded.tokenizer is not None:
-            _frame(loaded.tokenizer.save(made), loaded.tokenizer)
+        _write(made, loaded, layout)
+        write_atomic(made / "README.md", card)
         files = sorted(file.name for file in made.iterdir())
         if folder.exists():
             folder.rmdir()
@@ -72,30 +65,52 @@ def export(run: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def _tokenizer_config(loaded: Loaded) -> dict[str, Any]:
-    """Return the roles of the special tokens and the longest text, as transformers reads them."""
-    tokenizer, model = loaded.tokenizer, loaded.config.model
-    ids = {role: getattr(tokenizer, f"{role}_id", None) for role in ROLES}
-    names = {f"{role}_token": tokenizer.id_to_token(number) for role, number in ids.items() if number is not None}
-    context = (model.get("text") or model).context
-    inputs = ["input_ids", *(["token_type_ids"] if model.get("segments") else []), "attention_mask"]
-    facts = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": context, "model_input_names": inputs}
-    return facts | names
+def _write(folder: Path, loaded: Loaded, layout: Layout) -> None:
+    """Write the weights and what says how they are used.
+
+    Raises:
+        ConfigError: the library cannot see images as the model does.
+    """
+    save_file(layout.state, folder / "model.safetensors", metadata={"format": "pt"})
+    if loaded.preprocessing:
+        _write_json(folder / "preprocessor_config.json", for_transformers(loaded.preprocessing))
+    marks = _write_tokenizer(folder, loaded, layout) if loaded.tokenizer is not None else {}
+    if layout.config.get("is_encoder_decoder"):
+        marks = {"pad_token_id": 0, **marks, "decoder_start_token_id": start_of(loaded.tokenizer)}
+    _write_json(folder / "config.json", layout.config | marks | {"dtype": "float32"})
 
 
-def _frame(file: Path, tokenizer: Any) -> None:
-    """Put the marks around every text that a BERT reads into a `tokenizer.json`: [CLS] text [SEP] pair [SEP]."""
-    ids = {role: getattr(tokenizer, f"{role}_id", None) for role in ("cls", "sep")}
-    if None in ids.values():
-        return
+def _write_tokenizer(folder: Path, loaded: Loaded, layout: Layout) -> dict[str, int]:
+    """Write `tokenizer.json`, which puts its marks around a text, and `tokenizer_config.json`, which names them.
+
+    Returns:
+        The ids of the marks as `config.json` has them, for instance `{"eos_token_id": 2}`.
+    """
     from tokenizers import Tokenizer
     from tokenizers.processors import TemplateProcessing
 
-    cls, sep = (tokenizer.id_to_token(number) for number in ids.values())
+    tokenizer, model = loaded.tokenizer, loaded.config.model
+    file = tokenizer.save(folder)
+    found = {role: getattr(tokenizer, f"{role}_id", None) for role in ROLES}
+    found["bos"] = getattr(tokenizer, "sos_id", found["bos"])  # what a text tower calls it
+    ids = {role: number for role, number in found.items() if number is not None}
     backend = Tokenizer.from_file(str(file))
-    backend.post_processor = TemplateProcessing(
-        single=f"{cls} $A {sep}",
-        pair=f"{cls} $A {sep} $B:1 {sep}:1",
-        special_tokens=[(cls, ids["cls"]), (sep, ids["sep"])],
-    )
-    write_atomic(file, backend.to_str(pretty=True))
+    names = {role: backend.id_to_token(number) for role, number in ids.items()}
+    if layout.frames:
+        single, *pair = (frame.format(**names) for frame in layout.frames)
+        marks = [(names[role], ids[role]) for role in ids if f"{{{role}}}" in layout.frames[0]]
+        backend.post_processor = TemplateProcessing(single=single, pair=pair[0] if pair else None, special_tokens=marks)
+        write_atomic(file, backend.to_str(pretty=True))
+    inputs = ["input_ids", *(["token_type_ids"] if model.get("segments") else []), "attention_mask"]
+    facts = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": (model.get("text") or model).context,
+        "model_input_names": inputs,
+        **{f"{role}_token": name for role, name in names.items()},
+    }
+    _write_json(folder / "tokenizer_config.json", facts)
+    return {f"{role}_token_id": ids[role] for role in ("bos", "eos", "pad") if role in ids}
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    write_atomic(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
