@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.request import Request
 from tfcli.data.common.rows import Columns
 from tfcli.data.synthetic import stories, symbols
@@ -25,7 +25,7 @@ SETS = ["reversal", "number_words", "symbol_maps", *(f"toy_{name}" for name in T
 FEW = ("data.num_train=60", "data.num_val=20", "data.num_test=30")
 
 
-def load(config: Any) -> LoadedTexts:
+def load(config: Any) -> LoadedTables:
     return build(config.source).load(Request(name=config.name, root=Path("nowhere"), facts=dict(config)))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.request import Request
 from tfcli.data.sources.corpora import Mixture, OwnText, WikiText, articles, whole
 from tfcli.data.sources.parallel import OwnParallel, Parallel
@@ -482,7 +482,7 @@ def test_sets_come_from_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("tfcli.data.sources.hub._unreachable", lambda path: "")
     monkeypatch.delenv("TFCLI_OFFLINE")
     settings = ["data.direction=en-de"] if name == "wmt14" else []
-    loaded: LoadedTexts = source(name, *settings).load(Request(name=name, root=tmp_path, download=True))
+    loaded: LoadedTables = source(name, *settings).load(Request(name=name, root=tmp_path, download=True))
     rows, splits = loaded.splits["train"], set(loaded.splits)
     assert loaded.where is None
     assert (rows, splits) == {

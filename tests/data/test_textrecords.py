@@ -10,13 +10,13 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from written import write
 
-from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.request import Request
 from tfcli.data.sources.textrecords import TextRecords
 from tfcli.errors import DataError
 
 
-def read(name: str, root: Path) -> LoadedTexts:
+def read(name: str, root: Path) -> LoadedTables:
     """Read a set as its config says, without downloading it."""
     config = OmegaConf.load(ROOT / f"conf/data/{name}.yaml")
     source = OmegaConf.to_container(config.source)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.order import BucketBatches
 from tfcli.data.common.rows import carved
 from tfcli.data.module import DataModule
@@ -23,7 +23,7 @@ class Given:
         self.splits = splits
 
     def load(self, request):
-        return LoadedTexts(self.splits)
+        return LoadedTables(self.splits)
 
 
 def prepared(source=None, *, longest=16, view=None, **settings_):

@@ -2,323 +2,41 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tfcli.bounds import Count, Fraction, Natural, Positive, Rate, Share
-from tfcli.data.columns import checks
-from tfcli.data.columns.items import Items, Loaded
-from tfcli.data.columns.textitems import LoadedTexts
-from tfcli.data.common.facts import Facts
 from tfcli.data.common.loader import Batches, Served, batch_loader, identity
 from tfcli.data.common.order import BucketBatches, EvalBatches, TrainBatches
-from tfcli.data.common.paths import data_root
-from tfcli.data.common.request import Request
-from tfcli.data.common.rows import Columns, height
+from tfcli.data.common.rows import Columns
 from tfcli.data.common.workers import Ranks
-from tfcli.data.images.assembly import Recipe, Split, assemble
-from tfcli.data.images.cache import Policy, Store
+from tfcli.data.images.cache import Store
 from tfcli.data.images.imageset import FileSet, Images, normalised
-from tfcli.data.images.preview import spread
-from tfcli.data.images.resize import Fit
-from tfcli.data.images.transforms import Augment, EvalTransform, Mix, TrainTransform, normalise
-from tfcli.data.texts.parted import SPLITS, parted
-from tfcli.data.views.captioned import CaptionedImages
+from tfcli.data.images.transforms import Mix, normalise
+from tfcli.data.prepared import PreparedData
+from tfcli.data.texts.parted import SPLITS
 from tfcli.data.views.labelled import LabelledImages
 from tfcli.data.views.view import View
-from tfcli.errors import ConfigError, DataError, nearest
-
-TEXTS = ("text", "pair", "source", "target", "question", "context")
-"""Columns of plain text: what a vocabulary is made from, besides captions and lists of words and of choices."""
+from tfcli.errors import ConfigError, DataError
 
 
-class DataModule(pl.LightningDataModule):
+class DataModule(PreparedData):
     """A set found, checked, split, decoded or cut into tokens once, and served in addressed batches.
 
     A source gives tables of named columns, a view lays out samples of them: `serve` names the view before `prepare`;
-    without, labelled images, or captioned ones where there are no labels, are served, and of texts the rows alone are
-    there. A model's tokenizer goes into `encode` after `prepare` and before the first loader.
-
-    Splits are the set's own. What is missing is set aside by `split_seed`: of images stratified, val from
-    train (`val_fraction`) and test from the whole (`test_fraction`); of texts rows at random, or of a few long
-    documents their ends. Validation never comes from test. Images stay uint8 until they are on the device.
-
-    Where a view has another `beside` it and the set has labelled images too, evaluation has two loaders a split.
-
-    Args:
-        source: finds and reads the set.
-        name: of the set; also its folder below a folder of roots.
-        kinds: the columns it has.
-        num_classes: how many classes there must be; None takes what the data say.
-        root: the set's own root or a folder of roots; None: $TFCLI_DATA, else `data` in the user's cache folder.
-        batch_size, eval_batch_size: samples a rank; evaluation's is twice training's by default.
-        batch_tokens: most tokens in a training batch; sequences of like length are then batched together.
-        max_length: longest sequence in tokens; None: what the model takes.
-        truncate: cut longer ones and say how many; False: an error.
-        workers: loader processes, or `auto`.
-        cache: of images: `memory`, `disk`, `none` or `auto` (see `tfcli.data.images.cache`).
-        download: fetch the set when it is missing; never under TFCLI_OFFLINE=1.
-        verify: let torchvision check its checksums.
-        on_error, max_bad_fraction: what to do about unusable image files: `raise`, or `skip` up to a share of them.
-        val_fraction, test_fraction: shares that splits set aside take.
-        split_seed: of splits set aside and limits.
-        seed: of the order, the augmentation and what a view draws.
-        limit_train, limit_val, limit_test: at most so many rows, of images stratified; None: all.
-        test_split: of texts, the split that is tested, where the set has several.
-        watch_test: give the test split beside the validation split in each epoch; for curves, never for choices.
-        baseline: the engine prints what simple models of the same data come to beside the result.
-        image_size: side of the square that models get, in pixels.
-        mean, std: of each channel, of pixels in 0..1.
-        augment: keywords of `tfcli.data.images.transforms.Augment`.
-        eval_crop, resize, interpolation, resizer, fill: how evaluation brings images to size:
-            `tfcli.data.images.resize.Fit`.
-        decode_size: shorter side kept after decoding, in pixels; None: as evaluation resizes, where that keeps the
-            proportions. All cache modes keep the same, so that they change the speed and nothing else.
-        facts: what else the config says about the set, for sources, messages and tables.
-
-    Attributes:
-        start_epoch, start_batch: where the first training epoch begins; set by the engine before `fit` on resume.
-        tokenizer: of the texts; see `encode`.
-        class_tokens: tokens (K, T, L) of texts that say each class, for zero-shot figures; set by the engine.
-        on_skip: called with unusable files that are met only while reading, and why; set by the engine.
-        ranks: this process and how many there are; from the environment until a trainer is attached.
-        classes, groups, num_classes, counts, fingerprint, bad_files, notes: known after `prepare`.
-        fingerprints: likewise, one for each split alone.
-        rows: after `prepare`, the table of each split that is served.
+    `encode` then lays them out, before the first loader. `PreparedData` says what the arguments are.
     """
 
-    name: str
     allow_zero_length_dataloader_with_multiple_devices = True  # exact shards: a rank may have nothing to evaluate
 
-    def __init__(
-        self,
-        source: Any,
-        *,
-        name: str,
-        kinds: Sequence[str] = ("image", "label"),
-        num_classes: Count | None = None,
-        root: str | Path | None = None,
-        batch_size: Count = 64,
-        eval_batch_size: Count | None = None,
-        batch_tokens: Count | None = None,
-        max_length: Count | None = None,
-        truncate: bool = True,
-        workers: Natural | Literal["auto"] = "auto",
-        cache: Literal["auto", "memory", "disk", "none"] = "auto",
-        download: bool = True,
-        verify: bool = True,
-        on_error: Literal["raise", "skip"] = "raise",
-        max_bad_fraction: Fraction = 0.01,
-        val_fraction: Rate = 0.1,
-        test_fraction: Rate = 0.2,
-        split_seed: Natural = 0,
-        seed: Natural = 0,
-        limit_train: Count | None = None,
-        limit_val: Natural | None = None,
-        limit_test: Natural | None = None,
-        test_split: str = "test",
-        watch_test: bool = False,
-        baseline: bool = False,
-        image_size: Count = 224,
-        mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
-        std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225),
-        augment: dict[str, Any] | None = None,
-        eval_crop: Share = 0.875,
-        decode_size: Count | None = None,
-        resize: Literal["shorter", "longer", "squash", "none"] = "shorter",
-        interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear",
-        resizer: Literal["pillow", "transformers"] = "pillow",
-        fill: Sequence[int] = (0, 0, 0),
-        **facts: Unpack[Facts],
-    ):
-        super().__init__()
-        for key, value, choices in (
-            ("cache", cache, ("auto", "memory", "disk", "none")),
-            ("on_error", on_error, ("raise", "skip")),
-        ):
-            if value not in choices:
-                raise ConfigError(f"`data.{key}` must be one of {', '.join(choices)}, but is {value!r}.")
-        self.source, self.name, self.kinds, self.given_classes = source, name, tuple(kinds), num_classes
-        self.root, self.download, self.verify, self.facts = data_root(root), download, verify, dict[str, Any](facts)
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or 2 * batch_size
-        self.batch_tokens, self.max_length, self.truncate = batch_tokens, max_length, truncate
-        self.workers, self.cache = workers, cache
-        self.policy = Policy(on_error=on_error, max_bad_fraction=max_bad_fraction)
-        self.fractions = {"val": val_fraction, "test": test_fraction}
-        self.split_seed, self.seed, self.test_split = split_seed, seed, test_split
-        self.limits = {"train": limit_train, "val": limit_val, "test": limit_test}
-        self.watch_test, self.baseline = watch_test, baseline
-        self.image_size, self.mean, self.std = image_size, tuple(mean), tuple(std)
-        self.augment = Augment(**(augment or {}))
-        self.mixes = bool(self.augment.mixup or self.augment.cutmix)
-        fit = Fit(image_size, eval_crop, resize, interpolation, resizer, tuple(fill))
-        self.kept = replace(fit.step, side=decode_size, rule="shorter") if decode_size else fit.step
-        colour, noise = ([255 * value for value in values] for values in (self.mean, self.std))
-        self.eval_transform = EvalTransform(fit)
-        self.train_transform = TrainTransform(fit, augment=self.augment, fill=colour, noise=noise)
-        self.start_epoch, self.start_batch = 0, 0
-        self.ranks = Ranks.from_environment()
-        self.view: View | None = None
-        self.needs: tuple[str, ...] = ()
-        if "image" in self.kinds:
-            labelled = "label" in self.kinds
-            self.serve(LabelledImages() if labelled else CaptionedImages(), ("label",) if labelled else ("caption",))
-        self.tokenizer: Any = None
-        self.class_tokens: Tensor | None = None
-        self.classes: list[str] = []
-        self.groups: list[str] = []
-        self.counts: dict[str, int] = {}
-        self.fingerprint = ""
-        self.fingerprints: dict[str, str] = {}
-        self.notes: list[str] = []
-        self.bad_files: list[tuple[str, str]] = []
-        self.on_skip: Callable[[list[tuple[str, str]]], object] | None = None
-        self.rows: dict[str, Columns] = {}
-        self._labelled: dict[str, Split] = {}
-        self._sets: dict[str, Served] = {}
-        self._beside: dict[str, Served] = {}
-
-    # ---- finding, checking and splitting
-
-    def serve(self, view: View, needs: Sequence[str]) -> None:
-        """Say what is to be served, before `prepare`.
-
-        Args:
-            view: of the task.
-            needs: the columns that it needs.
-        """
-        self.view, self.needs = view, tuple(needs)
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.classes) or self.given_classes or 0
-
-    @property
-    def unit(self) -> str:
-        """Name of one sample, for counts and rates."""
-        return self.view.unit if self.view else "rows"
-
-    @property
-    def counted(self) -> str:
-        """What a speed is of: images or tokens."""
-        return "images" if "image" in self.kinds else "tokens"
-
-    @property
-    def request(self) -> Request:
-        """Return the request to the source."""
-        return Request(
-            name=self.name,
-            root=self.root,
-            download=self.download,
-            verify=self.verify,
-            skip=self.policy.on_error == "skip",
-            split_seed=self.split_seed,
-            test_fraction=self.fractions["test"],
-            facts={**self.facts, "kinds": self.kinds},
-        )
-
-    def prepare(self) -> None:
-        """Find, check, split and (by the cache's mode) decode the set. Once; a second call does nothing.
-
-        Raises:
-            ConfigError: MixUp, CutMix or copies of images that have no labels.
-            DataError: the set is missing, unusable or not what the config says.
-            PolicyStop: more unusable files than `max_bad_fraction`.
-        """
-        if self.counts:
-            return
-        loaded = self.source.load(self.request)
-        self.classes, self.notes = list(loaded.classes), [*loaded.notes, *self.notes]
-        if "image" in self.kinds:
-            self._prepare_images(loaded)
-        else:
-            self._prepare_texts(loaded)
-        self.counts = {split: height(self.rows.get(split, {})) for split in SPLITS}
-
-    def _check_train(self, unit: str, where: str) -> None:
-        if not height(self.rows.get("train", {})):
-            raise DataError(f"{self.name}: no {unit} is left to train on. Look at {where}.")
-
-    def _prepare_texts(self, loaded: LoadedTexts) -> None:
-        self.groups = list(loaded.groups)
-        if self.classes:
-            checks.check_classes(self.name, self.classes, self.given_classes)
-            self.notes += checks.like_notes(self.name, [] if self.given_classes else self.classes)
-        self.rows, notes = parted(
-            self.name, loaded, test_split=self.test_split, fractions=self.fractions, limits=self.limits,
-            seed=self.split_seed,
-        )  # fmt: skip
-        self.notes += notes
-        digests = {s: sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest() for s, rows in self.rows.items()}
-        self.fingerprints = digests
-        self.fingerprint = sha256(json.dumps([digests, self.classes]).encode()).hexdigest()
-        self._check_train("row", "data.limit_train")
-        self._check_targets(self.rows["train"])
-
-    def _check_targets(self, rows: Columns) -> None:
-        """Refuse scores that teach nothing; note classes that no training row has."""
-        if "score" in rows:
-            checks.check_scores(self.name, rows["score"])
-        if "label" in rows and self.classes:
-            self.notes += checks.untrained_notes(self.name, self.classes, rows["label"])
-
-    def _prepare_images(self, loaded: Loaded) -> None:
-        self.notes += checks.subset_notes(self.name, loaded, self.facts.get("counts"))
-        if loaded.splits:
-            checks.check_classes(self.name, self.classes, self.given_classes)
-            checks.check_labels(self.name, loaded)
-            self._labelled = self._assembled(loaded)
-            self.notes += checks.like_notes(self.name, [] if self.given_classes else self.classes)
-            if "train" in self._labelled:
-                labels = self._labelled["train"].table["label"]
-                self.notes += checks.untrained_notes(self.name, self.classes, labels)
-        served = self._labelled
-        if "caption" in self.needs:
-            if self.mixes:
-                raise ConfigError("data.augment.mixup and .cutmix cannot mix captions. Set both to 0.")
-            if self.augment.repeats > 1:
-                raise ConfigError(
-                    "data.augment.repeats: repeated augmentation does not work with a contrastive loss: copies of "
-                    "one image would count as negatives. Set it to 1."
-                )
-            checks.check_captions(self.name, loaded)
-            served = self._assembled(loaded.captioned())
-        self.rows = {split: s.table for split, s in served.items()}
-        self._check_train("image", "data.limit_train and the set's folder")
-
-    def _assembled(self, loaded: Loaded) -> dict[str, Split]:
-        recipe = Recipe(
-            name=self.name,
-            val_fraction=self.fractions["val"],
-            split_seed=self.split_seed,
-            limits=self.limits,
-            resize=self.kept,
-            cache=self.cache,
-            policy=self.policy,
-            ranks=self.ranks,
-            train=self.train_transform,
-            evaluation=self.eval_transform,
-            mixes=self.mixes,
-        )
-        done = assemble(loaded, recipe)
-        self.bad_files.extend(done.bad)
-        self.notes.extend(done.notes)
-        # With both kinds: of the run all, of a split alone its labelled samples, which frozen features are made of.
-        whole = (self.fingerprint + done.fingerprint).encode()
-        self.fingerprint = sha256(whole).hexdigest() if self.fingerprint else done.fingerprint
-        self.fingerprints = done.fingerprints | self.fingerprints
-        return done.splits
+    _sets: Mapping[str, Served] = MappingProxyType({})
+    _beside: Mapping[str, Served] = MappingProxyType({})
 
     # ---- laying out samples
 
@@ -343,8 +61,7 @@ class DataModule(pl.LightningDataModule):
             )
         self.tokenizer = tokenizer
         length = self.max_length or longest
-        for split, rows in self.rows.items():
-            self._sets[split] = self._laid_out(self.view, rows, split, length)
+        self._sets = {split: self._laid_out(self.view, rows, split, length) for split, rows in self.rows.items()}
         beside = getattr(self.view, "beside", None)
         if beside is not None:
             labelled = self._labelled.items()
@@ -371,76 +88,6 @@ class DataModule(pl.LightningDataModule):
         if not self._sets:
             self.encode(self.tokenizer)
         return self._sets[split]
-
-    # ---- what there is
-
-    def labels(self, split: str) -> np.ndarray:
-        """The labels (N,) of a split, in its own order; empty where it has none."""
-        self.prepare()
-        table = self._labelled[split].table if split in self._labelled else self.rows.get(split, {})
-        return np.asarray(table.get("label", []), np.int64)
-
-    def texts(self, split: str) -> list[str]:
-        """All texts of a split: what a vocabulary is made from.
-
-        Raises:
-            DataError: it has none.
-        """
-        self.prepare()
-        found: list[str] = []
-        for name, column in self.rows.get(split, {}).items():
-            if name in TEXTS:
-                found += column
-            elif name in ("words", "choices"):
-                found += [" ".join(words) for words in column]
-            elif name == "caption":
-                found += [text for own in column.take(np.arange(len(column))) for text in own]
-        if not found:
-            raise DataError(f"{self.name} has no texts of a split `{split}`, or they were not asked for.")
-        return found
-
-    def arrays(self, split: str, *, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Images (N, Y, X, 3) uint8 as evaluation sees them, and labels (N,): for baselines on small sets."""
-        self.prepare()
-        table = self._labelled[split].table
-        rows = np.arange(len(table["image"]))[:limit]
-        chunks = [table["image"].plain(rows[i : i + 512], self.eval_transform) for i in range(0, len(rows), 512)]
-        return torch.cat(chunks).permute(0, 2, 3, 1).numpy(), table["label"][rows]
-
-    def samples(self, split: str, count: int, *, augmented: bool = False) -> tuple[np.ndarray, list[str], np.ndarray]:
-        """Return some images (N, Y, X, 3) uint8 of a split, classes in turn, their class names and row numbers.
-
-        Where captions are served, evenly drawn images with their first captions.
-
-        Raises:
-            DataError: there is no such split.
-        """
-        self.prepare()
-        if not self.counts.get(split):
-            found = ", ".join(name for name, number in self.counts.items() if number)
-            raise DataError(f"{self.name} has no split `{split}`, only {found}.{nearest(split, SPLITS)}")
-        table = self.rows[split]
-        images: Images = table["image"]
-        if "caption" in table:
-            rows = np.unique(np.linspace(0, len(images) - 1, count).astype(np.int64))
-            names = [own[0] for own in table["caption"].take(rows)]
-        else:
-            rows = spread(table["label"], count)
-            names = [self.classes[label] for label in table["label"][rows]]
-        if augmented:
-            image, _, _ = images.draw(rows, seed=self.seed, epoch=0)
-        else:
-            image = images.plain(rows, self.eval_transform)
-        return image.permute(0, 2, 3, 1).numpy(), names, rows
-
-    def sources(self, split: str) -> list[str]:
-        """Return the origin of each labelled image of a split: its file below the set's folder, or its number."""
-        self.prepare()
-        items: Items = self._labelled[split].items
-        positions = self._labelled[split].positions
-        if items.files is None:
-            return [str(i) for i in positions]
-        return ["/".join(items.files[i].parts[-2:]) for i in positions]
 
     # ---- loaders
 

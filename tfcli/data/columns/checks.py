@@ -6,14 +6,20 @@ Imports no torch: tables and folders are checked here alike.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.columns.items import Items, Loaded
 from tfcli.data.common.entries import composed
+from tfcli.data.common.picked import unpicked
 from tfcli.data.common.printable import printable
+from tfcli.data.common.rows import Columns
 from tfcli.errors import DataError
 
 _SAMPLED = 10_000  # files whose sizes go into the fingerprint: all of them on most sets, evenly drawn on the largest
@@ -161,19 +167,48 @@ def fingerprint(name: str, classes: list[str], loaded: Loaded, rows: dict[str, t
     return digest.hexdigest()
 
 
+def table_digest(rows: Columns) -> str:
+    """Hex digest of a table: equal for equal data.
+
+    Lists are told apart by all that they hold, files as in `fingerprint`, others by a thousand evenly drawn rows.
+    """
+    plain = {name: column if isinstance(column, list) else _digest(column) for name, column in rows.items()}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(column: Any) -> str:
+    inner, rows = unpicked(column)
+    digest = hashlib.sha256(np.ascontiguousarray(rows, dtype="<i8").tobytes())
+    if isinstance(inner, FileColumn):
+        _add_files(digest, [inner.paths[row] for row in rows[:: _step(rows, _SAMPLED)]])
+    elif len(rows):
+        found = inner.take(rows[:: _step(rows, 1000)])
+        digest.update(np.ascontiguousarray(found).tobytes() if isinstance(found, np.ndarray) else repr(found).encode())
+    return digest.hexdigest()
+
+
 def _contents(items: Items, positions: np.ndarray) -> bytes:
     digest = hashlib.sha256()
-    step = max(1, -(-len(positions) // (1000 if items.files is None else _SAMPLED)))
+    step = _step(positions, 1000 if items.files is None else _SAMPLED)
     if items.files is not None:
-        for position in positions[::step]:
-            path = items.files[position]
-            size = path.stat().st_size if path.exists() else -1
-            digest.update(os.fsencode(path.name) + b"\0" + str(size).encode() + b"\0")
+        _add_files(digest, [items.files[position] for position in positions[::step]])
     elif items.pixels is not None and len(positions):
         digest.update(np.ascontiguousarray(items.pixels.take(positions[::step])).tobytes())
     if items.captions is not None:
         digest.update(repr(items.captions.take(positions[::step])).encode("utf-8", "surrogateescape"))
     return digest.digest()
+
+
+def _step(rows: np.ndarray, most: int) -> int:
+    """Return how far apart rows are of which at most so many are drawn evenly."""
+    return max(1, -(-len(rows) // most))
+
+
+def _add_files(digest: hashlib._Hash, paths: Sequence[Path]) -> None:
+    """Add names and sizes of files to a digest."""
+    for path in paths:
+        size = path.stat().st_size if path.exists() else -1
+        digest.update(os.fsencode(path.name) + b"\0" + str(size).encode() + b"\0")
 
 
 def _some(classes: list[str], most: int = 4) -> str:

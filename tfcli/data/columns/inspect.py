@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tfcli.data.columns.items import Items, Loaded
-from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.columns.tables import LoadedTables
+from tfcli.data.common.picked import pick, taken
 from tfcli.data.common.printable import printable
 from tfcli.data.common.rows import Columns, height
 
 _CHUNK = 4096
+_ASIDE = ("id", "label", "score", "tags", "answer", "answers")
+"""Columns by which rows of equal contents may differ."""
 
 
 @dataclass
@@ -32,10 +35,10 @@ class Findings:
     unreadable: list[str] = field(default_factory=list)
 
 
-def inspect(loaded: Loaded | LoadedTexts) -> Findings:
+def inspect(loaded: Loaded | LoadedTables) -> Findings:
     """Hash every sample of train and test and compare: a file's bytes, the pixels of arrays, all texts of a row."""
     findings = Findings(loaded.counts)
-    splits = loaded.splits if isinstance(loaded, LoadedTexts) else loaded.found
+    splits = loaded.splits if isinstance(loaded, LoadedTables) else loaded.found
     seen: dict[bytes, str] = {}
     for split in ("train", "test"):
         if split not in splits:
@@ -52,12 +55,10 @@ def inspect(loaded: Loaded | LoadedTexts) -> Findings:
 
 def _digests(items: Items | Columns) -> Iterator[tuple[str, bytes | None]]:
     if not isinstance(items, Items):
-        texts = [cells for name, cells in items.items() if name not in ("id", "label", "score", "tags", "answers")]
+        told = [cells for name, cells in items.items() if name not in _ASIDE]
         for row in range(height(items)):
-            yield (
-                str(row),
-                hashlib.blake2b(json.dumps([cells[row] for cells in texts]).encode(), digest_size=16).digest(),
-            )
+            cells = [taken(pick(column, np.array([row])))[0] for column in told]
+            yield str(row), hashlib.blake2b(json.dumps(cells, default=_hex).encode(), digest_size=16).digest()
         return
     if items.files is not None:
         for path in items.files:
@@ -71,3 +72,7 @@ def _digests(items: Items | Columns) -> Iterator[tuple[str, bytes | None]]:
         rows = np.arange(start, min(start + _CHUNK, len(items)))
         for number, image in zip(rows, items.pixels.take(rows), strict=True):
             yield str(number), hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+
+
+def _hex(array: np.ndarray) -> str:
+    return hashlib.blake2b(repr(array.shape).encode() + array.tobytes()).hexdigest()

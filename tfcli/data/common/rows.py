@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfcli.data.common.counter_rng import hash64
+from tfcli.data.common.picked import Picked, pick
 
 Columns = dict[str, Any]
 """A table: columns of equal length. Those of texts are lists; others gather rows by `take`. Names say what they hold:
@@ -21,8 +22,11 @@ Columns = dict[str, Any]
     words tags                    the words of a sentence (a list) and the index of each one's tag in `classes` (a list)
     id question context answers   answers: a list of {"text", "start"}, start counts characters; empty: no answer
     context choices label         choices: a list of texts, label the right one
-    image                         `tfcli.data.images.imageset.Images`
+    image                         images by `take`; as they are served, `tfcli.data.images.imageset.Images`
     caption                       texts of an image, at least one
+    image question answer         answer: an index into `classes`
+
+A column that points into another table is a `Picked`: the questions of one image share it.
 """
 
 
@@ -41,14 +45,20 @@ def padded(rows: Sequence[np.ndarray], fill: int | bool) -> np.ndarray:
 
 def picked(rows: Columns, which: np.ndarray) -> Columns:
     """Some of the rows."""
-    return {name: [column[i] for i in which] for name, column in rows.items()}
+    return {name: pick(column, which) for name, column in rows.items()}
+
+
+def items(rows: Columns) -> np.ndarray:
+    """Return a number (N,) for each row, the same for rows that share an item of another table: a question's image."""
+    pointers = [column.rows for column in rows.values() if isinstance(column, Picked)]
+    return min(pointers, key=lambda rows: len(np.unique(rows)), default=np.arange(height(rows)))
 
 
 def limited(rows: Columns, number: int | None, *, seed: int) -> Columns:
-    """At most so many rows, drawn by `seed`, in their own order."""
+    """At most so many rows, drawn by `seed`, in their own order; of rows that share an item, all of one before more."""
     if number is None or number >= height(rows):
         return rows
-    words = hash64(seed, "limit", np.arange(height(rows)))
+    words = hash64(seed, "limit", items(rows))
     return picked(rows, np.sort(np.argsort(words, kind="stable")[:number]))
 
 
@@ -59,8 +69,8 @@ FEW = 20
 def carved(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Columns, Columns, str]:
     """Part a split: what stays, what is taken, and how it was done in words.
 
-    Of many rows some are drawn, those with the same context together; of a few documents each gives its end, from the
-    beginning of a line on.
+    Of many rows some are drawn, those with the same context or the same item of another table together; of a few
+    documents each gives its end, from the beginning of a line on.
     """
     count = height(rows)
     if count < FEW and set(rows) == {"text"}:
@@ -70,7 +80,8 @@ def carved(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Colum
         taken = sum(map(len, ends))
         return {"text": kept}, {"text": ends}, f"the last {taken:,} of {taken + sum(map(len, kept)):,} characters"
     first: dict[Any, int] = {}
-    groups = np.array([first.setdefault(shared, len(first)) for shared in rows.get("context", range(count))])
+    shared = rows["context"] if "context" in rows else items(rows).tolist()
+    groups = np.array([first.setdefault(item, len(first)) for item in shared])
     order = np.argsort(hash64(seed, to, groups), kind="stable")
     number = round(fraction * count)
     while 0 < number < count and groups[order[number]] == groups[order[number - 1]]:

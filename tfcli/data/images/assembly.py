@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfcli.data.columns.checks import fingerprint
+from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.columns.items import Items, Loaded
-from tfcli.data.columns.picked import Picked
 from tfcli.data.columns.splits import carve
-from tfcli.data.common.rows import Columns
+from tfcli.data.common.picked import Picked, unpicked
+from tfcli.data.common.rows import Columns, picked
 from tfcli.data.common.workers import Ranks
 from tfcli.data.images.cache import Bad, Policy, Store, store_files
 from tfcli.data.images.imageset import Images
@@ -46,6 +48,21 @@ class Recipe:
     train: TrainTransform
     evaluation: EvalTransform
     mixes: bool
+
+    def images(self, pixels: Any, rows: np.ndarray, *, train: bool) -> Images:
+        """Return some rows of what holds pixels as the column that is served."""
+        return Images(
+            pixels,
+            rows,
+            transform=self.train if train else self.evaluation,
+            mixes=train and self.mixes,
+            skip=self.policy.on_error == "skip",
+        )
+
+    def store(self, files: dict[str, list[Path]]) -> tuple[dict[str, Store], Bad, list[str]]:
+        """Decode files; see `store_files`."""
+        how: dict[str, Any] = {"resize": self.resize, "mode": self.cache, "policy": self.policy, "ranks": self.ranks}
+        return store_files(files, name=self.name, **how)
 
 
 @dataclass
@@ -92,14 +109,7 @@ def assemble(loaded: Loaded, recipe: Recipe) -> Assembled:
     result = Assembled({}, digest(rows), {s: digest({s: rows[s]}) for s in rows}, notes=notes)
     if used:
         files = {origin: [(loaded.splits[origin].files or [])[i] for i in chosen] for origin, chosen in used.items()}
-        stores, result.bad, lines = store_files(
-            files,
-            name=recipe.name,
-            resize=recipe.resize,
-            mode=recipe.cache,
-            policy=recipe.policy,
-            ranks=recipe.ranks,
-        )
+        stores, result.bad, lines = recipe.store(files)
         notes.extend(lines)
     for split, (origin, positions) in rows.items():
         decoded = (used[origin], stores[origin]) if origin in used else None
@@ -117,16 +127,45 @@ def _split(
         rows = np.searchsorted(used, positions)
         good = pixels.good[rows]
         positions, rows = positions[good], rows[good]
-    images = Images(
-        pixels,
-        rows,
-        transform=recipe.train if split == "train" else recipe.evaluation,
-        mixes=split == "train" and recipe.mixes,
-        skip=recipe.policy.on_error == "skip",
-    )
-    table: Columns = {"image": images}
+    table: Columns = {"image": recipe.images(pixels, rows, train=split == "train")}
     if items.captions is None:
         table["label"] = items.labels[positions]
     else:
         table["caption"] = Picked(items.captions, positions)
     return Split(table, items, positions)
+
+
+def with_images(rows: dict[str, Columns], recipe: Recipe) -> tuple[dict[str, Columns], Bad, list[str]]:
+    """Decode the images that tables hold or point to, each once, and leave out the rows of those that are unusable.
+
+    Args:
+        rows: the table of each split; its column `image` holds files, or gathers pixels by `take`.
+        recipe: the settings.
+
+    Returns:
+        The tables with `Images` as that column, the unusable files, and what to tell the user.
+
+    Raises:
+        DataError, PolicyStop: by the recipe's policy.
+    """
+    held = {split: unpicked(table["image"]) for split, table in rows.items()}
+    used: dict[int, tuple[str, Any, np.ndarray]] = {}  # of each column that is pointed to: a name, itself, its rows
+    for split, (column, which) in held.items():
+        name, _, others = used.get(id(column), (split, column, which))
+        used[id(column)] = name, column, np.union1d(others, which)
+    files = {
+        name: [column.paths[row] for row in which]
+        for name, column, which in used.values()
+        if isinstance(column, FileColumn)
+    }
+    stores, bad, notes = recipe.store(files) if files else ({}, [], [])
+    served = {}
+    for split, table in rows.items():
+        column, which = held[split]
+        name, _, others = used[id(column)]
+        if name in stores:
+            column, which = stores[name], np.searchsorted(others, which)
+            good = np.flatnonzero(column.good[which])
+            table, which = picked(table, good), which[good]
+        served[split] = {**table, "image": recipe.images(column, which, train=split == "train")}
+    return served, bad, notes

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tfcli.data.common.picked import pick, taken
 from tfcli.data.common.printable import printable
+from tfcli.data.common.rows import Columns, height
 
 CELL, TEXT, GAP = 128, 18, 8
 
@@ -27,6 +29,20 @@ def contact_sheet(images: np.ndarray, names: Sequence[str], *, columns: int = 6)
             text = text[:-2] + "…"
         draw.text((x, y + CELL + 2), text, fill="black", font=font)
     return sheet
+
+
+def shown(table: Columns, classes: Sequence[str], count: int) -> tuple[np.ndarray, list[str]]:
+    """Return some rows of a table of images, and what each shows in words: classes in turn, or rows evenly drawn."""
+    if "label" in table:
+        rows = spread(table["label"], count)
+        return rows, [classes[label] for label in table["label"][rows]]
+    rows = np.unique(np.linspace(0, height(table) - 1, count).astype(np.int64))
+    if "caption" in table:
+        return rows, [own[0] for own in table["caption"].take(rows)]
+    words = {name: taken(pick(table[name], rows)) for name in ("question", "answer") if name in table}
+    if not words:
+        return rows, [str(row) for row in rows]
+    return rows, [f"{classes[answer]}: {question}" for question, answer in zip(*words.values(), strict=True)]
 
 
 def spread(labels: np.ndarray, count: int) -> np.ndarray:

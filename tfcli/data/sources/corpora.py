@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tfcli.data.columns.textitems import LoadedTexts, TextSource
+from tfcli.data.columns.tables import LoadedTables, TableSource
 from tfcli.data.common.entries import foreign
 from tfcli.data.common.fetch import found_in, locate, locate_or_fetch, present
 from tfcli.data.common.printable import printable
@@ -35,14 +35,14 @@ class Document:
     def locate(self, request: Request) -> Path | None:
         return locate(request, [self.file])
 
-    def load(self, request: Request) -> LoadedTexts:
+    def load(self, request: Request) -> LoadedTables:
         """Read it.
 
         Raises:
             DataError: missing, unreadable, or not UTF-8.
         """
         root = locate_or_fetch(request, [self.file], self._fetch if self.link else None)
-        return LoadedTexts({"train": {"text": [read_text(root / self.file)]}}, where=root)
+        return LoadedTables({"train": {"text": [read_text(root / self.file)]}}, where=root)
 
     def _fetch(self, folder: Path) -> None:
         from urllib.request import urlretrieve
@@ -60,7 +60,7 @@ class OwnText:
     def locate(self, request: Request) -> Path | None:
         return request.root if self._files(request.root) else None
 
-    def load(self, request: Request) -> LoadedTexts:
+    def load(self, request: Request) -> LoadedTables:
         """Read the files.
 
         Raises:
@@ -79,7 +79,7 @@ class OwnText:
             if not text.strip():
                 raise DataError(f"{printable(path)} is empty.")
             splits.setdefault(split, {"text": []})["text"].append(text)
-        return LoadedTexts(splits, where=request.root)
+        return LoadedTables(splits, where=request.root)
 
     @staticmethod
     def _files(root: Path) -> list[tuple[str, Path]]:
@@ -115,7 +115,7 @@ class WikiText:
     def locate(self, request: Request) -> Path | None:
         return locate(request, [self.files["val"], self.files["test"]])
 
-    def load(self, request: Request) -> LoadedTexts:
+    def load(self, request: Request) -> LoadedTables:
         """Read the articles of each split.
 
         Raises:
@@ -131,7 +131,7 @@ class WikiText:
             lines = {"train": lines["val"], "test": lines["test"]}
             notes.append(f"{request.name}: there is no wiki.train.tokens; training takes wiki.valid.tokens")
         splits: dict[str, Columns] = {split: {"text": articles(found)} for split, found in lines.items()}
-        return LoadedTexts(splits, notes=notes, where=where)
+        return LoadedTables(splits, notes=notes, where=where)
 
 
 def articles(lines: Sequence[str]) -> list[str]:
@@ -155,7 +155,7 @@ class Mixture:
     def __init__(self, parts: Mapping[str, Mapping[str, Any]]):
         self.parts = parts
 
-    def _requests(self, request: Request) -> list[tuple[str, TextSource, Request]]:
+    def _requests(self, request: Request) -> list[tuple[str, TableSource, Request]]:
         return [
             (name, part["source"], replace(request, name=name, facts={**request.facts, "folder": part.get("folder")}))
             for name, part in self.parts.items()
@@ -165,7 +165,7 @@ class Mixture:
         found = [source.locate(own) for _, source, own in self._requests(request)]
         return request.root if all(found) else None
 
-    def load(self, request: Request) -> LoadedTexts:
+    def load(self, request: Request) -> LoadedTables:
         """Read all parts.
 
         Raises:
@@ -184,7 +184,7 @@ class Mixture:
                 notes.append(f"{request.name}: {len(texts):,} texts of {name} ({split}){note}")
                 splits.setdefault(split, {"text": []})["text"] += kept
             notes += loaded.notes
-        return LoadedTexts(splits, notes=notes, where=request.root)
+        return LoadedTables(splits, notes=notes, where=request.root)
 
 
 def whole(texts: Sequence[str]) -> list[str]:

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 
 from tfcli.data.columns.filecolumn import FileColumn, check_files
+from tfcli.data.columns.tables import LoadedTables
+from tfcli.data.common.fetch import locate, locate_or_fetch
+from tfcli.data.common.picked import Picked
 from tfcli.data.common.printable import printable
+from tfcli.data.common.request import Request
 from tfcli.data.images.decode import decode
 from tfcli.data.sources.tables import parsed, read_lines, read_text, refuse
 from tfcli.errors import DataError
@@ -21,6 +25,26 @@ class EasyVQA:
     """The set in its own layout: `data/{train,test}/questions.json`, `data/{train,test}/images/ID.png`."""
 
     expects = (ANSWERS, *(f"{folder}/questions.json" for folder in SPLITS.values()))
+
+    def locate(self, request: Request) -> Path | None:
+        return locate(request, self.expects)
+
+    def load(self, request: Request) -> LoadedTables:
+        """Read the questions, each of which points to its image.
+
+        Raises:
+            DataError: the set is not here, or as in `read`.
+        """
+        root = locate_or_fetch(request, self.expects, None)
+        splits = {}
+        for split, tables in self.read(root).items():
+            asked = tables["questions"]
+            splits[split] = {
+                "image": Picked(tables["images"]["image"], asked["image"]),
+                "question": asked["question"],
+                "answer": asked["answer"].tolist(),
+            }
+        return LoadedTables(splits, self.answers(root), where=root)
 
     def answers(self, root: Path) -> list[str]:
         """Return the answers there are, in the order of their indices.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.fetch import found_in
 from tfcli.data.common.printable import printable
 from tfcli.data.common.request import Request
@@ -54,7 +54,7 @@ class Parallel:
         folders = (request.root / request.folder, request.root)
         return next((f for f in folders if all(self._found(f, split, []) for split in self.needs)), None)
 
-    def load(self, request: Request) -> LoadedTexts:
+    def load(self, request: Request) -> LoadedTables:
         """Read all splits.
 
         Raises:
@@ -134,7 +134,7 @@ class OwnParallel:
     def locate(self, request: Request) -> Path | None:
         return request.root if self._stems(request.root) else self.table.locate(request)
 
-    def load(self, request: Request) -> LoadedTexts:
+    def load(self, request: Request) -> LoadedTables:
         """Read them.
 
         Raises:
@@ -216,11 +216,11 @@ def joined(
     request: Request,
     notes: list[str],
     where: Path | None,
-) -> LoadedTexts:
+) -> LoadedTables:
     """Source and target of each split, its tables one after the other."""
     columns = dict(zip(("source", "target"), names, strict=True))
     splits: dict[str, Columns] = {}
     for split, parts in tables.items():
         loaded = [gathered({split: part}, columns, [], request, notes, where).splits[split] for part in parts]
         splits[split] = {name: [text for part in loaded for text in part[name]] for name in columns}
-    return LoadedTexts(splits, notes=notes, where=where)
+    return LoadedTables(splits, notes=notes, where=where)

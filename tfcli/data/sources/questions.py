@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.fetch import locate
 from tfcli.data.common.printable import printable
 from tfcli.data.common.request import Request
@@ -36,7 +36,7 @@ class Squad:
     def locate(self, request: Request) -> Path | None:
         return locate(request, list(self.files.values()))
 
-    def load(self, request: Request) -> LoadedTexts:
+    def load(self, request: Request) -> LoadedTables:
         """Read both splits.
 
         Raises:
@@ -48,7 +48,7 @@ class Squad:
             found = {split: read_squad(where / file) for split, file in self.files.items()}
         notes = [f"{request.name}: its test answers are secret; `test` is the dev split"]
         splits = {split: checked(rows, request.name, split, notes) for split, rows in found.items()}
-        return LoadedTexts(splits, notes=notes, where=where)
+        return LoadedTables(splits, notes=notes, where=where)
 
 
 def read_squad(path: Path) -> Columns:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.fetch import locate, present
 from tfcli.data.common.printable import printable
 from tfcli.data.common.request import Request
@@ -34,7 +34,7 @@ class Conll:
     def locate(self, request: Request) -> Path | None:
         return locate(request, list(self.files.values()))
 
-    def load(self, request: Request) -> LoadedTexts:
+    def load(self, request: Request) -> LoadedTables:
         """Read all splits.
 
         Raises:
@@ -46,7 +46,7 @@ class Conll:
             splits = {split: read_conll(path, self.classes) for split, path in paths.items() if path}
         else:
             splits = {split: self._of_hub(table) for split, table in tables.items()}
-        return LoadedTexts(splits, self.classes, where=where)
+        return LoadedTables(splits, self.classes, where=where)
 
     def _of_hub(self, table: Table) -> Columns:
         assert self.hub is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.data.columns.checks import check_splits
-from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.entries import composed
 from tfcli.data.common.printable import printable
 from tfcli.data.common.request import Request
@@ -62,7 +62,7 @@ def gathered(
     request: Request,
     notes: list[str],
     where: Path | None,
-) -> LoadedTexts:
+) -> LoadedTables:
     """Tables as our columns.
 
     Args:
@@ -84,7 +84,7 @@ def gathered(
     if twice := [name for i, name in enumerate(classes) if name in classes[:i]]:
         raise ConfigError(f"`data.classes` names `{printable(twice[0])}` twice.")
     splits = {split: converted(table, columns, classes) for split, table in tables.items()}
-    return LoadedTexts(splits, [] if "choices" in columns else classes, notes, where)
+    return LoadedTables(splits, [] if "choices" in columns else classes, notes, where)
 
 
 def _classes(tables: dict[str, Table], columns: Named, request: Request) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.fetch import locate, present
 from tfcli.data.common.request import Request
 from tfcli.data.sources.hub import local_or_hub
@@ -43,7 +43,7 @@ class TextRecords:
     def locate(self, request: Request) -> Path | None:
         return locate(request, self.expects)
 
-    def load(self, request: Request) -> LoadedTexts:
+    def load(self, request: Request) -> LoadedTables:
         """Read the files that are there.
 
         Raises:
@@ -54,7 +54,7 @@ class TextRecords:
         if root is not None:
             there = {split: present(root, file) for split, file in self.files.items()}
             tables = {split: read_table(path, How.of(request.facts)) for split, path in there.items() if path}
-        return LoadedTexts({split: self._split(table) for split, table in tables.items()}, where=root)
+        return LoadedTables({split: self._split(table) for split, table in tables.items()}, where=root)
 
     def _split(self, table: Table) -> dict[str, list[str]]:
         if not len(table):

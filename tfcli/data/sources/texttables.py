@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.entries import foreign
 from tfcli.data.common.fetch import found_in, locate, present
 from tfcli.data.common.printable import printable
@@ -56,7 +56,7 @@ class Tables:
     def locate(self, request: Request) -> Path | None:
         return locate(request, self.expects)
 
-    def load(self, request: Request) -> LoadedTexts:
+    def load(self, request: Request) -> LoadedTables:
         """Read all splits.
 
         Raises:
@@ -107,7 +107,7 @@ class OwnTable:
     def locate(self, request: Request) -> Path | None:
         return request.root if own_files(request.root, SUFFIXES) else None
 
-    def load(self, request: Request) -> LoadedTexts:
+    def load(self, request: Request) -> LoadedTables:
         """Read the tables.
 
         Raises:

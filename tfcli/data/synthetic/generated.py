@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.request import Request
 from tfcli.data.common.rows import Columns
 from tfcli.errors import ConfigError
@@ -34,14 +34,14 @@ class Generated:
     def locate(self, request: Request) -> str:
         return "generated"
 
-    def load(self, request: Request) -> LoadedTexts:
+    def load(self, request: Request) -> LoadedTables:
         """Make all rows."""
         splits = {split: self.make(self.seed, split, np.arange(count)) for split, count in self.splits.items()}
         train, names = splits["train"], [name for name in splits["train"] if name != "id"]
         held = {row for split, rows in splits.items() if split != "train" for row in _told(rows, names)}
         kept = [index for index, row in enumerate(_told(train, names)) if row not in held]
         splits["train"] = {name: [cells[row] for row in kept] for name, cells in train.items()}
-        return LoadedTexts(splits, self.classes)
+        return LoadedTables(splits, self.classes)
 
 
 def _told(rows: Columns, names: Sequence[str]) -> list[str]:

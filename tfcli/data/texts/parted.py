@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tfcli.data.columns.textitems import LoadedTexts
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.rows import Columns, carved, limited
 from tfcli.errors import ConfigError, nearest
 
@@ -13,7 +13,7 @@ SPLITS = ("train", "val", "test")
 
 def parted(
     name: str,
-    loaded: LoadedTexts,
+    loaded: LoadedTables,
     *,
     test_split: str,
     fractions: Mapping[str, float],

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from tfcli.data.columns.picked import Picked
 from tfcli.data.common.counter_rng import below, hash64
+from tfcli.data.common.picked import Picked
 from tfcli.data.common.rows import Columns
 from tfcli.data.images.imageset import Images
 from tfcli.data.views.labelled import LabelledImages

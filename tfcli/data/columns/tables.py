@@ -1,4 +1,4 @@
-"""Types that sources of text give to the data module: named columns, a table for each split. Imports no torch."""
+"""Types that sources of tables give to the data module: named columns, a table for each split. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tfcli.data.common.rows import Columns, height
 
 
 @dataclass
-class LoadedTexts:
-    """Texts that a source loaded.
+class LoadedTables:
+    """A set of plain named columns that a source loaded: lists, or what gathers rows by `take`; see `Columns`.
 
     Attributes:
         splits: train, val and test as far as the set has them, and whatever further ones it names
             (`test_2017_flickr`, `val_mismatched`): those are only evaluated when they are asked for.
-        classes: names of the labels or tags, in the order of their indices; empty where there are none.
+        classes: names of the labels, tags or answers, in the order of their indices; empty where there are none.
         notes: what the user should be told, a line each.
         where: the folder or file it lies in; None where it is made.
         groups: names of the parts of a split that are measured apart too; mostly empty.
@@ -35,10 +35,10 @@ class LoadedTexts:
         return {split: height(columns) for split, columns in self.splits.items()}
 
 
-class TextSource(Protocol):
-    """Protocol of sources of text."""
+class TableSource(Protocol):
+    """Protocol of sources of tables."""
 
-    def load(self, request: Request) -> LoadedTexts: ...
+    def load(self, request: Request) -> LoadedTables: ...
 
     def locate(self, request: Request) -> Path | str | None:
         """Locate the set without reading it; None when it is missing."""
