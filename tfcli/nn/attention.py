@@ -50,8 +50,8 @@ class Plan:
         self.key = self.cache.places if self.cache is not None and self.cache.places is not None else self.query
 
     def at(self, pos: Position) -> Plan:
-        """Return a copy of this plan that uses another position."""
-        return replace(self, pos=pos)
+        """Return this plan with another position at work."""
+        return self if pos is self.pos else replace(self, pos=pos)
 
     def rotate(self, t: Float[Tensor, "B H N E"]) -> Float[Tensor, "B H N E"]:
         return t if self.pos is None else self.pos.rotate(t, self.query)

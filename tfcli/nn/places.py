@@ -82,8 +82,9 @@ class Places:
         """Return these places followed by others on the same axes."""
         coords = _joined(self.coords, other.coords, ndim=2)
         both = Places(coords, _joined(self.special, other.special, ndim=1), self.extent)
-        if self.span and other.span and self.span[1] < other.span[0]:
-            both._memo["span"] = self.span[0], other.span[1]
+        before, after = self.span, other.span
+        if before and after and before[1] < after[0]:
+            both._memo["span"] = before[0], after[1]
         return both
 
     def to(self, device: torch.device) -> Places:
@@ -97,12 +98,13 @@ class Places:
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return the cached value for `key`, computing it by `make` on first use (shared places never change)."""
+        if key in self._memo:
+            return self._memo[key]
         if not self.shared:
             return make()
-        if key not in self._memo:
-            with torch.inference_mode(False):  # what is first asked for in validation serves training, too
-                self._memo[key] = make()
-        return self._memo[key]
+        with torch.inference_mode(False):  # what is first asked for in validation serves training, too
+            self._memo[key] = made = make()
+        return made
 
     @property
     def flat(self) -> Num[Tensor, "*b N"]:
@@ -115,8 +117,9 @@ class Places:
 
     def of_table(self, table: Float[Tensor, "R D"], special: int) -> Float[Tensor, "*b N D"]:
         """Return their rows of a table, as `rows` numbers them: of tokens in line, without a gap, a slice."""
-        if self.span is not None and self.span[1] - self.span[0] == len(self) - 1:
-            return table.narrow(0, special + self.span[0], len(self))
+        span = self.span
+        if span is not None and span[1] - span[0] == len(self) - 1:
+            return table.narrow(0, special + span[0], len(self))
         return table[self.rows(special)]
 
     @property
@@ -131,7 +134,8 @@ class Places:
 
     def follows(self, other: Places) -> bool:
         """Whether all of `other` stand before these or where the first of these stands, all in line."""
-        return self.span is not None and other.span is not None and other.span[1] <= self.span[0]
+        these, those = self.span, other.span
+        return these is not None and those is not None and those[1] <= these[0]
 
 
 @lru_cache(maxsize=256)
@@ -152,6 +156,8 @@ def flatten(coords: Num[Tensor, "*shape A"], extent: tuple[int, ...]) -> Num[Ten
 
 def _joined(one: Tensor, other: Tensor, *, ndim: int) -> Tensor:
     """Concatenate along the tokens; what all samples share is repeated where the other has a batch."""
+    if one.shape[:-ndim] == other.shape[:-ndim]:
+        return torch.cat([one, other], -ndim)
     batch = torch.broadcast_shapes(one.shape[:-ndim], other.shape[:-ndim])
     return torch.cat([t.expand(*batch, *t.shape[t.ndim - ndim :]) for t in (one, other)], -ndim)
 

@@ -111,6 +111,7 @@ class Stack(nn.Module):
 
         self.blocks = nn.ModuleList(block(layer) for layer in range(depth))
         self.norm = make_norm(norm, width, eps=norm_eps) if final_norm else None
+        self.patterns = {attention.pattern for attention in self.attentions}
         for attention in self.attentions:
             approximation = attention.approximation
             if approximation is not None and first.applies_to in approximation.refuses:
@@ -186,7 +187,7 @@ class Stack(nn.Module):
         places = places.to(x.device)
         if cache is not None:
             cache.begin(places, valid, memory)
-            for pattern in {attention.pattern for attention in self.attentions}:
+            for pattern in self.patterns:
                 cache.check(pattern, len(places))
             valid, memory = cache.valid, cache.memory
         positions = cast(list[Position], self.positions)
