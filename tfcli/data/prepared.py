@@ -205,7 +205,7 @@ class PreparedData(pl.LightningDataModule):
 
     @property
     def counted(self) -> str:
-        """What a speed is of: images or tokens."""
+        """Unit in which speed is counted: images or tokens."""
         return "images" if "image" in self.kinds else "tokens"
 
     @property

@@ -61,11 +61,11 @@ class Task(Protocol):
         ...
 
     def guesses(self, data: Any) -> dict[str, float]:
-        """What guessing gives on the test samples, by `what/figure`; asked after a test."""
+        """Return the figures of guessing on the test samples, by `what/figure`; called after a test."""
         ...
 
     def baselines(self, data: Any) -> dict[str, float]:
-        """What simple models give on the test samples, by `what/figure`; asked where the data set wants it."""
+        """Return the figures of simple models on the test samples, by `what/figure`, where the data set wants them."""
         ...
 
     def setup_data(self, data: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the data module asks of a source, whatever kind of set it finds."""
+"""The request that the data module makes of a source: one for every kind of set."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ DRAWS = 12
 
 @dataclass(frozen=True)
 class Scene:
-    """What a question can be about.
+    """A scene as questions see it: its objects and what hides what.
 
     Attributes:
         rows: the objects.
