@@ -25,9 +25,10 @@ def describe(
 ) -> None:
     """Parameters, FLOPs, shapes, memory, steps, and the nearest published result."""
     job = composed("train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+    from tfcli.engine.config.compose import given
     from tfcli.engine.tools.describe import describe as measure
 
-    facts, structure = measure(job.config, job.choices)
+    facts, structure = measure(job.config, job.choices, given(job.overrides, job.choices))
     from tfcli.cli.console import emit_json, out, table
     from tfcli.engine.runs.named import which
     from tfcli.engine.runs.published import in_words

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,16 +13,22 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tfcli.engine.config.build import build
+from tfcli.engine.loading import from_run
+from tfcli.engine.loading.blueprint import adopt_blueprint
 from tfcli.engine.runs.published import published_for
 from tfcli.models.protocols import ImageTextEncoder, Translator
 
 
-def describe(config: DictConfig, choices: dict[str, str]) -> tuple[dict[str, Any], str]:
+def describe(config: DictConfig, choices: dict[str, str], typed: Collection[str] = ()) -> tuple[dict[str, Any], str]:
     """Facts (see `lines` in the verb) and the printed structure of the network.
 
-    A set whose number of classes is known only from its files counts with 2 classes, a vocabulary that is made from
-    its texts, without a size of its own, with 64 words.
+    A run or a folder of weights that `model.weights` names gives the sizes, but for those in `typed`; nothing is
+    fetched for it. A set whose number of classes is known only from its files counts with 2 classes, a vocabulary that
+    is made from its texts, without a size of its own, with 64 words.
     """
+    weights = config.model.get("weights")
+    if weights and (from_run.find(config) or Path(weights).expanduser().exists()):
+        adopt_blueprint(config, typed)
     if config.model.get("tokenizer"):
         texts = config.model.get("text", config.model)  # a tower of its own, or all of the model
         texts.vocab_size = texts.vocab_size or config.model.tokenizer.vocab_size or 64
