@@ -83,6 +83,7 @@ def test_runs_and_files(tmp_path, monkeypatch):
     assert words("runs", "show", "") == ["latest", "20261120-231500-7f30", "vit-digits"]
     assert words("resume", "2026") == ["20261120-231500-7f30"]
     assert words("runs", "compare", "latest", "v") == ["vit-digits"]
+    assert words("export", "latest", "--to", "o") == ["outputs/"]
     assert words("runs", "show", "outputs/") == ["outputs/train/"]
     started = [word.partition("=")[2] for word in words("train", "model.weights=")]
     assert started == ["latest", "20261120-231500-7f30", "vit-digits", "my data/", "outputs/"]

@@ -49,12 +49,12 @@ def test_a_run_is_exported_and_answers_as_before(tiny_run: Path, tmp_path: Path,
     assert "tfcli train model=vit" in card
 
 
-def test_a_folder_with_files_is_left_alone(tiny_run: Path, tmp_path: Path):
+def test_a_folder_that_exists_is_left_alone(tiny_run: Path, tmp_path: Path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "notes.txt").write_text("mine")
     done = tfcli("export", str(tiny_run), "--to", "there", cwd=tmp_path)
     assert done.returncode == 2
-    assert "is not empty" in done.stderr
+    assert done.stderr == "tfcli: `there` is there already: name a new folder with --to.\n"
     assert [entry.name for entry in (tmp_path / "there").iterdir()] == ["notes.txt"]
 
 

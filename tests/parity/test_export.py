@@ -187,6 +187,7 @@ def test_a_transformer_is_marian(tmp_path: Path, changes: list[str]):
         (["model=bert"], "`model.post_norm=false` cannot be exported.* holds true alone"),
         (["model=resnet20", "data=digits"], "`model=resnet20` cannot be exported.* holds ResNet alone"),
         (["model=resnet", "data=digits", "model.stem=cifar"], "`model.stem=cifar` cannot be exported"),
+        (["model=gpt", "+model.mlp_bias=false"], "`model.mlp_bias=false` cannot be exported"),
         (["model=gpt1"], "`model.post_norm=true` cannot be exported"),
         (["model=gpt", "data=sst2"], "`model.head=classes` cannot be exported"),
         (["model=transformer"], "`model.norm_eps=1e-06` cannot be exported"),

@@ -28,7 +28,7 @@ FIXED = {
 }
 FROZEN = {*FROZEN_VERBS, "extract", "ls"}
 """Commands whose words are a model or a run, a data set and settings of the config `probe`."""
-FOLDERS = {"--config-dir", "-cd", "--root", "--out"}
+FOLDERS = {"--config-dir", "-cd", "--root", "--out", "--to"}
 
 
 def answer(shell: str, words: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ def mount(app: typer.Typer) -> None:
 
 def export(
     run: Run,
-    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="A new or empty folder.", show_default=False)],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="A new folder.", show_default=False)],
     json: Json = False,
 ) -> None:
     """Write a run's best checkpoint as safetensors, config, tokenizer and model card of a public library."""

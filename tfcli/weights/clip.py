@@ -31,6 +31,7 @@ HOLDS = {
     "text._target_": "tfcli.models.text_encoder.TextTransformer",
     **{f"{tower}.{key}": value for tower in ("image", "text") for key, value in PLAIN.items()},
     "image.stem": "patch",
+    "image.post_norm": False,
     "image.attn.causal": False,
     "text.attn.pattern._target_": ("tfcli.nn.patterns.Full", "tfcli.nn.patterns.Causal"),
 }

@@ -28,6 +28,7 @@ PLAIN: dict[str, Any] = {
     "activation": tuple(dict.fromkeys(ACTIVATIONS.values())),
     "norm": "layer",
     "layer_scale": None,
+    "mlp_bias": (None, True),
 }
 """The blocks of transformers' BERT, GPT-2, ViT and each tower of CLIP."""
 

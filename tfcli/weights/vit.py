@@ -35,7 +35,6 @@ HOLDS = PLAIN | {
     "pool": "class",
     "registers": 0,
     "stem": "patch",
-    "mlp_bias": (None, True),
     "post_norm": False,
     "stem_norm": False,
 }

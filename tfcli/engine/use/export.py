@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -34,11 +33,12 @@ def export(run: Path, folder: Path) -> dict[str, Any]:
         `folder`, `library`, `architecture`, `tensors` (their number) and `files`.
 
     Raises:
-        ConfigError: the folder has files already, or the public format cannot hold one of the model's settings.
+        ConfigError: the folder is there already, or the public format cannot hold one of the model's settings.
         RunError: the run has no checkpoint.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"`{folder}` is there already and is not empty: name another folder with --to.")
+    folder = folder.expanduser()
+    if folder.exists():
+        raise ConfigError(f"`{folder}` is there already: name a new folder with --to.")
     found = find_model(run, [])
     settings = plain(found.config.model)
     converter = converter_of(settings["_target_"])
@@ -53,9 +53,7 @@ def export(run: Path, folder: Path) -> dict[str, Any]:
         _write(made, loaded, layout)
         write_atomic(made / "README.md", card)
         files = sorted(file.name for file in made.iterdir())
-        if folder.exists():
-            folder.rmdir()
-        shutil.move(made, folder)
+        made.rename(folder)
     return {
         "folder": str(folder),
         "library": layout.library,

@@ -21,7 +21,6 @@ def model_card(record: Record, layout: Layout, data: dict[str, Any], *, name: st
     """
     counts = ", ".join(f"{count:,} {split}" for split, count in record.counts.items() if count)
     command = shlex.join(["tfcli", record.verb, *(text for text in record.overrides if "run.dir=" not in text)])
-    model = record.model.partition("_")[0]
     parts = [
         f"---\nlibrary_name: {layout.library}\ntags: [tfcli, {record.model}]\n---",
         f"# {record.model} on {record.data}",
@@ -34,7 +33,7 @@ def model_card(record: Record, layout: Layout, data: dict[str, Any], *, name: st
         f"```sh\n{command}\n```\n\nSeed {record.seed}.",
         "## Use",
         f"```python\n{_opens(layout, name)}\n```",
-        f"In tfcli: `model={model} model.weights={name}`.",
+        f"In tfcli: `model={record.model} model.weights={name}`.",
     ]
     return "\n\n".join(parts) + "\n"
 
