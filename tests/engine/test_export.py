@@ -14,6 +14,8 @@ from PIL import Image
 
 from tfcli.cli.app import app
 from tfcli.engine.loading.load_model import load_model
+from tfcli.engine.use.export import export
+from tfcli.errors import RunError
 
 
 def test_a_run_is_exported_and_answers_as_before(tiny_run: Path, tmp_path: Path, monkeypatch, capsys):
@@ -56,6 +58,12 @@ def test_a_folder_that_exists_is_left_alone(tiny_run: Path, tmp_path: Path):
     assert done.returncode == 2
     assert done.stderr == "tfcli: `there` is there already: name a new folder with --to.\n"
     assert [entry.name for entry in (tmp_path / "there").iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tiny_run: Path, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"cannot write to .* Choose another folder with `--to`"):
+        export(tiny_run, tmp_path / "file" / "vit")
 
 
 def test_how_a_loaded_run_sees_images_is_known(tiny_run: Path):

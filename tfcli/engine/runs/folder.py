@@ -41,8 +41,12 @@ def say(line: str) -> None:
         terminal.say(line)
 
 
-def check_writable(root: Path) -> None:
+def check_writable(root: Path, *, settings: str = "`run.root=` or `run.dir=`") -> None:
     """Refuse a folder that cannot be written, or made, before any work is done. Nothing is made yet.
+
+    Args:
+        root: the folder.
+        settings: where another one is named.
 
     Raises:
         RunError: with the folder and the reason.
@@ -53,9 +57,7 @@ def check_writable(root: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise RunError(
-            f"cannot write to `{root}`: {error.strerror}. Choose another folder with `run.root=` or `run.dir=`."
-        ) from error
+        raise RunError(f"cannot write to `{root}`: {error.strerror}. Choose another folder with {settings}.") from error
 
 
 def make_folder(folder: Path) -> None:

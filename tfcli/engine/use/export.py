@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from tfcli.data.views.translations import start_of
 from tfcli.engine.config.build import plain
 from tfcli.engine.loading.load_model import Loaded, find_model
+from tfcli.engine.runs.folder import check_writable
 from tfcli.engine.runs.record import read_record
 from tfcli.engine.use.model_card import model_card
 from tfcli.errors import ConfigError
@@ -34,11 +35,12 @@ def export(run: Path, folder: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: the folder is there already, or the public format cannot hold one of the model's settings.
-        RunError: the run has no checkpoint.
+        RunError: the run has no checkpoint, or the folder cannot be written.
     """
     folder = folder.expanduser()
     if folder.exists():
         raise ConfigError(f"`{folder}` is there already: name a new folder with --to.")
+    check_writable(folder, settings="`--to`")
     found = find_model(run, [])
     settings = plain(found.config.model)
     converter = converter_of(settings["_target_"])
