@@ -131,3 +131,17 @@ def test_real_easy_vqa_is_one_file(real_data):
     images, names, _ = data.samples("test", 3)
     assert images.shape == (3, 64, 64, 3)
     assert names[0].split(":")[0] in data.classes
+
+
+def test_a_column_that_training_lacks_is_named():
+    data = module(Given(np.arange(60)))
+    data.serve(data.view, ["image", "score"])
+    with pytest.raises(DataError, match="the task needs score, but rows to train on have only image, question, answer"):
+        data.prepare()
+
+
+def test_symbol_maps_train_a_language_model():
+    """Only their test rows have labels: they are for `tfcli fewshot`, not for a classifier."""
+    assert compose("train", ["model=gpt", "data=symbol_maps"]).choices["task"] == "lm"
+    with pytest.raises(ConfigError, match="label"):
+        compose("train", ["model=gpt", "data=symbol_maps", "task=text_classify"])

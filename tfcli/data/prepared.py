@@ -241,6 +241,11 @@ class PreparedData(pl.LightningDataModule):
         else:
             self.groups = list(loaded.groups)
             found = split_tables(loaded, self._recipe, test_split=self.test_split, fractions=self.fractions, **how)
+            if missing := [name for name in self.needs if name not in found.rows["train"]]:
+                raise DataError(
+                    f"{self.name}: the task needs {', '.join(missing)}, but rows to train on have only "
+                    f"{', '.join(found.rows['train'])}. Choose another task=NAME, or another set."
+                )
         self.rows, self._labelled = found.rows, found.labelled
         self.fingerprint, self.fingerprints = found.fingerprint, found.fingerprints
         self.bad_files.extend(found.bad)
