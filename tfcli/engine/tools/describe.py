@@ -79,9 +79,9 @@ def _measure(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str,
     with torch.device(device), torch.no_grad():
         net = build(config.model).eval()
         image = torch.zeros(1, 3, config.data.image_size, config.data.image_size)
-        words = []
+        context = config.model.get("text", config.model).get("context")  # of a tower of its own, or of all of the model
+        words = [torch.zeros(1, context, dtype=torch.long)] if context else []
         if isinstance(net, ImageTextEncoder) and isinstance(net, nn.Module):
-            words = [torch.zeros(1, config.model.text.context, dtype=torch.long)]
             net.get_submodule("text").train()  # in use it leaves out padding, which has to look at the tokens
         flops, logits = _count(net, image, *words)
         shapes = {"image": list(image.shape)}
