@@ -14,6 +14,7 @@ from tfcli.engine.config.files import options
 from tfcli.engine.loading.blueprint import make_tokenizer
 
 SETS = {
+    "answer": ("vilt", "shapes_questions"),
     "choice": ("bert", "toy_choice"),
     "classify": ("vit", "digits"),
     "contrastive": ("clip", "shapes"),
