@@ -18,7 +18,7 @@ from tfcli.engine.loading.load_model import load_model
 from tfcli.errors import UserError
 from tfcli.weights.load import converter_of
 
-PROCEDURAL = ("shapes", "toy_topics", "reversal")
+PROCEDURAL = ("shapes", "toy_topics", "reversal", "shapes_questions")
 FAST = (
     "data.num_train=60", "data.num_val=20", "data.num_test=20", "data.batch_size=10", "data.workers=0",
     "trainer.max_epochs=1", "trainer.threads=1", "trainer.precision=32", "logger=csv",
@@ -75,7 +75,7 @@ def test_every_verb_opens_a_run_of_a_family(family: str, tmp_path: Path, monkeyp
     assert facts["params"]["total"] == record["params"]["total"]
     again = answer("rerun", "run", "seed=1", "trainer.max_steps=1", "run.dir=again")
     assert (again["status"], again["seed"]) == ("finished", 1)
-    if reads_images(family):
+    if reads_images(family) and "data=shapes_questions" not in typed:
         probed = answer("probe", "run", "shapes", "heads=[knn]", *FROZEN, "run.dir=probed")
         assert 0 <= probed["metrics"]["knn/accuracy"] <= 1
         assert {row["cache"] for row in answer("features", "ls", "run", "shapes", *FROZEN)} == {"hit"}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tfcli.cli.app import app
+from tfcli.errors import ConfigError
 from tfcli.tasks.answer import blind_guesses
 
 SMALL = (
@@ -39,6 +40,9 @@ def test_a_run_on_generated_scenes_is_recorded_and_evaluated(tmp_path, monkeypat
     app(["evaluate", str(tmp_path / "run"), "--json"], standalone_mode=False)
     again = json.loads(capsys.readouterr().out)
     assert again["metrics"]["test/accuracy"] == pytest.approx(record["metrics"]["test/accuracy"])
+    for words in (["photo.png"], ["--text", "is it red"]):
+        with pytest.raises(ConfigError, match="answers questions about images"):
+            app(["predict", str(tmp_path / "run"), *words], standalone_mode=False)
 
 
 def test_a_run_on_real_files(real_data, tmp_path, monkeypatch, capsys):

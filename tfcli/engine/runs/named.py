@@ -136,8 +136,13 @@ def resolve(words: Sequence[str], config_dir: str | None = None) -> tuple[Path |
 
 
 def check_takes(run: Path, takes: Literal["images", "text"]) -> None:
-    """Refuse a run whose model takes the other kind of input. Raises ConfigError."""
+    """Refuse a run whose model takes the other kind of input, or both at once. Raises ConfigError."""
     saved = read_config(run)
+    if "question" in saved.get("task", {}).get("needs", []) and "image_size" in saved.get("data", {}):
+        raise ConfigError(
+            f"`{run}` answers questions about images, and this command gives its model {takes} alone. "
+            f"`tfcli evaluate {run}` measures it on its set."
+        )
     if takes == "images" and "image_size" not in saved.get("data", {}):
         raise ConfigError(f"`{run}` was trained on data without images, and this command needs a model of images.")
     if takes == "text" and not saved.get("model", {}).get("tokenizer"):
