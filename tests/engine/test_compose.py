@@ -113,6 +113,7 @@ FOR_TASK = {
     "span": ["model=bert", "data=squad"],
     "tag": ["model=bert", "data=wnut17"],
     "choice": ["model=bert", "data=swag"],
+    "answer": ["model=vilt", "data=easy_vqa"],
 }
 """What a task composes with."""
 
