@@ -44,7 +44,7 @@ BAD = [  # besides those of benchmarks/mistakes.py, which tests/faults/test_mist
     ("model=gpt model.tokenizer.kind=charz", ["`model.tokenizer.kind`", "Did you mean `chars`"]),
     ("model=gpt model.activation=glu", ["`model.activation`", "Did you mean `gelu`"]),
     ("model=resnet34 model.depth=35", ["`model.depth`", "18, 34, 50"]),
-    ("model=clip model.image.stem=overlap", ["`model.image.stem`", "patch, conv"]),
+    ("model=clip model.image.stem=overlapping", ["`model.image.stem`", "patch, overlap, conv"]),
     ("data.epochs=0", ["`data.epochs`", "at least 1"]),
     ("data.augment.scale=[0.5]", ["`data.augment.scale`", "a list of 2 numbers"]),
     ("schedule.warmup_steps=-5", ["`schedule.warmup_steps`", "at least 0"]),

@@ -92,6 +92,7 @@ class NearestMean(Head):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str):

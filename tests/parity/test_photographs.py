@@ -21,7 +21,7 @@ from parity.test_vit import randomise
 from PIL import Image
 from torch import Tensor
 
-from tfcli.engine.probe.encoder import features, prepare
+from tfcli.engine.probe.encoder import fetch_features, prepare
 from tfcli.engine.runs.named import frozen_job
 from tfcli.engine.use.image_model import load_image_model
 
@@ -207,7 +207,7 @@ def test_extracted_features(family: str, cache: str, tmp_path: Path, photographs
     _, theirs = FAMILIES[family](random.Random(f"{family} {cache}"), tmp_path / "theirs")
     words = ["vit", "folder", f"data.root={tmp_path / 'own'}", f"model.weights={tmp_path / 'theirs'}"]
     words += [f"data.cache={cache}", "data.workers=0", "features.precision=32", f"features.cache={tmp_path / 'kept'}"]
-    found, _ = features(prepare(*frozen_job(words)), "test")
+    found, _ = fetch_features(prepare(*frozen_job(words)), "test")
     photos = [Image.open(file).convert("RGB") for file in sorted(files)]
     assert difference(found, theirs(photos, torch.empty(0))[0]) <= ATOL
 

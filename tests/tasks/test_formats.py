@@ -74,7 +74,7 @@ def test_gpt_learns_each_format(name):
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 6e-3 * (1 - step / steps)
         batch = encoded.batch(np.arange(32 * step, 32 * step + 32), seed=0, epoch=0)
-        loss = torch.nn.functional.cross_entropy(scored(net, batch), batch["label"]) + 0.1 * task.spoken(batch)
+        loss = torch.nn.functional.cross_entropy(scored(net, batch), batch["label"]) + 0.1 * task.language_loss(batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

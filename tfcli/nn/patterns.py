@@ -15,9 +15,13 @@ from math import prod
 import torch
 from torch import Tensor
 
+from tfcli.bounds import Count, Natural
 from tfcli.errors import IncompatibleError
 from tfcli.nn.places import Places, flatten
 from tfcli.shapes import Bool, Num
+
+LEAST = {"Count": 1, "Natural": 0}
+"""Least value of a field, by its annotation."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,8 @@ class Pattern:
 
     def __post_init__(self) -> None:
         for part in fields(self):
-            value, least = getattr(self, part.name), 0 if part.name in ("count", "shift", "seed") else 1
-            if part.type == "int" and (not isinstance(value, int) or value < least):
+            value, least = getattr(self, part.name), LEAST.get(str(part.type))
+            if least is not None and (not isinstance(value, int) or value < least):
                 raise ValueError(
                     f"`attn.pattern.{part.name}` must be a whole number of at least {least}, but is {value}."
                 )
@@ -147,7 +151,7 @@ class Within(Pattern):
 class Prefix(Pattern):
     """Causal, but all see the first `length` places of the first axis (Raffel et al. 2020, "prefix LM", figure 3)."""
 
-    length: int
+    length: Count
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         return (k <= q).all(-1) | (k[..., 0] < self.length)
@@ -157,7 +161,7 @@ class Prefix(Pattern):
 class SlidingWindow(Pattern):
     """A token sees what lies within `size` / 2 of it on every axis, on both sides (Beltagy et al. 2020)."""
 
-    size: int
+    size: Count
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         return ((q - k).abs() <= self.size // 2).all(-1)
@@ -167,8 +171,8 @@ class SlidingWindow(Pattern):
 class Dilated(Pattern):
     """A window with gaps: `size` / 2 places on each side, `step` apart (Beltagy et al. 2020, section 3.1)."""
 
-    size: int
-    step: int = 2
+    size: Count
+    step: Count = 2
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         offset = (q - k).abs()
@@ -188,8 +192,8 @@ class Windows(Pattern):
             Swin and its successors. On one axis (text) and in causal windows nothing is filled up.
     """
 
-    size: int
-    shift: int = 0
+    size: Count
+    shift: Natural = 0
     padded: bool = True
 
     def fit(self, extent: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -248,7 +252,7 @@ class Global(Pattern):
     A special token, as the class token of an image, does so in every pattern.
     """
 
-    count: int
+    count: Natural
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         return (q[..., 0] < self.count) | (k[..., 0] < self.count) | (q == k).all(-1)
@@ -261,8 +265,8 @@ class Blocks(Pattern):
     Here and in `EndBlocks` and `RandomBlocks` a place counts by its row-major index.
     """
 
-    size: int
-    width: int = 3
+    size: Count
+    width: Count = 3
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         one, other = (flatten(t, extent) // self.size for t in (q, k))
@@ -273,7 +277,7 @@ class Blocks(Pattern):
 class EndBlocks(Pattern):
     """The first and the last stretch of `size` places see and are seen by everything (Zaheer et al. 2020)."""
 
-    size: int
+    size: Count
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         last = (prod(extent) - 1) // self.size
@@ -285,9 +289,9 @@ class EndBlocks(Pattern):
 class RandomBlocks(Pattern):
     """Each stretch of `size` places sees itself and `count` others, drawn by a hash of `seed` (Zaheer et al. 2020)."""
 
-    size: int
-    count: int = 3
-    seed: int = 0
+    size: Count
+    count: Natural = 3
+    seed: Natural = 0
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         blocks = -(-prod(extent) // self.size)
@@ -298,12 +302,12 @@ class RandomBlocks(Pattern):
         return seen
 
 
-def longformer(*, size: int, count: int) -> Pattern:
+def longformer(*, size: Count, count: Natural) -> Pattern:
     """A window of `size` and `count` global places (Beltagy et al. 2020), by the same projections as the others'."""
     return SlidingWindow(size) | Global(count)
 
 
-def bigbird(*, size: int, width: int = 3, count: int = 3, seed: int = 0) -> Pattern:
+def bigbird(*, size: Count, width: Count = 3, count: Natural = 3, seed: Natural = 0) -> Pattern:
     """Stretches of `size`: `width` neighbours, `count` random ones, the first and the last (Zaheer et al. 2020)."""
     return Blocks(size, width) | RandomBlocks(size, count, seed) | EndBlocks(size)
 

@@ -92,10 +92,7 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
     _check_heads(values, choices)
     for path, node in _groups(values):
         check_parts(path, node)
-        own_size = node.get("weights") in (
-            None,
-            "random",
-        )  # else it is the checkpoint's, and checked when that has been read
+        own_size = node.get("weights") in (None, "random")  # else the checkpoint's, checked when that has been read
         if own_size:
             _divides(path, node, "heads", "width")
         if own_size and path != "data":  # there it is a suggestion, which only some models take

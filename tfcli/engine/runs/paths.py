@@ -23,7 +23,7 @@ def check_paths(config: DictConfig) -> None:
     """
     _check_data(config)
     weights = config.get("model", {}).get("weights")
-    if weights and not Path(str(weights)).expanduser().exists():
+    if weights and weights != "random" and not Path(str(weights)).expanduser().exists():
         _check_named(str(weights), str(config.run.root))
     check_results(config)
 
