@@ -45,6 +45,7 @@ def test_a_run_leaves_retrieval_and_zero_shot_figures_beside_chance(trained: Pat
     assert (trained / "run" / "figures" / "curves.png").exists()
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_again_to_the_same_figures(trained: Path):
     record = json.loads((trained / "run" / "results.json").read_text())
     again = json.loads(go("evaluate", "run", "--json", cwd=trained).stdout)
@@ -79,6 +80,7 @@ def test_its_features_beat_pixels_under_every_head(trained: Path):
     assert [row["template"] for row in rows][:2] == list(templates)
 
 
+@pytest.mark.slow
 def test_the_homeworks_report_has_its_three_answers(trained: Path):
     few = ("data.num_train=600", "data.num_val=200", "data.num_test=200", *EXACT)
     words = ("protocol=hw5", "zeroshot.templates=simple", "run.dir=hw")
@@ -115,6 +117,7 @@ def test_pictures_are_named_by_labels_in_words(trained: Path):
     assert "red" in plain[0]["classes"][0]
 
 
+@pytest.mark.slow
 def test_a_sweep_over_sets_of_one_run_is_one_table(trained: Path):
     few = (*EXACT, "data.limit_train=200", "data.limit_test=100")
     done = go("knn", "run", "digits,shapes", "-m", *few, "--json", cwd=trained)

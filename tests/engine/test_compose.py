@@ -147,10 +147,10 @@ def test_every_option_of_every_group_composes_and_describes_itself():
             elif group == "data":
                 kinds = set(dict(validate._data_kinds())[name])
                 fitting = [task for task, columns in needs.items() if columns <= kinds]
-                if not fitting and needs.keys() != FOR_TASK.keys():
-                    continue  # its task is still to come
-                assert fitting, f"no task takes data={name} with {', '.join(kinds)}"
-                c.compose("train", [*FOR_TASK[fitting[0]], f"task={fitting[0]}", f"data={name}"])
+                if fitting:
+                    c.compose("train", [*FOR_TASK[fitting[0]], f"task={fitting[0]}", f"data={name}"])
+                else:  # a set to be looked at: its task is still to come
+                    c.compose("data", [f"data={name}"])
             elif group != "task":
                 c.compose("train", [f"{group}={name}"])
 

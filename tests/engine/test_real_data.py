@@ -28,6 +28,7 @@ def test_published_cifar_resnets_score_what_was_published(depth: int, least: flo
     assert record["metrics"]["test/accuracy"] >= least
 
 
+@pytest.mark.slow
 def test_the_homework_runs_from_a_torchvision_state_dict(real_data: Path, tmp_path: Path):
     from torchvision.models import resnet34
 

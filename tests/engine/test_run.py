@@ -85,6 +85,7 @@ def test_json_output_is_one_document_and_logs_are_elsewhere(tmp_path: Path):
     assert "test/accuracy" in shown.stdout
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_runs_and_others_differ(tmp_path: Path, tiny_run: Path):
     first = json.loads((tiny_run / "results.json").read_text())["metrics"]
     for seed in (0, 1):
@@ -129,6 +130,7 @@ def test_vit_reads_digits(tmp_path: Path):
     assert record["baselines"]["logistic regression on pixels/accuracy"] >= 0.93
 
 
+@pytest.mark.slow
 def test_the_last_epochs_are_averaged_and_tested(tmp_path):
     done = tfcli("train", *TINY, "trainer.max_epochs=3", "trainer.average_last=2", "run.dir=mean", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -53,6 +53,7 @@ def test_the_loss_is_the_mean_of_both_directions():
     assert contrastive_loss(same, same, 100.0) == pytest.approx(math.log(8))
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_loss_and_gradients_of_the_joint_batch(tmp_path):
     script = Path(__file__).with_name("ranks.py")
     command = [sys.executable, "-W", "error", str(script)]
