@@ -14,6 +14,8 @@ from PIL import Image
 from tfcli.data.synthetic.objects import HELD_OUT, PAIR_NAMES
 from tfcli.data.synthetic.shapes import ShapesWorld
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("trainer.threads=1", "trainer.precision=32", "logger=csv")
 EXACT = ("features.threads=1", "features.precision=32")
 
@@ -45,7 +47,6 @@ def test_a_run_leaves_retrieval_and_zero_shot_figures_beside_chance(trained: Pat
     assert (trained / "run" / "figures" / "curves.png").exists()
 
 
-@pytest.mark.slow
 def test_it_is_evaluated_again_to_the_same_figures(trained: Path):
     record = json.loads((trained / "run" / "results.json").read_text())
     again = json.loads(go("evaluate", "run", "--json", cwd=trained).stdout)
@@ -55,7 +56,6 @@ def test_it_is_evaluated_again_to_the_same_figures(trained: Path):
     assert new["metrics"]["test/zeroshot_accuracy"] != record["metrics"]["test/zeroshot_accuracy"]
 
 
-@pytest.mark.slow
 def test_its_features_beat_pixels_under_every_head(trained: Path):
     few = (
         "data.num_train=1000",
@@ -80,7 +80,6 @@ def test_its_features_beat_pixels_under_every_head(trained: Path):
     assert [row["template"] for row in rows][:2] == list(templates)
 
 
-@pytest.mark.slow
 def test_the_homeworks_report_has_its_three_answers(trained: Path):
     few = ("data.num_train=600", "data.num_val=200", "data.num_test=200", *EXACT)
     words = ("protocol=hw5", "zeroshot.templates=simple", "run.dir=hw")
@@ -117,7 +116,6 @@ def test_pictures_are_named_by_labels_in_words(trained: Path):
     assert "red" in plain[0]["classes"][0]
 
 
-@pytest.mark.slow
 def test_a_sweep_over_sets_of_one_run_is_one_table(trained: Path):
     few = (*EXACT, "data.limit_train=200", "data.limit_test=100")
     done = go("knn", "run", "digits,shapes", "-m", *few, "--json", cwd=trained)
@@ -141,7 +139,6 @@ def test_random_weights_are_probed_only_when_asked_for(trained: Path):
     assert "tfcli train model=clip" in refused.stderr
 
 
-@pytest.mark.slow
 def test_unseen_pairs_are_named_after_300_steps(tmp_path: Path):
     """The demonstration at less than half its length: seen and unseen pairs among all 48."""
     few = ("trainer.max_steps=300", "trainer.max_epochs=4", "data.num_train=20000")
@@ -152,7 +149,6 @@ def test_unseen_pairs_are_named_after_300_steps(tmp_path: Path):
     assert new["test/zeroshot_accuracy"] > 0.4
 
 
-@pytest.mark.slow
 def test_a_folder_of_another_library_is_probed_as_it_lies(trained: Path):
     """Size, transform and tokenizer come from the checkpoint's own files."""
     transformers = pytest.importorskip("transformers")

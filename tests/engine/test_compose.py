@@ -130,6 +130,7 @@ def shown_to(model: str) -> list[str]:
     return [] if brings_its_own(model) else ["data=imagenet"]
 
 
+@pytest.mark.slow
 def test_every_option_of_every_group_composes_and_describes_itself():
     needs = {
         task: set(c.compose("train", [*words, f"task={task}"]).config.task.needs)

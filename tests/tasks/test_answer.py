@@ -31,6 +31,7 @@ def run(folder: Path, *words: str) -> dict:
 
 def test_a_run_on_generated_scenes_is_recorded_and_evaluated(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
     record = run(tmp_path / "run", "data=shapes_questions", "data.num_train=50", "data.num_val=20", "data.num_test=50")
     assert record["status"] == "finished"
     assert record["task"] == "answer"
