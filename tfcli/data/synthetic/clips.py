@@ -26,7 +26,7 @@ WORDS = len(EVENTS) + 4 + len(COLOURS)
 
 @dataclass(frozen=True)
 class Script:
-    """What happens in some clips.
+    """Events of some clips.
 
     Attributes:
         states: (B, T + 1, k, 7) objects before and after each of T segments.

@@ -1,4 +1,4 @@
-"""What all samples of text have in common."""
+"""Base of all samples of text."""
 
 from __future__ import annotations
 

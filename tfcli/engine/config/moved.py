@@ -76,7 +76,7 @@ RENAMED = {
     "(the axes are cut into windows; once `local`)"
     for name in OPTIONS["attn"]
 }
-"""What a new command with an old option is told."""
+"""Answers to a new command with an old option, by group and option."""
 
 
 def values(config: Any) -> Any:

@@ -1,1 +1,1 @@
-"""What is kept of a run: its folder, record, figures, and the signals that reach it."""
+"""A run as it is kept: its folder, record, figures, and the signals that reach it."""
