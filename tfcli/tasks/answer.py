@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -17,8 +17,7 @@ from tfcli.data.module import DataModule
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.shapes import Bool, Float, Int
 from tfcli.tasks.baselines.classes import class_guesses
-from tfcli.tasks.gather import all_rows
-from tfcli.tasks.text import TextObjective
+from tfcli.tasks.choosing import ClassChoice
 
 
 class QuestionAnswerer(Protocol):
@@ -29,7 +28,7 @@ class QuestionAnswerer(Protocol):
     ) -> Float[Tensor, "B K"]: ...
 
 
-class AnswerQuestions(TextObjective):
+class AnswerQuestions(ClassChoice):
     """Trains and measures the choice of an answer.
 
     Logs train/loss; under val/ and test/ what `ClassificationMetrics` computes.
@@ -57,7 +56,6 @@ class AnswerQuestions(TextObjective):
     ):
         super().__init__(net, optim=optim, schedule=schedule)
         self.label_smoothing = label_smoothing
-        self._answers: list[Tensor] = []  # of this rank's test
         self.measured = nn.ModuleDict({split: ClassificationMetrics(num_classes) for split in ("val_", "test_")})
 
     def guesses(self, data: DataModule) -> dict[str, float]:
@@ -82,21 +80,7 @@ class AnswerQuestions(TextObjective):
     def measure(self, split: str, batch: dict[str, Tensor]) -> None:
         logits, answer = self.scores(batch), batch["answer"]
         self.metric(split).update(logits, answer, cross_entropy(logits, answer, reduction="none"))
-        if split == "test":
-            self._answers.append(torch.stack([batch["index"], answer, logits.argmax(1)], 1))
-
-    def on_test_epoch_start(self) -> None:
-        super().on_test_epoch_start()
-        self._answers = []
-
-    def on_test_epoch_end(self) -> None:
-        super().on_test_epoch_end()
-        self.confusion = self.metric("test").confusion.cpu()
-        self.outcomes = all_rows(self._answers)
-
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
-        """Probabilities (B, K) of each answer, and which question each row is."""
-        return {"probability": self.scores(batch).softmax(1), "index": batch["index"]}
+        self.keep(split, batch["index"], answer, logits)
 
 
 def blind_guesses(asked: list[str], answers: np.ndarray, told: list[str]) -> np.ndarray:

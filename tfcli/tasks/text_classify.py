@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,8 @@ from tfcli.metrics.glue import LabelMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.classes import class_guesses
 from tfcli.tasks.baselines.texts import label_baselines
-from tfcli.tasks.gather import all_rows
+from tfcli.tasks.choosing import ClassChoice
 from tfcli.tasks.lm import token_loss
-from tfcli.tasks.text import TextObjective
 
 
 def scored(net: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -26,7 +25,7 @@ def scored(net: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     return cast(TextClassifier, net).classify(**read)
 
 
-class TextClassify(TextObjective):
+class TextClassify(ClassChoice):
     """Trains and measures a classifier of texts.
 
     Logs train/loss; under val/ and test/ what `LabelMetrics` computes.
@@ -62,7 +61,6 @@ class TextClassify(TextObjective):
             )
         self.num_classes, self.label_smoothing, self.lm_weight = num_classes, label_smoothing, lm_weight
         self.measured = nn.ModuleDict()
-        self._answers: list[Tensor] = []
 
     def setup_data(self, data: DataModule) -> None:
         """Take the number of classes, or of choices."""
@@ -97,18 +95,4 @@ class TextClassify(TextObjective):
         logits, label = self.scores(batch).float(), batch["label"]
         loss = cross_entropy(logits, label, reduction="none")
         self.metric(split).update(logits, label, loss, batch.get("group") if split == "test" else None)
-        if split == "test":
-            self._answers.append(torch.stack([batch["index"], label, logits.argmax(1)], 1))
-
-    def on_test_epoch_start(self) -> None:
-        super().on_test_epoch_start()
-        self._answers = []
-
-    def on_test_epoch_end(self) -> None:
-        super().on_test_epoch_end()
-        self.confusion = self.metric("test").confusion.cpu()
-        self.outcomes = all_rows(self._answers)
-
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
-        """Probabilities (B, K) of each class, and which row each is."""
-        return {"probability": self.scores(batch).float().softmax(1), "index": batch["index"]}
+        self.keep(split, batch["index"], label, logits)
