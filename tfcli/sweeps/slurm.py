@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tfcli.errors import ConfigError, install
 from tfcli.sweeps import squeue
 from tfcli.sweeps.pool import Found
 from tfcli.sweeps.process import Process, clear
-from tfcli.sweeps.state import Job, State, read_state
+from tfcli.sweeps.state import Job, State, read_job, read_state
 
 ALL = 1_000_000
 
@@ -97,8 +98,13 @@ def work(folder: str, name: str, command: Sequence[str]) -> str:
     SLURM's variables are kept from it, so that it is one run on one machine, whatever devices it was given. When its
     time is nearly up (SIGUSR2) or it is cancelled, it saves and ends.
     """
+    import submitit
+
+    own = submitit.JobEnvironment().job_id
+    wait_for_number(Path(folder) / f"{name}.json", own)
     state = read_state(Path(folder))
     job = next(job for job in state.jobs if job.name == name)
+    job.slurm = own
     environment: dict[str, str | None] = {key: None for key in os.environ if key.startswith(("SLURM_", "SUBMITIT_"))}
     if "OMP_NUM_THREADS" not in os.environ:
         environment["OMP_NUM_THREADS"] = os.environ.get("SLURM_CPUS_PER_TASK")
@@ -107,3 +113,14 @@ def work(folder: str, name: str, command: Sequence[str]) -> str:
         signal.signal(signal.SIGUSR2, lambda signum, frame: process.stop(signal.SIGTERM))
         process.wait()
     return job.status
+
+
+def wait_for_number(path: Path, number: str, *, seconds: float = 60.0) -> None:
+    """Wait until whoever handed the job in has written its number, which comes after SLURM took it.
+
+    A job that began at once would say that it runs, and then be said to be pending. Where the writer was killed in
+    between, the job goes on when the time is up.
+    """
+    end = time.monotonic() + seconds
+    while read_job(path).slurm != number and time.monotonic() < end:
+        time.sleep(0.1)
