@@ -12,10 +12,11 @@ import pytest
 from tfcli.data.synthetic import clips, rendering, statements
 from tfcli.data.synthetic import scenes as module
 from tfcli.data.synthetic.columns import SceneTable
-from tfcli.data.synthetic.language import phrase, relation
+from tfcli.data.synthetic.language import phrase
 from tfcli.data.synthetic.objects import COLOURS, DEPTH, HELD_OUT, SHAPES, SIZES, VALID, X, Y, pair_numbers
 from tfcli.data.synthetic.programs import execute
 from tfcli.data.synthetic.questions import ANSWERS, KINDS
+from tfcli.data.synthetic.relations import relation
 from tfcli.data.synthetic.shapes import ShapesWorld
 from tfcli.data.synthetic.vocabulary import vocabulary
 

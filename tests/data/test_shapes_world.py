@@ -9,8 +9,8 @@ import pytest
 from tfcli.data.common.request import Request
 from tfcli.data.synthetic import objects as placing
 from tfcli.data.synthetic import scenes, shifts
-from tfcli.data.synthetic.language import relation
 from tfcli.data.synthetic.objects import COLOURS, HELD_OUT, SHAPES
+from tfcli.data.synthetic.relations import relation
 from tfcli.data.synthetic.scenes import FIELDS
 from tfcli.data.synthetic.shapes import ShapesWorld
 from tfcli.data.synthetic.source import Shapes

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tfcli.data.synthetic.language import phrase, relation
+from tfcli.data.synthetic.language import phrase
 from tfcli.data.synthetic.objects import COLOUR, COLOURS, SHAPE, SHAPES, SIZE, SIZES, VALID
 from tfcli.data.synthetic.programs import Program, Row, execute, meant
 from tfcli.data.synthetic.questions import pick
+from tfcli.data.synthetic.relations import relation
 
 DRAWS = 2
 """Hashed numbers that an expression takes: the object, and the words for it."""

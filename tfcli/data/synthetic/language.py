@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from tfcli.data.common.counter_rng import below, uniform
-from tfcli.data.synthetic.objects import COLOUR, COLOURS, SHAPE, SHAPES, SIZE, SIZES, VALID, X, Y
+from tfcli.data.synthetic.objects import COLOUR, COLOURS, SHAPE, SHAPES, SIZE, SIZES, VALID
+from tfcli.data.synthetic.relations import Said, may_say, relation
 
 TEMPLATES = ("{}", "a photo of {}", "an image of {}", "there is {}")
 CHOICES = 5  # hashed words that a sentence takes
-RELATIONS = ("left of", "right of", "above", "below")
-OPPOSITES = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
 
-def captions(objects: np.ndarray, words: np.ndarray) -> list[str]:
+def captions(objects: np.ndarray, words: np.ndarray, *, said: Said = "any", chain: bool = False) -> list[str]:
     """Return one sentence a scene: an object, or two objects and the relation along the larger gap between them.
 
     Half of the sentences are bare and half say `a photo of`, `an image of` or `there is`; sizes are named half of the
@@ -24,20 +24,32 @@ def captions(objects: np.ndarray, words: np.ndarray) -> list[str]:
     Args:
         objects: (B, k, 7): colour, shape, size, x, y, depth, valid.
         words: (B, `CHOICES` or more) hashed words, the choices of each sentence.
+        said: which combinations of a pair and a relation are stated; where a scene has none, one object is named.
+        chain: name all objects, each by its relation to the next.
     """
     bare = uniform(words[:, 0]) < 0.5
     template = np.where(bare, 0, 1 + below(words[:, 1], len(TEMPLATES) - 1))
     named = uniform(words[:, 2:4]) < 0.5
-    second = 1 + below(words[:, 4], np.maximum(objects[:, :, VALID].sum(axis=1) - 1, 1))
     sentences = []
-    for scene, kind, (size_a, size_b), other in zip(
-        objects.tolist(), template.tolist(), named.tolist(), second.tolist(), strict=True
+    for scene, kind, sizes, draw in zip(
+        objects.tolist(), template.tolist(), named.tolist(), uniform(words[:, 4]).tolist(), strict=True
     ):
-        text = an(phrase(scene[0], size=size_a))
-        if sum(row[VALID] for row in scene) > 1:
-            text = f"{text} {relation(scene[0], scene[other])} {an(phrase(scene[other], size=size_b))}"
+        there = [row for row in scene if row[VALID]]
+        told = there if chain else _related(there, said, draw)
+        text = an(phrase(told[0], size=sizes[0]))
+        for i, (a, b) in enumerate(pairwise(told), 1):
+            text += f" {relation(a, b)} {an(phrase(b, size=sizes[i % 2]))}"
         sentences.append(TEMPLATES[kind].format(text))
     return sentences
+
+
+def _related(there: Sequence[Sequence[int]], said: Said, draw: float) -> Sequence[Sequence[int]]:
+    """Return the objects that a sentence names: two whose relation it may state, or one."""
+    if said == "any":
+        options = [(there[0], other) for other in there[1:]]
+    else:
+        options = [(a, b) for a in there for b in there if a is not b and may_say(a, relation(a, b), said)]
+    return options[int(draw * len(options))] if options else there[:1]
 
 
 def phrase(row: Sequence[int], *, size: bool = False) -> str:
@@ -54,11 +66,3 @@ def an(text: str) -> str:
 def plural(shape: str) -> str:
     """Return the word for several of a shape (or of `object`)."""
     return f"{shape}es" if shape.endswith("s") else f"{shape}s"
-
-
-def relation(a: Sequence[int], b: Sequence[int]) -> str:
-    """Return where object `a` stands as seen from `b`, along the larger gap of their centres."""
-    x, y = a[X] - b[X], a[Y] - b[Y]
-    if abs(x) >= abs(y):
-        return RELATIONS[0] if x < 0 else RELATIONS[1]
-    return RELATIONS[2] if y < 0 else RELATIONS[3]

@@ -36,7 +36,7 @@ COLOUR, SHAPE, SIZE, X, Y, DEPTH, VALID = range(7)
 _CIRCLES = np.arange(len(PAIR_NAMES)) % len(SHAPES) == SHAPES.index("circle")
 
 # Where each choice of a scene stands among its hashed words.
-_CELL, _PAIR, _SIZE, _X, _Y = 0, 16, 64, 68, 72
+_CELL, PAIR_WORDS, _SIZE, _X, _Y = 0, 16, 64, 68, 72
 TEXTURE_WORDS, BACKGROUND_WORD, _COUNT, _NEW_PAIR, CAPTION_WORDS, ALL_WORDS = 76, 81, 82, 83, 84, 96
 _TILE, TILE_TEXTURE_WORDS, ALL_WORDS_OF_TILES = 96, 100, 104
 
@@ -56,6 +56,7 @@ class World:
         shift: how pictures differ from those that models are trained on; see `shifts`.
         tag_noise: fraction of regions whose tag names another object than the one that is there.
         segments, frames: of a clip, and of each of its segments (at least 2, so that a change is seen).
+        hold_relations: sentences state no relation that is held out for the pair they speak of; see `relations`.
 
     Raises:
         ValueError: a size or number out of range.
@@ -73,6 +74,7 @@ class World:
     tag_noise: float = 0.0
     segments: int = 4
     frames: int = 4
+    hold_relations: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.k <= MOST_OBJECTS:
@@ -104,13 +106,14 @@ class World:
         return round((self.size - self.cross) * (SHRUNK if self.shift == "scale" else 1))
 
 
-def draw_objects(words: np.ndarray, world: World, *, new: bool) -> np.ndarray:
+def draw_objects(words: np.ndarray, world: World, *, new: bool, fewest: int = 1) -> np.ndarray:
     """Return each scene's objects, (B, k, 7) by `OBJECT_COLUMNS`. Ranked hashes give distinct cells and pairs.
 
     Args:
         words: (B, `ALL_WORDS` or more) hashed words of each scene.
         world: their rules.
         new: the first object has a held-out pair.
+        fewest: objects of a scene, where their number varies.
     """
     k, pairs = world.k, _pairs(words, world, new=new)
     sizes = below(words[:, _SIZE : _SIZE + k], len(SIZES))
@@ -127,21 +130,21 @@ def draw_objects(words: np.ndarray, world: World, *, new: bool) -> np.ndarray:
             _centre(cell, words[:, first : first + k], radius, world)
             for cell, first in ((cells % 4, _X), (cells // 4, _Y))
         )
-    number = below(words[:, _COUNT], k) + 1 if world.vary else np.full(len(words), k)
+    number = below(words[:, _COUNT], k + 1 - fewest) + fewest if world.vary else np.full(len(words), k)
     depth = np.broadcast_to(np.arange(1, k + 1), (len(words), k))
     valid = depth <= number[:, None]
     return np.stack([pairs // len(SHAPES), pairs % len(SHAPES), sizes, x, y, depth, valid], axis=-1).astype(np.int64)
 
 
 def _pairs(words: np.ndarray, world: World, *, new: bool) -> np.ndarray:
-    pair_words = words[:, _PAIR : _PAIR + len(PAIR_NAMES)].copy()
+    pair_words = words[:, PAIR_WORDS : PAIR_WORDS + len(PAIR_NAMES)].copy()
     pair_words[:, HELD_OUT] = np.iinfo(np.uint64).max
     if world.quadrants:
         pair_words[:, _CIRCLES] = np.iinfo(np.uint64).max
     pairs = np.argsort(pair_words, axis=1, kind="stable")[:, : world.k]
     if world.quadrants:
         known = np.flatnonzero(_CIRCLES & ~HELD_OUT)
-        pairs[:, 0] = known[below(words[:, _PAIR], len(known))]
+        pairs[:, 0] = known[below(words[:, PAIR_WORDS], len(known))]
     if new:
         held = np.flatnonzero(HELD_OUT & _CIRCLES) if world.quadrants else np.flatnonzero(HELD_OUT)
         pairs[:, 0] = held[below(words[:, _NEW_PAIR], len(held))]

@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tfcli.data.synthetic.language import RELATIONS, relation
 from tfcli.data.synthetic.objects import COLOUR, COLOURS, DEPTH, SHAPE, SHAPES, SIZE, SIZES, VALID
+from tfcli.data.synthetic.relations import RELATIONS, relation
 
 Program = tuple[str, ...]
 Row = Sequence[int]

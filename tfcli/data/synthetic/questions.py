@@ -12,9 +12,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tfcli.data.synthetic.language import OPPOSITES, an, phrase, plural, relation
+from tfcli.data.synthetic.language import an, phrase, plural
 from tfcli.data.synthetic.objects import COLOUR, COLOURS, SHAPE, SHAPES, VALID
 from tfcli.data.synthetic.programs import Program, Row, execute, meant
+from tfcli.data.synthetic.relations import OPPOSITES, RELATIONS, Said, may_say, relation
 
 ANSWERS = (*COLOURS, *SHAPES, "small", "medium", "large", "yes", "no", "0", "1", "2", "3", "4")
 T = TypeVar("T")
@@ -31,11 +32,13 @@ class Scene:
         rows: the objects.
         covers: (near, far) slots, where some of the near object is seen in front of the far one.
         absent_pairs: (colour, shape) pairs that may be asked for though they are not there.
+        said: which combinations of a pair and a relation are asked about; `new`: nothing else is asked.
     """
 
     rows: Sequence[Row]
     covers: Sequence[tuple[int, int]]
     absent_pairs: Collection[tuple[int, int]]
+    said: Said = "any"
 
     @property
     def present(self) -> list[Row]:
@@ -69,7 +72,8 @@ def ask(scene: Scene, draws: Sequence[float]) -> Question:
         draws: `DRAWS` numbers in [0, 1).
     """
     order, choices = draws[: len(KINDS)], draws[len(KINDS) :]
-    for _, kind in sorted(zip(order, KINDS, strict=True)):
+    kinds = ["relation"] if scene.said == "new" else [kind for _, kind in sorted(zip(order, KINDS, strict=True))]
+    for kind in kinds:
         found = KINDS[kind](scene, choices)
         if found:
             text, program = found
@@ -133,12 +137,18 @@ def _count(scene: Scene, draws: Sequence[float]) -> Asked:
 
 
 def _relation(scene: Scene, draws: Sequence[float]) -> Asked:
-    pairs = [(a, b) for a in scene.present for b in scene.present if a is not b]
-    if not pairs:
-        return None
-    a, b = pick(pairs, draws[0])
-    how = relation(a, b)
-    return _stands(a, how if draws[1] < 0.5 else OPPOSITES[how], b)
+    pairs = [(a, relation(a, b), b) for a in scene.present for b in scene.present if a is not b]
+    wrong = [(a, other, b) for a, how, b in pairs for other in _others(how, scene.said)]
+    for asked in (pairs, wrong) if draws[1] < 0.5 else (wrong, pairs):
+        options = [stated for stated in asked if may_say(*stated[:2], scene.said)]
+        if options:
+            return _stands(*pick(options, draws[0]))
+    return None
+
+
+def _others(how: str, said: Said) -> Sequence[str]:
+    """Return relations to ask for in place of the one that holds: where few may be asked for, any other."""
+    return [other for other in RELATIONS if other != how] if said == "new" else [OPPOSITES[how]]
 
 
 def _nearer(scene: Scene, draws: Sequence[float]) -> Asked:

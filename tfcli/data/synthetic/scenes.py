@@ -28,7 +28,9 @@ from tfcli.data.synthetic.objects import (
     pair_numbers,
     tiles,
 )
+from tfcli.data.synthetic.relations import Said, stand_newly
 from tfcli.data.synthetic.rendering import coloured, coverings, crops, look_up, paint, visible_boxes, whole_boxes
+from tfcli.data.synthetic.splits import Split
 
 VERSION = 1  # of the format: part of every address, to be raised on any change of what an index shows
 WORDINGS = 5  # sentences about a scene
@@ -39,8 +41,8 @@ class Scenes:
     """Some scenes of a world. Each property that has no underscore is a column; it is made once, when asked for.
 
     Args:
-        world, indices, stream, label, number: as in `ShapesWorld.scenes`.
-        new: the first object of each has a held-out pair.
+        world, indices, label, number: as in `ShapesWorld.scenes`.
+        split: what they show.
         purpose: of the random numbers that the scenes are drawn from.
     """
 
@@ -48,20 +50,19 @@ class Scenes:
         self,
         world: World,
         indices: np.ndarray,
-        stream: int,
-        new: bool,
+        split: Split,
         label: str,
         number: Any = 0,
         purpose: str = "shapes",
     ):
-        self._world, self._indices, self._stream, self._new = world, indices, stream, new
+        self._world, self._indices, self._split = world, indices, split
         self._label, self._purpose = label, purpose
         self._number = np.broadcast_to(number, indices.shape)
 
     def _hashed(self, purpose: str, *more: np.ndarray) -> np.ndarray:
         """Return words for a purpose: (B, ...), where arrays in `more` are (B or 1, ...)."""
         shape = (-1,) + (1,) * (max(part.ndim for part in more) - 1)
-        return hash64(purpose, VERSION, self._world.seed, self._stream, self._indices.reshape(shape), *more)
+        return hash64(purpose, VERSION, self._world.seed, self._split.stream, self._indices.reshape(shape), *more)
 
     def _draws(self, purpose: str, count: int) -> list[list[float]]:
         """Return numbers in [0, 1) for the question, expression or statement of each scene."""
@@ -78,8 +79,10 @@ class Scenes:
     @cached_property
     def objects(self) -> np.ndarray:
         """(B, k, 7) int64 by `OBJECT_COLUMNS`."""
-        world = self._world
-        return draw_objects(self._words, world, new=self._new)
+        new = self._split.new
+        if new == "relation":
+            return stand_newly(draw_objects(self._words, self._world, new=False, fewest=2), self._words)
+        return draw_objects(self._words, self._world, new=new == "pair")
 
     @cached_property
     def label(self) -> np.ndarray:
@@ -190,7 +193,15 @@ class Scenes:
 
     def _sentences(self, wording: int) -> list[str]:
         chosen = self._words[:, CAPTION_WORDS : CAPTION_WORDS + CHOICES]
-        return captions(self.objects, hash64(chosen, "wording", wording) if wording else chosen)
+        words = hash64(chosen, "wording", wording) if wording else chosen
+        return captions(self.objects, words, said=self._said, chain=self._split.new == "length")
+
+    @property
+    def _said(self) -> Said:
+        """Which combinations of a pair and a relation texts may state."""
+        if self._split.new == "relation":
+            return "new"
+        return "known" if self._world.hold_relations else "any"
 
     @cached_property
     def _visible(self) -> np.ndarray:
@@ -207,7 +218,8 @@ class Scenes:
     @cached_property
     def _pairs(self) -> list[tuple[int, int]]:
         """(colour, shape) pairs that texts may name."""
-        return [(n // len(SHAPES), n % len(SHAPES)) for n in np.flatnonzero(~HELD_OUT | self._new).tolist()]
+        named = np.flatnonzero(~HELD_OUT | (self._split.new == "pair"))
+        return [divmod(pair, len(SHAPES)) for pair in named.tolist()]
 
     @cached_property
     def _covers(self) -> list[list[tuple[int, int]]]:
@@ -219,7 +231,7 @@ class Scenes:
         """A question about each scene, with its answer and program."""
         draws = self._draws("shapes question", questions.DRAWS)
         return [
-            questions.ask(questions.Scene(rows, covers, self._pairs), numbers)
+            questions.ask(questions.Scene(rows, covers, self._pairs, self._said), numbers)
             for rows, covers, numbers in zip(self._seen, self._covers, draws, strict=True)
         ]
 
@@ -252,7 +264,7 @@ class Scenes:
     @cached_property
     def _second(self) -> Scenes:
         purpose = "shapes second"
-        return Scenes(self._world, self._indices, self._stream, self._new, self._label, self._number, purpose)
+        return Scenes(self._world, self._indices, self._split, self._label, self._number, purpose)
 
     @cached_property
     def second(self) -> np.ndarray:

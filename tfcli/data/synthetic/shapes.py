@@ -6,14 +6,17 @@ What a scene holds is said in `objects`, how it is drawn in `rendering`, and wha
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tfcli.data.synthetic.objects import World
 from tfcli.data.synthetic.scenes import FIELDS, Scenes
+from tfcli.data.synthetic.splits import SPLITS
 
-STREAMS = {"train": 0, "val": 1, "test": 2, "comp": 3}
+FEWEST = {"relation": 2, "count": 2, "length": 3}
+"""Objects that there must be room for, by what a split has that is new."""
 
 
 class ShapesWorld(World):
@@ -33,17 +36,25 @@ class ShapesWorld(World):
         Args:
             indices: (B,) any non-negative integers.
             stream: of the split by default; another number gives other scenes under the same rules.
-            split: train, val, test or comp.
+            split: one of `SPLITS`.
             label: colour, shape, pair or quadrant (of the first object), or count (of objects, minus one).
             number: which question, expression and statement of each scene; an integer, or (B,) of them.
 
         Raises:
-            ValueError: an unknown split.
+            ValueError: an unknown split, or one that this world has too few objects for.
         """
-        if split not in STREAMS:
-            raise ValueError(f"Splits are {', '.join(STREAMS)}; not {split!r}.")
-        stream = STREAMS[split] if stream is None else stream
-        return Scenes(self, np.asarray(indices, dtype=np.int64), stream, split == "comp", label, number)
+        if split not in SPLITS:
+            raise ValueError(f"Splits are {', '.join(SPLITS)}; not {split!r}.")
+        rules, world = SPLITS[split], self
+        if self.k < FEWEST.get(rules.new, 1):
+            raise ValueError(f"Scenes of `{split}` need `k` of at least {FEWEST[rules.new]}, but it is {self.k}.")
+        if rules.new in ("count", "length"):
+            world = replace(world, vary=False)
+        if rules.shift != "none":
+            world = replace(world, shift=rules.shift)
+        if stream is not None:
+            rules = replace(rules, stream=stream)
+        return Scenes(world, np.asarray(indices, dtype=np.int64), rules, label, number)
 
     def batch(
         self,

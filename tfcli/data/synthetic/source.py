@@ -12,8 +12,9 @@ from tfcli.data.columns.items import Items, Loaded, unlabelled
 from tfcli.data.common.request import Request
 from tfcli.data.synthetic.columns import SceneColumn, SceneTable
 from tfcli.data.synthetic.objects import COLOURS, PAIR_NAMES, QUADRANTS, SHAPES
-from tfcli.data.synthetic.shapes import STREAMS, ShapesWorld
+from tfcli.data.synthetic.shapes import ShapesWorld
 from tfcli.data.synthetic.shifts import Shift
+from tfcli.data.synthetic.splits import SPLITS
 from tfcli.errors import ConfigError
 
 _CHUNK = 4096
@@ -152,7 +153,7 @@ class Shapes:
         """Labels of every scene; pictures are rendered and captions written later."""
         splits = {}
         for split, (rules, count) in self.counts.items():
-            if rules not in STREAMS or count < 1:
+            if rules not in SPLITS or count < 1:
                 continue
             world = self.tested if split == "test" else self.world
             table = SceneTable(world, split=rules, count=count, label=self.label)
