@@ -1,20 +1,70 @@
 """Parts of DeiT's recipe that torchvision lacks: RandAugment whose operations grow, and erasing with noise.
 
-Both draw from torch's generator, which `tfcli.data.images.transforms` seeds for each sample.
+With them torchvision's policies for samples of several parts, which its own refuse. All of them take an image, or a
+sample (`tfcli.data.images.spatial`) whose other parts go where its picture goes, and draw from torch's generator, which
+`tfcli.data.images.transforms` seeds for each sample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import atan, degrees
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from tfcli.data.images.spatial import FILL, Sample, pictures
+
 LEVELS = 10
 """The largest magnitude."""
+
+
+class OnPictures:
+    """A step that changes colours: of a sample it takes the pictures alone, all with one draw.
+
+    Args:
+        step: takes an image, or a dictionary of images.
+    """
+
+    def __init__(self, step: Callable[[Any], Any]):
+        self.step = step
+
+    def __call__(self, image: Tensor | Sample) -> Tensor | Sample:
+        return image | self.step(pictures(image)) if isinstance(image, dict) else self.step(image)
+
+
+class _Moving:
+    """Mixin for torchvision's policies, which take a picture alone: what moves it moves the rest of its sample."""
+
+    moves = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+    _others: Sample
+
+    def forward(self, image: Tensor | Sample) -> Tensor | Sample:
+        if not isinstance(image, dict):
+            self._others = {}
+            return super().forward(image)  # type: ignore[misc]  # of the policy
+        picture = pictures(image)
+        self._others = {name: part for name, part in image.items() if name not in picture}
+        picture = super().forward(picture)  # type: ignore[misc]
+        return image | picture | self._others
+
+    def _apply_image_or_video_transform(self, image: Tensor, transform_id: str, magnitude: float, **how: Any) -> Tensor:
+        apply = super()._apply_image_or_video_transform  # type: ignore[misc]
+        if transform_id in self.moves:
+            filled = how | {"fill": FILL}
+            self._others = {n: apply(part, transform_id, magnitude, **filled) for n, part in self._others.items()}
+        return apply(image, transform_id, magnitude, **how)
+
+
+class RandAugment(_Moving, v2.RandAugment):
+    """RandAugment (Cubuk et al. 2020) of an image or a sample with one picture."""
+
+
+class AutoAugment(_Moving, v2.AutoAugment):
+    """AutoAugment (Cubuk et al. 2019) of an image or a sample with one picture."""
 
 
 class GrowingRandAugment:
@@ -37,15 +87,26 @@ class GrowingRandAugment:
         self.magnitude, self.std, self.num_ops = magnitude, std, num_ops
         self.fill = [float(round(value)) for value in fill]
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """One uint8 image (3, Y, X)."""
+    def __call__(self, image: Any) -> Any:
+        """One uint8 image (3, Y, X), or a sample."""
         names = list(OPERATIONS)
         for _ in range(self.num_ops):
             name, applied = names[int(torch.randint(len(names), ()))], bool(torch.rand(()) < 0.5)
             magnitude = self.magnitude + self.std * float(torch.randn(()))
             if applied:
-                image = OPERATIONS[name](image, min(max(magnitude, 0.0), LEVELS) / LEVELS, self.fill)
+                image = self._applied(name, image, min(max(magnitude, 0.0), LEVELS) / LEVELS)
         return image
+
+    def _applied(self, name: str, image: Any, share: float) -> Any:
+        if not isinstance(image, dict):
+            return OPERATIONS[name](image, share, self.fill)
+        state, moved = torch.get_rng_state(), dict(image)
+        picture = pictures(image)
+        for part, value in (image if name in MOVES else picture).items():
+            torch.set_rng_state(state)  # an operation draws its sign: the same for each part
+            fill = self.fill if part in picture else [float(FILL.get(type(value), 0))]
+            moved[part] = OPERATIONS[name](value, share, fill)
+        return moved
 
 
 class NoiseErasing:
@@ -63,14 +124,16 @@ class NoiseErasing:
         self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
         self.rectangle = v2.RandomErasing(scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3), value="random")  # type: ignore[arg-type]  # as documented
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """One uint8 image (3, Y, X)."""
+    def __call__(self, image: Any) -> Any:
+        """One uint8 image (3, Y, X), or several that lose the same rectangle."""
         if torch.rand(()) >= self.probability:
             return image
-        drawn = self.rectangle.make_params([image])
+        drawn = self.rectangle.make_params(list(image.values()) if isinstance(image, dict) else [image])
         if drawn["v"] is None:  # ten rectangles did not fit
             return image
-        drawn["v"] = (drawn["v"] * self.std + self.mean).round().clamp(0, 255).to(image.dtype)
+        drawn["v"] = (drawn["v"] * self.std + self.mean).round().clamp(0, 255).to(torch.uint8)
+        if isinstance(image, dict):
+            return {name: F.erase(picture, **drawn) for name, picture in image.items()}
         return F.erase(image, **drawn)
 
 
@@ -95,7 +158,7 @@ def _move(
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> Tensor:
     """A shear (slopes on x and y) about the corner, or a shift in shares of the side."""
-    rows, columns = image.shape[-2:]
+    rows, columns = F.get_size(image)
     return F.affine(
         image,
         angle=0.0,
@@ -136,3 +199,5 @@ OPERATIONS: dict[str, Callable[[Tensor, float, list[float]], Tensor]] = {
     "translate_y": lambda image, share, fill: _move(image, fill, shift=(0.0, _signed(0.45 * share))),
 }
 """Operations on an image, by the magnitude's share of the largest; the fill is the colour beyond the edges."""
+MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+"""Those of them that move an image."""

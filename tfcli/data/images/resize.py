@@ -120,19 +120,40 @@ class Fit:
         return self._middle(self.step(image))
 
     def _middle(self, image: np.ndarray) -> np.ndarray:
-        rows, columns = image.shape[-3:-1]
-        lacking = max(0, self.image_size - rows), max(0, self.image_size - columns)
-        if any(lacking):
-            padded = np.empty((*image.shape[:-3], rows + lacking[0], columns + lacking[1], 3), dtype=np.uint8)
-            padded[:] = self.fill
-            top, left = lacking[0] // 2, lacking[1] // 2
-            padded[..., top : top + rows, left : left + columns, :] = image
-            image = padded
-        top, left = (self._margin(length - self.image_size) for length in image.shape[-3:-1])
-        return image[..., top : top + self.image_size, left : left + self.image_size, :]
+        return cut(image, *map(self.offset, image.shape[-3:-1]), side=self.image_size, fill=self.fill)
 
-    def _margin(self, excess: int) -> int:
+    def offset(self, length: int) -> int:
+        """Return where the square begins in a resized side of so many pixels; negative: so much padding before it."""
+        excess = length - self.image_size
+        if excess < 0:
+            return -(-excess // 2)
         return excess // 2 if self.resizer == "transformers" else round(excess / 2)
+
+
+def cut(image: np.ndarray, top: int, left: int, *, side: int, fill: tuple[float, ...]) -> np.ndarray:
+    """Return the square that begins at (`top`, `left`), which may lie before the image.
+
+    Args:
+        image: (..., Y, X, C).
+        top, left: in pixels.
+        side: of the square, in pixels.
+        fill: C numbers, what lies outside the image.
+    """
+    rows, columns = image.shape[-3:-1]
+    if rows < side or columns < side:
+        shape = (*image.shape[:-3], max(rows, side), max(columns, side), image.shape[-1])
+        padded = np.empty(shape, dtype=image.dtype)
+        padded[:] = fill
+        y, x = max(0, -top), max(0, -left)
+        padded[..., y : y + rows, x : x + columns, :] = image
+        image = padded
+    top, left = max(0, top), max(0, left)
+    return image[..., top : top + side, left : left + side, :]
+
+
+def nearest(length: int, wanted: int) -> np.ndarray:
+    """Return which of `length` pixels in a row is nearest to each of so many wanted ones, (wanted,) int64."""
+    return (2 * np.arange(wanted) + 1) * length // (2 * wanted)
 
 
 def describe(data: dict) -> str:

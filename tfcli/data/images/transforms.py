@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.random import fork_rng
+from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from tfcli.bounds import Bounds, Count, Fraction, NotNegative, Share
 from tfcli.data.common.counter_rng import below, hash64, uniform
-from tfcli.data.images.augment import LEVELS, GrowingRandAugment, NoiseErasing
-from tfcli.data.images.resize import ON_TENSORS, Fit
+from tfcli.data.images.augment import LEVELS, AutoAugment, GrowingRandAugment, NoiseErasing, OnPictures, RandAugment
+from tfcli.data.images.resize import ON_TENSORS, Fit, cut, nearest
+from tfcli.data.images.spatial import FILL, Field, Sample, pixels_first
 
 POLICIES = tuple(policy.value for policy in v2.AutoAugmentPolicy)
 
@@ -92,12 +95,6 @@ class Augment:
             )
 
 
-def to_tensor(image: np.ndarray) -> Tensor:
-    """(Y, X, 3) array to a (3, Y, X) view; channels last in memory, which torchvision resizes fastest."""
-    image = np.ascontiguousarray(image)
-    return torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1)
-
-
 def one_batch(images: np.ndarray) -> Tensor:
     """(B, Y, X, 3) array to a contiguous (B, 3, Y, X) tensor."""
     images = np.ascontiguousarray(images)
@@ -120,15 +117,36 @@ class EvalTransform:
 
     def one(self, image: np.ndarray, seed: np.uint64 | None = None) -> Tensor:
         """One image of any size."""
-        return to_tensor(self.fit(image))
+        return pixels_first(self.fit(image))
 
     def batch(self, images: np.ndarray, seeds: np.ndarray | None = None) -> Tensor:
         """(B, Y, X, 3) images of one size."""
         return one_batch(self.fit(images))
 
+    def sample(self, sample: Sample, seed: np.uint64 | None = None) -> Sample:
+        """Return the parts of a sample, all with the geometry of its image; what padding brings in is void."""
+        return {name: self._part(part) for name, part in sample.items()}
+
+    def _part(self, part: tv_tensors.TVTensor) -> tv_tensors.TVTensor:
+        if isinstance(part, tv_tensors.Image | tv_tensors.Video):
+            return tv_tensors.wrap(self.one(part.movedim(-3, -1).numpy()), like=part)
+        canvas = part.shape if isinstance(part, Field) else part.canvas_size  # type: ignore[attr-defined]
+        shape = self.fit.step.shape(*canvas)
+        top, left = map(self.fit.offset, shape)
+        if isinstance(part, Field):
+            resized = part.numpy()[nearest(canvas[0], shape[0])[:, None], nearest(canvas[1], shape[1])]
+            square = cut(resized[..., None], top, left, side=self.size, fill=(part.void,))[..., 0]
+            return type(part)(torch.from_numpy(np.ascontiguousarray(square))).widened(shape[1] / canvas[1])
+        moved = F.resize(part, list(shape)).as_subclass(Tensor)
+        moved = moved - torch.tensor([left, top] * (moved.shape[-1] // 2))
+        return tv_tensors.wrap(moved, like=part, canvas_size=(self.size, self.size))
+
 
 class TrainTransform:
     """Random crop, mirror image, RandAugment or AutoAugment, colour jitter, erasing, in this order; one seed a sample.
+
+    A sample of several parts (`tfcli.data.images.spatial`) is moved by one draw, and its image is that of a sample that
+    has no other part. Colours and erased rectangles are of pictures alone.
 
     Args:
         fit: how evaluation brings an image to size, which is done first where the crop is not `resized`; a resized crop
@@ -157,7 +175,7 @@ class TrainTransform:
             scale = tuple(self.augment.scale)
             return [v2.RandomResizedCrop(self.size, scale=scale, interpolation=self.mode, antialias=True)]
         if self.augment.crop == "padded":
-            return [v2.RandomCrop(self.size, padding=self.size // 8)]
+            return [v2.RandomCrop(self.size, padding=self.size // 8, fill=FILL)]
         return []
 
     def _policy(self, fill: Sequence[float]) -> list:
@@ -165,13 +183,13 @@ class TrainTransform:
         augment = self.augment
         if augment.autoaugment != "none":
             policy = v2.AutoAugmentPolicy(augment.autoaugment)
-            return [v2.AutoAugment(policy, interpolation=v2.InterpolationMode.BILINEAR, fill=[round(v) for v in fill])]
+            return [AutoAugment(policy, interpolation=v2.InterpolationMode.BILINEAR, fill=[round(v) for v in fill])]
         if not augment.randaugment:
             return []
         if augment.randaugment_kind == "timm":
             std, num_ops = augment.randaugment_std, augment.randaugment_ops
             return [GrowingRandAugment(augment.randaugment, std=std, num_ops=num_ops, fill=fill)]
-        return [v2.RandAugment(num_ops=augment.randaugment_ops, magnitude=augment.randaugment)]
+        return [RandAugment(num_ops=augment.randaugment_ops, magnitude=augment.randaugment)]
 
     def _painting(self, fill: Sequence[float], noise: Sequence[float]) -> list:
         """Colour jitter and erasing."""
@@ -182,13 +200,13 @@ class TrainTransform:
             steps.append(NoiseErasing(self.augment.erasing, mean=fill, std=noise))
         elif self.augment.erasing:
             steps.append(v2.RandomErasing(p=self.augment.erasing, value=[round(v) for v in fill]))
-        return steps
+        return [OnPictures(step) for step in steps]
 
     def one(self, image: np.ndarray, seed: np.uint64) -> Tensor:
         """One image of any size, by its seed."""
-        tensor = to_tensor(image) if self.augment.crop == "resized" else self.plain.one(image)
+        tensor = pixels_first(image) if self.augment.crop == "resized" else self.plain.one(image)
         with fork_rng(devices=[]):
-            return self._run(self.steps, tensor, seed)
+            return self._run(self.steps, tensor, seed).contiguous()
 
     def batch(self, images: np.ndarray, seeds: np.ndarray) -> Tensor:
         """(B, Y, X, 3) images of one size, (B,) seeds.
@@ -198,22 +216,59 @@ class TrainTransform:
         """
         if self.augment.crop == "resized":
             with fork_rng(devices=[]):
-                return torch.stack([self._run(self.steps, to_tensor(i), s) for i, s in zip(images, seeds, strict=True)])
+                pairs = zip(images, seeds, strict=True)
+                return torch.stack([self._run(self.steps, pixels_first(i), s).contiguous() for i, s in pairs])
         if self.augment.crop == "padded":
             images = shift(images, seeds, padding=max(1, images.shape[1] // 8))
         result = mirror(self.plain.batch(images), seeds, self.augment.flip)
         if self.extra:
             with fork_rng(devices=[]):
-                result = torch.stack([self._run(self.extra, i, s) for i, s in zip(result, seeds, strict=True)])
+                pairs = zip(result, seeds, strict=True)
+                result = torch.stack([self._run(self.extra, i, s).contiguous() for i, s in pairs])
         return result
 
+    def sample(self, sample: Sample, seed: np.uint64) -> Sample:
+        """One sample of any size, by its seed; its image is that of `one`."""
+        if self.augment.crop != "resized":
+            sample = self.plain.sample(sample)
+        with fork_rng(devices=[]):
+            return self._run(self.steps, sample, seed)
+
+    def sample_of_batch(self, sample: Sample, seed: np.uint64) -> Sample:
+        """One sample of a set whose images have one size; its image is that of `batch`."""
+        if self.augment.crop == "resized":
+            return self.sample(sample, seed)
+        if self.augment.crop == "padded":
+            rows, columns = sample["image"].shape[-2:]
+            padding = max(1, rows // 8)
+            y, x = (int(offset.item()) for offset in _offsets(seed, padding))
+            for name, part in sample.items():
+                part = F.pad(part, [padding], fill=FILL.get(type(part), 0))
+                sample = sample | {name: F.crop(part, y, x, rows, columns)}
+        sample = self.plain.sample(sample)
+        if _mirrored(seed, self.augment.flip):
+            sample = {name: F.horizontal_flip(part) for name, part in sample.items()}
+        with fork_rng(devices=[]):
+            return self._run(self.extra, sample, seed)
+
     @staticmethod
-    def _run(steps: list, image: Tensor, seed: np.uint64) -> Tensor:
+    def _run(steps: list, image: Any, seed: np.uint64) -> Any:
         # Not torch.manual_seed: that would reseed the accelerators' generators too.
         torch.default_generator.manual_seed(int(seed) >> 1)
         for step in steps:
             image = step(image)
-        return image.contiguous()
+        return image
+
+
+def _offsets(seeds: Any, padding: int) -> tuple[Any, Any]:
+    """Return where the crops of padded images begin, rows and columns, by their seeds."""
+    y, x = (below(hash64(seeds, axis), 2 * padding + 1) for axis in ("y", "x"))
+    return y, x
+
+
+def _mirrored(seeds: Any, probability: float) -> Any:
+    """Return whether images are mirrored, by their seeds."""
+    return uniform(hash64(seeds, "flip")) < probability
 
 
 def shift(images: np.ndarray, seeds: np.ndarray, *, padding: int) -> np.ndarray:
@@ -222,7 +277,7 @@ def shift(images: np.ndarray, seeds: np.ndarray, *, padding: int) -> np.ndarray:
     padded = np.zeros((count, rows + 2 * padding, columns + 2 * padding, 3), dtype=images.dtype)
     padded[:, padding:-padding, padding:-padding] = images
     windows = np.lib.stride_tricks.sliding_window_view(padded, (rows, columns, 3), axis=(1, 2, 3))[:, :, :, 0]
-    y, x = (below(hash64(seeds, axis), 2 * padding + 1) for axis in ("y", "x"))
+    y, x = _offsets(seeds, padding)
     return windows[np.arange(count), y, x]
 
 
@@ -230,7 +285,7 @@ def mirror(images: Tensor, seeds: np.ndarray, probability: float) -> Tensor:
     """(B, 3, Y, X) with some images mirrored, chosen by (B,) seeds."""
     if probability <= 0:
         return images
-    chosen = torch.from_numpy(uniform(hash64(seeds, "flip")) < probability)
+    chosen = torch.from_numpy(_mirrored(seeds, probability))
     result = images.clone()
     result[chosen] = images[chosen].flip(3)
     return result

@@ -1,0 +1,162 @@
+"""Columns that move with an image: masks, boxes, points, the right view, disparities, clips.
+
+They are torchvision's tv_tensors, so that one draw of a geometric transform serves all parts of a sample. A part that
+has a value for each pixel is a `Field`: it takes the value of the nearest pixel, and one of its own where padding comes
+in. What a column is, its name says: see `KINDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F
+from torchvision.transforms.v2.functional import register_kernel
+
+from tfcli.data.images.disparity import UNKNOWN
+from tfcli.data.images.masks import VOID
+from tfcli.data.images.resize import nearest
+
+Sample = dict[str, Any]
+"""The parts of a sample, all on the same canvas: column to tv_tensor."""
+
+
+class Field(tv_tensors.Mask):
+    """A value for each pixel of an image, (Y, X).
+
+    Attributes:
+        void: the value of padding.
+    """
+
+    void: ClassVar[float] = 0
+
+    def widened(self, factor: float) -> Field:
+        """Return the field of an image that became so many times wider."""
+        return self
+
+
+class ClassField(Field):
+    """Class of each pixel; 255 is not judged."""
+
+    void = VOID
+
+
+class DisparityField(Field):
+    """Disparity of each pixel in pixels, so that it grows with the image's width; -1 where it is not known."""
+
+    void = UNKNOWN
+
+    def widened(self, factor: float) -> DisparityField:
+        plain = self.as_subclass(Tensor)
+        return DisparityField(torch.where(plain > 0, plain * factor, plain))
+
+
+KINDS: dict[str, type[tv_tensors.TVTensor]] = {
+    "image": tv_tensors.Image,
+    "right": tv_tensors.Image,
+    "second": tv_tensors.Image,
+    "clip": tv_tensors.Video,
+    "mask": ClassField,
+    "instance": Field,
+    "support": Field,
+    "depth": Field,
+    "occluded": Field,
+    "disparity": DisparityField,
+    "boxes": tv_tensors.BoundingBoxes,
+    "target_box": tv_tensors.BoundingBoxes,
+    "points": tv_tensors.KeyPoints,
+}
+"""What a column of a set is, by its name."""
+PICTURES = tuple(name for name, kind in KINDS.items() if kind in (tv_tensors.Image, tv_tensors.Video))
+FILL: dict[Any, Any] = {kind: kind.void for kind in (Field, ClassField, DisparityField)} | {"others": 0}
+"""Value of padding by kind, as torchvision's transforms take it."""
+
+
+def pictures(sample: Sample) -> Sample:
+    """Return the images and clips of a sample."""
+    return {name: part for name, part in sample.items() if isinstance(part, tv_tensors.Image | tv_tensors.Video)}
+
+
+@register_kernel(F.resized_crop, Field)
+def _resized_crop(field: Field, top: int, left: int, height: int, width: int, size: list[int], **_: Any) -> Field:
+    """Crop and take the nearest pixel, whose middle is the exact one: torchvision's masks are half a pixel off."""
+    rows = torch.from_numpy(nearest(height, size[0])) + top
+    columns = torch.from_numpy(nearest(width, size[1])) + left
+    values = field.as_subclass(Tensor)[..., rows[:, None], columns]
+    return type(field)(values).widened(size[1] / width)
+
+
+def assembled(parts: Mapping[str, np.ndarray], *, full: tuple[int, int] | None = None) -> Sample:
+    """Return the parts of a sample as tv_tensors on one canvas: that of the first image or clip.
+
+    Args:
+        parts: by column: images (Y, X, 3) uint8, clips (T, Y, X, 3) uint8, fields (Y, X), boxes (K, 4) as left, top,
+            right, bottom, one box (4,), points (K, 2) as x, y. Boxes and points are in pixels of the file.
+        full: rows and columns of the image in its file, where it was reduced since; fields say theirs themselves.
+
+    Raises:
+        ValueError: an image, a clip or a field has other proportions than the first picture.
+    """
+    first = next(name for name in parts if name in PICTURES)
+    rows, columns = canvas = parts[first].shape[-3:-1]
+    full = full or canvas
+    sample: Sample = {}
+    for name, value in parts.items():
+        kind = KINDS[name]
+        if issubclass(kind, Field):
+            sample[name] = _field(kind, name, value, canvas)
+        elif kind is tv_tensors.BoundingBoxes:
+            scale = np.array([columns / full[1], rows / full[0]] * 2)
+            boxes = torch.from_numpy(np.asarray(value).reshape(-1, 4) * scale).float()
+            sample[name] = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=canvas)  # type: ignore[call-overload]  # as documented
+        elif kind is tv_tensors.KeyPoints:
+            scale = np.array([columns / full[1], rows / full[0]])
+            points = torch.from_numpy(np.asarray(value).reshape(-1, 2) * scale).float()
+            sample[name] = tv_tensors.KeyPoints(points, canvas_size=canvas)
+        else:
+            if value.shape[-3:-1] != canvas:
+                raise ValueError(f"`{name}` is {_size(value.shape[-3:-1])}, but `{first}` is {_size(canvas)}")
+            sample[name] = kind(pixels_first(value))
+    return sample
+
+
+def _field(kind: type[Field], name: str, value: np.ndarray, canvas: tuple[int, int]) -> Field:
+    """Return a field on the canvas of an image that may have been reduced."""
+    rows, columns = value.shape
+    if abs(rows * canvas[1] - columns * canvas[0]) > max(rows, columns, *canvas):
+        raise ValueError(f"`{name}` is {_size(value.shape)}, which are not the proportions of {_size(canvas)}")
+    if value.shape != canvas:
+        value = value[nearest(rows, canvas[0])[:, None], nearest(columns, canvas[1])]
+    return kind(torch.from_numpy(np.ascontiguousarray(value))).widened(canvas[1] / columns)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} x {shape[1]}"
+
+
+def pixels_first(image: np.ndarray) -> Tensor:
+    """(..., Y, X, 3) array to a (..., 3, Y, X) view; channels last in memory, which torchvision resizes fastest."""
+    image = np.ascontiguousarray(image)
+    return torch.from_numpy(image if image.flags.writeable else image.copy()).movedim(-1, -3)
+
+
+def sanitized(boxes: tv_tensors.BoundingBoxes) -> tuple[Tensor, Tensor]:
+    """Return boxes (K, 4) cut off at the edges of their canvas, and (K,) whether a pixel of each is left.
+
+    Those of which none is left are zeros; they keep their places, so that what is said of each box stays beside it.
+    """
+    rows, columns = boxes.canvas_size
+    plain = boxes.as_subclass(Tensor).clamp(min=0).minimum(torch.tensor([columns, rows] * 2))
+    valid = (plain[:, 2:] - plain[:, :2] >= 1).all(1)
+    return plain * valid[:, None], valid
+
+
+def inside(points: tv_tensors.KeyPoints) -> Tensor:
+    """Return (K,) whether each point lies on its canvas."""
+    rows, columns = points.canvas_size
+    plain = points.as_subclass(Tensor)
+    return ((plain >= 0) & (plain <= torch.tensor([columns - 1, rows - 1]))).all(1)
