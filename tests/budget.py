@@ -1,22 +1,37 @@
-"""Processor time of the tests, children included: a table per folder, and an exit code where a limit is passed.
+"""Processor time of the tests, children included, and the programs they start; an exit code where a limit is passed.
 
     pytest --cpu-limit 1200
 
 Wall time depends on what else the machine does; processor time hardly does. What no test accounts for (the start of the
-workers, imports while tests are collected) has a row of its own.
+workers, imports while tests are collected) has a row of its own. A program that a test starts imports torch again,
+which is why their number has a limit too.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections import Counter
 from typing import Any
 
 import pytest
 
-START = pytest.StashKey[float]()
-SPENT: Counter[str] = Counter()  # seconds for each folder; in a worker, of its own tests
+START = pytest.StashKey[tuple[float, int]]()
+SPENT: Counter[str] = Counter()  # seconds of each test; in a worker, of its own tests
+STARTED: Counter[str] = Counter()  # programs that each test started
 COLLECTION = "start and collection"
+NUM_PROGRAMS = 60  # as many as the fast tests may start
+NUM_SHOWN = 25
+
+
+class Counted(subprocess.Popen):  # type: ignore[type-arg]
+    """A program that is counted when it starts; `git`, which a run asks for its commit, costs nothing."""
+
+    number = 0
+
+    def __init__(self, args: Any, *more: Any, **kwargs: Any) -> None:
+        Counted.number += args[0] != "git"
+        super().__init__(args, *more, **kwargs)
 
 
 def cpu_s() -> float:
@@ -28,22 +43,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cpu-limit", type=float, metavar="SECONDS", help="fail if the tests take more processor time")
 
 
+def pytest_sessionstart() -> None:
+    subprocess.Popen = Counted  # type: ignore[misc]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    item.stash[START] = cpu_s()
+    item.stash[START] = cpu_s(), Counted.number
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Any:
     report = yield
     if call.when == "teardown":
-        report.user_properties.append(("cpu_s", cpu_s() - item.stash[START]))
+        seconds, number = item.stash[START]
+        report.user_properties += [("cpu_s", cpu_s() - seconds), ("programs", Counted.number - number)]
     return report
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "teardown":
-        SPENT[folder(report.nodeid)] += dict(report.user_properties).get("cpu_s", 0.0)
+        properties = dict(report.user_properties)
+        SPENT[report.nodeid] += properties.get("cpu_s", 0.0)
+        STARTED[report.nodeid] += properties.get("programs", 0)
 
 
 def folder(nodeid: str) -> str:
@@ -63,8 +85,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.config.workeroutput["rest_s"] = rest
     elif not session.config.getoption("numprocesses", None):
         SPENT[COLLECTION] += rest
-    limit = session.config.getoption("--cpu-limit")
-    if limit and sum(SPENT.values()) > limit and session.exitstatus == pytest.ExitCode.OK:
+    if session.config.getoption("--cpu-limit") and excess(session.config) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -72,9 +93,28 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     limit = config.getoption("--cpu-limit")
     if limit is None:
         return
-    total = sum(SPENT.values())
-    terminalreporter.section("processor time, children included")
-    for name, spent in SPENT.most_common():
-        terminalreporter.write_line(f"{spent:8.1f} s  {name}")
-    verdict = "more than" if total > limit else "within"
-    terminalreporter.write_line(f"{total:8.1f} s  in all, {verdict} the limit of {limit:.0f} s")
+    line = terminalreporter.write_line
+    terminalreporter.section("processor time, children included, and programs started")
+    folders, programs = Counter[str](), Counter[str]()
+    for test, spent in SPENT.items():
+        folders[folder(test)] += spent
+        programs[folder(test)] += STARTED[test]
+    for name, spent in folders.most_common():
+        line(f"{spent:8.1f} s {programs[name]:4}  {name}")
+    line(f"{sum(SPENT.values()):8.1f} s {STARTED.total():4}  in all")
+    terminalreporter.section("tests that took most")
+    for test, spent in SPENT.most_common(NUM_SHOWN):
+        line(f"{spent:8.1f} s {STARTED[test]:4}  {test}")
+    for sentence in excess(config):
+        line(sentence, red=True)
+
+
+def excess(config: pytest.Config) -> list[str]:
+    """Return a sentence for each limit that is passed."""
+    limit = config.getoption("--cpu-limit")
+    found = []
+    if sum(SPENT.values()) > limit:
+        found.append(f"The tests took more than {limit:.0f} s.")
+    if STARTED.total() > NUM_PROGRAMS and "not slow" in config.getoption("markexpr"):
+        found.append(f"The fast tests started more than {NUM_PROGRAMS} programs: call a function or CliRunner instead.")
+    return found

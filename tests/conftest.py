@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from budget import (  # noqa: F401  hooks of pytest
     pytest_runtest_makereport,
     pytest_runtest_setup,
     pytest_sessionfinish,
+    pytest_sessionstart,
     pytest_terminal_summary,
     pytest_testnodedown,
 )
@@ -54,10 +57,10 @@ def find_real_data() -> Path | None:
     return Path(folder).resolve() if folder and Path(folder).is_dir() else None
 
 
-def tfcli(
+def program(
     *words: str, cwd: Path, timeout: float = 240, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run the program as a user would, in `cwd`."""
+    """Run the program in a process of its own: for signals, ranks, sweeps and what only a process shows."""
     return subprocess.run(
         [sys.executable, "-m", "tfcli", *words],
         cwd=cwd,
@@ -66,6 +69,34 @@ def tfcli(
         timeout=timeout,
         env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
     )
+
+
+def tfcli(*words: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process, in `cwd`: exit code, stdout and stderr are those of the program.
+
+    What a process keeps to itself (working folder, environment, search path, streams, warnings) is put back.
+    """
+    from tfcli.cli.app import main
+
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        kept = dict(os.environ)
+        patch.chdir(cwd)
+        os.environ.update({"PYTHONPATH": str(ROOT), **(env or {})})
+        patch.setattr(sys, "argv", ["tfcli", *words])
+        patch.setattr(sys, "path", [str(cwd), *sys.path])
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        code: object = None
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        finally:
+            os.environ.clear()
+            os.environ.update(kept)
+    texts = [stream.buffer.getvalue().decode() for stream in (out, err) if not stream.flush()]
+    return subprocess.CompletedProcess(words, code, *texts)
 
 
 TINY = (

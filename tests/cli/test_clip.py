@@ -21,7 +21,7 @@ EXACT = ("features.threads=1", "features.precision=32")
 
 
 def go(*words: str, cwd: Path, code: int = 0):
-    done = tfcli(*words, cwd=cwd, timeout=380, env={"TFCLI_CACHE": str(cwd / "cache")})
+    done = tfcli(*words, cwd=cwd, env={"TFCLI_CACHE": str(cwd / "cache")})
     assert done.returncode == code, done.stderr
     return done
 

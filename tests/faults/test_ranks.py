@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import TINY, tfcli
+from conftest import TINY, program, tfcli
 
 from tfcli.engine.runs.paired import read_outcomes
 
@@ -25,7 +25,7 @@ RUN = (
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("ranks")
-    done = tfcli("train", *RUN, cwd=work)
+    done = program("train", *RUN, cwd=work)
     assert done.returncode == 0, done.stderr
     return work
 
@@ -88,6 +88,6 @@ def test_an_odd_test_set_gives_the_figures_of_one_process(two_ranks: Path):
 
 @pytest.mark.slow
 def test_a_run_of_two_ranks_resumes(two_ranks: Path):
-    done = tfcli("resume", "run", "trainer.max_epochs=3", cwd=two_ranks)
+    done = program("resume", "run", "trainer.max_epochs=3", cwd=two_ranks)
     assert done.returncode == 0, done.stderr
     assert "goes on in epoch 3 at batch 0" in done.stderr

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import tfcli
+from conftest import program, tfcli
 
 from benchmarks.signals import (
     PARTS,
@@ -290,7 +290,7 @@ def test_the_error_of_the_rank_that_fails_first_is_the_run_s(tmp_path: Path):
 @pytest.mark.slow
 def test_fewer_samples_than_ranks_are_measured_as_by_one(tmp_path: Path):
     words = [*TINY, "data.limit_test=1", "trainer.max_epochs=1"]
-    assert tfcli("train", *words, *RANKS[2], "run.dir=two", cwd=tmp_path).returncode == 0
+    assert program("train", *words, *RANKS[2], "run.dir=two", cwd=tmp_path).returncode == 0
     done = tfcli("evaluate", "two", "trainer.threads=1", "--json", cwd=tmp_path)
     alone, together = json.loads(done.stdout)["metrics"], read_record(tmp_path / "two").metrics
     assert together["test/loss"] == pytest.approx(alone["test/loss"], abs=1e-6)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, tfcli
+from conftest import ROOT, program, tfcli
 
 from tfcli.errors import ConfigError
 from tfcli.sweeps.ablate import estimate, in_words, plan
@@ -165,8 +165,8 @@ def _differs(one, other) -> int:
     return sum(getattr(one, part) != getattr(other, part) for part in ("question", "row", "column"))
 
 
-def ablate(work: Path, *words: str, env=None):
-    return tfcli("ablate", "mine", *words, cwd=work, timeout=600, env=env)
+def ablate(work: Path, *words: str):
+    return program("ablate", "mine", *words, cwd=work, timeout=600)
 
 
 @pytest.fixture(scope="module")
