@@ -1,4 +1,4 @@
-"""Every key of conf/ is read by something; every choice is accepted and every other word refused, without torch."""
+"""Every key of conf/ is read by something; choices and bounds are kept, and all else is refused, without torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ import tfcli
 from tfcli.engine.config.arguments import Setting, setting, settings
 from tfcli.engine.config.configs import Configs
 from tfcli.engine.config.files import PACKAGED
+from tfcli.engine.config.kinds import Kind, One
 from tfcli.engine.config.signatures import Signature, bases, find
 from tfcli.engine.config.validate import check_values
 from tfcli.errors import ConfigError
@@ -85,7 +87,12 @@ def is_read(found: Setting, node: dict[str, Any]) -> bool:
     owner: Signature | None = found.owner
     if leaf in ("_target_", "_partial_", "_convert_") or leaf in words_of_conf():
         return True
-    if found.argument is not None and owner is not None and leaf in owner.arguments and owner.ours:
+    if (
+        found.argument is not None
+        and owner is not None
+        and leaf in owner.arguments
+        and owner.target.startswith("tfcli.")
+    ):
         settled = owner.target.startswith("tfcli.engine.config.settings.")
         return leaf in words_of_code() if settled else leaf not in unread(owner.target)
     if found.key in arguments_of_groups():
@@ -110,14 +117,32 @@ def test_a_key_that_nothing_reads_is_found(key):
     assert [s.key for s in settings(node) if not is_read(s, node)] == [key]
 
 
-def choices() -> dict[tuple[str, str], tuple[str, str, Setting]]:
-    """Each setting that has choices, by its key and who takes it, with an option in which it stands."""
+def declared() -> dict[tuple[str, str], tuple[str, str, Setting]]:
+    """Each setting with choices or numbers, by its key and who takes it, with an option in which it stands."""
     found: dict[tuple[str, str], tuple[str, str, Setting]] = {}
     for group, option in [*OPTIONS, *(("", name) for name in PRIMARIES)]:
         for s in settings(tree(group, option)):
-            if s.argument is not None and s.owner is not None and s.argument.kind.choices:
+            if s.argument is not None and s.owner is not None and (s.argument.kind.choices or numbers(s.argument.kind)):
                 found.setdefault((s.key, s.owner.target), (group, option, s))
     return found
+
+
+def numbers(kind: Kind) -> list[One]:
+    """The numbers that a kind takes, those in its lists included."""
+    inner = [number for one in kind.ones for item in one.items for number in numbers(item)]
+    return [one for one in kind.ones if one.type in (int, float)] + inner
+
+
+def edges(kind: Kind) -> Iterator[tuple[Any, bool]]:
+    """Values at the bounds of a kind, each with whether it lies within."""
+    for one in kind.ones:
+        fixed = len(one.items) if one.fixed else 1
+        yield from (([value] * fixed, inside) for item in one.items[:1] for value, inside in edges(item))
+        for low, high, above, below, _ in one.bounds:
+            yield from ((value, True) for value in (low, high) if value is not None)
+            yield from ((value, False) for value in (above, below) if value is not None)
+            yield from [(low - 1, False)] if low is not None else []
+            yield from [(high + 1, False)] if high is not None else []
 
 
 def put(node: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -129,21 +154,33 @@ def put(node: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     return node
 
 
-def check_choices() -> int:
-    """Try every choice and one other word of every setting with choices; return how many settings there are."""
-    known = choices()
+def check_declared() -> int:
+    """Try every choice, one other word, and values at all bounds of every setting; return how many settings there are.
+
+    A value beyond a bound is refused unless another alternative of the same setting takes it.
+    """
+    known = declared()
     for (key, _), (group, option, found) in known.items():
         node, kind = tree(group, option), found.argument.kind  # type: ignore[union-attr]
-        for choice in kind.choices:
-            check_values(put(node, key, choice))
-        with pytest.raises(ConfigError, match=f"`{re.escape(key)}` must be"):
-            check_values(put(node, key, "no_such_word"))
+        values = [(choice, True) for choice in kind.choices] + [("no_such_word", False)] * bool(kind.choices)
+        for value, inside in [*values, *edges(kind)]:
+            if inside:
+                check_values(put(node, key, value))
+            elif not kind.named(value):
+                with pytest.raises(ConfigError, match=f"`{re.escape(key)}` must be"):
+                    check_values(put(node, key, value))
     return len(known)
 
 
-def test_every_choice_is_accepted_and_every_other_word_refused_before_torch_is_imported():
+def test_choices_and_bounds_are_accepted_and_all_else_refused_before_torch_is_imported():
     script = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
-    script += "from contract.test_settings import check_choices\nassert check_choices() > 60\n"
+    script += "from contract.test_settings import check_declared\nassert check_declared() > 400\n"
     script += "assert not {'torch', 'lightning', 'pytorch_lightning'} & sys.modules.keys()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_number_has_bounds():
+    """Where the signature gives none, any number would be taken: only the mean of a channel may be any."""
+    free = {key for (key, _), (_, _, s) in declared().items() if not all(o.bounds for o in numbers(s.argument.kind))}
+    assert free == {"data.mean"}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Annotated, Any, Literal, Unpack
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from tfcli.bounds import Count, Fraction, Natural, Positive, Rate, Share
+from tfcli.bounds import Bounds, Count, Fraction, Natural, Positive, Rate, Share
 from tfcli.data.columns.items import Items, Loaded
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.facts import Facts
@@ -133,7 +133,7 @@ class PreparedData(pl.LightningDataModule):
         resize: Literal["shorter", "longer", "squash", "none"] = "shorter",
         interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear",
         resizer: Literal["pillow", "transformers"] = "pillow",
-        fill: Sequence[int] = (0, 0, 0),
+        fill: Sequence[Annotated[int, Bounds(low=0, high=255)]] = (0, 0, 0),
         **facts: Unpack[Facts],
     ):
         super().__init__()

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tfcli.bounds import Count, Natural
 from tfcli.decoding.sampling import Step
 from tfcli.shapes import Bool, Float, Int
 
@@ -48,8 +49,8 @@ class Rules:
 
     penalty: Literal["wu", "power"] = "wu"
     early: bool | Literal["never"] = True
-    longest: int | None = None
-    banned: Sequence[int] = ()
+    longest: Count | None = None
+    banned: Sequence[Natural] = ()
     renormalise: bool = False
     ends: bool = False
 

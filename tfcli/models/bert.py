@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from tfcli.bounds import Count, Positive, Rate
+from tfcli.bounds import Count, Natural, Positive, Rate
 from tfcli.errors import DataError
 from tfcli.models.heads import check_vocabulary, make_head
 from tfcli.models.protocols import Features
@@ -101,7 +101,7 @@ class BERT(nn.Module):
         pool: Literal["class", "mean"] = "class",
         dropout: Rate = 0.0,
         head: Literal["pretrain", "classes", "score", "span", "tags", "choice"] | None = "pretrain",
-        num_classes: int | None = None,
+        num_classes: Natural | None = None,
         **blocks: Any,
     ):
         super().__init__()

@@ -9,6 +9,7 @@ from typing import Any
 import torchvision
 from torch import Tensor, nn
 
+from tfcli.bounds import Count
 from tfcli.models.protocols import Features
 from tfcli.shapes import Float
 
@@ -28,7 +29,7 @@ class TorchvisionClassifier(nn.Module):
         ValueError: torchvision has no such classifier, or `image_size` does not suit it.
     """
 
-    def __init__(self, name: str, *, num_classes: int, image_size: int = 224):
+    def __init__(self, name: str, *, num_classes: Count, image_size: Count = 224):
         super().__init__()
         names = torchvision.models.list_models(module=torchvision.models)
         if name not in names:

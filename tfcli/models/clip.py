@@ -42,12 +42,12 @@ class CLIP(nn.Module):
 
     def __init__(
         self,
-        embed_width: int,
+        embed_width: Count,
         *,
         image: VisionTransformer | ModifiedResNet,
         text: TextTransformer | TextBag,
-        logit_scale_start: float = 1 / 0.07,
-        logit_scale_max: float = 100.0,
+        logit_scale_start: Positive = 1 / 0.07,
+        logit_scale_max: Positive = 100.0,
     ):
         super().__init__()
         for name, tower in (("image", image), ("text", text)):
@@ -134,7 +134,7 @@ class VisionTransformer(PatchEncoder):
         self,
         width: Count,
         *,
-        embed_width: int,
+        embed_width: Count,
         stem: StemName | Callable[..., Stem] = "patch",
         norm_eps: Positive = 1e-5,
         **encoder: Any,

@@ -36,7 +36,7 @@ class DeiT(PatchEncoder):
     cls_token: nn.Parameter
     dist_token: nn.Parameter
 
-    def __init__(self, width: Count, *, num_classes: int, **encoder: Any):
+    def __init__(self, width: Count, *, num_classes: Count, **encoder: Any):
         super().__init__(width, special={"cls_token": 1, "dist_token": 1}, **encoder)
         self.head, self.head_dist = (nn.Linear(width, num_classes) for _ in range(2))
         self.reset_parameters()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from tfcli.bounds import Count, Positive, Rate
+from tfcli.bounds import Count, Natural, Positive, Rate
 from tfcli.errors import DataError
 from tfcli.models.heads import check_vocabulary, make_head
 from tfcli.models.protocols import Features
@@ -78,7 +78,7 @@ class GPT(nn.Module):
         norm_eps: Positive = 1e-5,
         dropout: Rate = 0.0,
         head: Literal["classes", "score", "choice"] | None = None,
-        num_classes: int | None = None,
+        num_classes: Natural | None = None,
         **blocks: Any,
     ):
         super().__init__()

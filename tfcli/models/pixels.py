@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from tfcli.bounds import Count
 from tfcli.models.protocols import Features
 from tfcli.shapes import Float
 
@@ -15,7 +16,7 @@ class Pixels(nn.Module):
         image_size: side of the image in pixels.
     """
 
-    def __init__(self, image_size: int):
+    def __init__(self, image_size: Count):
         super().__init__()
         self.image_size = image_size
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from tfcli.bounds import Bounds
+from tfcli.bounds import Bounds, Count
 from tfcli.errors import DataError
 from tfcli.models.protocols import Features
 from tfcli.nn.pooling import MeanQueryPool
@@ -206,7 +206,7 @@ class ResNet(Residual):
         self,
         depth: Literal[18, 34, 50, 101, 152],
         *,
-        num_classes: int,
+        num_classes: Count,
         stem: Literal["imagenet", "cifar"] = "imagenet",
     ):
         if depth not in SIZES:
@@ -232,7 +232,7 @@ class CifarResNet(Residual):
         ValueError: `depth` is not 6 n + 2.
     """
 
-    def __init__(self, depth: Annotated[int, Bounds(low=8, step=6)], *, num_classes: int):
+    def __init__(self, depth: Annotated[int, Bounds(low=8, step=6)], *, num_classes: Count):
         if depth < 8 or (depth - 2) % 6:
             raise ValueError(f"`model.depth` must be 6 n + 2 (20, 32, 44, 56, 110) for a CIFAR ResNet, but is {depth}.")
         blocks = ((depth - 2) // 6,) * 3
@@ -258,7 +258,13 @@ class ModifiedResNet(Stages):
     """
 
     def __init__(
-        self, blocks: Sequence[int] = (3, 4, 6, 3), *, width: int, embed_width: int, image_size: int, heads: int
+        self,
+        blocks: Sequence[Count] = (3, 4, 6, 3),
+        *,
+        width: Count,
+        embed_width: Count,
+        image_size: Count,
+        heads: Count,
     ):
         super().__init__()
         if len(blocks) != 4:

@@ -92,9 +92,9 @@ class RNN(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        width: Count,
         *,
-        vocab_size: int | None,
+        vocab_size: Count | None,
         embed_width: Count,
         attention: Literal["none", "additive"] = "none",
         cell: CellName = "gru",

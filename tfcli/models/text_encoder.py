@@ -45,16 +45,16 @@ class TextTransformer(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        width: Count,
         *,
         depth: Count,
         heads: Count,
         context: Count,
-        vocab_size: int | None,
-        embed_width: int,
+        vocab_size: Count | None,
+        embed_width: Count,
         attn: AttentionFactory,
         pos: Callable[..., Position],
-        mlp_width: int | None = None,
+        mlp_width: Count | None = None,
         activation: Activation = "gelu",
         norm_eps: Positive = 1e-5,
     ):
@@ -108,7 +108,7 @@ class TextBag(nn.Module):
 
     layers = 1
 
-    def __init__(self, width: int, *, context: int, vocab_size: int | None, embed_width: int):
+    def __init__(self, width: Count, *, context: Count, vocab_size: Count | None, embed_width: Count):
         super().__init__()
         vocab_size = check_vocabulary(vocab_size)
         self.embed = nn.Embedding(vocab_size, width)

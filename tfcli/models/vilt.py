@@ -62,7 +62,7 @@ class ViLT(nn.Module):
         context: Count,
         image_size: Count,
         patch_size: Count,
-        num_classes: int,
+        num_classes: Count,
         attn: AttentionFactory,
         pos: Callable[..., Position],
         norm_eps: Positive = 1e-12,

@@ -160,7 +160,7 @@ class ViT(PatchEncoder):
         width: Count,
         *,
         heads: Count,
-        num_classes: int,
+        num_classes: Count,
         mlp_width: Count | None = None,
         pool: Literal["class", "mean", "normed_mean", "attention"] = "class",
         pool_activation: Activation = "gelu",

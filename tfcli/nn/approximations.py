@@ -184,7 +184,7 @@ class Performer(Linear):
         num_features: Count = 128,
         orthogonal: bool = True,
         redraw_steps: Natural = 0,
-        seed: int = 0,
+        seed: Natural = 0,
     ):
         super().__init__(heads=heads, head_width=head_width, extent=extent, special=special)
         if num_features < 1:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from tfcli.bounds import NotNegative
 from tfcli.nn.attention import Attention, Plan
 from tfcli.nn.cross import CrossAttention
 from tfcli.shapes import Float
@@ -216,7 +217,7 @@ class Block(nn.Module):
         post_norm: bool = False,
         dropout: float = 0.0,
         drop_path: float = 0.0,
-        layer_scale: float | None = None,
+        layer_scale: NotNegative | None = None,
     ):
         super().__init__()
         self.post_norm = post_norm

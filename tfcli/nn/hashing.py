@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
+from tfcli.bounds import Count, Natural
 from tfcli.nn.approximations import Approximation
 from tfcli.nn.patterns import Causal
 from tfcli.shapes import Bool, Float, Int
@@ -44,9 +45,9 @@ class Reformer(Approximation):
         head_width: int,
         extent: tuple[int, ...],
         special: int,
-        chunk: int = 32,
-        rounds: int = 4,
-        seed: int = 0,
+        chunk: Count = 32,
+        rounds: Count = 4,
+        seed: Natural = 0,
     ):
         super().__init__(heads=heads, head_width=head_width, extent=extent, special=special)
         if chunk < 1 or rounds < 1:

@@ -9,6 +9,7 @@ from math import gcd
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, layer_norm, max_pool2d, pad
 
+from tfcli.bounds import Count
 from tfcli.nn.embeddings import Stem, grid_of
 from tfcli.shapes import Float
 
@@ -41,8 +42,8 @@ class HybridEmbed(Stem):
         image_size: int,
         patch_size: int,
         channels: int = 3,
-        blocks: Sequence[int] = (3, 4, 9),
-        stem_width: int = 64,
+        blocks: Sequence[Count] = (3, 4, 9),
+        stem_width: Count = 64,
     ):
         super().__init__()
         if stem_width < 1 or min(blocks, default=1) < 1:

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tfcli.bounds import NotNegative, Positive
+from tfcli.bounds import Natural, NotNegative, Positive
 from tfcli.errors import IncompatibleError
 from tfcli.nn.places import Places
 from tfcli.nn.resampling import Resampling, resample
@@ -193,7 +193,7 @@ class Random(Added):
         special: int,
         at: Placement = "stem",
         std: NotNegative = 0.02,
-        seed: int = 0,
+        seed: Natural = 0,
     ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
         self.extent, self.special = extent, special

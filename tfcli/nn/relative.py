@@ -124,7 +124,7 @@ class Relative(Position):
         special: int,
         at: Placement = "every",
         flat: bool = True,
-        max_distance: int | None = None,
+        max_distance: Count | None = None,
         std: NotNegative = 0.02,
     ):
         super().__init__(width, heads=heads, extent=extent, special=special, at=at)
@@ -198,7 +198,7 @@ class RelativeBuckets(Position):
         special: int,
         at: Placement = "shared",
         buckets: Count = 32,
-        max_distance: int = 128,
+        max_distance: Count = 128,
         bidirectional: bool = True,
         std: NotNegative = 0.02,
     ):

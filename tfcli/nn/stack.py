@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from tfcli.bounds import Count, Positive, Rate
+from tfcli.bounds import Count, NotNegative, Positive, Rate
 from tfcli.errors import IncompatibleError
 from tfcli.nn.attention import Attention, AttentionFactory, Plan
 from tfcli.nn.blocks import Activation, Block, Norm, make_dropout, make_mlp, make_norm, through
@@ -70,7 +70,7 @@ class Stack(nn.Module):
         norm: Norm = "layer",
         norm_eps: Positive = 1e-6,
         post_norm: bool = False,
-        layer_scale: float | None = None,
+        layer_scale: NotNegative | None = None,
         stem_norm: bool = False,
         final_norm: bool = True,
         dropout: Rate = 0.0,

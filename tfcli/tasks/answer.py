@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfcli.bounds import Rate
+from tfcli.bounds import Count, Rate
 from tfcli.data.common.picked import taken
 from tfcli.data.module import DataModule
 from tfcli.metrics.classification import ClassificationMetrics
@@ -49,7 +49,7 @@ class AnswerQuestions(ClassChoice):
         self,
         net: nn.Module,
         *,
-        num_classes: int,
+        num_classes: Count,
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
         label_smoothing: Rate = 0.0,

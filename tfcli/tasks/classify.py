@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfcli.bounds import Rate
+from tfcli.bounds import Count, Rate
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.info import LOSS, Declared, FigureInfo
 from tfcli.models.protocols import Classifier
@@ -80,7 +80,7 @@ class Classify(Objective):
         self,
         net: nn.Module,
         *,
-        num_classes: int,
+        num_classes: Count,
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
         label_smoothing: Rate = 0.0,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from tfcli.bounds import Count
+from tfcli.bounds import Count, Natural
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.info import Declared
 from tfcli.metrics.retrieval import RetrievalMetrics
@@ -117,7 +117,7 @@ class Contrastive(Objective):
         *,
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
-        num_classes: int | None = None,
+        num_classes: Natural | None = None,
         group_size: Count = 256,
     ):
         super().__init__(net, optim=optim, schedule=schedule)

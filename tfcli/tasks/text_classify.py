@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfcli.bounds import NotNegative, Rate
+from tfcli.bounds import Count, NotNegative, Rate
 from tfcli.data.module import DataModule
 from tfcli.metrics.glue import LabelMetrics
 from tfcli.models.protocols import TextClassifier
@@ -48,7 +48,7 @@ class TextClassify(ClassChoice):
         self,
         net: nn.Module,
         *,
-        num_classes: int | None = None,
+        num_classes: Count | None = None,
         optim: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., float],
         label_smoothing: Rate = 0.0,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from tfcli.bounds import Count, Natural
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.request import Request
 from tfcli.data.common.rows import Columns
@@ -25,7 +26,7 @@ class Generated:
         classes: names of labels or tags.
     """
 
-    def __init__(self, make: Maker, *, splits: Mapping[str, int], seed: int = 0, classes: Sequence[str] = ()):
+    def __init__(self, make: Maker, *, splits: Mapping[str, Count], seed: Natural = 0, classes: Sequence[str] = ()):
         for split, count in splits.items():
             if count < 1:
                 raise ConfigError(f"`data.num_{split}` must be at least 1, but is {count}.")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tfcli.bounds import Count
 from tfcli.data.common.rows import Columns, padded
 from tfcli.data.texts.sequences import Sequences
 from tfcli.errors import ConfigError
@@ -99,7 +100,7 @@ class Spans:
 
     unit, reads_text = "windows", True
 
-    def __init__(self, *, framing: str = "cls", stride: int = 128, question_length: int = 64):
+    def __init__(self, *, framing: str = "cls", stride: Count = 128, question_length: Count = 64):
         if framing != "cls":
             raise ConfigError(
                 "answers are cut out by models that read both ways, as BERT: this one's layout is not `cls`."

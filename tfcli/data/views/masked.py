@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tfcli.bounds import Bounds, Fraction
 from tfcli.data.common.counter_rng import below, hash64, uniform
 from tfcli.data.common.rows import Columns, padded
 from tfcli.data.texts.sequences import Sequences
@@ -43,9 +45,9 @@ class MaskedPairs:
     def __init__(
         self,
         *,
-        mask_fraction: float = 0.15,
-        masked_fraction: float = 0.8,
-        random_fraction: float = 0.1,
+        mask_fraction: Annotated[float, Bounds(above=0, below=1)] = 0.15,
+        masked_fraction: Fraction = 0.8,
+        random_fraction: Fraction = 0.1,
         next_sentence: bool = True,
     ):
         if not 0 < mask_fraction < 1:

@@ -83,7 +83,7 @@ def _owner(path: str, node: Any, argument: Argument | None) -> Signature | None:
 
 
 def _argument(owner: Signature | None, name: str) -> Argument | None:
-    found = owner.arguments.get(name) if owner else None
+    found = owner.arguments.get(name, owner.each) if owner else None
     if found is not None:
         return found
     for facts, names in (("Facts", FACTS), ("PartsOfParts", NESTED_FACTS)):

@@ -144,8 +144,11 @@ def _mount(configs: Configs, config: dict[str, Any], group: str, option: str) ->
 
 
 def _merge(into: dict[str, Any], values: dict[str, Any]) -> None:
+    """Merge `values` into a config; its mappings are copied, since `Configs` reads each file once for all."""
     for key, value in values.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
+        if isinstance(value, dict):
+            if not isinstance(into.get(key), dict):
+                into[key] = {}
             _merge(into[key], value)
         else:
             into[key] = value

@@ -38,16 +38,15 @@ class Argument:
 
 @dataclass
 class Signature:
-    """The arguments of a callable by their names; `open` where it takes any further ones."""
+    """The arguments of a callable by their names; `open` where it takes any further ones.
+
+    `each` describes every value of a mapping with free keys: the row counts of `splits: Mapping[str, Count]`.
+    """
 
     target: str
     arguments: dict[str, Argument] = field(default_factory=dict)
     open: bool = False
-
-    @property
-    def ours(self) -> bool:
-        """Whether it is a part of tfcli, whose names follow the rules of `tfcli.engine.config.validate`."""
-        return self.target.startswith("tfcli.")
+    each: Argument | None = None
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def _of_function(
             kind(found.module, arg.annotation),
             value,
             comments.get(arg.arg, ""),
-            next((fields for fields, _ in _handed_on(found, node, arg.arg, after)), None),
+            next((fields for fields, _ in _handed_on(found, node, arg.arg, after)), _mapping(found, arg)),
         )
     if args.kwarg is not None:
         read.arguments |= _unpacked(found.module, args.kwarg.annotation)
@@ -197,6 +196,15 @@ def _of_function(
             further = {k: v for k, v in receiver.arguments.items() if k not in given | read.arguments.keys()}
             read.arguments |= further  # after its own, of which a caller may give the first by place
     return read
+
+
+def _mapping(found: Definition, arg: ast.arg) -> Signature | None:
+    """Return the fields of an argument annotated `Mapping[str, KIND]` or `dict[str, KIND]`; None for any other."""
+    node = arg.annotation
+    if not isinstance(node, ast.Subscript) or ast.unparse(node.value) not in ("Mapping", "dict"):
+        return None
+    inner = kind(found.module, node.slice.elts[-1]) if isinstance(node.slice, ast.Tuple) else ANY
+    return Signature(f"{found.name}.{arg.arg}", open=True, each=Argument("", inner)) if inner.says else None
 
 
 def _unpacked(module: str, node: ast.expr | None) -> dict[str, Argument]:

@@ -1,12 +1,11 @@
 """Check a composed config before torch is imported.
 
-The names say what a value is (`num_x` counts, `x_size` measures, `x_fraction` lies in [0, 1]; CONTRIBUTING.md), so the
-rules are by the last word of a key and hold for every family. What only a constructor can know, it checks itself.
+Types, choices and bounds of a value stand in the signature of the part that takes it, or in the option of a library's
+class (`tfcli.engine.config.signatures`). What only a constructor can know, it checks itself.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from math import isfinite
 from typing import Any, cast
@@ -29,15 +28,6 @@ from tfcli.engine.config.heads import heads_of
 from tfcli.engine.config.offers import check_offer
 from tfcli.engine.config.signatures import Argument
 from tfcli.errors import ConfigError, nearest
-
-COUNT = re.compile(
-    r"(num_\w+|\w+_size|size|width|depth|heads|mlp_width|max_epochs|accumulate|num_nodes|log_every_steps|repeats|randaugment_ops|jobs|trials|timeout_min|cpus)$"
-)
-FRACTION = re.compile(r"(\w*_fraction|\w*dropout|drop_path|label_smoothing|ema_decay|momentum|flip|erasing|alpha)$")
-POSITIVE = re.compile(r"(lr|norm_eps|eps|base|tau)$")
-NOT_NEGATIVE = re.compile(
-    r"(weight_decay|clip|warmup_steps|warmup_epochs|limit_\w+|mixup|cutmix|randaugment|randaugment_std|color_jitter|layer_decay|head_scale|seed|split_seed|patience|average_last|std|save_every_\w+|gpus)$"
-)
 
 
 def same_type(key: str, old: Any, new: Any, line: str | None, known: Argument | None = None) -> None:
@@ -157,15 +147,11 @@ def _check_settings(raw: dict[str, Any], values: dict[str, Any]) -> None:
             continue
         if refers and (value is None or isinstance(value, dict)):
             continue  # a part, `${attn}`, is looked at where it stands
-        if argument is not None and argument.kind.says:
-            if not argument.kind.takes(value):
-                shown = "null" if value is None else f"`{value}`"
-                raise ConfigError(
-                    f"`{name}` must be {argument.kind.words()}, but is {shown}.{argument.kind.near(value)}"
-                )
-        elif owner is None or owner.ours:
-            _check_value(name, value)
-        if isinstance(value, float) and not isfinite(value):
+        endless = isinstance(value, float) and not isfinite(value)
+        if argument is not None and argument.kind.says and not argument.kind.takes(value):
+            shown = "null" if value is None else f"`{value}`{', which is not finite' if endless else ''}"
+            raise ConfigError(f"`{name}` must be {argument.kind.words()}, but is {shown}.{argument.kind.near(value)}")
+        if endless:
             raise ConfigError(f"`{name}` must be a finite number, but is `{value}`.")
         if argument is None and owner is not None and not owner.open and not leaf.startswith("_"):
             target = owner.target.rpartition(".")[2]
@@ -199,21 +185,6 @@ def _groups(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
     for name, child in node.items():
         if isinstance(child, dict):
             yield from _groups(child, f"{path}.{name}" if path else str(name))
-
-
-def _check_value(key: str, value: Any) -> None:
-    """Check a number by what its name says, where the part that takes it says no more."""
-    leaf = key.rpartition(".")[2]
-    if value is None or value == "auto" or isinstance(value, list):
-        return
-    if COUNT.fullmatch(leaf) and not (_is(value, int) and value >= 1):
-        raise ConfigError(f"`{key}` must be a whole number of at least 1, but is {value}.")
-    if FRACTION.fullmatch(leaf) and not (_is(value, int, float) and 0 <= value <= 1):
-        raise ConfigError(f"`{key}` must lie between 0 and 1, but is {value}.")
-    if POSITIVE.fullmatch(leaf) and not (_is(value, int, float) and value > 0):
-        raise ConfigError(f"`{key}` must be a number greater than 0, but is {value}.")
-    if NOT_NEGATIVE.fullmatch(leaf) and not (_is(value, int, float) and value >= 0):
-        raise ConfigError(f"`{key}` must be a number of at least 0, but is {value}.")
 
 
 def _divides(path: str, node: dict[str, Any], small: str, large: str) -> None:
