@@ -55,6 +55,7 @@ class Recipe:
             pixels,
             rows,
             transform=self.train if train else self.evaluation,
+            augmented=self.train,
             mixes=train and self.mixes,
             skip=self.policy.on_error == "skip",
         )

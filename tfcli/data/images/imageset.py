@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,14 +13,22 @@ from torch.utils.data import Dataset, get_worker_info
 from tfcli.data.columns.items import Pixels
 from tfcli.data.common.counter_rng import hash64
 from tfcli.data.common.order import Address
-from tfcli.data.images.cache import Store
+from tfcli.data.images.cache import Bad, Store
 from tfcli.data.images.decode import BadImage
 from tfcli.data.images.transforms import EvalTransform, TrainTransform, normalise
+
+T = TypeVar("T")
 
 
 def normalised(batch: Any, *, mean: Sequence[float], std: Sequence[float]) -> Any:
     """The collation of batches that no data module normalises later (predictions for files)."""
     return batch if "error" in batch else batch | {"image": normalise(batch["image"], mean, std)}
+
+
+def addressed(rows: np.ndarray, *, seed: int, epoch: int, copies: np.ndarray | None = None) -> np.ndarray:
+    """Return the seeds (B,) of what is drawn for some samples of an epoch, or for copies of them."""
+    seeds = hash64(seed, "augment", epoch, rows)
+    return seeds if copies is None else hash64(seeds, "copy", copies)
 
 
 class Images:
@@ -33,6 +41,7 @@ class Images:
         pixels: images of one size, or a store of decoded files.
         rows: for each sample of the split its row in `pixels`.
         transform: applied to each sample, with its seed.
+        augmented: of the training split, for views that draw in evaluation, too.
         mixes: whether batches are to be mixed by MixUp or CutMix.
         skip: leave unusable files out.
     """
@@ -43,10 +52,12 @@ class Images:
         rows: np.ndarray,
         *,
         transform: TrainTransform | EvalTransform,
+        augmented: TrainTransform | None = None,
         mixes: bool = False,
         skip: bool = False,
     ):
         self.pixels, self.rows, self.transform, self.mixes, self.skip = pixels, rows, transform, mixes, skip
+        self.augmented = augmented
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -58,7 +69,7 @@ class Images:
 
     def draw(
         self, rows: np.ndarray, *, seed: int, epoch: int, copies: np.ndarray | None = None
-    ) -> tuple[Tensor, np.ndarray, list[tuple[str, str]]]:
+    ) -> tuple[Tensor, np.ndarray, Bad]:
         """Return images (B, 3, Y, X) uint8, addressed by (seed, epoch, row, copy).
 
         Returns:
@@ -67,29 +78,42 @@ class Images:
         Raises:
             BadImage: a file cannot be used, or none of the batch.
         """
-        seeds = hash64(seed, "augment", epoch, rows)
-        if copies is not None:
-            seeds = hash64(seeds, "copy", copies)
-        if isinstance(self.pixels, Store):
-            image, kept, bad = self._files(self.pixels, rows, seeds)
-            return image, rows[kept], bad
-        return self.transform.batch(self.pixels.take(self.rows[rows]), seeds), rows, []
+        seeds = addressed(rows, seed=seed, epoch=epoch, copies=copies)
+        if not isinstance(self.pixels, Store):
+            return self.transform.batch(self.pixels.take(self.rows[rows]), seeds), rows, []
+        images, kept, bad = self.each(rows, lambda image, position: self.transform.one(image, seeds[position]))
+        return torch.stack(images), rows[kept], bad
 
-    def _files(
-        self, store: Store, indices: np.ndarray, seeds: np.ndarray
-    ) -> tuple[Tensor, list[int], list[tuple[str, str]]]:
-        images, kept, bad = [], [], []
-        for position, (row, seed) in enumerate(zip(self.rows[indices], seeds, strict=True)):
+    def each(self, rows: np.ndarray, make: Callable[[np.ndarray, int], T]) -> tuple[list[T], list[int], Bad]:
+        """Return what is made of each image (Y, X, 3), the positions in `rows` of those, and the files left out.
+
+        Args:
+            rows: samples of the split.
+            make: gets an image and its position; a `BadImage` that it raises leaves its sample out, too.
+
+        Raises:
+            BadImage: a file cannot be used, or none of the batch.
+        """
+        found, kept, bad = list[T](), list[int](), Bad()
+        read = self._reader(self.rows[rows])
+        for position in range(len(rows)):
             try:
-                images.append(self.transform.one(store.one(int(row)), seed))
+                found.append(make(read(position), position))
                 kept.append(position)
             except BadImage as error:
                 if not self.skip:
                     raise
                 bad.append((str(error.path), error.reason))
-        if not images:
+        if not found:
             raise BadImage(bad[0][0], f"{bad[0][1]}; none of the {len(bad)} images of its batch can be used")
-        return torch.stack(images), kept, bad
+        return found, kept, bad
+
+    def _reader(self, stored: np.ndarray) -> Callable[[int], np.ndarray]:
+        """Return what gives the image at a position of `stored`: files one by one, arrays gathered at once."""
+        pixels = self.pixels
+        if isinstance(pixels, Store):
+            return lambda position: pixels.one(int(stored[position]))
+        return pixels.take(stored).__getitem__
 
     def seen_by(self, transform: EvalTransform) -> Images:
         """Return the same images as evaluation sees them."""

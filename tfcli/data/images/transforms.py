@@ -8,7 +8,7 @@ random state of the process is put back afterwards.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -164,11 +164,23 @@ class TrainTransform:
         fill: Sequence[float] = (0.0, 0.0, 0.0),
         noise: Sequence[float] = (0.0, 0.0, 0.0),
     ):
-        self.size, self.augment = fit.image_size, augment
+        self.size, self.augment, self.fit = fit.image_size, augment, fit
+        self.fill, self.noise = tuple(fill), tuple(noise)
         self.mode = v2.InterpolationMode(ON_TENSORS.get(fit.interpolation, "bilinear"))
         self.plain = EvalTransform(fit)
         self.extra = [*self._policy(fill), *self._painting(fill, noise)]
         self.steps = [*self._crop(), v2.RandomHorizontalFlip(augment.flip), *self.extra]
+
+    def cropped(self, scale: tuple[float, float], size: int | None = None) -> TrainTransform:
+        """Return the same augmentation of random crops.
+
+        Args:
+            scale: share of the image's area that a crop takes, (least, most).
+            size: of the crops, in pixels; None: as the images.
+        """
+        fit = replace(self.fit, image_size=size or self.size)
+        augment = replace(self.augment, crop="resized", scale=scale)
+        return TrainTransform(fit, augment=augment, fill=self.fill, noise=self.noise)
 
     def _crop(self) -> list:
         if self.augment.crop == "resized":

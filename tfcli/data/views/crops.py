@@ -1,0 +1,90 @@
+"""Several crops of each image: what a model learns from that is to see the same in all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from tfcli.bounds import Count, Natural, Share
+from tfcli.data.common.counter_rng import hash64
+from tfcli.data.common.rows import Columns
+from tfcli.data.images.imageset import Images, addressed
+from tfcli.data.images.transforms import TrainTransform
+from tfcli.errors import ConfigError
+
+
+class Crops:
+    """Random crops of each image: `{"crops": [(B, 3, Y, X), ...], "index" (B)}`, the global ones first.
+
+    Two global crops and no local ones are the two views of SimCLR (Chen et al. 2020) and MoCo (He et al. 2020); DINO
+    adds local ones of a smaller size (Caron et al. 2021, section 3.1, after the multi-crop of SwAV). Every crop is
+    drawn for itself, addressed by (seed, epoch, row, crop), and the rest of `data.augment` follows it; each file is
+    decoded once. Evaluation draws, too: the same crops in every epoch.
+
+    Args:
+        global_crops: large crops, of the size of the set's images.
+        local_crops: small ones.
+        global_scale, local_scale: share of the image's area that a crop takes, (least, most).
+        local_size: side of the small ones in pixels.
+    """
+
+    unit, reads_text = "images", False
+
+    def __init__(
+        self,
+        *,
+        global_crops: Count = 2,
+        local_crops: Natural = 0,
+        global_scale: tuple[Share, Share] = (0.4, 1.0),
+        local_scale: tuple[Share, Share] = (0.05, 0.4),
+        local_size: Count = 96,
+    ):
+        self.global_crops, self.local_crops = global_crops, local_crops
+        self.global_scale, self.local_scale, self.local_size = global_scale, local_scale, local_size
+        for name, (least, most) in (("global_scale", global_scale), ("local_scale", local_scale)):
+            if least > most:
+                raise ConfigError(f"`task.view.{name}` must be [least, most], but is [{least}, {most}].")
+
+    def encode(self, rows: Columns, tokenizer: Any, *, length: int | None, train: bool) -> Cropped:
+        augment: TrainTransform = rows["image"].augmented
+        large = [augment.cropped(self.global_scale)] * self.global_crops
+        small = [augment.cropped(self.local_scale, self.local_size)] * self.local_crops
+        return Cropped(rows["image"], [*large, *small])
+
+
+class Cropped:
+    """Crops of the images of one split.
+
+    Args:
+        image: the images.
+        transforms: one for each crop.
+    """
+
+    counted, cut = "images", 0
+
+    def __init__(self, image: Images, transforms: list[TrainTransform]):
+        self.image, self.transforms = image, transforms
+        self.lengths, self.notes = np.ones(len(image), dtype=np.int64), list[str]()
+
+    @property
+    def in_memory(self) -> bool:
+        return self.image.in_memory
+
+    def batch(self, rows: np.ndarray, *, seed: int, epoch: int, copies: np.ndarray | None = None) -> dict[str, Any]:
+        drawn = addressed(rows, seed=seed, epoch=epoch, copies=copies)
+        seeds = [hash64(drawn, "crop", number) for number in range(len(self.transforms))]
+
+        def crops(image: np.ndarray, position: int) -> list[torch.Tensor]:
+            return [t.one(image, own[position]) for t, own in zip(self.transforms, seeds, strict=True)]
+
+        found, kept, bad = self.image.each(rows, crops)
+        batch = {"crops": [torch.stack(own) for own in zip(*found, strict=True)], "index": torch.from_numpy(rows[kept])}
+        return batch | {"bad": bad} if bad else batch
+
+    def blank(self, size: int, *, seed: int) -> dict[str, Any]:
+        draw = torch.Generator().manual_seed(seed)
+        shapes = [(size, 3, transform.size, transform.size) for transform in self.transforms]
+        crops = [torch.randint(0, 256, shape, generator=draw, dtype=torch.uint8) for shape in shapes]
+        return {"crops": crops, "index": torch.arange(size)}
