@@ -100,11 +100,13 @@ def bare(size: Size, vocab_size: int, adamw: str) -> Bare:
 
 def vocabulary(size: Size, common: list[str]) -> int:
     """How many tokens ours will have."""
-    from tfcli.engine.loading.blueprint import subwords_for
+    from tfcli.engine.loading.blueprint import make_tokenizer
 
     config = compose("train", [*size.overrides, *common]).config
     data = build(config.data)
-    return subwords_for(config, None, lambda: data.texts("train")).vocab_size
+    tokenizer = make_tokenizer(config, None, lambda: data.texts("train"))
+    assert tokenizer is not None
+    return tokenizer.vocab_size
 
 
 def sampling(*, times: int = 5) -> list[dict]:

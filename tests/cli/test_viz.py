@@ -25,7 +25,7 @@ from tfcli.models.rnn import RNN
 from tfcli.models.transformer import Transformer
 from tfcli.nn.attention import Attention
 from tfcli.nn.positions import Learned
-from tfcli.text.subwords import make
+from tfcli.text.tokenizer import make
 
 CORPUS = ["the cat saw the dog", "a dog sat\non the mat"]
 SIZES = {"width": 16, "depth": 2, "heads": 4, "context": 32, "attn": Attention, "pos": Learned}

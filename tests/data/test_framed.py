@@ -8,13 +8,13 @@ import pytest
 from tfcli.data.views.framed import Choices, Labelled, Spans, Tagged
 from tfcli.errors import ConfigError
 from tfcli.text.frames import DELIMITER, EXTRACT, START, Frame
-from tfcli.text.subwords import Subwords, make
+from tfcli.text.tokenizer import Tokenizer, make
 
 CORPUS = ["the cat sat on the mat and the dog ran unbelievably fast", "where did the cat sit", "Paris is in France"] * 3
 
 
 @pytest.fixture(scope="module")
-def pieces() -> Subwords:
+def pieces() -> Tokenizer:
     return make("wordpiece", texts=CORPUS, vocab_size=60, lower=True)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tfcli.data.views.masked import MaskedPairs
 from tfcli.errors import ConfigError
-from tfcli.text.subwords import make
+from tfcli.text.tokenizer import make
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
 DOCUMENTS = ["\n".join(" ".join(WORDS[(d + s + i) % 10] for i in range(6)) + "." for s in range(12)) for d in range(60)]

@@ -13,7 +13,7 @@ from tfcli.data.common.rows import carved
 from tfcli.data.module import DataModule
 from tfcli.data.views.streams import Windows
 from tfcli.errors import ConfigError, DataError
-from tfcli.text.subwords import make
+from tfcli.text.tokenizer import make
 
 TEXT = "Ein Hund läuft.\nZwei Hunde laufen.\n" * 40
 

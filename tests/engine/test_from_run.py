@@ -18,7 +18,7 @@ from tfcli.engine.loading.from_checkpoint import network, read_checkpoint
 from tfcli.engine.runs.saved_config import find_checkpoint
 from tfcli.engine.train.prepare import prepare
 from tfcli.errors import ConfigError, RunError
-from tfcli.text.subwords import make
+from tfcli.text.tokenizer import make
 from tfcli.weights.load import load_weights
 
 NODE = {"width": 16, "depth": 1, "heads": 2, "context": 8, "vocab_size": 20}

@@ -14,7 +14,7 @@ from tfcli.models.gpt import GPT
 from tfcli.nn.attention import Attention
 from tfcli.nn.capture import capture
 from tfcli.nn.positions import Learned
-from tfcli.text.subwords import make
+from tfcli.text.tokenizer import make
 
 CORPUS = ["he sat on the bank of the river", "the bank lent money", "a bank of banks", "the riverbank"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tfcli.nn.attention import Attention
 from tfcli.nn.capture import capture
 from tfcli.nn.positions import Learned
-from tfcli.text.subwords import make
+from tfcli.text.tokenizer import make
 from tfcli.weights import load
 
 TEXT = torch.randint(4, 60, (3, 9), generator=torch.Generator().manual_seed(3))

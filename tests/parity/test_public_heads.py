@@ -10,7 +10,7 @@ from parity.language import BERT, LINES, saved
 
 from tfcli.cli.app import app
 from tfcli.errors import ConfigError, WeightsError
-from tfcli.text.subwords import make
+from tfcli.text.tokenizer import make
 
 pytestmark = pytest.mark.parity
 

@@ -14,7 +14,7 @@ from parity.test_vit import _quietly
 
 from tfcli.engine.use.language_model import load_language_model
 from tfcli.errors import WeightsError
-from tfcli.text.subwords import make
+from tfcli.text.tokenizer import make
 
 pytestmark = pytest.mark.parity
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tfcli.text.subwords import Subwords, load
+from tfcli.text.tokenizer import Tokenizer, load
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -27,7 +27,7 @@ STRINGS = [
 ]
 
 
-def same(ours: Subwords, theirs: Any) -> None:
+def same(ours: Tokenizer, theirs: Any) -> None:
     rows = ours.encode(STRINGS)
     expected = [theirs(text, add_special_tokens=False)["input_ids"] for text in STRINGS]
     assert [text for text, a, b in zip(STRINGS, rows, expected, strict=True) if a != b] == []

@@ -12,7 +12,7 @@ from parity.language import LINES, reference, saved
 from parity.test_vit import _quietly
 
 from tfcli.cli.app import app
-from tfcli.text.subwords import make
+from tfcli.text.tokenizer import make
 
 pytestmark = pytest.mark.parity
 GPT2 = {"config": "GPT2Config", "kind": "byte_bpe", "n_embd": 24, "n_layer": 2, "n_head": 2, "n_positions": 64}

@@ -36,7 +36,7 @@ def shapes(*overrides: str) -> tuple[DataModule, CLIP, torch.Tensor]:
     data.encode(make("words", context=16, texts=data.texts("train")))
     config.model.text.vocab_size = data.tokenizer.vocab_size
     torch.manual_seed(0)
-    prompts = data.tokenizer.encode([f"a photo of a {name}" for name in data.classes])
+    prompts = data.tokenizer.encode_padded([f"a photo of a {name}" for name in data.classes])
     return data, build(config.model), torch.from_numpy(prompts)[:, None]
 
 

@@ -13,7 +13,7 @@ from tfcli.models.gpt import GPT
 from tfcli.nn.attention import Attention
 from tfcli.nn.positions import Learned
 from tfcli.tasks.text_classify import TextClassify, scored
-from tfcli.text.subwords import make
+from tfcli.text.tokenizer import make
 
 SYMBOLS = "abcd"
 

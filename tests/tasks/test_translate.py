@@ -16,7 +16,7 @@ from tfcli.nn.capture import capture
 from tfcli.nn.positions import Sinusoidal
 from tfcli.tasks.schedule import inverse_sqrt
 from tfcli.tasks.translate import smoothed_loss, translate
-from tfcli.text import subwords
+from tfcli.text import tokenizer as tokenizers
 
 V, START, STOP = 17, 2, 3
 NETS = {
@@ -51,7 +51,7 @@ def test_the_learning_rate_is_the_papers():
 
 
 def test_a_target_is_read_from_its_start_and_said_to_its_end():
-    tokenizer = subwords.make("words", texts=["a b c d"], vocab_size=None)
+    tokenizer = tokenizers.make("words", texts=["a b c d"], vocab_size=None)
     rows = {"source": ["a b", "c"], "target": ["b", "c d a"]}
     batch = Translations().encode(rows, tokenizer, length=None, train=True).batch(np.arange(2), seed=0, epoch=0)
     a, b, c, d = (tokenizer.encode([word])[0][0] for word in "abcd")

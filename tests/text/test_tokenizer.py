@@ -1,212 +1,157 @@
-"""Texts become the ids that CLIP was trained on; small vocabularies are made, saved and read back."""
+"""Vocabularies of sub-words: trained, saved and read back, the same each time."""
 
 from __future__ import annotations
 
-import gzip
-import json
-import warnings
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tfcli.errors import ConfigError, DataError
-from tfcli.text.clean import clean
-from tfcli.text.tokenizer import Tokenizer, load, make
+from tfcli.text.tokenizer import KINDS, Tokenizer, check_matches, load, make
 
-CAPTIONS = ["a red circle", "a photo of a blue square.", "there is a red square left of a blue circle"]
-VECTORS = {
-    "a photo of a cat.": [49406, 320, 1125, 539, 320, 2368, 269, 49407],
-    "a photo of a pink primrose, a type of flower.": [
-        *(49406, 320, 1125, 539, 320, 3360, 45891, 267, 320, 3877, 539, 4055, 269, 49407),
-    ],
-    "  Héllo &amp;amp; WORLD!! don't 123  ": [49406, 71, 3459, 19293, 261, 1002, 748, 847, 713, 272, 273, 274, 49407],
-    "": [49406, 49407],
-}
-STRINGS = [
-    *VECTORS,
-    *(
-        "“curly” ‘quotes’ — dash … «a» ™",
-        "ﬁsh ＦＵＬＬ　width",
-        "naïve café e\u0301",
-        "emoji 😀👍🏽",
-        "日本語 テキスト",
-    ),
-    *(
-        "a\u2028b\tc\nd\r\n",
-        "don't we'll I'VE it's o'clock",
-        "x&lt;y&gt; <b>bold</b>",
-        "&ldquo;hi&rdquo; &amp;amp;amp;",
-    ),
-    *("1.5e10 half½ ²³ Ⅷ ٣", "ΣΑΣ ΟΔΟΣ İstanbul ß ſt", "under_score-hyphen/slash", "!!!???", "zero\u200bwidth"),
-    *("\x00ctrl\x1b[31mred\x1b[0m", "antidisestablishmentarianism " * 3, "http://a.b/c?d=e&f=g"),
-]
+CORPUS = ["Ein Hund läuft über die Wiese.", "Zwei Hunde laufen, ein Mann läuft.", "A dog runs, a man runs."] * 20
+SIZES = {"chars": None, "words": None, "bpe": 70, "byte_bpe": 300, "wordpiece": 80}
 
 
-@pytest.fixture(scope="module")
-def clip_tokenizer(real_data: Path) -> Tokenizer:
-    return load(real_data / "tokenizers" / "clip" / "bpe_simple_vocab_16e6.txt.gz")
+def trained(kind: str, **options: object) -> Tokenizer:
+    return make(kind, texts=CORPUS, vocab_size=SIZES[kind], **options)
 
 
-def trained(kind: str) -> Tokenizer:
-    return make(kind, context=16, texts=CAPTIONS * 5, vocab_size=300 if kind == "bpe" else None)
-
-
-@pytest.mark.parametrize("text", VECTORS)
-def test_clip_vectors(clip_tokenizer: Tokenizer, text: str) -> None:
-    row = clip_tokenizer.encode([text])[0]
-    ids = VECTORS[text]
-    assert row.dtype == np.int64
-    assert row.tolist() == ids + [0] * (77 - len(ids))
-    assert (clip_tokenizer.kind, clip_tokenizer.vocab_size, clip_tokenizer.context) == ("clip", 49_408, 77)
-    assert (clip_tokenizer.sos_id, clip_tokenizer.eos_id, clip_tokenizer.pad_id) == (49_406, 49_407, 0)
-
-
-@pytest.mark.parity
-def test_clip_equals_open_clip(clip_tokenizer: Tokenizer) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        open_clip = pytest.importorskip("open_clip")
-    theirs = open_clip.SimpleTokenizer()(STRINGS).numpy()
-    ours = clip_tokenizer.encode(STRINGS, truncate=True)
-    assert [text for text, a, b in zip(STRINGS, ours, theirs, strict=True) if (a != b).any()] == []
-
-
-@pytest.mark.parity
-def test_clip_equals_transformers_and_reads_its_folder(clip_tokenizer: Tokenizer, tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        transformers = pytest.importorskip("transformers")
-        content = json.loads(clip_tokenizer.save(tmp_path / "own").read_text())["model"]
-        (tmp_path / "vocab.json").write_text(json.dumps(content["vocab"]))
-        merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in content["merges"]]
-        (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
-        theirs = transformers.CLIPTokenizer.from_pretrained(tmp_path)
-        theirs.save_pretrained(tmp_path / "theirs")
-    assert (tmp_path / "theirs" / "tokenizer.json").is_file()
-    plain = [text for text in STRINGS if text.isascii() and "&" not in text and "\x00" not in text]
-    for reader in (clip_tokenizer, load(tmp_path / "vocab.json"), load(tmp_path / "theirs")):
-        assert (reader.kind, reader.vocab_size, reader.context) == ("clip", 49_408, 77)
-        for text in plain:
-            expected = theirs(text)["input_ids"]
-            assert reader.encode([text])[0][: len(expected)].tolist() == expected, text
-
-
-def test_too_long_is_an_error_that_shows_the_text(clip_tokenizer: Tokenizer) -> None:
-    text = "word " * 76
-    with pytest.raises(ConfigError, match=r"has 76 tokens, and the context of 77 holds 75 .*'word word"):
-        clip_tokenizer.encode(["short", text])
-    row = clip_tokenizer.encode([text], truncate=True)[0]
-    assert row[-1] == clip_tokenizer.eos_id
-    assert (row[1:-1] == row[1]).all()
-    assert clip_tokenizer.encode(["word " * 75])[0][-1] == clip_tokenizer.eos_id
-
-
-@pytest.mark.parametrize("kind", ["words", "bpe"])
-def test_trained_vocabularies(kind: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_trained_on_comes_back_and_so_does_what_was_saved(kind: str, tmp_path: Path) -> None:
     tokenizer = trained(kind)
-    rows = tokenizer.encode(CAPTIONS)
-    assert rows.shape == (3, 16)
-    assert (rows[:, 0] == tokenizer.sos_id).all()
-    assert tokenizer.eos_id == tokenizer.vocab_size - 1 == rows.max()
-    assert (rows.argmax(1) == (rows == tokenizer.eos_id).argmax(1)).all()
-    assert 0 not in rows[0, : rows[0].argmax() + 1]
-    for text, row in zip(CAPTIONS, rows, strict=True):
-        assert tokenizer.decode(row).replace(" .", ".") == text
-    again = trained(kind)
-    assert (again.encode(CAPTIONS) == rows).all()
-
-
-def test_words_are_words_and_unknown_ones_share_an_id() -> None:
-    tokenizer = make("words", context=8, texts=["A red, RED circle.", "a 2nd_one"])
-    assert tokenizer.vocab_size == 4 + 6  # a red circle 2nd_one , .
-    same = tokenizer.encode(["a purple circle", "a green circle"])
-    assert (same[0] == same[1]).all()
-    assert tokenizer.decode(same[0]) == "a <unk> circle"
-    small = make("words", context=8, texts=["a a a b b c"], vocab_size=6)
-    assert small.decode(small.encode(["a b c"])[0]) == "a b <unk>"
-
-
-def test_byte_pairs_can_spell_anything() -> None:
-    tokenizer = make("bpe", context=64, texts=CAPTIONS, vocab_size=300)
-    for text in ("zebra", "naïve 日本 😀"):
-        assert tokenizer.decode(tokenizer.encode([text])[0]) == text
-
-
-@pytest.mark.parametrize("kind", ["words", "bpe", "clip"])
-def test_what_is_saved_comes_back(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    tokenizer = request.getfixturevalue("clip_tokenizer") if kind == "clip" else trained(kind)
+    ids = tokenizer.encode(CORPUS)
+    assert [tokenizer.decode(row) for row in ids] == CORPUS
+    assert max(map(max, ids)) < tokenizer.vocab_size
+    assert tokenizer.vocab_size == SIZES[kind] or SIZES[kind] is None
+    assert tokenizer.unk_id not in {number for row in ids for number in row}
     file = tokenizer.save(tmp_path / "run")
-    assert [entry.name for entry in file.parent.iterdir()] == ["tokenizer.json"]
-    for again in (load(file), load(tmp_path / "run")):
-        assert (again.kind, again.context, again.vocab_size) == (kind, tokenizer.context, tokenizer.vocab_size)
-        assert (again.encode(CAPTIONS) == tokenizer.encode(CAPTIONS)).all()
-    longer = load(file, context=40)
-    assert longer.encode(CAPTIONS).shape == (3, 40)
-    made = make(kind, context=tokenizer.context, path=str(file))
-    assert (made.encode(CAPTIONS) == tokenizer.encode(CAPTIONS)).all()
+    for again in (load(file), load(tmp_path / "run"), make(kind, path=file), make(None, path=tmp_path / "run")):
+        assert (again.kind, again.vocab_size, again.digest) == (kind, tokenizer.vocab_size, tokenizer.digest)
+        assert again.encode(CORPUS[:3]) == ids[:3]
 
 
-def test_a_single_text_is_a_list_of_one() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_specials_have_their_places(kind: str) -> None:
+    tokenizer = trained(kind)
+    if kind == "wordpiece":
+        ids = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
+        assert ids == (0, 1, 2, 3, 4)
+        assert (tokenizer.bos_id, tokenizer.eos_id) == (None, None)
+    else:
+        assert (tokenizer.pad_id, tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id) == (0, 1, 2, 3)
+        assert (tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id) == (None, None, None)
+    ends = [number for number in (tokenizer.pad_id, tokenizer.bos_id, tokenizer.cls_id) if number is not None]
+    row = tokenizer.encode(["ein Hund"])[0]
+    assert tokenizer.decode([*ends, *row, *ends]) == tokenizer.decode(row)
+    assert tokenizer.id_to_token(0) in ("<pad>", "[PAD]")
+    assert tokenizer.id_to_token(tokenizer.vocab_size) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_offsets_say_which_characters_and_words_which_word(kind: str) -> None:
+    tokenizer, text = trained(kind), "Ein Mann läuft,  ein\nHund."
+    ((ids, spans),) = tokenizer.encode_offsets([text])
+    assert ids == tokenizer.encode([text])[0]
+    covered = {place for a, b in spans for place in range(a, b)}
+    assert covered >= {place for place, letter in enumerate(text) if letter not in " \n"}
+    assert all(text[a] != " " or b - a == 1 for a, b in spans)
+    words = ["Ein", "Mann", "läuft", ",", "ein", "Hund"]
+    ids, owners = tokenizer.encode_words(words)
+    assert sorted(set(owners)) == list(range(6))
+    assert owners == sorted(owners)
+    assert len(ids) == len(owners)
+
+
+def test_training_does_not_depend_on_the_process() -> None:
+    program = f"from tfcli.text.tokenizer import make\nprint(make('wordpiece', texts={CORPUS}, vocab_size=80).digest)"
+    said = {subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout for _ in range(3)}
+    assert said == {f"{trained('wordpiece').digest}\n"}
+
+
+BYTES = make("byte_bpe", texts=CORPUS, vocab_size=300)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+@settings(max_examples=200, deadline=None)
+def test_bytes_spell_any_text(text: str) -> None:
+    ((ids, spans),) = BYTES.encode_offsets([text])
+    assert BYTES.decode(ids) == text
+    assert all(0 <= a < b <= len(text) for a, b in spans)
+
+
+def test_case_is_what_was_asked_for() -> None:
+    for kind in KINDS:
+        tokenizer = trained(kind, lower=True)
+        assert tokenizer.decode(tokenizer.encode(["EIN Hund"])[0]) == "ein hund"
+    assert trained("wordpiece", lower=True).encode(["läuft"]) == trained("wordpiece", lower=True).encode(["lauft"])
+
+
+def test_what_is_unknown_is_shown() -> None:
     tokenizer = trained("words")
-    assert (tokenizer.encode("a red circle") == tokenizer.encode(["a red circle"])).all()
-    assert tokenizer.encode([]).shape == (0, 16)
+    assert tokenizer.encode(["Ein Kamel läuft."])[0][1] == tokenizer.unk_id
+    assert tokenizer.decode(tokenizer.encode(["Ein Kamel läuft."])[0]) == "Ein <unk> läuft."
+    assert make("words", texts=["a a a b b c"], vocab_size=6).encode(["a b c"]) == [[4, 5, 1]]
 
 
-def test_marks_inside_a_text_are_marks_as_in_the_release(clip_tokenizer: Tokenizer) -> None:
-    assert clip_tokenizer.encode(["a<|endoftext|>b"])[0][2] == clip_tokenizer.eos_id
-
-
-def test_cleaning_leaves_plain_text_alone() -> None:
-    assert clean("a photo of a cat.") == "a photo of a cat."
-    assert clean(" Two\n\nlines &lt;3 “x” ") == 'two lines <3 "x"'
-
-
-def test_files_that_are_no_tokenizers(tmp_path: Path) -> None:
-    def refused(name: str, content: bytes, match: str) -> None:
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=match):
-            load(tmp_path / name)
-
-    refused("tokenizer.json", b"{}", "is not a tokenizer")
-    refused("a.json", b"\xff\xfe", "not text")
-    refused("bpe_simple_vocab_16e6.txt", b"#version\na b\n", "cut off")
-    refused("x.txt.gz", b"not gzip", "cannot be read")
-    refused("y.txt.gz", gzip.compress(b"\0" * (65 * 2**20)), "larger than 64 MiB")
-    refused("z.txt", b"#version\n" + b"a b c\n" * 48_894, "not a list of pairs")
-    (tmp_path / "empty").mkdir()
-    for path, match in ((tmp_path / "none.json", "does not exist"), (tmp_path / "empty", "holds no tokenizer")):
-        with pytest.raises(DataError, match=match):
-            load(path)
-
-
-def test_a_vocabulary_without_marks_is_refused(tmp_path: Path) -> None:
-    file = trained("words").save(tmp_path)
-    content = json.loads(file.read_text())
-    del content["model"]["vocab"]["<eos>"]
-    content["added_tokens"] = []
-    file.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="does not mark where a text starts and ends"):
-        load(file)
+def test_a_tokenizer_of_another_model_is_refused() -> None:
+    tokenizer = trained("bpe")  # 70
+    for size in (70, 72, 80, 96, 128):
+        check_matches(tokenizer, vocab_size=size, digest=tokenizer.digest)
+    for size in (69, 71, 256):
+        with pytest.raises(ConfigError, match=f"it has 70 tokens .*bpe.*, the model embeddings for {size}"):
+            check_matches(tokenizer, vocab_size=size)
+    with pytest.raises(ConfigError, match="but other ones"):
+        check_matches(tokenizer, digest=trained("words").digest)
 
 
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"kind": "word"}, "Did you mean `words`"),
-        ({"kind": "clip"}, "needs its file"),
-        ({"kind": "words"}, "there are none"),
-        ({"kind": "bpe", "texts": CAPTIONS, "vocab_size": 100}, "at least 259"),
-        ({"kind": "words", "texts": CAPTIONS, "vocab_size": 4}, "at least 5"),
-        ({"kind": "words", "texts": CAPTIONS, "context": 2}, "room|context must hold"),
+        ({"kind": "wordpieces"}, "Did you mean `wordpiece`"),
+        ({"kind": None}, "must be one of"),
+        ({"kind": "bpe", "texts": list}, "there is no text"),
+        ({"kind": "bpe", "texts": CORPUS, "vocab_size": 20}, "the alphabet of this corpus alone"),
+        ({"kind": "words", "texts": CORPUS, "vocab_size": 4}, "at least 5"),
     ],
 )
 def test_wrong_options_are_named(options: dict, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
-        make(**{"context": 16, **options})
+        make(**options)
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_files_that_do_not_fit(tmp_path: Path) -> None:
     file = trained("words").save(tmp_path)
     with pytest.raises(ConfigError, match="holds a tokenizer of kind words"):
-        make("bpe", context=16, path=str(file))
+        make("bpe", path=file)
+    with pytest.raises(ConfigError, match="reads capitals and lower case"):
+        load(file, lower=True)
+    for name, content, match in (
+        ("a.json", "{}", "is not a tokenizer"),
+        ("vocab.txt", "[PAD]\nthe\n", r"lacks \[UNK\], \[CLS\]"),
+        ("vocab.json", '{"a": "b"}', "is not a vocabulary"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(DataError, match=match):
+            load(tmp_path / name)
+    (tmp_path / "marian").mkdir()
+    with pytest.raises(DataError, match=r"holds no tokenizer\. Looked for tokenizer.json"):
+        load(tmp_path / "marian")
+    for name in ("source.spm", "target.spm", "vocab.json"):
+        (tmp_path / "marian" / name).write_text("{}")
+    with pytest.raises(DataError, match=r"only SentencePiece files .source.spm, target.spm.*Put the `tokenizer.json`"):
+        load(tmp_path / "marian")
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "byte_bpe"])
+def test_a_blob_in_a_text_is_no_word_to_learn_from(kind):
+    texts = ["the cat sat on the mat"] * 5
+    blob = "the cat sat on the mat " + "xyz" * 100_000 + " the cat sat on the mat xyz"
+    with_blob, without = (
+        make(kind, texts=[*texts, text], vocab_size=300) for text in (blob, blob.replace("xyz" * 100_000, ""))
+    )
+    assert with_blob.encode(["the cat xyz"]) == without.encode(["the cat xyz"])

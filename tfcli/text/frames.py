@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tfcli.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from tfcli.text.subwords import Subwords
+    from tfcli.text.tokenizer import Tokenizer
 
 LAYOUTS = ("start", "cls")
 START, DELIMITER, EXTRACT = -1, -2, -3
@@ -51,7 +51,7 @@ class Frame:
         ConfigError: there is no such layout, or the vocabulary lacks its marks.
     """
 
-    def __init__(self, tokenizer: Subwords, layout: str, length: int | None = None):
+    def __init__(self, tokenizer: Tokenizer, layout: str, length: int | None = None):
         self.length, self.cut, self.segmented, self.pad = length, 0, layout == "cls", tokenizer.pad_id or 0
         if layout == "start":
             self.begin, self.between, self.end = START, [DELIMITER], [EXTRACT]

@@ -1,4 +1,4 @@
-"""Vocabularies of sub-words made from a corpus, the same ones each time. Imports no torch.
+"""Vocabularies made from a corpus, the same ones each time. Imports no torch.
 
 A vocabulary of source and target languages together (Vaswani et al. 2017, section 5.1) is one made from both texts.
 """
@@ -7,17 +7,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfcli.errors import ConfigError
-from tfcli.text.vocabularies import count_words, most_frequent, word_pieces
+from tfcli.text.backends import (
+    BERT_SPECIALS,
+    MARKS,
+    SPECIALS,
+    bert_level,
+    byte_level,
+    char_level,
+    numbered,
+    word_level,
+    word_pieces,
+)
+from tfcli.text.clean import clean
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
-SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
-BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SPACE = "\u2581"
 SPACED_PIECES = rf"{SPACE}?[\p{{L}}\p{{M}}]+|{SPACE}?\p{{N}}+|{SPACE}?[^\s{SPACE}\p{{L}}\p{{M}}\p{{N}}]+|{SPACE}|\s"
 """Words, numbers and runs of signs, each with the space before it: no sub-word reaches over two of them."""
@@ -28,56 +37,36 @@ _NO_WORD = re.compile(r"\w{2000,}")
 """A run of letters that is no word (a coded image): to learn pieces of it takes the square of its length."""
 
 
-def train(kind: str, texts: Sequence[str], *, vocab_size: int | None, lower: bool) -> Backend:
-    """A vocabulary of some kind.
+def train(kind: str, texts: Sequence[str], *, vocab_size: int | None, lower: bool, captions: bool = False) -> Backend:
+    """Return a vocabulary of some kind.
 
     Args:
-        kind: chars, words, bpe, byte_bpe or wordpiece.
+        kind: one of `RECIPES`, or of `CAPTION_RECIPES`.
         texts: the corpus.
         vocab_size: V; 4,096 where it is not given, and of chars and words all there are. A small corpus may give less.
         lower: everything in lower case (and of wordpiece without accents).
+        captions: texts of a text tower, which are cleaned as CLIP's are; the end of a text is the largest id.
 
     Raises:
         ConfigError: `vocab_size` has no room for the specials and the alphabet.
     """
+    if captions:
+        return CAPTION_RECIPES[kind](texts, vocab_size)
     if kind not in ("chars", "words"):
         texts = [_NO_WORD.sub(" ", text) for text in texts]
-    recipe = {"chars": _chars, "words": _words, "bpe": _bpe, "byte_bpe": _byte_bpe, "wordpiece": _wordpiece}[kind]
-    return recipe(texts, vocab_size, lower)
+    return RECIPES[kind](texts, vocab_size, lower)
 
 
 def _chars(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Backend:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text.lower() if lower else text)
-    return char_level([*SPECIALS, *most_frequent(counts, _room(vocab_size))], lower=lower)
-
-
-def char_level(names: Sequence[str], *, lower: bool) -> Backend:
-    """A character an id: byte pairs without a pair."""
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models
-
-    backend = Backend(models.BPE(_numbered(names), [], unk_token="<unk>"))
-    backend.decoder = decoders.Fuse()
-    return _finished(backend, lower)
+    return char_level([*SPECIALS, *_most_frequent(counts, _room(vocab_size))], lower=lower)
 
 
 def _words(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Backend:
-    counts = count_words(texts, str.lower if lower else str)
-    return word_level([*SPECIALS, *most_frequent(counts, _room(vocab_size))], lower=lower)
-
-
-def word_level(names: Sequence[str], *, lower: bool) -> Backend:
-    """A word or a sign an id. Decoding puts spaces where English has them."""
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models
-
-    backend = Backend(models.WordLevel(_numbered(names), unk_token="<unk>"))
-    backend.pre_tokenizer = word_pieces()
-    closed = [decoders.Replace(f" {sign}", sign) for sign in ".,;:!?)%"] + [decoders.Replace("( ", "(")]
-    backend.decoder = decoders.Sequence([decoders.WordPiece(prefix="\0", cleanup=False), decoders.Fuse(), *closed])
-    return _finished(backend, lower)
+    counts = _count_words(texts, str.lower if lower else str)
+    return word_level([*SPECIALS, *_most_frequent(counts, _room(vocab_size))], lower=lower)
 
 
 def _bpe(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Backend:
@@ -104,17 +93,6 @@ def _byte_bpe(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Back
     return _train_pairs(backend, texts, vocab_size or VOCABULARY, alphabet=alphabet)
 
 
-def byte_level(model: Any) -> Backend:
-    """GPT-2's way to cut text around a model of byte pairs."""
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, pre_tokenizers
-
-    backend = Backend(model)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    return backend
-
-
 def _train_pairs(backend: Backend, texts: Iterable[str], vocab_size: int, *, alphabet: list[str]) -> Backend:
     from tokenizers import trainers
 
@@ -136,7 +114,7 @@ def _wordpiece(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Bac
     from tokenizers import trainers
 
     size = vocab_size or VOCABULARY
-    backend = bert_level(_numbered(BERT_SPECIALS), lower=lower)
+    backend = bert_level(numbered(BERT_SPECIALS), lower=lower)
     letters: set[str] = set()
     for text in texts:
         letters.update(backend.normalizer.normalize_str(text))
@@ -149,36 +127,63 @@ def _wordpiece(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Bac
     return bert_level(backend.get_vocab(with_added_tokens=False), lower=lower)
 
 
-def bert_level(ids: dict[str, int], *, lower: bool) -> Backend:
-    """BERT's way to cut text around WordPiece (Devlin et al. 2019; the longest piece first).
-
-    Lower case goes without accents, as in the release.
-    """
+def _caption_words(texts: Sequence[str], vocab_size: int | None) -> Backend:
+    """A word an id, in alphabetical order between the marks; the most frequent ones where `vocab_size` is a limit."""
     from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models, normalizers, pre_tokenizers
+    from tokenizers import models
 
-    backend = Backend(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lower)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece(prefix="##")
-    backend.add_special_tokens([name for name in BERT_SPECIALS if name in ids])
+    if vocab_size is not None and vocab_size < 5:
+        raise ConfigError(f"`model.tokenizer.vocab_size` must be at least 5 (four marks, one word), not {vocab_size}.")
+    room = None if vocab_size is None else vocab_size - 4
+    names = ["<pad>", "<unk>", *_most_frequent(_count_words(texts, clean), room), *MARKS[-1]]
+    backend = Backend(models.WordLevel(numbered(names), unk_token="<unk>"))
+    backend.pre_tokenizer = word_pieces()
     return backend
 
 
-def _finished(backend: Backend, lower: bool) -> Backend:
-    from tokenizers import normalizers
+def _caption_bpe(texts: Sequence[str], vocab_size: int | None) -> Backend:
+    """Pairs of bytes as GPT-2's: a space belongs to the word that follows it."""
+    from tokenizers import models, pre_tokenizers, trainers
 
-    if lower:
-        backend.normalizer = normalizers.Lowercase()
-    backend.add_special_tokens(list(SPECIALS))
+    vocab_size = vocab_size or VOCABULARY
+    if vocab_size < 256 + 3:
+        raise ConfigError(
+            f"`model.tokenizer.vocab_size` must be at least 259 (256 bytes and three marks), not {vocab_size}."
+        )
+    backend = byte_level(models.BPE(), spaced=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 2,
+        special_tokens=["<pad>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator((clean(text) for text in texts), trainer)
+    backend.add_special_tokens(list(MARKS[-1]))
     return backend
 
 
-def _numbered(names: Sequence[str]) -> dict[str, int]:
-    return {name: number for number, name in enumerate(names)}
+RECIPES = {"chars": _chars, "words": _words, "bpe": _bpe, "byte_bpe": _byte_bpe, "wordpiece": _wordpiece}
+CAPTION_RECIPES = {"words": _caption_words, "bpe": _caption_bpe}
+
+
+def _count_words(texts: Sequence[str], prepare: Callable[[str], str]) -> Counter[str]:
+    """Count each word and punctuation mark in the prepared texts."""
+    pieces = word_pieces()
+    counts: Counter[str] = Counter()
+    for text, times in Counter(texts).items():
+        for word, _span in pieces.pre_tokenize_str(prepare(text)):
+            counts[word] += times
+    return counts
+
+
+def _most_frequent(counts: Counter[str], room: int | None) -> list[str]:
+    """Return the `room` most frequent ones, all where it is None, in order of their characters."""
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    return sorted(ranked[:room])
 
 
 def _room(vocab_size: int | None) -> int | None:
+    """Return how many words a vocabulary has besides the specials; None: any number."""
     if vocab_size is not None and vocab_size <= len(SPECIALS):
         raise ConfigError(
             f"`model.tokenizer.vocab_size` must be at least {len(SPECIALS) + 1} ({', '.join(SPECIALS)} and one more), "

@@ -1,151 +1,100 @@
-"""Vocabularies of the `tokenizers` library: read from the files of others, or made from texts. Imports no torch."""
+"""Vocabularies that others published, read from their files. Imports no torch."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfcli.errors import ConfigError, DataError
-from tfcli.text.clean import clean
+from tfcli.errors import DataError
+from tfcli.text.backends import BERT_SPECIALS, MARKS, ROLES, bert_level, byte_level, clip_level, gpt1_level, numbered
 from tfcli.text.files import pair, read_backend, read_ids, read_json, read_merges, read_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
-MARKS = [("<|startoftext|>", "<|endoftext|>"), ("<start_of_text>", "<end_of_text>"), ("<sos>", "<eos>")]
-"""Start and end tokens: OpenAI's names, open_clip's, ours."""
+FORMATS = (
+    "tokenizer.json, vocab.json with merges.txt (GPT-2, GPT-1, CLIP), vocab.txt (BERT) or bpe_simple_vocab_16e6.txt.gz "
+    "(CLIP)"
+)
 CLIP_MERGES, CLIP_VOCABULARY = 48_894, 49_408
-CLIP_PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-WORD_PIECES = r"[\p{L}\p{M}\p{N}_]+|[^\s\p{L}\p{M}\p{N}_]"
 
 
-def from_merges(path: Path) -> Backend:
+def file_in(folder: Path) -> Path:
+    """Return the file of a folder's tokenizer.
+
+    Raises:
+        DataError: it holds none.
+    """
+    if (folder / "tokenizer.json").is_file():
+        return folder / "tokenizer.json"
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        return folder / "vocab.json"
+    for file in (folder / "vocab.txt", *sorted(folder.glob("bpe_simple_vocab_16e6.txt*"))):
+        if file.is_file():
+            return file
+    pieces = sorted(entry.name for pattern in ("*.spm", "*.model") for entry in folder.glob(pattern))
+    if pieces:
+        raise DataError(
+            f"`{folder}` holds only SentencePiece files ({', '.join(pieces)}), which are not read. Put the "
+            "`tokenizer.json` of the same model beside them; of Marian's models (opus-mt-...) converted copies on the "
+            "hub have one (Xenova/opus-mt-...)."
+        )
+    raise DataError(f"`{folder}` holds no tokenizer. Looked for {FORMATS}.")
+
+
+def read_vocabulary(file: Path, *, lower: bool | None = None) -> Backend:
+    """Read a file of one of `FORMATS`.
+
+    Args:
+        file: it is there.
+        lower: of a `vocab.txt`, which does not say it.
+
+    Raises:
+        DataError: it is none of these.
+    """
+    if file.name in ("vocab.json", "merges.txt"):
+        return _pairs(file.with_name("vocab.json"))
+    if ".txt" not in file.suffixes:
+        return read_backend(file)
+    lines = read_text(file).replace("\r\n", "\n").split("\n")
+    return _clip_merges(lines, file) if "#version" in lines[0] else _wordpiece(lines, file, lower)
+
+
+def _pairs(vocabulary: Path) -> Backend:
+    """GPT-2's files, or GPT-1's and CLIP's, whose words end in `</w>`."""
+    from tokenizers import models
+
+    ids, merges = read_ids(vocabulary), read_merges(vocabulary.with_name("merges.txt"))
+    marks = next((pair for pair in MARKS if set(pair) <= set(ids)), ())
+    options: dict[str, Any] = {}
+    if any(name.endswith("</w>") for name in ids):
+        options = {"end_of_word_suffix": "</w>"} | ({} if marks else {"unk_token": "<unk>"})
+    try:
+        model = models.BPE(vocab=ids, merges=merges, **options)
+    except Exception as error:  # the library raises bare exceptions
+        reason = str(error).splitlines()[0][:200]
+        raise DataError(f"`{vocabulary}` and the merges.txt beside it do not agree: {reason}") from error
+    if options and marks:
+        return clip_level(model, marks)
+    backend = gpt1_level(model) if options else byte_level(model)
+    backend.add_special_tokens([name for name in {n: 0 for names in ROLES.values() for n in names} if name in ids])
+    return backend
+
+
+def _clip_merges(lines: list[str], file: Path) -> Backend:
     """OpenAI's file: a line of version, then more pairs than are used; the vocabulary follows from their order."""
-    lines = read_text(path).split("\n")[1 : CLIP_MERGES + 1]
+    from tokenizers import models
+
+    lines = lines[1 : CLIP_MERGES + 1]
     if len(lines) < CLIP_MERGES:
-        raise DataError(f"`{path}` has {len(lines):,} pairs, CLIP's vocabulary {CLIP_MERGES:,}: the file is cut off.")
-    merges = [pair(line, path) for line in lines]
+        raise DataError(f"`{file}` has {len(lines):,} pairs, CLIP's vocabulary {CLIP_MERGES:,}: the file is cut off.")
+    merges = [pair(line, file) for line in lines]
     symbols = list(_byte_symbols())
     names = [*symbols, *(symbol + "</w>" for symbol in symbols), *(a + b for a, b in merges), *MARKS[0]]
     if len(names) != CLIP_VOCABULARY or len(set(names)) != CLIP_VOCABULARY:
-        raise DataError(f"`{path}` does not give CLIP's vocabulary of {CLIP_VOCABULARY:,} tokens.")
-    return _clip_pairs({name: number for number, name in enumerate(names)}, merges)
-
-
-def from_pairs(vocabulary: Path, merges: Path) -> Backend:
-    """The `vocab.json` and `merges.txt` of a transformers folder, for a vocabulary in CLIP's manner."""
-    return _clip_pairs(read_ids(vocabulary), read_merges(merges))
-
-
-def _clip_pairs(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
-    """Byte-level pairs whose last symbol in a word carries `</w>`."""
-    from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
-    from tokenizers import Tokenizer as Backend
-
-    try:
-        backend = Backend(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>"))
-    except Exception as error:  # the library raises bare exceptions
-        raise DataError(f"the pairs and the vocabulary do not agree: {str(error).splitlines()[0][:200]}") from error
-    pieces = pre_tokenizers.Split(Regex(CLIP_PIECES), behavior="removed", invert=True)
-    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([pieces, level])
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace("</w>", " "), decoders.ByteLevel()]  # type: ignore[list-item]
-    )
-    marks = next((pair for pair in MARKS if pair[1] in vocabulary), ())
-    backend.add_special_tokens([AddedToken(mark, normalized=False, special=True) for mark in marks])
-    return backend
-
-
-def words(texts: Sequence[str], vocab_size: int | None) -> Backend:
-    """A word an id, in alphabetical order between the marks; the most frequent ones where `vocab_size` is a limit."""
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import models
-
-    if vocab_size is not None and vocab_size < 5:
-        raise ConfigError(f"`model.tokenizer.vocab_size` must be at least 5 (four marks, one word), not {vocab_size}.")
-    ranked = most_frequent(count_words(texts, clean), None if vocab_size is None else vocab_size - 4)
-    names = ["<pad>", "<unk>", *ranked, *MARKS[2]]
-    backend = Backend(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>"))
-    backend.pre_tokenizer = word_pieces()
-    return backend
-
-
-def word_pieces() -> Any:
-    """Return the pre-tokenizer that splits a text into words and punctuation and drops the spaces."""
-    from tokenizers import Regex, pre_tokenizers
-
-    return pre_tokenizers.Split(Regex(WORD_PIECES), behavior="removed", invert=True)
-
-
-def count_words(texts: Sequence[str], prepare: Callable[[str], str]) -> Counter[str]:
-    """Count each word and punctuation mark in the prepared texts."""
-    pieces = word_pieces()
-    counts: Counter[str] = Counter()
-    for text, times in Counter(texts).items():
-        for word, _span in pieces.pre_tokenize_str(prepare(text)):
-            counts[word] += times
-    return counts
-
-
-def most_frequent(counts: Counter[str], room: int | None) -> list[str]:
-    """The `room` most frequent ones, all where it is None, in order of their characters."""
-    ranked = sorted(counts, key=lambda word: (-counts[word], word))
-    return sorted(ranked[:room])
-
-
-def byte_pairs(texts: Sequence[str], vocab_size: int) -> Backend:
-    """Byte-level pairs as GPT-2's, trained on `texts`: a space belongs to the word that follows it."""
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
-    if vocab_size < 256 + 3:
-        raise ConfigError(
-            f"`model.tokenizer.vocab_size` must be at least 259 (256 bytes and three marks), not {vocab_size}."
-        )
-    backend = Backend(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 2,
-        special_tokens=["<pad>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    backend.train_from_iterator((clean(text) for text in texts), trainer)
-    backend.add_special_tokens(list(MARKS[2]))
-    return backend
-
-
-def from_json(path: Path) -> tuple[Backend, int | None]:
-    """A `tokenizer.json`, and the length that it pads to, where it says so."""
-    backend = read_backend(path)
-    return backend, (backend.padding or {}).get("length")
-
-
-def kind_of(backend: Backend, path: Path) -> str:
-    """words, bpe or clip, by the model inside."""
-    model = json.loads(backend.to_str())["model"]
-    if model["type"] == "WordLevel":
-        return "words"
-    if model["type"] == "BPE":
-        return "clip" if model.get("end_of_word_suffix") == "</w>" else "bpe"
-    raise DataError(
-        f"`{path}` is a tokenizer of type {model['type']}; words (WordLevel) and byte pairs (BPE) are read."
-    )
-
-
-def stated_beside(path: Path) -> int | None:
-    """The context in the `tokenizer_config.json` of a transformers folder."""
-    file = path.with_name("tokenizer_config.json")
-    if not file.is_file():
-        return None
-    content = read_json(file)
-    length = content.get("model_max_length") if isinstance(content, dict) else None
-    return length if isinstance(length, int) and 3 <= length <= 2**16 else None
+        raise DataError(f"`{file}` does not give CLIP's vocabulary of {CLIP_VOCABULARY:,} tokens.")
+    return clip_level(models.BPE(vocab=numbered(names), merges=merges, end_of_word_suffix="</w>"), MARKS[0])
 
 
 def _byte_symbols() -> Iterator[str]:
@@ -153,3 +102,17 @@ def _byte_symbols() -> Iterator[str]:
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     yield from map(chr, printable)
     yield from map(chr, range(256, 256 + 256 - len(printable)))
+
+
+def _wordpiece(lines: list[str], file: Path, lower: bool | None) -> Backend:
+    while lines and not lines[-1]:
+        lines.pop()
+    lacking = [name for name in BERT_SPECIALS if name not in lines]
+    if lacking:
+        raise DataError(f"`{file}` is no vocabulary of BERT's: it lacks {', '.join(lacking)}.")
+    if lower is None:
+        beside = file.with_name("tokenizer_config.json")
+        stated = read_json(beside) if beside.is_file() else {}
+        given = stated.get("do_lower_case") if isinstance(stated, dict) else None
+        lower = given if isinstance(given, bool) else not any(p != p.lower() for p in lines if p[:1] != "[")
+    return bert_level(numbered(lines), lower=lower)

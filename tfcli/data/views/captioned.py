@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,23 +13,9 @@ from tfcli.data.common.picked import Picked
 from tfcli.data.common.rows import Columns
 from tfcli.data.images.imageset import Images
 from tfcli.data.views.labelled import LabelledImages
-from tfcli.errors import ConfigError
+from tfcli.text.tokenizer import Tokenizer
 
 _LOOKED_AT = 2000
-
-
-class Encoder(Protocol):
-    """Protocol of tokenizers that pad to a context."""
-
-    context: int
-
-    def encode(self, texts: Sequence[str], *, truncate: bool = False) -> np.ndarray:
-        """(B, context) int64."""
-        ...
-
-    def save(self, folder: Path) -> Path:
-        """Write it as a file that can be read back."""
-        ...
 
 
 class CaptionedImages:
@@ -44,7 +29,7 @@ class CaptionedImages:
     unit, reads_text = "images", True
     beside = LabelledImages()
 
-    def encode(self, rows: Columns, tokenizer: Encoder, *, length: int | None, train: bool) -> Captioned:
+    def encode(self, rows: Columns, tokenizer: Tokenizer, *, length: int | None, train: bool) -> Captioned:
         """Raises ValueError where there is no tokenizer yet."""
         if tokenizer is None:
             raise ValueError("captions are served in tokens: `encode` them with a tokenizer first.")
@@ -66,7 +51,7 @@ class Captioned:
 
     counted, cut = "images", 0
 
-    def __init__(self, image: Images, caption: Picked, tokenizer: Encoder, *, train: bool):
+    def __init__(self, image: Images, caption: Picked, tokenizer: Tokenizer, *, train: bool):
         self.image, self.caption, self.tokenizer, self.train = image, caption, tokenizer, train
         self.lengths = np.ones(len(image), dtype=np.int64)
         self.notes = (
@@ -95,7 +80,7 @@ class Captioned:
         return batch | {"bad": bad} if bad else batch
 
     def _tokens(self, texts: Sequence[str]) -> torch.Tensor:
-        return torch.from_numpy(self.tokenizer.encode(texts, truncate=True))
+        return torch.from_numpy(self.tokenizer.encode_padded(texts, truncate=True))
 
     def blank(self, size: int, *, seed: int) -> dict[str, Any]:
         texts = self.caption.take(np.arange(size) % len(self.caption))
@@ -103,24 +88,13 @@ class Captioned:
         return {"image": image, "index": torch.arange(size), "tokens": self._tokens([own[0] for own in texts])}
 
 
-def cut_notes(texts: Sequence[str], tokenizer: Encoder) -> list[str]:
-    """A note where captions are longer than the context; of long lists, 2,000 evenly drawn ones are looked at."""
+def cut_notes(texts: Sequence[str], tokenizer: Tokenizer) -> list[str]:
+    """Return a note where captions are longer than the context; of long lists, 2,000 evenly drawn ones are read."""
     seen = texts[:: max(1, -(-len(texts) // _LOOKED_AT))]
-    if not seen:
-        return []
-    full = tokenizer.encode(seen, truncate=True)[:, -1] != 0
-    cut = sum(_too_long(tokenizer, seen[int(i)]) for i in np.flatnonzero(full))
+    cut = sum(len(ids) > tokenizer.room for ids in tokenizer.encode(seen))
     if not cut:
         return []
     return [
         f"{cut / len(seen):.1%} of the captions are longer than {tokenizer.context} tokens and are cut "
         "(model.text.context)"
     ]
-
-
-def _too_long(tokenizer: Encoder, text: str) -> bool:
-    try:
-        tokenizer.encode([text])
-    except ConfigError:
-        return True
-    return False

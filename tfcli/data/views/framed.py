@@ -14,7 +14,7 @@ from tfcli.data.common.rows import Columns, padded
 from tfcli.data.texts.sequences import Sequences
 from tfcli.errors import ConfigError
 from tfcli.text.frames import Frame, Framed
-from tfcli.text.subwords import Subwords
+from tfcli.text.tokenizer import Tokenizer
 
 
 class Labelled:
@@ -33,7 +33,7 @@ class Labelled:
             raise ConfigError("`task.view.both_orders` is for models whose layout is `start`, as GPT.")
         self.framing, self.both_orders = framing, both_orders
 
-    def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Samples:
+    def encode(self, rows: Columns, tokenizer: Tokenizer, *, length: int | None, train: bool) -> Samples:
         frame = Frame(tokenizer, self.framing, length)
         texts = tokenizer.encode(rows["text"])
         pairs: Sequence[list[int] | None] = tokenizer.encode(rows["pair"]) if "pair" in rows else [None] * len(texts)
@@ -52,7 +52,7 @@ class Choices:
     def __init__(self, *, framing: str = "cls"):
         self.framing = framing
 
-    def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Samples:
+    def encode(self, rows: Columns, tokenizer: Tokenizer, *, length: int | None, train: bool) -> Samples:
         frame = Frame(tokenizer, self.framing, length)
         contexts = tokenizer.encode(rows["context"])
         samples = [
@@ -70,7 +70,7 @@ class Tagged:
     def __init__(self, *, framing: str = "cls"):
         self.framing = framing
 
-    def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Samples:
+    def encode(self, rows: Columns, tokenizer: Tokenizer, *, length: int | None, train: bool) -> Samples:
         frame = Frame(tokenizer, self.framing, length)
         samples, targets = [], []
         for words, tags in zip(rows["words"], rows["tags"], strict=True):
@@ -110,7 +110,7 @@ class Spans:
                 raise ConfigError(f"`task.view.{name}` must be at least 1, but is {value}.")
         self.framing, self.stride, self.question_length = framing, stride, question_length
 
-    def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Samples:
+    def encode(self, rows: Columns, tokenizer: Tokenizer, *, length: int | None, train: bool) -> Samples:
         frame = Frame(tokenizer, self.framing, length)
         asked = self.question_length if length is None else min(self.question_length, (length - MARKED) // 2)
         if asked < 1:

@@ -15,7 +15,7 @@ from tfcli.data.common.rows import Columns, padded
 from tfcli.data.texts.sequences import Sequences
 from tfcli.errors import ConfigError, DataError
 from tfcli.text.frames import Frame
-from tfcli.text.subwords import Subwords
+from tfcli.text.tokenizer import Tokenizer
 
 SENTENCES = re.compile(r"\n+|(?<=[.!?]) +(?=[^a-z\s])")
 """Boundaries of sentences: line breaks, and a full stop that no small letter follows."""
@@ -60,7 +60,7 @@ class MaskedPairs:
         self.mask_fraction, self.masked_fraction, self.random_fraction = mask_fraction, masked_fraction, random_fraction
         self.next_sentence = next_sentence
 
-    def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Stretches:
+    def encode(self, rows: Columns, tokenizer: Tokenizer, *, length: int | None, train: bool) -> Stretches:
         """Raises ConfigError where the vocabulary has no [MASK], DataError where there is no text."""
         if tokenizer.mask_id is None:
             raise ConfigError(
@@ -81,7 +81,7 @@ class Stretches(Sequences):
         train: draw anew in each epoch.
     """
 
-    def __init__(self, texts: list[str], tokenizer: Subwords, view: MaskedPairs, *, length: int, train: bool):
+    def __init__(self, texts: list[str], tokenizer: Tokenizer, view: MaskedPairs, *, length: int, train: bool):
         self.frame, self.view, self.train = Frame(tokenizer, "cls"), view, train
         self.hides = view if train else MaskedPairs()
         assert tokenizer.mask_id is not None

@@ -11,7 +11,7 @@ from tfcli.data.common.picked import taken
 from tfcli.data.common.rows import Columns, padded
 from tfcli.data.images.imageset import Images
 from tfcli.text.frames import Frame
-from tfcli.text.subwords import Subwords
+from tfcli.text.tokenizer import Tokenizer
 
 
 class AnsweredQuestions:
@@ -22,7 +22,7 @@ class AnsweredQuestions:
 
     unit, reads_text = "questions", True
 
-    def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Asked:
+    def encode(self, rows: Columns, tokenizer: Tokenizer, *, length: int | None, train: bool) -> Asked:
         frame = Frame(tokenizer, "cls", length)
         tokens = [np.array(frame.pair(ids, None).ids) for ids in tokenizer.encode(taken(rows["question"]))]
         return Asked(rows["image"], tokens, np.array(taken(rows["answer"])), pad=frame.pad, cut=frame.cut)

@@ -12,7 +12,7 @@ from tfcli.data.common.counter_rng import below, hash64
 from tfcli.data.common.rows import Columns, padded
 from tfcli.data.texts.sequences import Sequences
 from tfcli.errors import DataError
-from tfcli.text.subwords import Subwords
+from tfcli.text.tokenizer import Tokenizer
 
 
 class Windows:
@@ -31,7 +31,7 @@ class Windows:
         self.packed = packed
         self.unit = "windows" if packed else "texts"
 
-    def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Stream | Documents:
+    def encode(self, rows: Columns, tokenizer: Tokenizer, *, length: int | None, train: bool) -> Stream | Documents:
         """Documents as a stream of tokens, or each alone.
 
         Raises:
@@ -54,7 +54,7 @@ class Stream(Sequences):
         train: windows begin elsewhere in each epoch.
     """
 
-    def __init__(self, texts: list[str], tokenizer: Subwords, *, length: int, train: bool):
+    def __init__(self, texts: list[str], tokenizer: Tokenizer, *, length: int, train: bool):
         self.length, self.train = length, train
         documents = list(_documents(texts, tokenizer))
         # Between two documents one end is enough; before the first, one says that a text begins.
@@ -93,7 +93,7 @@ class Documents(Sequences):
         length: most tokens of one; longer ones are cut.
     """
 
-    def __init__(self, texts: list[str], tokenizer: Subwords, *, length: int | None):
+    def __init__(self, texts: list[str], tokenizer: Tokenizer, *, length: int | None):
         most = None if length is None else length + 1  # the last token is only a target
         whole = list(_documents(texts, tokenizer))
         self.cut = sum(most is not None and len(ids) > most for ids, _ in whole)
@@ -114,7 +114,7 @@ def _batch(tokens: np.ndarray, target: np.ndarray, sizes: np.ndarray, rows: np.n
     return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in {**arrays, "index": rows}.items()}
 
 
-def _documents(texts: list[str], tokenizer: Subwords) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _documents(texts: list[str], tokenizer: Tokenizer) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Each text's ids, with an end on both sides where the vocabulary has one (a start before it where it has that).
 
     With them (N, 3) how many characters, bytes and words each completes.

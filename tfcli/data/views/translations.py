@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tfcli.data.common.rows import Columns, padded
 from tfcli.data.texts.sequences import Sequences
-from tfcli.text.subwords import Subwords
+from tfcli.text.tokenizer import Tokenizer
 
 
 class Translations:
@@ -19,7 +19,7 @@ class Translations:
 
     unit, reads_text = "pairs", True
 
-    def encode(self, rows: Columns, tokenizer: Subwords, *, length: int | None, train: bool) -> Pairs:
+    def encode(self, rows: Columns, tokenizer: Tokenizer, *, length: int | None, train: bool) -> Pairs:
         return Pairs(rows["source"], rows["target"], tokenizer, length=length)
 
 
@@ -32,7 +32,7 @@ class Pairs(Sequences):
         length: most tokens of either with its end mark; longer ones are cut before it.
     """
 
-    def __init__(self, source: list[str], target: list[str], tokenizer: Subwords, *, length: int | None):
+    def __init__(self, source: list[str], target: list[str], tokenizer: Tokenizer, *, length: int | None):
         assert tokenizer.eos_id is not None
         self.start = start_of(tokenizer)
         self.pad, self.end = tokenizer.pad_id or 0, np.array([tokenizer.eos_id])
@@ -58,7 +58,7 @@ class Pairs(Sequences):
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def start_of(tokenizer: Subwords) -> int:
+def start_of(tokenizer: Tokenizer) -> int:
     """Return the first token of a translation: the start mark, or padding as in Marian, which has no start mark."""
     start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.pad_id
     assert start is not None

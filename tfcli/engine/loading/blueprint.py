@@ -12,10 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from tfcli.engine.config.build import plain
 from tfcli.engine.loading import from_run
 from tfcli.engine.runs.record import flatten
-from tfcli.errors import ConfigError, WeightsError
-from tfcli.text import subwords
-from tfcli.text.subwords import Subwords
-from tfcli.text.tokenizer import Tokenizer, load, make
+from tfcli.errors import WeightsError
+from tfcli.text import tokenizer as tokenizers
+from tfcli.text.tokenizer import Tokenizer
+from tfcli.weights.clip_tokenizer import merges_file
+
+CLIP_CONTEXT = 77
 
 if TYPE_CHECKING:
     from tfcli.weights.load import Blueprint
@@ -150,68 +152,33 @@ def says(config: DictConfig, typed: Collection[str] = ()) -> Blueprint | None:
     return blueprint(target, weights, plain(config.model), seen=seen)
 
 
-def make_tokenizer(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Tokenizer | Subwords:
-    """The tokenizer of a model that reads texts: of its text tower, which pads to a context, or of a language model.
+def make_tokenizer(config: DictConfig, path: Path | None, texts: Callable[[], list[str]] = list) -> Tokenizer | None:
+    """Return the tokenizer of a model, of the kind that `model.tokenizer` says; None for a model without texts.
+
+    A text tower (`model.text`) reads rows of its context, any other model as many tokens as there are.
 
     Args:
-        config: `model.tokenizer` says the kind; the size of the vocabulary is filled in where it is left open.
+        config: the size of the vocabulary is filled in where it is left open.
         path: a tokenizer that exists already (of a run, of a checkpoint).
         texts: what a new one is made from.
 
     Raises:
-        ConfigError: the model takes no text, or it has embeddings for another number of tokens.
-    """
-    padded = tokenizer_for(config, path, texts) if config.model.get("text") else None
-    return padded or subwords_for(config, path, texts)
-
-
-def tokenizer_for(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Tokenizer | None:
-    """The tokenizer that the model's texts go through; None for a model without texts.
-
-    Args:
-        config: `model.tokenizer` says the kind; `model.text.vocab_size` is filled in where it is left open.
-        path: a tokenizer that exists already (of a run, of a checkpoint).
-        texts: what a new one is made from.
+        ConfigError: the model has embeddings for another number of tokens.
     """
     wanted = config.model.get("tokenizer")
     if not wanted:
         return None
-    context = config.model.text.get("context") or 77
+    tower = config.model.get("text")
+    context = (tower.get("context") or CLIP_CONTEXT) if tower else None
     if path is not None:
-        tokenizer = load(path, context=context)
+        tokenizer = tokenizers.load(path, context=context)
     else:
-        made_from, file = (texts(), wanted.path) if wanted.kind != "clip" else ([], wanted.path or _merges_file())
-        tokenizer = make(wanted.kind, context=context, texts=made_from, vocab_size=wanted.vocab_size, path=file)
-    if not config.model.text.vocab_size:
-        config.model.text.vocab_size = tokenizer.vocab_size
+        settings = plain(wanted)
+        if settings.get("kind") == "clip" and not settings.get("path"):
+            settings["path"] = merges_file()
+        tokenizer = tokenizers.make(texts=texts, context=context, **settings)
+    reader = tower or config.model
+    if reader.vocab_size is None:
+        reader.vocab_size = tokenizer.vocab_size
+    tokenizers.check_matches(tokenizer, vocab_size=reader.vocab_size)
     return tokenizer
-
-
-def subwords_for(config: DictConfig, path: Path | None, texts: Callable[[], list[str]]) -> Subwords:
-    """The tokenizer of a language model; `model.vocab_size` is filled in where it is left open.
-
-    Args:
-        config: `model.tokenizer` says the kind.
-        path: a tokenizer that exists already (of a run, of a checkpoint).
-        texts: what a new one is trained on.
-
-    Raises:
-        ConfigError: the model takes no text, or it has embeddings for another number of tokens.
-    """
-    wanted = config.model.get("tokenizer")
-    if not wanted:
-        raise ConfigError("this model takes no text: it has no `model.tokenizer`.")
-    if path is not None:
-        tokenizer = subwords.load(path)
-    else:
-        tokenizer = subwords.make(texts=[] if wanted.get("path") else texts(), **plain(wanted))
-    if config.model.vocab_size is None:
-        config.model.vocab_size = tokenizer.vocab_size
-    subwords.check_matches(tokenizer, vocab_size=config.model.vocab_size)
-    return tokenizer
-
-
-def _merges_file() -> str:
-    from tfcli.weights.clip_tokenizer import merges_file
-
-    return str(merges_file())

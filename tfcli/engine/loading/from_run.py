@@ -13,7 +13,7 @@ from tfcli.engine.runs.folder import RUN_DIR, is_child
 from tfcli.engine.runs.record import CHECKPOINT, find_run, read_config, run_name
 from tfcli.engine.runs.saved_config import kept_tokenizer, trusted_config
 from tfcli.errors import ConfigError, RunError
-from tfcli.text import subwords
+from tfcli.text.tokenizer import check_matches, load
 
 OWN = ("weights", "head", "num_classes", "image_size", "dropout", "attention_dropout", "drop_path")
 """Settings of a model that a new run states for itself: its task, its data, how it is trained."""
@@ -125,8 +125,8 @@ def _same_vocabulary(config: DictConfig, saved: dict[str, Any], tokenizer: Path,
                 "weights know no other. Leave it out."
             )
     if "model.tokenizer.path" in typed and asked.get("path"):
-        own = subwords.load(tokenizer)
-        subwords.check_matches(subwords.load(Path(asked["path"])), vocab_size=own.vocab_size, digest=own.digest)
+        own = load(tokenizer)
+        check_matches(load(Path(asked["path"])), vocab_size=own.vocab_size, digest=own.digest)
 
 
 def _merged(ours: Any, theirs: dict[str, Any], path: str, typed: Collection[str]) -> dict[str, Any]:

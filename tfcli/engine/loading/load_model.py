@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import Composition, compose, given
 from tfcli.engine.loading import from_run
-from tfcli.engine.loading.blueprint import adopt_blueprint, says, subwords_for, tokenizer_for
+from tfcli.engine.loading.blueprint import adopt_blueprint, make_tokenizer, says
 from tfcli.engine.loading.from_checkpoint import load_state, network, read_checkpoint
 from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, on_these_devices
 from tfcli.errors import ConfigError
 from tfcli.probes import features
+from tfcli.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from tfcli.weights.load import Blueprint, LoadReport
@@ -37,7 +38,7 @@ class Loaded:
         config: that it was built from; `data` in it says how images are preprocessed.
         choices: the option taken in each group, for instance `{"model": "vit", "data": "pets"}`.
         classes: names of its outputs; empty where nobody names them.
-        tokenizer: of its texts, `Subwords` for a language model and `Tokenizer` for a text tower; None without texts.
+        tokenizer: of its texts; None without texts.
         notes: lines for the user.
         run: whose it is; None for public weights.
         state: tensors of the run's whole task; empty for public weights.
@@ -49,7 +50,7 @@ class Loaded:
     choices: dict[str, str]
     overrides: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
-    tokenizer: Any = None
+    tokenizer: Tokenizer | None = None
     notes: list[str] = field(default_factory=list)
     run: Path | None = None
     state: dict[str, Tensor] = field(default_factory=dict)
@@ -127,7 +128,6 @@ class Found:
             RunError: the run's checkpoint is of another model than its config.
             WeightsError: the weights are of another model.
         """
-        make_tokenizer = subwords_for if "vocab_size" in self.config.model else tokenizer_for
         tokenizer = make_tokenizer(self.config, self.tokenizer, texts)
         net = build(self.config.model)
         report = None

@@ -106,7 +106,7 @@ def text_embeddings(frozen: encoder.Frozen, prompts: Prompts) -> Tensor:
     assert frozen.tokenizer is not None
     sentences = texts(prompts)
     flat = [text for row in sentences for text in row]
-    tokens = torch.from_numpy(frozen.tokenizer.encode(flat))
+    tokens = torch.from_numpy(frozen.tokenizer.encode_padded(flat))
     tower = {k: v for k, v in frozen.net.state_dict().items() if not k.startswith("image.")}
     facts = {
         "model": frozen.name,

@@ -104,6 +104,8 @@ def prepare(
     OmegaConf.update(config, "data.num_classes", data.num_classes or None)
     reads = data.view is not None and data.view.reads_text
     words = make_tokenizer(config, tokenizer, lambda: data.texts("train")) if reads else None
+    if reads and words is None:
+        raise ConfigError("this model takes no text: it has no `model.tokenizer`.")
     data.encode(words, longest=config.model.get("context"))
     torch.manual_seed(seed_for(config.seed, "init"))
     net = build(config.model)
@@ -178,7 +180,7 @@ def prompt_tokens(name: str, classes: list[str], tokenizer: Tokenizer) -> torch.
     if not classes:
         return None
     sentences = texts(load_prompts(name, classes, roots=roots()))
-    tokens = tokenizer.encode([text for row in sentences for text in row], truncate=True)
+    tokens = tokenizer.encode_padded([text for row in sentences for text in row], truncate=True)
     return torch.from_numpy(tokens).unflatten(0, (len(sentences), -1))
 
 

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
 from safetensors.torch import save_file
 
 from tfcli.data.views.translations import start_of
@@ -17,7 +18,8 @@ from tfcli.engine.runs.record import read_record
 from tfcli.engine.use.model_card import model_card
 from tfcli.errors import ConfigError
 from tfcli.files import write_atomic
-from tfcli.text.subwords import ROLES
+from tfcli.text.backends import ROLES
+from tfcli.text.tokenizer import Tokenizer
 from tfcli.weights import layout as layouts
 from tfcli.weights.layout import Layout
 from tfcli.weights.load import converter_of
@@ -74,27 +76,27 @@ def _write(folder: Path, loaded: Loaded, layout: Layout) -> None:
     save_file(layout.state, folder / "model.safetensors", metadata={"format": "pt"})
     if loaded.preprocessing:
         _write_json(folder / "preprocessor_config.json", for_transformers(loaded.preprocessing))
-    marks = _write_tokenizer(folder, loaded, layout) if loaded.tokenizer is not None else {}
-    if layout.config.get("is_encoder_decoder"):
-        marks = {"pad_token_id": 0, **marks, "decoder_start_token_id": start_of(loaded.tokenizer)}
+    marks: dict[str, int] = {}
+    if loaded.tokenizer is not None:
+        marks = _write_tokenizer(folder, loaded.tokenizer, loaded.config.model, layout)
+        if layout.config.get("is_encoder_decoder"):
+            marks = {"pad_token_id": 0, **marks, "decoder_start_token_id": start_of(loaded.tokenizer)}
     _write_json(folder / "config.json", layout.config | marks | {"dtype": "float32"})
 
 
-def _write_tokenizer(folder: Path, loaded: Loaded, layout: Layout) -> dict[str, int]:
+def _write_tokenizer(folder: Path, tokenizer: Tokenizer, model: DictConfig, layout: Layout) -> dict[str, int]:
     """Write `tokenizer.json`, which puts its marks around a text, and `tokenizer_config.json`, which names them.
 
     Returns:
         The ids of the marks as `config.json` has them, for instance `{"eos_token_id": 2}`.
     """
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer as Backend
     from tokenizers.processors import TemplateProcessing
 
-    tokenizer, model = loaded.tokenizer, loaded.config.model
     file = tokenizer.save(folder)
-    found = {role: getattr(tokenizer, f"{role}_id", None) for role in ROLES}
-    found["bos"] = getattr(tokenizer, "sos_id", found["bos"])  # what a text tower calls it
+    found = {role: getattr(tokenizer, f"{role}_id") for role in ROLES}
     ids = {role: number for role, number in found.items() if number is not None}
-    backend = Tokenizer.from_file(str(file))
+    backend = Backend.from_file(str(file))
     names = {role: backend.id_to_token(number) for role, number in ids.items()}
     if layout.frames:
         single, *pair = (frame.format(**names) for frame in layout.frames)

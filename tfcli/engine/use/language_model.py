@@ -17,6 +17,7 @@ from tfcli.engine.train.numerics import one_device
 from tfcli.engine.train.prepare import quiet_libraries
 from tfcli.errors import ConfigError
 from tfcli.models.protocols import LanguageModel, Translator
+from tfcli.text.tokenizer import Tokenizer
 from tfcli.weights import generation
 
 
@@ -28,6 +29,7 @@ class LoadedLanguageModel(Loaded):
         sampling: how tokens are drawn where the user does not say: arguments of a `Sampler` that the checkpoint states.
     """
 
+    tokenizer: Tokenizer
     sampling: dict[str, Any] = field(default_factory=dict)
 
     @property

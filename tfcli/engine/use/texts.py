@@ -14,6 +14,7 @@ from tfcli.engine.train.prepare import quiet_evaluation
 from tfcli.engine.use.evaluate import ranked_rows, with_unusable
 from tfcli.engine.use.image_model import load_image_model
 from tfcli.errors import ConfigError
+from tfcli.models.protocols import ImageTextEncoder
 from tfcli.probes.prompts import check_template, fill
 
 
@@ -46,9 +47,9 @@ def predict_labels(
     check_template(template)
     loaded = load_image_model(run, overrides, words=lambda: words, config_dir=config_dir)
     net, data, tokenizer, device = cast(Any, loaded.net), loaded.data, loaded.tokenizer, loaded.device
-    if tokenizer is None:
+    if tokenizer is None or not isinstance(net, ImageTextEncoder):
         raise ConfigError("`--labels` needs a text tower, as in `tfcli predict clip FILE --labels 'a cat,a dog'`.")
-    tokens = torch.from_numpy(tokenizer.encode([fill(template, word) for word in words])).to(device)
+    tokens = torch.from_numpy(tokenizer.encode_padded([fill(template, word) for word in words])).to(device)
     text = normalize(net.encode_text(tokens).float(), dim=-1)
     rows: list[dict[str, Any]] = []
     with quiet_evaluation():
