@@ -14,7 +14,7 @@ from tfcli.engine.config.offers import check_offer, fitting, lacking
 from tfcli.engine.tools.describe import describe
 from tfcli.errors import ConfigError
 
-SETS = {name: frozenset(columns) for name, columns in validate._data_kinds()}
+SETS = {name: frozenset(columns) for name, columns in validate._data_columns()}
 TASKS = sorted(options("task"))
 
 

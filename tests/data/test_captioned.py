@@ -40,7 +40,7 @@ def folder(tmp_path) -> Path:
 
 def photographs(folder: Path, **kwargs) -> DataModule:
     settings = {"image_size": 16, "batch_size": 4, "cache": "memory", "workers": 0, "augment": {"flip": 0.0}}
-    data = DataModule(Captions(), name="captions", kinds=PAIRED, root=folder, **(settings | kwargs))
+    data = DataModule(Captions(), name="captions", columns=PAIRED, root=folder, **(settings | kwargs))
     data.prepare()
     data.encode(make("words", context=8, texts=[t for s in data.counts if data.counts[s] for t in data.texts(s)]))
     return data
@@ -158,7 +158,7 @@ def test_what_does_not_fit_captions_is_refused(folder):
     data = shapes()
     with pytest.raises(DataError, match="no texts of a split `tset`"):
         data.texts("tset")
-    untold = DataModule(Captions(), name="captions", kinds=PAIRED, root=folder, image_size=16, workers=0)
+    untold = DataModule(Captions(), name="captions", columns=PAIRED, root=folder, image_size=16, workers=0)
     with pytest.raises(ValueError, match="tokenizer"):
         untold.train_dataloader()
 

@@ -24,7 +24,7 @@ def table(root, labels, kind="label"):
     root.mkdir(parents=True)
     lines = "".join(f"text {row},{label}\n" for row, label in enumerate(labels))
     (root / "train.csv").write_text(f"text,{kind}\n{lines}", encoding="utf-8")
-    return DataModule(OwnTable({"text": "text", kind: kind}), name="own", kinds=["text", kind], root=root)
+    return DataModule(OwnTable({"text": "text", kind: kind}), name="own", columns=["text", kind], root=root)
 
 
 KINDS = pytest.mark.parametrize("make", [folder, table])

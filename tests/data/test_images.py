@@ -21,7 +21,7 @@ from tfcli.engine.config import validate
 from tfcli.errors import ConfigError, DataError, PolicyStop
 
 CONF = Path(__file__).parents[2] / "conf"
-SETS = [name for name, kinds in validate._data_kinds() if "image" in kinds]
+SETS = [name for name, columns in validate._data_columns() if "image" in columns]
 
 
 def composed(name: str, *overrides: str):

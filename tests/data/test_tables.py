@@ -48,7 +48,7 @@ class Given:
 
 def module(source, **settings_):
     kept = {"val_fraction": 0.2, "test_fraction": 0.2, "image_size": 4, "eval_crop": 1.0} | settings_
-    return DataModule(source, name="given", kinds=["image", "question", "answer"], workers=0, **kept)
+    return DataModule(source, name="given", columns=["image", "question", "answer"], workers=0, **kept)
 
 
 @settings(max_examples=30, deadline=None)

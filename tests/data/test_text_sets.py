@@ -214,7 +214,7 @@ def test_a_missing_column_is_named_as_the_message_says(tmp_path: Path) -> None:
     assert data.classes == ["1", "2"]
     alone = build(compose("data", [*settings[:2], "data.columns={text: review}"]).config.data)  # in place of both
     alone.prepare()
-    assert alone.kinds == ("text",)
+    assert tuple(alone.columns) == ("text",)
     assert set(alone.rows["train"]) == {"text"}
 
 

@@ -20,7 +20,7 @@ def read(name: str, root: Path) -> LoadedTables:
     """Read a set as its config says, without downloading it."""
     config = OmegaConf.load(ROOT / f"conf/data/{name}.yaml")
     source = OmegaConf.to_container(config.source)
-    assert set(source["columns"]) == set(config.kinds)
+    assert set(source["columns"]) == set(config.columns)
     del source["_target_"]
     return TextRecords(**source).load(Request(name=name, root=root))
 

@@ -28,7 +28,7 @@ class Given:
 
 def prepared(source=None, *, longest=16, view=None, **settings_):
     settings_ = {"val_fraction": 0.05, "test_fraction": 0.05} | settings_
-    data = DataModule(source or Given(train={"text": [TEXT]}), name="given", kinds=["text"], **settings_)
+    data = DataModule(source or Given(train={"text": [TEXT]}), name="given", columns=["text"], **settings_)
     data.serve(view or Windows(), ["text"])
     data.encode(make("chars", texts=data.texts("train")), longest=longest)
     return data

@@ -146,7 +146,7 @@ def test_every_option_of_every_group_composes_and_describes_itself():
             elif group in ("pos", "attn"):
                 c.compose("train", ["model=vit", f"{group}={name}"])
             elif group == "data":
-                kinds = set(dict(validate._data_kinds())[name])
+                kinds = set(dict(validate._data_columns())[name])
                 fitting = [task for task, columns in needs.items() if columns <= kinds]
                 if fitting:
                     c.compose("train", [*FOR_TASK[fitting[0]], f"task={fitting[0]}", f"data={name}"])
@@ -231,7 +231,7 @@ def test_the_columns_of_the_data_say_the_task_unless_the_command_does(line, task
 def test_several_tasks_that_fit_are_asked_about(tmp_path: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "both.yaml").write_text(
-        "# x\ndefaults: [sst2, _self_]\nkinds: [text, label, score]\nname: both\n"
+        "# x\ndefaults: [sst2, _self_]\ncolumns: [text, label, score]\nname: both\n"
     )
     with pytest.raises(ConfigError, match=r"several tasks .* say task=text_classify or task=text_regress"):
         c.compose("train", ["model=bert", "data=both"], str(tmp_path))
@@ -296,7 +296,6 @@ def test_a_mapping_that_is_given_as_a_whole_replaces_the_old_one():
         return c.compose("data", ["data=table", *words]).config.data
 
     assert composed("data.columns={text: review}").columns == {"text": "review"}
-    assert list(composed("data.columns={text: review}").kinds) == ["text"]
     assert composed("data.columns.text=review").columns == {"text": "review", "label": "label"}
     assert c.compose("data", ["data=digits", "data.augment={crop: none}"]).config.data.augment.flip is not None
 

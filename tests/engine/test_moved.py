@@ -105,9 +105,9 @@ def saved(folder: Path, words: list[str]) -> dict:
     now |= {"choices": {}, "numerics": {"precision": "32", "kernel": "exact", "compile": False}}
     then = renamed(now, ROOMLESS)
     then["data"]["_target_"] = (
-        f"tfcli.data.{'images.ImageData' if 'image' in now['data']['kinds'] else 'texts.TextData'}"
+        f"tfcli.data.{'images.ImageData' if 'image' in now['data']['columns'] else 'texts.TextData'}"
     )
-    if "image" in now["data"]["kinds"]:
+    if "image" in now["data"]["columns"]:
         del then["task"]["view"]  # which only texts had
     assert then != now
     folder.mkdir()
@@ -158,3 +158,30 @@ def test_renamed_keys_of_our_parts_are_translated_and_others_are_left():
     new = moved.values(saved)
     assert new["pos"] == {"_target_": "tfcli.nn.positions.Learned", "applies_to": "tokens"}
     assert new["data"] == saved["data"]
+
+
+SET = {"_target_": "tfcli.data.module.DataModule", "name": "own"}
+
+
+@pytest.mark.parametrize(
+    ("was", "columns"),
+    [
+        ({"kinds": ["image", "caption"]}, ["image", "caption"]),
+        ({"kinds": ["text"], "columns": {"text": "review"}}, {"text": "review"}),
+        ({"kinds": ["source", "target"], "columns": None}, {"source": None, "target": None}),
+        ({"columns": ["text"]}, ["text"]),
+    ],
+)
+def test_what_a_saved_set_gives_is_called_columns(was, columns):
+    assert moved.values({"data": SET | was}) == {"data": SET | {"columns": columns}}
+
+
+def test_the_old_name_of_columns_is_translated_where_it_was_saved_and_refused_where_it_is_typed(tmp_path):
+    assert moved.overrides(["data.kinds=[text]"]) == ["data.columns=[text]"]
+    for word in ("data.kinds=[text]", "+data.kinds=[text]"):
+        with pytest.raises(ConfigError, match=r"`data.kinds` is not a setting: it is now called `data.columns`"):
+            compose("train", ["model=vit", "data=digits", word])
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "own.yaml").write_text("# own\ndefaults: [digits, _self_]\nkinds: [image, label]\n")
+    with pytest.raises(ConfigError, match="it is now called `data.columns`"):
+        compose("train", ["model=vit", "data=own"], str(tmp_path))

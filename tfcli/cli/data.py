@@ -118,7 +118,7 @@ def preview(
     from tfcli.engine.config.build import build
 
     config = _composed(name, settings or [])
-    if "image" not in config.kinds:
+    if "image" not in config.columns:
         _rows(build(config), split, count or 10, json=json)
         return
     from pathlib import Path

@@ -117,7 +117,7 @@ class DataModule(PreparedData):
 
     def _bytes(self, data: Served) -> int:
         """Bytes of a sample, as it passes between processes."""
-        return 8 * int(data.samples.lengths.max(initial=1)) + 3 * self.image_size**2 * ("image" in self.kinds)
+        return 8 * int(data.samples.lengths.max(initial=1)) + 3 * self.image_size**2 * ("image" in self.columns)
 
     def _loader(self, data: Batches, sampler: Any, size: int, collate: Callable[[Any], Any] = identity) -> DataLoader:
         loader, note = batch_loader(

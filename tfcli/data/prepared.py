@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Unpack
@@ -54,7 +54,7 @@ class PreparedData(pl.LightningDataModule):
     Args:
         source: finds and reads the set.
         name: of the set; also its folder below a folder of roots.
-        kinds: the columns it has.
+        columns: names of the columns that it gives; of a table, with what each is called there.
         num_classes: how many classes there must be; None takes what the data say.
         root: the set's own root or a folder of roots; None: $TFCLI_DATA, else `data` in the user's cache folder.
         batch_size, eval_batch_size: samples a rank; evaluation's is twice training's by default.
@@ -100,7 +100,7 @@ class PreparedData(pl.LightningDataModule):
         source: Any,
         *,
         name: str,
-        kinds: Sequence[str] = ("image", "label"),
+        columns: Sequence[str] | Mapping[str, Any] = ("image", "label"),
         num_classes: Count | None = None,
         root: str | Path | None = None,
         batch_size: Count = 64,
@@ -143,7 +143,8 @@ class PreparedData(pl.LightningDataModule):
         ):
             if value not in choices:
                 raise ConfigError(f"`data.{key}` must be one of {', '.join(choices)}, but is {value!r}.")
-        self.source, self.name, self.kinds, self.given_classes = source, name, tuple(kinds), num_classes
+        self.source, self.name, self.given_classes = source, name, num_classes
+        self.columns = dict(columns) if isinstance(columns, Mapping) else tuple(columns)
         self.root, self.download, self.verify, self.facts = data_root(root), download, verify, dict[str, Any](facts)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or 2 * batch_size
         self.batch_tokens, self.max_length, self.truncate = batch_tokens, max_length, truncate
@@ -165,9 +166,9 @@ class PreparedData(pl.LightningDataModule):
         self.ranks = Ranks.from_environment()
         self.view: View | None = None
         self.needs: tuple[str, ...] = ()
-        if "image" in self.kinds:
+        if "image" in self.columns:
             views: dict[str, View] = {"label": LabelledImages(), "caption": CaptionedImages()}
-            column = next((name for name in views if name in self.kinds), None)
+            column = next((name for name in views if name in self.columns), None)
             if column:
                 self.serve(views[column], (column,))
         self.tokenizer: Any = None
@@ -206,7 +207,7 @@ class PreparedData(pl.LightningDataModule):
     @property
     def counted(self) -> str:
         """Unit in which speed is counted: images or tokens."""
-        return "images" if "image" in self.kinds else "tokens"
+        return "images" if "image" in self.columns else "tokens"
 
     @property
     def request(self) -> Request:
@@ -219,7 +220,8 @@ class PreparedData(pl.LightningDataModule):
             skip=self.policy.on_error == "skip",
             split_seed=self.split_seed,
             test_fraction=self.fractions["test"],
-            facts={**self.facts, "kinds": self.kinds},
+            columns=self.needs,
+            facts={**self.facts, "columns": self.columns},
         )
 
     def prepare(self) -> None:

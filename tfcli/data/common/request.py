@@ -16,6 +16,7 @@ class Request:
         download, verify: what the user allows and wants.
         skip: leave it to the data module to count and skip files that are missing.
         split_seed, test_fraction: for sets without a test split of their own.
+        columns: names of those that will be served; empty: whatever is ordinary for the set.
         facts: licence, url, download_bytes, ... for messages.
     """
 
@@ -26,6 +27,7 @@ class Request:
     skip: bool = False
     split_seed: int = 0
     test_fraction: float = 0.2
+    columns: tuple[str, ...] = ()
     facts: dict = field(default_factory=dict)
 
     @property

@@ -120,15 +120,16 @@ class OwnParallel:
 
     Args:
         direction: from which language to which: `de-en`.
-        columns: of a table, where `source` and `target` are called other than the languages.
+        columns: what a table calls `source` and `target`; None: as the language.
         header: of a table that does not name its columns.
     """
 
     def __init__(
-        self, direction: str, *, columns: Mapping[str, str] | None = None, header: Sequence[str] | None = None
+        self, direction: str, *, columns: Mapping[str, str | None] | None = None, header: Sequence[str] | None = None
     ):
         self.direction, self.languages = direction, languages(direction)
-        named = columns or dict(zip(("source", "target"), self.languages, strict=True))
+        called = dict(zip(("source", "target"), self.languages, strict=True))
+        named = called if columns is None else {ours: theirs or called.get(ours, ours) for ours, theirs in columns.items()}
         self.table = OwnTable(named, header=header)
 
     def locate(self, request: Request) -> Path | None:

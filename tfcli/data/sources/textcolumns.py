@@ -118,7 +118,7 @@ def _label(cell: Any) -> str:
 
 def _setting(columns: Named, ours: str, request: Request) -> str:
     """Return how to name another column of a table, as it is typed."""
-    if "columns" not in request.facts:
+    if not isinstance(request.facts.get("columns"), Mapping):
         return f"Name another with data.source.columns.{ours}=NAME."
     named = {**columns, ours: ["NAME", "..."] if ours == "choices" else "NAME"}
     pairs = (f"{key}: {name if isinstance(name, str) else '[' + ', '.join(name) + ']'}" for key, name in named.items())

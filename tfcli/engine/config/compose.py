@@ -72,6 +72,8 @@ def compose(name: str, overrides: list[str], config_dir: str | None = None) -> C
         chosen = [o for o in parsed if _is_choice(o, hydra, config_dir)]
         single = [o for o in parsed if o not in chosen]
         config = _load(hydra, name, chosen, config_dir)
+        for key in keys(config):
+            validate.check_name(key)
         task = task_of_data(config, _choices(config), chosen, single, Configs(roots(config_dir)))
         if task is not None:
             chosen.append(_parse(f"task={task}"))
@@ -254,6 +256,7 @@ def _apply(
     override: Override, config: DictConfig, choices: dict[str, str], config_dir: str | None, first: dict[str, Any]
 ) -> None:
     key = override.key_or_group
+    validate.check_name(key)
     if override.is_add() and OmegaConf.select(config, key, throw_on_missing=False) is not None:
         line = (override.input_line or "").lstrip("+")
         raise ConfigError(f"`{override.input_line}`: `{key}` is there already: write it without the `+`, `{line}`.")

@@ -62,13 +62,27 @@ def viewed(node: dict[str, Any]) -> dict[str, Any]:
     return {"view": {"_target_": VIEWS[node["_target_"]]}} | node
 
 
+DATA = ("tfcli.data.module.DataModule", *JOINED)
+
+
+def named_columns(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a set's node whose `columns` are what it gives, which `kinds` once listed beside a table's own names."""
+    columns = node.get("columns")
+    if "kinds" in node and not isinstance(columns, dict):
+        columns = dict.fromkeys(node["kinds"]) if "columns" in node else node["kinds"]
+    return {key: value for key, value in node.items() if key != "kinds"} | ({"columns": columns} if columns else {})
+
+
 ARGUMENTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     f"{PATTERNS}.Local": windows,
     **dict.fromkeys(VIEWS, viewed),
+    **dict.fromkeys(DATA, named_columns),
 }
 """Old dotted name -> what makes the new part's node of the old one, where arguments have changed too."""
 KEYS = {"acts": "applies_to"}
 """Old key of a part of `tfcli.nn` -> new."""
+SETTINGS = {"data.kinds": "data.columns"}
+"""Old key of a setting -> new."""
 OPTIONS = {"attn": {"window": "sliding", "local": "windows"}}
 """Group -> old option -> new."""
 RENAMED = {
@@ -120,12 +134,13 @@ def overrides(texts: Sequence[str], options: Callable[[str], Collection[str]] = 
 
     Args:
         texts: as they were typed.
-        options: the options of a group as it is now; where a user's own has an old name, nothing is translated.
+        options: the options of a group as it is now; where a user's own has an old name, no option is translated.
     """
-    given = dict(text.partition("=")[::2] for text in texts)
-    if any(OPTIONS[group].keys() & set(options(group)) for group in OPTIONS):
-        return list(texts)
-    return [_override(text, given) for text in texts]
+    keyed = ["".join((SETTINGS.get(key, key), *rest)) for key, *rest in (text.partition("=") for text in texts)]
+    given = dict(text.partition("=")[::2] for text in keyed)
+    renamed = [_override(text, given) for text in keyed]
+    own = renamed != keyed and any(OPTIONS[group].keys() & set(options(group)) for group in OPTIONS)
+    return keyed if own else renamed
 
 
 def _override(text: str, given: dict[str, str]) -> str:

@@ -48,6 +48,20 @@ def tasks_of(model: Mapping[str, Any], configs: Configs) -> dict[str, list[str]]
     return found
 
 
+def columns_of(data: Mapping[str, Any]) -> list[str]:
+    """Return the names of a set's columns; its config maps them to those of a table, or lists them.
+
+    Raises:
+        ConfigError: it does neither.
+    """
+    columns = data.get("columns")
+    if columns == "???":
+        return []
+    if isinstance(columns, str | int | float):
+        raise ConfigError(f"`data.columns` must be a list of names or {{OURS: THEIRS, ...}}, but is `{columns}`.")
+    return list(map(str, columns or ()))
+
+
 def fitting(model: Mapping[str, Any], columns: Iterable[str], configs: Configs) -> list[str]:
     """The tasks that a model offers on such columns and that use most of them: none needs a part of another's needs."""
     there = set(columns)

@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from tfcli.engine.config.configs import Configs
-from tfcli.engine.config.offers import families_for, fitting, tasks_of
+from tfcli.engine.config.offers import columns_of, families_for, fitting, tasks_of
 from tfcli.errors import ConfigError
 
 
@@ -31,7 +31,7 @@ def task_of_data(
     Raises:
         ConfigError: several tasks would fit, and the command must say which; or none does.
     """
-    if "task" not in config or "task" in config.get("without", []) or "kinds" not in config.get("data", {}):
+    if "task" not in config or "task" in config.get("without", []) or "columns" not in config.get("data", {}):
         return None
     picked = {o.key_or_group for o in chosen}
     experiment = choices.get("experiment")
@@ -60,11 +60,11 @@ def task_of_data(
 
 def _columns(config: DictConfig, single: Sequence[Override]) -> list[str]:
     """The columns that the data will have, those of a table as the command names them."""
-    data = OmegaConf.create({"data": config.data})
+    changed = OmegaConf.create({"data": config.data})
     for override in single:
-        if override.key_or_group.startswith(("data.columns", "data.kinds")) and not override.is_delete():
-            OmegaConf.update(data, override.key_or_group, override.value(), merge=False, force_add=True)
-    return [str(name) for name in OmegaConf.select(data, "data.kinds", throw_on_missing=False) or []]
+        if override.key_or_group.startswith("data.columns") and not override.is_delete():
+            OmegaConf.update(changed, override.key_or_group, override.value(), merge=False, force_add=True)
+    return columns_of(changed.data)
 
 
 def task_note(config: DictConfig, choices: Mapping[str, str]) -> str:

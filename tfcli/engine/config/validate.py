@@ -25,7 +25,8 @@ from tfcli.engine.config.compatible import check_parts
 from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.files import PACKAGED
 from tfcli.engine.config.heads import heads_of
-from tfcli.engine.config.offers import check_offer
+from tfcli.engine.config.moved import SETTINGS
+from tfcli.engine.config.offers import check_offer, columns_of
 from tfcli.engine.config.signatures import Argument
 from tfcli.errors import ConfigError, nearest
 
@@ -100,13 +101,19 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
             )
 
 
+def check_name(key: str) -> None:
+    """Raise ConfigError where a setting, of a command or of a user's own file, has a name that it had once."""
+    if key in SETTINGS:
+        raise ConfigError(f"`{key}` is not a setting: it is now called `{SETTINGS[key]}`.")
+
+
 def _check_needs(config: DictConfig, choices: dict[str, str]) -> None:
     """Refuse data that have not what the task needs; first, since a model may refer to what only other data state."""
     needs = list(OmegaConf.select(config, "task.needs", default=None) or [])
-    kinds = list(OmegaConf.select(config, "data.kinds", default=None) or [])
-    missing = [need for need in needs if need not in kinds]
+    columns = columns_of(config.get("data", {}))
+    missing = [need for need in needs if need not in columns]
     if missing and "data" in config:
-        fitting = [n for n, has in _data_kinds() if set(needs) <= set(has)]
+        fitting = [n for n, has in _data_columns() if set(needs) <= set(has)]
         raise ConfigError(
             f"task `{choices.get('task')}` needs {', '.join(missing)}, which data `{choices.get('data')}` does "
             f"not have. Data that would fit: {', '.join(fitting) or 'none yet'}."
@@ -200,11 +207,10 @@ def _divides(path: str, node: dict[str, Any], small: str, large: str) -> None:
         )
 
 
-def _data_kinds() -> Iterator[tuple[str, list[str]]]:
+def _data_columns() -> Iterator[tuple[str, list[str]]]:
     for file in sorted((PACKAGED / "data").glob("[!_]*.yaml")):
         facts = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        kinds = facts.get("kinds", ["image", "label"])
-        yield file.stem, kinds if isinstance(kinds, list) else list(facts["columns"])  # of a user's table
+        yield file.stem, list(facts.get("columns", ["image", "label"]))
 
 
 def _is(value: Any, *kinds: type) -> bool:

@@ -92,7 +92,7 @@ def prepare(job: Composition, run: Path | None) -> Frozen:
     """
     quiet_libraries()
     config = job.config
-    if "label" not in config.data.kinds:
+    if "label" not in config.data.columns:
         raise ConfigError(
             f"data `{job.choices['data']}` has no labels, which every head is measured by. Retrieval on it is "
             "measured by `tfcli evaluate` of a CLIP run, or of `model=clip model.weights=...`."

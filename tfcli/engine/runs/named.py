@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from tfcli.engine.config.compose import Composition, compose
 from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.files import options, torchvision_names
-from tfcli.engine.config.offers import families_for
+from tfcli.engine.config.offers import columns_of, families_for
 from tfcli.engine.runs.paths import check_paths, check_results
 from tfcli.engine.runs.record import CHECKPOINT, all_runs, find_run, read_config, run_name
 from tfcli.engine.runs.saved_config import find_checkpoint, on_these_devices
@@ -95,8 +95,7 @@ def _check_images(overrides: list[str], config_dir: str | None) -> None:
         for name in names.split(",") if key == "data" else ():
             data = configs.mounted("data", name).get("data")
             if data and "image_size" not in data:
-                columns = data.get("kinds")
-                models = families_for(columns, configs) if isinstance(columns, list) else ["bert"]
+                models = families_for(columns_of(data), configs)
                 train = f" `tfcli train model={models[0]} data={name}` trains a model on these data." if models else ""
                 raise ConfigError(
                     f"data `{name}` has no images, and features and the heads on them (probe, zeroshot, linear, knn) "

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -243,10 +243,12 @@ def read_overrides(folder: Path) -> list[str]:
     """The run's `overrides.yaml`: what was typed, with today's names (empty when there is none)."""
     values = _yaml(Path(folder) / "overrides.yaml")
     typed = [str(v) for v in values] if isinstance(values, list) else []
-    renamed = moved.overrides(typed)
-    if renamed != typed and not moved.has_old_options(_yaml(Path(folder) / "config.yaml")):
-        return typed  # an option of the user's own has the old name
-    return renamed
+
+    def own(group: str) -> Collection[str]:
+        """An option with an old name is the user's own where the config holds no part that had it."""
+        return () if moved.has_old_options(_yaml(Path(folder) / "config.yaml")) else moved.OPTIONS[group]
+
+    return moved.overrides(typed, own)
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

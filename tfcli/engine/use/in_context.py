@@ -122,7 +122,7 @@ def _data(name: str, words: list[str], config_dir: str | None) -> DataModule:
     config = compose("data", [f"data={name}", *settings], config_dir).config.data
     if not isinstance(config.get("prompt"), DictConfig | None):
         raise ConfigError(f"`data.prompt` must be a mapping, but is `{config.prompt}`: data.prompt.question=TEXT")
-    if "image" in config.kinds:
+    if "image" in config.columns:
         raise ConfigError(f"data `{name}` is not of texts; few-shot evaluation asks in words.")
     data: DataModule = build(config)
     data.prepare()

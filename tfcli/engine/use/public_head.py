@@ -7,6 +7,7 @@ from typing import Any
 
 from tfcli.engine.config.compose import compose, given
 from tfcli.engine.config.configs import Configs, roots
+from tfcli.engine.config.offers import columns_of
 from tfcli.engine.loading.blueprint import says
 from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_model
 from tfcli.errors import ConfigError
@@ -48,7 +49,7 @@ def with_its_head(
     if "data" not in own:  # a set is composed with the task, and nothing of it is read
         needs = set(answered[task]["needs"])
         named = ((name, configs.mounted("data", name).get("data", {})) for name in configs.options("data"))
-        fits = next(name for name, facts in named if needs <= set(facts.get("kinds") or ()))
+        fits = next(name for name, facts in named if needs <= set(columns_of(facts)))
         overrides = [*overrides, f"data={fits}"]
     labels = list(found.classes) if found and len(found.classes) == outputs else [f"LABEL_{i}" for i in range(outputs)]
     classes = labels if kind in ("classes", "tags") else []
