@@ -183,5 +183,5 @@ def test_the_old_name_of_columns_is_translated_where_it_was_saved_and_refused_wh
             compose("train", ["model=vit", "data=digits", word])
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "own.yaml").write_text("# own\ndefaults: [digits, _self_]\nkinds: [image, label]\n")
-    with pytest.raises(ConfigError, match="it is now called `data.columns`"):
+    with pytest.raises(ConfigError, match=r"it is now called `data\.columns`"):
         compose("train", ["model=vit", "data=own"], str(tmp_path))

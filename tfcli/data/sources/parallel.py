@@ -129,8 +129,8 @@ class OwnParallel:
     ):
         self.direction, self.languages = direction, languages(direction)
         called = dict(zip(("source", "target"), self.languages, strict=True))
-        named = called if columns is None else {ours: theirs or called.get(ours, ours) for ours, theirs in columns.items()}
-        self.table = OwnTable(named, header=header)
+        named = {ours: theirs for ours, theirs in (columns or {}).items() if theirs}
+        self.table = OwnTable(called | named, header=header)
 
     def locate(self, request: Request) -> Path | None:
         return request.root if self._stems(request.root) else self.table.locate(request)
