@@ -10,6 +10,7 @@ import torch
 from tfcli.engine.runs.over_seeds import group
 from tfcli.engine.runs.record import Record, figure_info, lower_is_better, read_record
 from tfcli.engine.runs.signals import Stop
+from tfcli.engine.train.callbacks import monitors
 from tfcli.engine.train.checkpoints import Checkpoints
 from tfcli.metrics.info import FigureInfo
 from tfcli.tasks.contrastive import Contrastive
@@ -17,7 +18,7 @@ from tfcli.tasks.contrastive import Contrastive
 
 def test_the_best_of_a_rank_is_the_least(tmp_path):
     task = Contrastive(torch.nn.Identity(), optim=torch.optim.SGD, schedule=lambda step: 1.0, num_classes=4)
-    assert "val/image_to_text_median_rank" in task.monitors
+    assert "val/image_to_text_median_rank" in monitors(task)
     figures = task.figures("val")
     lower = {name for name, info in figures.items() if info.lower_is_better}
     assert lower >= {"image_to_text_median_rank", "zeroshot_loss", "loss"}

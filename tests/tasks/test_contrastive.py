@@ -16,6 +16,7 @@ from torch.nn.functional import log_softmax, normalize
 from tfcli.data.module import DataModule
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
+from tfcli.engine.train.callbacks import monitors
 from tfcli.metrics.retrieval import RetrievalMetrics
 from tfcli.models.clip import CLIP
 from tfcli.tasks.contrastive import Contrastive, contrastive_loss, encode_classes
@@ -129,10 +130,10 @@ def fitted():
 
 def test_a_fit_logs_what_can_be_monitored(fitted):
     task, _, _, logged = fitted
-    assert set(task.monitors) <= set(logged)
+    assert set(monitors(task)) <= set(logged)
     assert {"train/scale", "test/zeroshot_accuracy", "test/text_to_image_r5"} <= set(logged)
     assert 0 < logged["train/scale"] <= 100
-    assert "val/zeroshot_accuracy_top5" in task.monitors
+    assert "val/zeroshot_accuracy_top5" in monitors(task)
 
 
 def test_a_test_gives_figures_intervals_and_chance(fitted):
@@ -157,7 +158,7 @@ def test_predictions_are_probabilities_of_the_prompts(fitted, tmp_path):
 def test_without_labels_there_is_retrieval_alone():
     _, net, _ = shapes("data.num_train=64")
     task = Contrastive(net, optim=adamw, schedule=constant, num_classes=None)
-    assert not any("zeroshot" in name for name in task.monitors)
+    assert not any("zeroshot" in name for name in monitors(task))
     with pytest.raises(ValueError, match="prompts"):
         task.predict_step({"image": torch.zeros(1, 3, 32, 32), "index": torch.zeros(1)}, 0)
 

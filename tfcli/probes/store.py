@@ -19,21 +19,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from operator import eq
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
 
 from tfcli.errors import RunError
 from tfcli.files import alone, is_full, write_atomic
+
+if TYPE_CHECKING:  # entries are listed, named and removed without torch
+    from torch import Tensor
 
 VERSION = 1  # of what an extraction computes and how it is stored: part of every key
 SHARD_ROWS = 4096
 
 Facts = dict[str, Any]
-Shard = dict[str, Tensor]
+Shard = dict[str, "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,7 @@ def fetch(
             else:
                 advance(len(part["label"]))
             parts.append(part)
-    names = parts[0] if parts else ()
-    return {name: torch.cat([part[name] for part in parts]) for name in names}, extracted
+    return _joined(parts), extracted
 
 
 def _gathered(batches: Iterator[Shard], advance: Callable[[int], None]) -> Shard:
@@ -148,7 +147,13 @@ def _gathered(batches: Iterator[Shard], advance: Callable[[int], None]) -> Shard
     for batch in batches:
         parts.append(batch)
         advance(len(batch["label"]))
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Shard]) -> Shard:
+    import torch
+
+    return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
 
 def _read(
@@ -163,6 +168,8 @@ def _read(
         say(f"features: {file.name} of {found.folder.name} is gone; extracted again")
         return None
     if hashlib.sha256(content).hexdigest() == known["sha256"]:
+        from safetensors.torch import load
+
         try:
             return load(content)
         except SafetensorError:  # whole, but of another writer
@@ -180,6 +187,8 @@ def _write(
     say: Callable[[str], None],
 ) -> bool:
     """Keep one shard. False when the disk is full: what was begun is removed, and nothing more is kept."""
+    from safetensors.torch import save
+
     content = save({name: tensor.contiguous() for name, tensor in part.items()})
     try:
         if sources is not None:

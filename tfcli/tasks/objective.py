@@ -67,16 +67,6 @@ class Objective(pl.LightningModule):
         """Return title and direction of each figure that an evaluation of a split gives, in the order of tables."""
         return {}
 
-    @property
-    def monitors(self) -> tuple[str, ...]:
-        """Return the metrics that checkpoints and early stopping may monitor, the default first."""
-        names = self.figures("val") if "val" in self.evaluated else ()
-        chosen = self.monitored or self.main_figure
-        return (
-            *(f"val/{name}" for name in sorted(names, key=lambda name: name != chosen)),
-            *(f"train/{name}" for name in self.train_figures),
-        )
-
     def guesses(self, data: Any) -> dict[str, float]:
         """Measure what guessing gives on the test samples, by `what/figure`: chance, the most frequent class."""
         return {}
@@ -90,9 +80,6 @@ class Objective(pl.LightningModule):
 
         Keep columns, not the data themselves: a task is copied to be timed.
         """
-
-    def on_fit_start(self) -> None:
-        self.train()  # Lightning leaves the modes as they are
 
     def configure_optimizers(self):
         optimizer = self.optim(self.net)

@@ -32,9 +32,9 @@ class Task(Protocol):
         schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
         horizon: set by the engine before fitting.
         evaluated: the splits of the validation loaders, in their order; set by the engine.
-        monitors: the metrics that checkpoints and early stopping may look at.
         train_figures: title and direction of what is logged under train/.
         main_figure: the figure that stands for a run where there is room for one.
+        monitored: the validation figure that chooses the best checkpoint; None: the main figure.
         next_command: a command to try with the trained model.
         test_results: after a test, each figure with its 95 % interval, over all ranks.
         confusion: after a test, right classes against guessed ones, where the task has classes.
@@ -51,10 +51,8 @@ class Task(Protocol):
     outcomes: Tensor | None
     train_figures: ClassVar[Declared]
     main_figure: ClassVar[str]
+    monitored: ClassVar[str | None]
     next_command: ClassVar[str]
-
-    @property
-    def monitors(self) -> tuple[str, ...]: ...
 
     def figures(self, split: str) -> Declared:
         """Title and direction of each figure that an evaluation of a split gives, in the order of tables."""

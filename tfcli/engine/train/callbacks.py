@@ -16,6 +16,17 @@ from tfcli.data.common.counter_rng import seed_for
 from tfcli.engine.runs.ranks import Board, Stage
 from tfcli.engine.runs.terminal import clear_status, is_terminal, say, status, width
 from tfcli.metrics.info import Declared, FigureInfo
+from tfcli.tasks.protocols import Task
+
+
+def monitors(task: Task) -> tuple[str, ...]:
+    """Return the metrics that checkpoints and early stopping may monitor, the task's default first."""
+    names = task.figures("val") if "val" in task.evaluated else ()
+    chosen = task.monitored or task.main_figure
+    return (
+        *(f"val/{name}" for name in sorted(names, key=lambda name: name != chosen)),
+        *(f"train/{name}" for name in task.train_figures),
+    )
 
 
 class Beats(Callback):

@@ -27,6 +27,7 @@ from tfcli.engine.loading.load_model import train_first
 from tfcli.engine.runs.folder import is_child
 from tfcli.engine.runs.ranks import preparation_s
 from tfcli.engine.train import numerics, teacher
+from tfcli.engine.train.callbacks import monitors
 from tfcli.engine.train.checkpoints import AtomicIO
 from tfcli.engine.train.numerics import Devices, Numerics
 from tfcli.errors import ConfigError, nearest
@@ -136,13 +137,13 @@ def prepare(
     if report is not None and not trains:
         report.refuse_untrained(train_first(overrides), unused=getattr(task, "unmeasured", ()))
     task.evaluated = tuple(s for s in ("val", "test") if data.counts[s] and (s == "val" or data.watch_test))
+    measured = monitors(task)
     if config.trainer.monitor == "auto":
-        config.trainer.monitor = task.monitors[0]
+        config.trainer.monitor = measured[0]
     monitor = config.trainer.monitor
-    if monitor not in task.monitors and not (monitor.startswith("val/") and "val" not in task.evaluated):
+    if monitor not in measured and not (monitor.startswith("val/") and "val" not in task.evaluated):
         raise ConfigError(
-            f"`trainer.monitor={monitor}` is not measured.{nearest(monitor, task.monitors)} "
-            f"There are {', '.join(task.monitors)}."
+            f"`trainer.monitor={monitor}` is not measured.{nearest(monitor, measured)} There are {', '.join(measured)}."
         )
     chosen = numerics.settle(
         plain(config.trainer),

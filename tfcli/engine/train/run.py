@@ -255,6 +255,7 @@ def _fit(
         )
     trainer = _trainer(parts, life, callbacks, loggers)
     (folder / "checkpoints").mkdir(exist_ok=True)
+    parts.module.train()  # the model was measured in evaluation mode, and Lightning leaves modes as they are
     trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=start, weights_only=True)
     life.stop.doing = "after the last epoch, before the test"
     life.stop.check()
