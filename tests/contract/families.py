@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from omegaconf import DictConfig
+
+from tfcli.engine.config.compose import compose
 from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.offers import tasks_of
 
@@ -15,6 +18,13 @@ CONFIGS = Configs(roots())
 def node(group: str, name: str) -> dict[str, Any]:
     """An option's own values, without composing a whole config."""
     return CONFIGS.mounted(group, name).get(group, {})
+
+
+@cache
+def composed(model: str) -> DictConfig:
+    """The config that trains the model, on Pets where it classifies images. Do not change it."""
+    pets = ["data=pets"] if reads_images(model) and not node("model", model).get("tokenizer") else []
+    return compose("train", [f"model={model}", *pets]).config
 
 
 @cache
