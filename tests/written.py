@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,3 +19,11 @@ def write(path: Path, content: str | bytes | np.ndarray) -> Path:
     else:
         path.write_bytes(content)
     return path
+
+
+def packaged_source(name: str) -> Any:
+    """Return the source of a packaged set, as its config says."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    return instantiate(OmegaConf.load(Path(__file__).parents[1] / f"conf/data/{name}.yaml").source, _convert_="all")

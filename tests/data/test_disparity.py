@@ -7,10 +7,9 @@ import struct
 
 import numpy as np
 import pytest
-from written import write
+from written import packaged_source, write
 
 from tfcli.data.images.disparity import UNKNOWN, read_disparity, read_occluded, read_pfm
-from tfcli.data.sources import layouts
 from tfcli.data.sources.pairedfiles import MatchedFiles
 from tfcli.errors import DataError
 
@@ -61,23 +60,24 @@ def test_pairs_are_found_by_their_names(tmp_path):
         for name in ("im0.png", "im1.png"):
             write(folder / name, GREY)
         write(folder / "disp0.pfm", pfm(np.ones((4, 6))))
-    columns = layouts.middlebury2014().read(tmp_path)["train"]
+    columns = packaged_source("middlebury2014").read(tmp_path)["train"]
     assert list(columns) == ["image", "right", "disparity"]  # nothing says what is occluded
     assert [path.parent.name for path in columns["image"].paths] == ["a", "b"]
     write(tmp_path / "Middlebury2014/train/a/mask0nocc.png", np.array([[255, 128, 0]], dtype=np.uint8))
     with pytest.raises(DataError, match="1 of 2 occluded files"):
-        layouts.middlebury2014().read(tmp_path)
+        packaged_source("middlebury2014").read(tmp_path)
     assert read_occluded(tmp_path / "Middlebury2014/train/a/mask0nocc.png").tolist() == [[False, True, False]]
     (tmp_path / "Middlebury2014/train/b/im1.png").unlink()
     with pytest.raises(DataError, match=re.escape("1 of 2 right files that it names are missing")):
-        layouts.middlebury2014().read(tmp_path)
+        packaged_source("middlebury2014").read(tmp_path)
 
 
 def test_names_in_braces_span_folders(tmp_path):
     for place in ("A/1/left/0.png", "A/2/left/10.png", "A/2/right/10.png", "A/1/right/0.png"):
         write(tmp_path / "frames/TRAIN" / place, GREY)
-    columns = {side: f"frames/{{split}}/{{scene}}/{side}/{{frame}}.png" for side in ("left", "right")}
-    source = MatchedFiles({"train": "TRAIN", "test": "TEST"}, columns, {"left": str, "right": str})
+    sides = {"image": "left", "right": "right"}
+    columns = {column: f"frames/{{split}}/{{scene}}/{side}/{{frame}}.png" for column, side in sides.items()}
+    source = MatchedFiles({"train": "TRAIN", "test": "TEST"}, columns)
     assert source.expects == ["frames/TRAIN"]
     found = source.read(tmp_path)
     assert list(found) == ["train"]  # there is no folder `TEST`
@@ -89,14 +89,14 @@ def test_names_in_braces_span_folders(tmp_path):
     with pytest.raises(DataError, match=r"1 of 1 right files .*TEST/B/right/1\.png"):
         source.read(tmp_path)
     with pytest.raises(DataError, match=r"No file is called .*\n  Found in .*colored_0: no such folder"):
-        layouts.kitti2012().read(tmp_path / "frames")
+        packaged_source("kitti2012").read(tmp_path / "frames")
 
 
 @pytest.mark.parametrize(
-    ("make", "known"), [("kitti2012", 0.1), ("kitti2015", 0.1), ("middlebury2014", 0.8), ("flying_things", 1.0)]
+    ("name", "known"), [("kitti2012", 0.1), ("kitti2015", 0.1), ("middlebury2014", 0.8), ("flying_things", 1.0)]
 )
-def test_the_real_right_view_shows_what_the_disparity_says(real_data, make, known):
-    columns = getattr(layouts, make)().read(real_data / "stereo")["train"]
+def test_the_real_right_view_shows_what_the_disparity_says(real_data, name, known):
+    columns = packaged_source(name).read(real_data / "stereo")["train"]
     image, right, disparity = (columns[name].take([0])[0] for name in ("image", "right", "disparity"))
     assert image.shape == right.shape == (*disparity.shape, 3)
     row, column = np.nonzero(disparity > 0)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from written import write
+from written import packaged_source, write
 
 from tfcli.data.images.masks import VOID, MaskReader
-from tfcli.data.sources import layouts
 from tfcli.errors import ConfigError, DataError
 
 GREY = np.full((4, 6, 3), 90, dtype=np.uint8)
@@ -27,24 +26,25 @@ def camvid(root: Path) -> Path:
 
 
 def test_masks_have_classes_and_void(tmp_path):
-    columns = layouts.camvid().read(camvid(tmp_path))
+    columns = packaged_source("camvid").read(camvid(tmp_path))
     assert {split: len(found["mask"]) for split, found in columns.items()} == {"train": 2, "val": 1}
     first, second = columns["train"]["mask"].take([0, 1])
     assert first.tolist() == [[0, VOID], [10, 0]]
     assert second.tolist() == [[0, VOID], [10, 1]]
     assert np.array_equal(columns["train"]["image"].take([1])[0], GREY)
-    assert len(layouts.CAMVID.classes) == 11
-    assert layouts.CAMVID.classes[8] == "car"
+    classes = packaged_source("camvid").classes
+    assert len(classes) == 11
+    assert classes[8] == "car"
 
 
 def test_the_authors_own_list_names_his_folder(tmp_path):
     own = "/SegNet/CamVid/train/a.png /SegNet/CamVid/trainannot/a.png\n"
     write(camvid(tmp_path) / "CamVid/train.txt", own)
-    assert layouts.camvid().read(tmp_path)["train"]["image"].paths == [tmp_path / "CamVid/train/a.png"]
+    assert packaged_source("camvid").read(tmp_path)["train"]["image"].paths == [tmp_path / "CamVid/train/a.png"]
 
 
 def test_what_is_wrong_with_a_list_of_masks_is_said(tmp_path):
-    root, reader = camvid(tmp_path), layouts.camvid()
+    root, reader = camvid(tmp_path), packaged_source("camvid")
     (root / "CamVid/trainannot/b.png").unlink()
     with pytest.raises(DataError, match=r"train\.txt: 1 of 2 mask files .* missing: .*trainannot/b\.png"):
         reader.read(root)
@@ -81,16 +81,16 @@ def test_trimaps_are_masks_of_the_animal(tmp_path):
         write(inside / f"annotations/trimaps/{name}.png", np.array([[1, 2, 3]], dtype=np.uint8))
     write(inside / "annotations/trainval.txt", "#Image CLASS-ID SPECIES BREED\nCat_1 1 1 1\n")
     write(inside / "annotations/test.txt", "dog_2 2 2 1\n")
-    columns = layouts.pets_trimaps().read(tmp_path)
-    assert layouts.TRIMAPS.classes == ["background", "pet"]
+    columns = packaged_source("pets_trimaps").read(tmp_path)
+    assert packaged_source("pets_trimaps").classes == ["background", "pet"]
     assert columns["test"]["mask"].take([0])[0].tolist() == [[1, 0, VOID]]
 
 
 @pytest.mark.parametrize(
-    ("name", "make", "counts"), [("camvid", "camvid", (367, 101)), ("pets3", "pets_trimaps", (300, 298))]
+    ("folder", "name", "counts"), [("camvid", "camvid", (367, 101)), ("pets3", "pets_trimaps", (300, 298))]
 )
-def test_real_masks_lie_on_their_images(real_data, name, make, counts):
-    columns = getattr(layouts, make)().read(real_data / name)
+def test_real_masks_lie_on_their_images(real_data, folder, name, counts):
+    columns = packaged_source(name).read(real_data / folder)
     assert tuple(len(found["mask"]) for found in columns.values()) == counts
     for found in columns.values():
         rows = np.arange(0, len(found["mask"]), 40)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from written import write
+from written import packaged_source, write
 
-from tfcli.data.sources import layouts
 from tfcli.data.sources.meshes import read_mesh
 from tfcli.errors import DataError
 
@@ -50,7 +49,7 @@ def test_what_is_wrong_with_a_mesh_is_said(text, said, tmp_path):
 
 def test_real_meshes_have_the_counts_of_their_index(real_data):
     root = real_data / "meshes"
-    index, column = json.loads((root / "index.json").read_text()), layouts.meshes().read(root)["train"]["mesh"]
+    index, column = json.loads((root / "index.json").read_text()), packaged_source("meshes").read(root)["train"]["mesh"]
     assert [path.name for path in column.paths] == sorted(index)
     for path, mesh in zip(column.paths, column.take(range(len(column))), strict=True):
         assert len(mesh.vertices) == index[path.name]["vertices"], path.name

@@ -12,7 +12,7 @@ from torch.nn.functional import max_pool2d, pad
 from tfcli.data.common.counter_rng import hash64
 from tfcli.data.images.masks import VOID
 from tfcli.data.images.resize import Fit, nearest
-from tfcli.data.images.spatial import assembled, inside, sanitized
+from tfcli.data.images.spatial import MisfitError, assembled, sanitized
 from tfcli.data.images.transforms import Augment, EvalTransform, TrainTransform
 
 SEEDS = hash64(7, np.arange(6))
@@ -101,7 +101,7 @@ def test_points_follow():
     for seed in SEEDS:
         sample = TrainTransform(Fit(40, 1.0), augment=AUGMENTS["resized"]).sample(assembled(scene()), seed)
         x, y = sample["points"][0].round().int().tolist()
-        there = bool(inside(sample["points"])[0])
+        there = bool(sanitized(sample["points"])[1][0])
         assert there == (0 <= x < 40 and 0 <= y < 40)
         assert not there or sample["mask"][y, x] == 1
 
@@ -161,9 +161,9 @@ def test_a_reduced_image_takes_its_parts_along():
     assert sample["mask"].shape == (24, 32)
     assert sample["boxes"].tolist() == (parts["boxes"] / 2).tolist()
     assert sample["points"].tolist() == [[18.5, 10], [0, 0]]
-    with pytest.raises(ValueError, match="`mask` is 20 x 64, which are not the proportions of 24 x 32"):
+    with pytest.raises(MisfitError, match="`mask` is 20 x 64, which are not the proportions of 24 x 32"):
         assembled({"image": reduced, "mask": parts["mask"][:20]})
-    with pytest.raises(ValueError, match="`right` is 48 x 64, but `image` is 24 x 32"):
+    with pytest.raises(MisfitError, match="`right` is 48 x 64, but `image` is 24 x 32"):
         assembled({"image": reduced, "right": parts["image"]})
 
 

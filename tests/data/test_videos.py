@@ -56,11 +56,11 @@ def test_a_folder_of_videos(tmp_path):
     film(tmp_path / "b.mp4", 4)
     film(tmp_path / "deep/a.avi", 4)
     (tmp_path / "notes.txt").write_text("none")
-    columns = Videos(VideoReader(frames=2)).read(tmp_path)["train"]
+    columns = Videos(frames=2).read(tmp_path)["train"]
     assert columns["name"] == ["b", "deep/a"]
     assert [clip.shape for clip in columns["clip"].take([1, 0])] == [(2, 32, 48, 3)] * 2
     with pytest.raises(DataError, match=r"There is no video \(\.mp4, .* has: no such folder"):
-        Videos(VideoReader()).read(tmp_path / "nothing")
+        Videos().read(tmp_path / "nothing")
 
 
 def test_what_is_no_video_is_refused(tmp_path):
@@ -95,9 +95,10 @@ def test_a_clip_needs_a_frame():
         VideoReader(frames=0)
 
 
+@pytest.mark.slow
 def test_real_videos(real_data):
     pytest.importorskip("av")
-    columns = Videos(VideoReader(frames=8, side=112)).read(real_data / "videos")["train"]
+    columns = Videos(frames=8, side=112).read(real_data / "videos")["train"]
     assert len(columns["name"]) == 7
     for name, clip in zip(columns["name"], columns["clip"].take(range(7)), strict=True):
         assert (len(clip), min(clip.shape[1:3])) == (8, 112), name

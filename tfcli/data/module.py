@@ -18,6 +18,7 @@ from tfcli.data.common.rows import Columns
 from tfcli.data.common.workers import Ranks
 from tfcli.data.images.cache import Store
 from tfcli.data.images.imageset import FileSet, Images, normalised
+from tfcli.data.images.spatial import PICTURES
 from tfcli.data.images.transforms import Mix, normalise
 from tfcli.data.prepared import PreparedData
 from tfcli.data.texts.parted import SPLITS
@@ -195,17 +196,17 @@ class DataModule(PreparedData):
     # ---- on the device
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Images to normalised floats, mixed where asked for; counts files skipped at first touch."""
-        if "image" not in batch:
-            return batch
+        """Pictures to normalised floats, mixed where asked for; counts files skipped at first touch."""
         bad, mix_seed = batch.pop("bad", None), batch.pop("mix", None)
         if bad:
             self._skipped(bad)
-        image = normalise(batch["image"], self.mean, self.std)
-        if mix_seed is not None and len(image) > 1:
+        for name in [name for name in PICTURES if name in batch]:
+            batch[name] = normalise(batch[name], self.mean, self.std)
+        if "crops" in batch:
+            batch["crops"] = [normalise(crop, self.mean, self.std) for crop in batch["crops"]]
+        if mix_seed is not None and len(batch["image"]) > 1:
             mix = Mix(self.augment, num_classes=self.num_classes)
-            image, batch["target"] = mix(image, batch["label"], seed=mix_seed)
-        batch["image"] = image
+            batch["image"], batch["target"] = mix(batch["image"], batch["label"], seed=mix_seed)
         return batch
 
     def blank(self, size: int) -> dict[str, Tensor]:

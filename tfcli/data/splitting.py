@@ -14,6 +14,7 @@ from tfcli.data.common.picked import taken
 from tfcli.data.common.rows import Columns, height
 from tfcli.data.images.assembly import Recipe, Split, assemble, with_images
 from tfcli.data.images.cache import Bad
+from tfcli.data.images.spatial import PICTURES
 from tfcli.data.texts.parted import parted
 from tfcli.errors import ConfigError, DataError
 
@@ -126,7 +127,7 @@ def split_tables(
     found.notes += notes
     found.fingerprints = {split: checks.table_digest(rows) for split, rows in found.rows.items()}
     found.fingerprint = sha256(json.dumps([found.fingerprints, loaded.classes]).encode()).hexdigest()
-    if all("image" in rows for rows in found.rows.values()):
+    if any(name in found.rows["train"] for name in PICTURES):
         _check_unmixed(recipe, "images without a label of their own", repeats, "is for labelled images")
         found.rows, found.bad, notes = with_images(found.rows, recipe)
         found.notes += notes

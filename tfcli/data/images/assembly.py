@@ -14,11 +14,12 @@ from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.columns.items import Items, Loaded
 from tfcli.data.columns.splits import carve
 from tfcli.data.common.picked import Picked, unpicked
-from tfcli.data.common.rows import Columns, picked
+from tfcli.data.common.rows import Columns, height, picked
 from tfcli.data.common.workers import Ranks
 from tfcli.data.images.cache import Bad, Policy, Store, store_files
 from tfcli.data.images.imageset import Images
 from tfcli.data.images.resize import Resize
+from tfcli.data.images.spatial import PICTURES
 from tfcli.data.images.transforms import EvalTransform, TrainTransform
 
 
@@ -139,34 +140,44 @@ def _split(
 def with_images(rows: dict[str, Columns], recipe: Recipe) -> tuple[dict[str, Columns], Bad, list[str]]:
     """Decode the images that tables hold or point to, each once, and leave out the rows of those that are unusable.
 
+    Clips are decoded when they are touched.
+
     Args:
-        rows: the table of each split; its column `image` holds files, or gathers pixels by `take`.
+        rows: the table of each split; a column of `PICTURES` holds files, or gathers pixels by `take`.
         recipe: the settings.
 
     Returns:
-        The tables with `Images` as that column, the unusable files, and what to tell the user.
+        The tables with `Images` as those columns, the unusable files, and what to tell the user.
 
     Raises:
         DataError, PolicyStop: by the recipe's policy.
     """
-    held = {split: unpicked(table["image"]) for split, table in rows.items()}
+    held = {(split, n): unpicked(table[n]) for split, table in rows.items() for n in PICTURES if n in table}
     used: dict[int, tuple[str, Any, np.ndarray]] = {}  # of each column that is pointed to: a name, itself, its rows
-    for split, (column, which) in held.items():
-        name, _, others = used.get(id(column), (split, column, which))
-        used[id(column)] = name, column, np.union1d(others, which)
+    for (split, name), (column, which) in held.items():
+        own = split if name == "image" else f"{split}-{name}"
+        key, _, others = used.get(id(column), (own, column, which))
+        if name != "clip":
+            used[id(column)] = key, column, np.union1d(others, which)
     files = {
-        name: [column.paths[row] for row in which]
-        for name, column, which in used.values()
+        key: [column.paths[row] for row in which]
+        for key, column, which in used.values()
         if isinstance(column, FileColumn)
     }
     stores, bad, notes = recipe.store(files) if files else ({}, [], [])
     served = {}
     for split, table in rows.items():
-        column, which = held[split]
-        name, _, others = used[id(column)]
-        if name in stores:
-            column, which = stores[name], np.searchsorted(others, which)
-            good = np.flatnonzero(column.good[which])
-            table, which = picked(table, good), which[good]
-        served[split] = {**table, "image": recipe.images(column, which, train=split == "train")}
+        places, good = {}, np.ones(height(table), dtype=bool)
+        for name in [name for name in PICTURES if name in table]:
+            column, which = held[split, name]
+            key, _, others = used.get(id(column), ("", column, which))
+            if key in stores:
+                column, which = stores[key], np.searchsorted(others, which)
+                good &= column.good[which]
+            places[name] = column, which
+        kept = np.flatnonzero(good)
+        pictures = {
+            n: recipe.images(column, which[kept], train=split == "train") for n, (column, which) in places.items()
+        }
+        served[split] = (table if good.all() else picked(table, kept)) | pictures
     return served, bad, notes

@@ -80,6 +80,20 @@ def decode(path: str | os.PathLike, *, resize: Resize | None = None) -> np.ndarr
         raise BadImage(path, reason(path, error)) from None
 
 
+def size_of(path: str | os.PathLike) -> tuple[int, int]:
+    """Return rows and columns of the image of a file, the right way up, without decoding it.
+
+    Raises:
+        BadImage: the file cannot be used.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) > 4
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except PILLOW_ERRORS as error:
+        raise BadImage(path, reason(path, error)) from None
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode to RGB: transparency over white, 16-bit grey scaled."""
     if image.mode == "RGB" and "transparency" not in image.info:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.columns.items import Pixels
 from tfcli.data.common.counter_rng import hash64
 from tfcli.data.common.order import Address
+from tfcli.data.common.picked import Picked
 from tfcli.data.images.cache import Bad, Store
-from tfcli.data.images.decode import BadImage
+from tfcli.data.images.decode import BadImage, size_of
+from tfcli.data.images.spatial import KINDS, PLACES, MisfitError, Sample, assembled
 from tfcli.data.images.transforms import EvalTransform, TrainTransform, normalise
 
 T = TypeVar("T")
@@ -31,6 +35,31 @@ def addressed(rows: np.ndarray, *, seed: int, epoch: int, copies: np.ndarray | N
     return seeds if copies is None else hash64(seeds, "copy", copies)
 
 
+def _place(column: Any, rows: Any) -> tuple[Any, Any]:
+    """Return what holds the cells of a column, and which of them these rows are."""
+    if isinstance(column, Images):
+        return column.pixels, column.rows[rows]
+    return (column.column, column.rows[rows]) if isinstance(column, Picked) else (column, rows)
+
+
+def reader(column: Any, rows: np.ndarray) -> Callable[[int], Any]:
+    """Return what gives the cell at a position in `rows`: files are read one by one, others gathered at once."""
+    holder, which = _place(column, rows)
+    if isinstance(holder, Store):
+        return lambda position: holder.one(int(which[position]))
+    if isinstance(holder, FileColumn):
+        return lambda position: holder.read(holder.paths[which[position]])
+    cells = [holder[row] for row in which] if isinstance(holder, list) else holder.take(which)
+    return cells.__getitem__
+
+
+def file_of(column: Any, row: int) -> Path | None:
+    """Return the file of a row; None where the column is none of files."""
+    holder, which = _place(column, row)
+    files = getattr(holder, "files", None) or getattr(holder, "paths", None)
+    return files[which] if files else None
+
+
 class Images:
     """The images of one split: a column that is drawn, each image transformed by a seed of its own.
 
@@ -38,7 +67,7 @@ class Images:
     it is left out of its batch, which becomes smaller.
 
     Args:
-        pixels: images of one size, or a store of decoded files.
+        pixels: images of one size, a store of decoded files, or files that are decoded at each touch (clips).
         rows: for each sample of the split its row in `pixels`.
         transform: applied to each sample, with its seed.
         augmented: of the training split, for views that draw in evaluation, too.
@@ -48,7 +77,7 @@ class Images:
 
     def __init__(
         self,
-        pixels: Pixels | Store,
+        pixels: Pixels | Store | FileColumn,
         rows: np.ndarray,
         *,
         transform: TrainTransform | EvalTransform,
@@ -65,7 +94,7 @@ class Images:
     @property
     def in_memory(self) -> bool:
         """Whether reading a batch costs no decoding."""
-        return not isinstance(self.pixels, Store) or self.pixels.mode != "none"
+        return self.pixels.mode != "none" if isinstance(self.pixels, Store) else not isinstance(self.pixels, FileColumn)
 
     def draw(
         self, rows: np.ndarray, *, seed: int, epoch: int, copies: np.ndarray | None = None
@@ -79,7 +108,7 @@ class Images:
             BadImage: a file cannot be used, or none of the batch.
         """
         seeds = addressed(rows, seed=seed, epoch=epoch, copies=copies)
-        if not isinstance(self.pixels, Store):
+        if not isinstance(self.pixels, Store | FileColumn):
             return self.transform.batch(self.pixels.take(self.rows[rows]), seeds), rows, []
         images, kept, bad = self.each(rows, lambda image, position: self.transform.one(image, seeds[position]))
         return torch.stack(images), rows[kept], bad
@@ -95,7 +124,7 @@ class Images:
             BadImage: a file cannot be used, or none of the batch.
         """
         found, kept, bad = list[T](), list[int](), Bad()
-        read = self._reader(self.rows[rows])
+        read = reader(self, rows)
         for position in range(len(rows)):
             try:
                 found.append(make(read(position), position))
@@ -108,12 +137,49 @@ class Images:
             raise BadImage(bad[0][0], f"{bad[0][1]}; none of the {len(bad)} images of its batch can be used")
         return found, kept, bad
 
-    def _reader(self, stored: np.ndarray) -> Callable[[int], np.ndarray]:
-        """Return what gives the image at a position of `stored`: files one by one, arrays gathered at once."""
-        pixels = self.pixels
-        if isinstance(pixels, Store):
-            return lambda position: pixels.one(int(stored[position]))
-        return pixels.take(stored).__getitem__
+    def together(
+        self,
+        name: str,
+        rows: np.ndarray,
+        columns: Mapping[str, Any],
+        *,
+        seed: int,
+        epoch: int,
+        copies: np.ndarray | None = None,
+    ) -> tuple[list[Sample], np.ndarray, Bad]:
+        """Return samples of several parts, each moved by one draw; their images are those of `draw`.
+
+        Args:
+            name: of this column: image or clip.
+            rows, seed, epoch, copies: as in `draw`.
+            columns: the other parts, by name; see `tfcli.data.images.spatial.KINDS`.
+
+        Returns:
+            The samples; the rows that they are of; paths and reasons of the files that were left out.
+
+        Raises:
+            BadImage: a file of any column cannot be used, or does not belong to the image beside it.
+        """
+        seeds = addressed(rows, seed=seed, epoch=epoch, copies=copies)
+        read = {other: reader(column, rows) for other, column in columns.items()}
+        stored = isinstance(self.pixels, Store | FileColumn)
+        move = self.transform.sample if stored else self.transform.sample_of_batch
+        placed = any(KINDS[other] in PLACES for other in columns)
+
+        def moved(image: np.ndarray, position: int) -> Sample:
+            file = file_of(self, rows[position]) if placed else None
+            full = size_of(file) if file else None
+            parts = {name: image} | {other: value(position) for other, value in read.items()}
+            try:
+                return move(assembled(parts, full=full), seeds[position])
+            except MisfitError as error:
+                path = file_of(columns[error.column], rows[position])
+                if path is None:
+                    raise
+                raise BadImage(path, f"the {error.column} {error.reason}") from None
+
+        samples, kept, bad = self.each(rows, moved)
+        return samples, rows[kept], bad
 
     def seen_by(self, transform: EvalTransform) -> Images:
         """Return the same images as evaluation sees them."""
@@ -129,6 +195,7 @@ class Images:
         rows = self.rows[indices]
         if isinstance(self.pixels, Store):
             return torch.stack([transform.one(self.pixels.one(int(row))) for row in rows])
+        assert not isinstance(self.pixels, FileColumn)
         return transform.batch(self.pixels.take(rows))
 
 

@@ -30,9 +30,11 @@ class Field(tv_tensors.Mask):
 
     Attributes:
         void: the value of padding.
+        kept: type of the values.
     """
 
     void: ClassVar[float] = 0
+    kept: ClassVar[torch.dtype] = torch.uint8
 
     def widened(self, factor: float) -> Field:
         """Return the field of an image that became so many times wider."""
@@ -45,10 +47,16 @@ class ClassField(Field):
     void = VOID
 
 
+class DepthField(Field):
+    """Depth of each pixel; 0 where there is none."""
+
+    kept = torch.float32
+
+
 class DisparityField(Field):
     """Disparity of each pixel in pixels, so that it grows with the image's width; -1 where it is not known."""
 
-    void = UNKNOWN
+    void, kept = UNKNOWN, torch.float32
 
     def widened(self, factor: float) -> DisparityField:
         plain = self.as_subclass(Tensor)
@@ -63,7 +71,7 @@ KINDS: dict[str, type[tv_tensors.TVTensor]] = {
     "mask": ClassField,
     "instance": Field,
     "support": Field,
-    "depth": Field,
+    "depth": DepthField,
     "occluded": Field,
     "disparity": DisparityField,
     "boxes": tv_tensors.BoundingBoxes,
@@ -72,7 +80,9 @@ KINDS: dict[str, type[tv_tensors.TVTensor]] = {
 }
 """What a column of a set is, by its name."""
 PICTURES = tuple(name for name, kind in KINDS.items() if kind in (tv_tensors.Image, tv_tensors.Video))
-FILL: dict[Any, Any] = {kind: kind.void for kind in (Field, ClassField, DisparityField)} | {"others": 0}
+PLACES = (tv_tensors.BoundingBoxes, tv_tensors.KeyPoints)
+"""Kinds that are numbers of pixels of the image as its file has it."""
+FILL: dict[Any, Any] = {kind: kind.void for kind in KINDS.values() if issubclass(kind, Field)} | {"others": 0}
 """Value of padding by kind, as torchvision's transforms take it."""
 
 
@@ -90,6 +100,19 @@ def _resized_crop(field: Field, top: int, left: int, height: int, width: int, si
     return type(field)(values).widened(size[1] / width)
 
 
+class MisfitError(ValueError):
+    """Two parts of a sample that cannot lie on one canvas.
+
+    Args:
+        column: the one that does not fit.
+        reason: why.
+    """
+
+    def __init__(self, column: str, reason: str):
+        self.column, self.reason = column, reason
+        super().__init__(f"`{column}` {reason}")
+
+
 def assembled(parts: Mapping[str, np.ndarray], *, full: tuple[int, int] | None = None) -> Sample:
     """Return the parts of a sample as tv_tensors on one canvas: that of the first image or clip.
 
@@ -99,7 +122,7 @@ def assembled(parts: Mapping[str, np.ndarray], *, full: tuple[int, int] | None =
         full: rows and columns of the image in its file, where it was reduced since; fields say theirs themselves.
 
     Raises:
-        ValueError: an image, a clip or a field has other proportions than the first picture.
+        MisfitError: an image, a clip or a field has other proportions than the first picture.
     """
     first = next(name for name in parts if name in PICTURES)
     rows, columns = canvas = parts[first].shape[-3:-1]
@@ -119,7 +142,7 @@ def assembled(parts: Mapping[str, np.ndarray], *, full: tuple[int, int] | None =
             sample[name] = tv_tensors.KeyPoints(points, canvas_size=canvas)
         else:
             if value.shape[-3:-1] != canvas:
-                raise ValueError(f"`{name}` is {_size(value.shape[-3:-1])}, but `{first}` is {_size(canvas)}")
+                raise MisfitError(name, f"is {_size(value.shape[-3:-1])}, but `{first}` is {_size(canvas)}")
             sample[name] = kind(pixels_first(value))
     return sample
 
@@ -128,10 +151,10 @@ def _field(kind: type[Field], name: str, value: np.ndarray, canvas: tuple[int, i
     """Return a field on the canvas of an image that may have been reduced."""
     rows, columns = value.shape
     if abs(rows * canvas[1] - columns * canvas[0]) > max(rows, columns, *canvas):
-        raise ValueError(f"`{name}` is {_size(value.shape)}, which are not the proportions of {_size(canvas)}")
+        raise MisfitError(name, f"is {_size(value.shape)}, which are not the proportions of {_size(canvas)}")
     if value.shape != canvas:
         value = value[nearest(rows, canvas[0])[:, None], nearest(columns, canvas[1])]
-    return kind(torch.from_numpy(np.ascontiguousarray(value))).widened(canvas[1] / columns)
+    return kind(torch.from_numpy(np.ascontiguousarray(value)).to(kind.kept)).widened(canvas[1] / columns)
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -144,19 +167,17 @@ def pixels_first(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image if image.flags.writeable else image.copy()).movedim(-1, -3)
 
 
-def sanitized(boxes: tv_tensors.BoundingBoxes) -> tuple[Tensor, Tensor]:
-    """Return boxes (K, 4) cut off at the edges of their canvas, and (K,) whether a pixel of each is left.
+def sanitized(places: tv_tensors.BoundingBoxes | tv_tensors.KeyPoints) -> tuple[Tensor, Tensor]:
+    """Return boxes (K, 4) cut off at the edges of their canvas, or points (K, 2), and (K,) whether each is left.
 
-    Those of which none is left are zeros; they keep their places, so that what is said of each box stays beside it.
+    A box is left where a pixel of it is, a point where it lies on the canvas. The others are zeros; they keep their
+    places, so that what is said of each stays beside it.
     """
-    rows, columns = boxes.canvas_size
-    plain = boxes.as_subclass(Tensor).clamp(min=0).minimum(torch.tensor([columns, rows] * 2))
-    valid = (plain[:, 2:] - plain[:, :2] >= 1).all(1)
+    rows, columns = places.canvas_size
+    plain, ends = places.as_subclass(Tensor), torch.tensor([columns, rows])
+    if isinstance(places, tv_tensors.KeyPoints):
+        valid = ((plain >= 0) & (plain <= ends - 1)).all(1)
+    else:
+        plain = plain.clamp(min=0).minimum(ends.repeat(2))
+        valid = (plain[:, 2:] - plain[:, :2] >= 1).all(1)
     return plain * valid[:, None], valid
-
-
-def inside(points: tv_tensors.KeyPoints) -> Tensor:
-    """Return (K,) whether each point lies on its canvas."""
-    rows, columns = points.canvas_size
-    plain = points.as_subclass(Tensor)
-    return ((plain >= 0) & (plain <= torch.tensor([columns - 1, rows - 1]))).all(1)

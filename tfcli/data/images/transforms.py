@@ -127,6 +127,8 @@ class EvalTransform:
         """Return the parts of a sample, all with the geometry of its image; what padding brings in is void."""
         return {name: self._part(part) for name, part in sample.items()}
 
+    sample_of_batch = sample
+
     def _part(self, part: tv_tensors.TVTensor) -> tv_tensors.TVTensor:
         if isinstance(part, tv_tensors.Image | tv_tensors.Video):
             return tv_tensors.wrap(self.one(part.movedim(-3, -1).numpy()), like=part)

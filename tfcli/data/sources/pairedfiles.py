@@ -1,7 +1,8 @@
 """Sets of files that belong together: an image and its mask, two images and a disparity.
 
 Two layouts cover the published ones: a list for each split that names the files of each sample, and names that follow a
-pattern. A column is a template in both: its braces hold what the list says, or what the pattern found.
+pattern. A column is a template in both: its braces hold what the list says, or what the pattern found. What reads the
+files of a column, its name says (`READERS`); what the values of masks stand for, the set.
 """
 
 from __future__ import annotations
@@ -12,31 +13,82 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.data.columns.filecolumn import FileColumn, check_files
-from tfcli.data.common.fetch import found_in
+from tfcli.data.columns.tables import LoadedTables
+from tfcli.data.common.fetch import found_in, locate, locate_or_fetch
 from tfcli.data.common.printable import printable
+from tfcli.data.common.request import Request
+from tfcli.data.images.decode import decode
+from tfcli.data.images.disparity import read_disparity, read_occluded
+from tfcli.data.images.masks import MaskReader
+from tfcli.data.sources.meshes import read_mesh
 from tfcli.data.sources.tables import read_lines
-from tfcli.errors import DataError
+from tfcli.errors import ConfigError, DataError
 
-Readers = Mapping[str, Callable[[Path], Any]]
+READERS: dict[str, Callable[[Path], Any]] = {
+    "image": decode,
+    "right": decode,
+    "disparity": read_disparity,
+    "occluded": read_occluded,
+    "mesh": read_mesh,
+}
+"""What reads the files of a column."""
 
 
-class ListedFiles:
+class _Files:
+    """A source of files: found by what it expects, read as a table of columns.
+
+    Args:
+        columns: for each column a template of its file below the set's root.
+        masks: the class that each value of the column `mask` stands for; null: not judged.
+    """
+
+    expects: list[str]
+
+    def __init__(self, columns: Mapping[str, str], masks: Mapping[int, str | None] | None):
+        self.columns, self.readers, self.classes = dict(columns), dict(READERS), list[str]()
+        if masks is not None:
+            self.readers["mask"] = reader = MaskReader(masks)
+            self.classes = reader.classes
+        if unknown := [column for column in columns if column not in self.readers]:
+            raise ConfigError(f"`columns` are {', '.join(READERS)} and, with `masks`, mask; not {', '.join(unknown)}.")
+
+    def read(self, root: Path) -> dict[str, dict[str, FileColumn]]:
+        raise NotImplementedError
+
+    def locate(self, request: Request) -> Path | None:
+        return locate(request, self.expects)
+
+    def load(self, request: Request) -> LoadedTables:
+        """Find the set and list its files; each is read when it is taken.
+
+        Raises:
+            DataError: the set is not here, or as in `read`.
+        """
+        root = locate_or_fetch(request, self.expects, None)
+        return LoadedTables(self.read(root), list(self.classes), where=root)
+
+
+class ListedFiles(_Files):
     """A set with a list for each split: a line a sample, words separated by spaces; `#` begins a comment.
 
     Args:
         lists: the list of each split, below the set's root. One that is not there is left out, but not `train`'s.
         columns: for each column a template of its file below the root: `{0}` is the first word of a line.
-        read: for each column what reads its files.
+        masks: see `_Files`.
         strip: what words of a line may begin with and files below the root do not: the author's own folder.
     """
 
-    def __init__(self, lists: Mapping[str, str], columns: Mapping[str, str], read: Readers, *, strip: str = ""):
-        self.lists, self.columns, self.reads, self.strip = dict(lists), dict(columns), read, strip
-
-    @property
-    def expects(self) -> list[str]:
-        """Files by which the set is recognised."""
-        return [self.lists["train"]]
+    def __init__(
+        self,
+        lists: Mapping[str, str],
+        columns: Mapping[str, str],
+        *,
+        masks: Mapping[int, str | None] | None = None,
+        strip: str = "",
+    ):
+        super().__init__(columns, masks)
+        self.lists, self.strip = dict(lists), strip
+        self.expects = [self.lists["train"], *sorted({_folder(template) for template in columns.values()})]
 
     def read(self, root: Path) -> dict[str, dict[str, FileColumn]]:
         """Return the columns of each split.
@@ -61,7 +113,7 @@ class ListedFiles:
         for column, template in self.columns.items():
             files = [root / _filled(template, words, path, number) for number, words in samples]
             check_files(files, path, column)
-            found[column] = FileColumn(files, self.reads[column])
+            found[column] = FileColumn(files, self.readers[column])
         return found
 
 
@@ -72,7 +124,7 @@ def _filled(template: str, words: Sequence[str], path: Path, number: int) -> str
         raise DataError(f"{printable(path)}, line {number}: {len(words)} words, but `{template}` takes more.") from None
 
 
-class MatchedFiles:
+class MatchedFiles(_Files):
     """A set whose file names follow a pattern.
 
     Args:
@@ -80,23 +132,25 @@ class MatchedFiles:
             `train`.
         columns: for each column a template of its file below the set's root. In the first one, names in braces match
             any part of a path, folders included (`{split}/{scene}/im0.png`); the others have the same names.
-        read: for each column what reads its files.
+        masks: see `_Files`.
         optional: columns that a split may lack as a whole.
     """
 
     def __init__(
-        self, splits: Mapping[str, str], columns: Mapping[str, str], read: Readers, *, optional: Sequence[str] = ()
+        self,
+        splits: Mapping[str, str],
+        columns: Mapping[str, str],
+        *,
+        masks: Mapping[int, str | None] | None = None,
+        optional: Sequence[str] = (),
     ):
-        self.splits, self.columns, self.reads, self.optional = dict(splits), dict(columns), read, tuple(optional)
+        super().__init__(columns, masks)
+        self.splits, self.optional = dict(splits), tuple(optional)
+        self.expects = [_folder(self._template("train"))]
 
     def _template(self, split: str) -> str:
         """Return the template of the first column's files of a split."""
         return next(iter(self.columns.values())).replace("{split}", self.splits[split])
-
-    @property
-    def expects(self) -> list[str]:
-        """Folders by which the set is recognised."""
-        return [_folder(self._template("train"))]
 
     def read(self, root: Path) -> dict[str, dict[str, FileColumn]]:
         """Return the columns of each split.
@@ -122,7 +176,7 @@ class MatchedFiles:
             if column in self.optional and not any(path.is_file() for path in paths):
                 continue
             check_files(paths, root / template, column)
-            found[column] = FileColumn(paths, self.reads[column])
+            found[column] = FileColumn(paths, self.readers[column])
         return found
 
 

@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from tfcli.bounds import Count
 from tfcli.data.columns.filecolumn import FileColumn
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.entries import foreign
-from tfcli.data.common.fetch import found_in
+from tfcli.data.common.fetch import NOWHERE, found_in, missing
 from tfcli.data.common.printable import printable
+from tfcli.data.common.request import Request
+from tfcli.data.images.decode import BadImage
 from tfcli.errors import DataError, install
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg")
@@ -34,7 +38,8 @@ class VideoReader:
         """Return the clip of a file, (T, Y, X, 3) uint8 RGB.
 
         Raises:
-            DataError: PyAV is not installed; the file is no video, or is cut short.
+            DataError: PyAV is not installed.
+            BadImage: the file is no video, or is cut short.
         """
         try:
             import av
@@ -47,11 +52,11 @@ class VideoReader:
             places = [int((i + 0.5) * count / self.frames) for i in range(self.frames)]
             found = {i: self._pixels(frame) for i, frame in enumerate(_decoded(path)) if i in places}
         except IndexError:
-            raise DataError(f"{printable(path)}: the file has no pictures, only sound or data.") from None
+            raise BadImage(path, "the file has no pictures, only sound or data") from None
         except (av.error.FFmpegError, OSError) as error:
-            raise DataError(f"{printable(path)}: not a video that can be read ({error.strerror}).") from None
+            raise BadImage(path, f"not a video that can be read ({error.strerror})") from None
         if not found or not found.keys() >= set(places):
-            raise DataError(f"{printable(path)}: the file is cut short: it should have {count} frames.")
+            raise BadImage(path, f"the file is cut short: it should have {count} frames")
         return np.stack([found[place] for place in places])
 
     def _pixels(self, frame: Any) -> np.ndarray:
@@ -73,13 +78,29 @@ class Videos:
     """A folder of videos, at any depth, in order of their paths; all of them are one split.
 
     Args:
-        read: what reads a file.
+        frames, side: as in `VideoReader`.
     """
 
-    expects = (".",)
+    def __init__(self, *, frames: Count = 16, side: Count | None = None):
+        self.reader = VideoReader(frames=frames, side=side)
 
-    def __init__(self, read: VideoReader):
-        self.reader = read
+    def locate(self, request: Request) -> Path | None:
+        """Return the set's folder below the root, or the root itself where videos lie in it."""
+        own = request.root / request.folder
+        if own.is_dir():
+            return own
+        return request.root if any(map(_is_video, request.root.glob("*"))) else None
+
+    def load(self, request: Request) -> LoadedTables:
+        """Find the videos; each is decoded when it is taken.
+
+        Raises:
+            DataError: there is none.
+        """
+        root = self.locate(request)
+        if root is None:
+            raise missing(request, ["*" + "|*".join(SUFFIXES)], NOWHERE)
+        return LoadedTables(self.read(root), where=root)
 
     def read(self, root: Path) -> dict[str, dict[str, Any]]:
         """Return the columns `name`, a file's path below the root without its ending, and `clip`.
@@ -87,10 +108,14 @@ class Videos:
         Raises:
             DataError: there is no video.
         """
-        paths = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES and not foreign(path.name)]
+        paths = list(filter(_is_video, sorted(root.rglob("*"))))
         if not paths:
             raise DataError(
                 f"There is no video ({', '.join(SUFFIXES)}) in {printable(root)}, which has: {found_in(root)}."
             )
         names = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
         return {"train": {"name": names, "clip": FileColumn(paths, self.reader)}}
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not foreign(path.name)

@@ -1,0 +1,120 @@
+"""Images and clips with what lies on them: masks, boxes, points, a right view. One draw moves all parts of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from tfcli.data.common.rows import Columns
+from tfcli.data.images.imageset import Images, reader
+from tfcli.data.images.spatial import KINDS, PLACES, Sample, sanitized
+from tfcli.errors import ConfigError
+
+
+class SegmentedImages:
+    """Images with the class of each pixel: `{"image" (B, 3, Y, X), "mask" (B, Y, X) uint8, "index" (B)}`; 255: void."""
+
+    unit, reads_text = "images", False
+
+    def encode(self, rows: Columns, tokenizer: Any, *, length: int | None, train: bool) -> Spatial:
+        return Spatial(rows, ("image", "mask"))
+
+
+class BoxedImages:
+    """Images with boxes: `{"image" (B, 3, Y, X), "boxes" (B, K, 4), "boxes_valid" (B, K), "index" (B)}`.
+
+    Boxes are left, top, right, bottom in pixels of the image that is given; those that fill up a row or left their crop
+    are not valid. With labels there is `label`: (B) of images, or (B, K) of boxes, -1 where a row is filled up.
+    """
+
+    unit, reads_text = "images", False
+
+    def encode(self, rows: Columns, tokenizer: Any, *, length: int | None, train: bool) -> Spatial:
+        return Spatial(rows, ("image", "boxes"), beside=("label",))
+
+
+class StereoPairs:
+    """Rectified pairs: `{"image", "right" (B, 3, Y, X), "disparity" (B, Y, X), "index" (B)}`, `occluded` where given.
+
+    Disparities are in pixels of the image that is given; -1: not known. Both views are cropped alike. A mirror image
+    would exchange left and right, and no set says what the right view's disparities are: it is refused, as are
+    rotations and shears, after which rows are no epipolar lines.
+    """
+
+    unit, reads_text = "pairs", False
+
+    def encode(self, rows: Columns, tokenizer: Any, *, length: int | None, train: bool) -> Spatial:
+        """Raises ConfigError where the augmentation would undo the pair's geometry."""
+        augment = rows["image"].augmented.augment
+        if augment.flip or augment.randaugment or augment.autoaugment != "none":
+            raise ConfigError(
+                "a stereo pair is no pair any more when it is mirrored or turned: set data.augment.flip=0, "
+                "data.augment.randaugment=0 and data.augment.autoaugment=none."
+            )
+        return Spatial(rows, ("image", "right", "disparity", "occluded"))
+
+
+class Clips:
+    """Clips: `{"clip" (B, T, 3, Y, X), "index" (B)}`, all frames of one geometry; `label` (B) where given."""
+
+    unit, reads_text = "clips", False
+
+    def encode(self, rows: Columns, tokenizer: Any, *, length: int | None, train: bool) -> Spatial:
+        return Spatial(rows, ("clip",), beside=("label",))
+
+
+class Spatial:
+    """Samples of several spatial columns of one split.
+
+    Args:
+        rows: the table.
+        columns: those that move together, the picture first; ones that the table lacks are left out.
+        beside: further columns of numbers, likewise.
+    """
+
+    counted, cut = "images", 0
+
+    def __init__(self, rows: Columns, columns: Sequence[str], *, beside: Sequence[str] = ()):
+        self.lead = columns[0]
+        self.image: Images = rows[self.lead]
+        self.others = {name: rows[name] for name in columns[1:] if name in rows}
+        self.beside = {name: rows[name] for name in beside if name in rows}
+        self.lengths, self.notes = np.ones(len(self.image), dtype=np.int64), list[str]()
+
+    @property
+    def in_memory(self) -> bool:
+        return self.image.in_memory
+
+    def batch(self, rows: np.ndarray, *, seed: int, epoch: int, copies: np.ndarray | None = None) -> dict[str, Any]:
+        samples, rows, bad = self.image.together(self.lead, rows, self.others, seed=seed, epoch=epoch, copies=copies)
+        batch: dict[str, Any] = {}
+        for name in samples[0]:
+            batch |= _joined(name, samples)
+        for name, column in self.beside.items():
+            value = reader(column, rows)
+            cells = [torch.as_tensor(value(position)) for position in range(len(rows))]
+            batch[name] = (
+                pad_sequence(cells, batch_first=True, padding_value=-1) if cells[0].ndim else torch.stack(cells)
+            )
+        batch["index"] = torch.from_numpy(rows)
+        return batch | {"bad": bad} if bad else batch
+
+    def blank(self, size: int, *, seed: int) -> dict[str, Any]:
+        """Return the first sample so many times: how many frames or boxes there are, only a sample says."""
+        one = self.batch(np.arange(1), seed=seed, epoch=0)
+        return {name: torch.cat([one[name]] * size) for name in one if name != "bad"} | {"index": torch.arange(size)}
+
+
+def _joined(name: str, samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """Return one part of some samples as tensors of a batch: pictures and fields, or places and which are valid."""
+    kind = KINDS[name]
+    if kind not in PLACES:
+        return {name: torch.stack([sample[name].as_subclass(Tensor) for sample in samples]).contiguous()}
+    found = [sanitized(sample[name]) for sample in samples]
+    values, valid = (pad_sequence(list(part), batch_first=True) for part in zip(*found, strict=True))
+    return {name: values, f"{name}_valid": valid}
