@@ -32,7 +32,9 @@ FOLDERS = {"--config-dir", "-cd", "--root", "--out", "--to"}
 
 
 def answer(shell: str, words: Sequence[str]) -> list[str]:
-    """Candidates as the shell's script wants them. For bash `words` is one line, cut at the cursor."""
+    """Return the candidates in the form that the shell's script wants. For bash, `words` is one line, cut at the
+    cursor.
+    """
     if shell == "bash":
         words = split(words[-1])[1:] or [""]
     found = follow(list(words[:-1]), words[-1])
@@ -43,7 +45,7 @@ def answer(shell: str, words: Sequence[str]) -> list[str]:
 
 
 def split(line: str) -> list[str]:
-    """The words of an unfinished command line; the last one is empty after a blank."""
+    """Split an unfinished command line into words; the last one is empty after a blank."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters = True, ""
     words: list[str] = []
@@ -56,18 +58,18 @@ def split(line: str) -> list[str]:
 
 
 def before_break(word: str, breaks: str) -> str:
-    """The part of `word` that bash takes for words before it, since it splits at `=` and `:`."""
+    """Return the part of `word` that bash takes for words of their own, since it splits at `=` and `:`."""
     cut = max((word.rfind(c) for c in "=:" if c in breaks), default=-1)
     return word[: cut + 1]
 
 
 def escape(word: str) -> str:
-    """`word` with a backslash before what bash would read otherwise."""
+    """Put a backslash before the characters of `word` that bash would interpret."""
     return re.sub(r"([\s\"'\\$`&|;<>()*?!#{}\[\]~])", r"\\\1", word)
 
 
 def follow(before: list[str], current: str) -> list[Candidate]:
-    """Walk the verbs in `before`, then say what `current` may become."""
+    """Walk the verbs in `before`, then return the candidates for `current`."""
     from typer.main import get_command
 
     from tfcli.cli.app import app
@@ -131,7 +133,7 @@ def _arguments(command: Any, before: list[str], current: str) -> list[Candidate]
 
 
 def _sweeps(current: str) -> list[Candidate]:
-    """Sweeps by the names of their folders, the newest first, `latest`, and paths when a path is typed."""
+    """Return sweeps by the names of their folders, the newest first, `latest`, and paths when a path is typed."""
     if "/" in current or current.startswith("."):
         return list(files(current))
     from tfcli.sweeps.find import all_sweeps
@@ -143,7 +145,7 @@ def _sweeps(current: str) -> list[Candidate]:
 
 
 def _ablation(name: str, typed: list[str], current: str, config_dir: str | None) -> list[Candidate]:
-    """`NAME [budget=NAME] [KEY=VALUE]...`: the files of conf/ablation, then the budgets of the one that was named."""
+    """Complete `NAME [budget=NAME] [KEY=VALUE]...`: the files of conf/ablation, then the budgets of the named one."""
     configs = Configs(roots(config_dir))
     if name == "name":
         known = {**configs.options("ablation"), "ls": "list them"}
@@ -158,7 +160,7 @@ def _ablation(name: str, typed: list[str], current: str, config_dir: str | None)
 
 
 def _frozen(typed: list[str], current: str, config_dir: str | None) -> list[Candidate]:
-    """`[MODEL|RUN] [DATA] [KEY=VALUE]...`."""
+    """Complete `[MODEL|RUN] [DATA] [KEY=VALUE]...`."""
     bare = [word for word in typed if "=" not in word]
     given = {word.partition("=")[0] for word in typed}
     groups = [group for group in ("model", "data") if group not in given]
@@ -173,7 +175,7 @@ def _frozen(typed: list[str], current: str, config_dir: str | None) -> list[Cand
 
 
 def _named(name: str, current: str, config_dir: str | None) -> list[Candidate]:
-    """Values of an option or argument by its name."""
+    """Return the candidates of an option or argument by its name."""
     if name in FOLDERS or name in FILES:
         return list(files(current))
     if name == "kind":

@@ -22,12 +22,12 @@ FORMATS = ("text", "json", "csv", "markdown")
 
 
 def out(line: str = "") -> None:
-    """One line of a result, on stdout."""
+    """Print one line of a result on stdout."""
     write(sys.stdout, line + "\n")
 
 
 def emit_json(obj: Any) -> None:
-    """One JSON document on stdout; NaN and infinities as null, paths as text."""
+    """Print one JSON document on stdout; NaN and infinities as null, paths as text."""
     encoding = (sys.stdout.encoding or "utf-8").lower()
     ascii_only = not encoding.startswith("utf")
     write(sys.stdout, json_.dumps(finite(obj), indent=1, ensure_ascii=ascii_only, default=_plain) + "\n")

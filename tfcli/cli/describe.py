@@ -23,7 +23,7 @@ def describe(
     info: Info = None,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Parameters, FLOPs, shapes, memory, steps, and the nearest published result."""
+    """Print parameters, FLOPs, shapes, memory, steps, and the nearest published result of a composed model."""
     job = composed("train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
     from tfcli.engine.config.compose import given
     from tfcli.engine.tools.describe import describe as measure
@@ -49,7 +49,7 @@ def describe(
 
 
 def lines(facts: dict) -> list[tuple[str, str]]:
-    """The facts as lines of a table."""
+    """Return the facts as lines of a table."""
     total, trainable = facts["params"]["total"], facts["params"]["trainable"]
     parts = " · ".join(f"{name} {count:,}" for name, count in facts["params"]["parts"].items())
     memory, steps, flops = facts["memory_bytes"], facts["steps"], facts["flops"]["forward"]

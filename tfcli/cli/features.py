@@ -25,7 +25,7 @@ def mount(app: typer.Typer) -> None:
 
 @features.command()
 def extract(words: Words = None, json: Json = False, config_dir: ConfigDir = None) -> None:
-    """One pass over every split, kept for the heads."""
+    """Extract the features of every split once and keep them for the heads."""
     from tfcli.engine.runs.named import frozen_job
 
     job, run = frozen_job(words or [], config_dir=config_dir)
@@ -64,7 +64,7 @@ def list_(words: Words = None, cache: Folder = None, json: Json = False, config_
 
 @features.command()
 def show(names: Names, cache: Folder = None, json: Json = False) -> None:
-    """Everything that an entry depends on, its shards and their checksums."""
+    """Print everything that an entry depends on, its shards and their checksums."""
     from tfcli.cli.console import emit_json, out
 
     found = [_one(name, cache) for name in names]

@@ -37,7 +37,7 @@ def fewshot(
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Zero-, one- and few-shot accuracy on a set of texts: no training, only demonstrations in the prompt."""
+    """Measure zero-, one- and few-shot accuracy on a set of texts: no training, only demonstrations in the prompt."""
     try:
         numbers = [int(k) for k in shots.split(",")]
     except ValueError:

@@ -20,7 +20,7 @@ class Sweep:
     new: bool = False
 
     def asked(self, words: Sequence[str] | None, *, shown: str | None = None) -> bool:
-        """Whether these words are a sweep: by `-m`, or because `launcher=` or `search=` has no other meaning.
+        """Return whether these words are a sweep: by `-m`, or because `launcher=` or `search=` has no other meaning.
 
         Args:
             shown: what `--cfg` or `--info` asks for.
@@ -70,7 +70,9 @@ def multirun(
 
 
 def frozen(verb: str, words: list[str], options: Sweep, *, config_dir: str | None, json: bool) -> None:
-    """A sweep of a frozen verb: many sets or models, one table. `suite=NAME` is the sets of a published suite."""
+    """Run a sweep of a frozen verb: many sets or models, one table. `suite=NAME` stands for the sets of a published
+    suite.
+    """
     from tfcli.engine.runs.named import resolve
     from tfcli.sweeps.suite import suite_sets
 

@@ -43,7 +43,7 @@ def predict(
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Classes and probabilities for image files, folders or texts: of a run, of weights, or of labels in words.
+    """Print classes and probabilities for image files, folders or texts: of a run, of weights, or of labels in words.
 
     Files that cannot be used are listed at the end, and the exit code is then 1; it is 2 where none can be used.
     """
@@ -108,7 +108,7 @@ def _texts(
 
 
 def _show(found: list[dict[str, Any]], what: str, *, out: Path | None, json: bool) -> None:
-    """A row a file or text: its best classes with their probabilities.
+    """Print a row for each file or text: its best classes with their probabilities.
 
     Raises:
         TfcliError: some files could not be used; they are named after the others are shown.

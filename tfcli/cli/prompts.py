@@ -25,7 +25,7 @@ def show(
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Templates, class names, which of them are not the set's own, and where they are from."""
+    """Print templates, class names, which of them are not the set's own, and their source."""
     from tfcli.cli.console import emit_json, out
     from tfcli.engine.config.configs import roots
     from tfcli.engine.config.files import options

@@ -52,7 +52,7 @@ def published(
 
 
 def _place(entry: dict[str, Any]) -> tuple:
-    """Heads on frozen features before trained classifiers, the best of each metric first."""
+    """Return the sort key: heads on frozen features before trained classifiers, the best of each metric first."""
     value = entry["value"]
     best = value[1] if isinstance(value, list) else value
     return entry["data"], entry["metric"].startswith("test/"), entry["metric"], -best

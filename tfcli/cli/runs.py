@@ -153,7 +153,7 @@ def table(
     root: str = Root,
     json: bool = Json,
 ) -> None:
-    """One table over many runs: mean, spread and best over the seeds of each configuration."""
+    """Print one table over many runs: mean, spread and best over the seeds of each configuration."""
     from tfcli.cli import console
     from tfcli.engine.runs import over_seeds, summary
 

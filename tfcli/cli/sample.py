@@ -62,7 +62,7 @@ def sample(
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Text, written as it comes; or translations, a line each."""
+    """Continue a text, printed as it is written; or translate sentences, a line each."""
     numbers = {"--temperature": temperature, "--repetition-penalty": penalty, "--alpha": alpha}
     for option, number in numbers.items():
         if number is not None and not isfinite(number):
@@ -124,7 +124,7 @@ def sample(
 
 
 def _lines(file: str) -> list[str]:
-    """The lines of a file, or of stdin, that are not empty.
+    """Read the lines of a file, or of stdin, that are not empty.
 
     Raises:
         DataError: it cannot be read.

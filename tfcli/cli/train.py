@@ -60,7 +60,7 @@ def resume(
     settings: Settings = None,
     json: Json = False,
 ) -> None:
-    """Go on exactly where RUN stopped."""
+    """Resume RUN exactly where it stopped."""
     from tfcli.engine.runs.record import find_run
 
     folder = find_run(run, needs="checkpoints")
@@ -86,7 +86,7 @@ def rerun(
     info: Info = None,
     config_dir: ConfigDir = None,
 ) -> None:
-    """A new run from RUN's settings, with changes."""
+    """Start a new run from RUN's settings, with changes."""
     from tfcli.engine.config.heads import FROZEN_VERBS
     from tfcli.engine.runs.record import find_run, read_record
     from tfcli.engine.runs.saved_config import merged, trusted_overrides
@@ -123,7 +123,7 @@ def _start(job, *, json: bool) -> None:
 
 
 def report(folder, record, *, json: bool) -> None:
-    """The closing table of a run, from rank 0."""
+    """Print the closing table of a run, on rank 0."""
     from tfcli.cli.closing import closing
     from tfcli.engine.runs.folder import is_child
 

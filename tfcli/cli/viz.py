@@ -23,14 +23,14 @@ class Kinds(TyperGroup):
 
 
 def _declared() -> dict[str, str]:
-    """Kinds of figures with their descriptions."""
+    """Return the kinds of figures with their descriptions."""
     from tfcli.engine.config.configs import Configs, roots
 
     return Configs(roots()).options("viz")
 
 
 def _kind(name: str) -> Any:
-    """The command that draws one kind of figure."""
+    """Return the command that draws one kind of figure."""
 
     def command(run: Run, settings: Settings = None, out: Out = None, json: Json = False) -> None:
         from tfcli.engine.runs.figure_kinds import draw
@@ -122,7 +122,7 @@ def lengths(
     out: Out = None,
     json: Json = False,
 ) -> None:
-    """Test scores of runs against the length of the source: whether long sentences suffer."""
+    """Draw test scores of runs against the length of the source: whether long sentences suffer."""
     from tfcli.engine.runs.figures import lengths_of
     from tfcli.engine.runs.record import find_run
 
@@ -132,7 +132,7 @@ def lengths(
 
 
 def _done(files: list[Path], numbers: dict[str, Any], *, json: bool, said: list[str] | None = None) -> None:
-    """Say what was written; with `--json` the numbers too."""
+    """Print what was written; with `--json` the numbers too."""
     from tfcli.cli.console import emit_json, out
 
     if json:

@@ -34,7 +34,7 @@ def words(
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Cosines between a word's vectors in several sentences, beside those of its static embedding.
+    """Print cosines between a word's vectors in several sentences, beside those of its static embedding.
 
     In a model that reads the context the "bank" of a river and the "bank" that lends money have different vectors.
     """

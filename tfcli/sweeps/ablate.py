@@ -36,7 +36,7 @@ class Planned:
 
     @property
     def jobs(self) -> list[list[str]]:
-        """All jobs, the seeds one after the other, so that a table half done has every cell."""
+        """Return all jobs, one seed of every cell after another, so that a half-finished table has every cell."""
         rounds = max((len(cell.jobs) for cell in self.cells), default=0)
         return [cell.jobs[i] for i in range(rounds) for cell in self.cells if i < len(cell.jobs)]
 
@@ -114,7 +114,7 @@ def remember(planned: Planned) -> None:
 
 
 def swept(jobs: Sequence[Sequence[str]]) -> dict[str, list[str]]:
-    """The keys whose values differ between jobs, with these: they name the jobs in lines and tables."""
+    """Return the keys whose values differ between jobs, with these values: they name the jobs in lines and tables."""
     found: dict[str, list[str]] = {}
     for job in jobs:
         for key, _, value in (text.partition("=") for text in job):
@@ -171,7 +171,9 @@ def estimate(planned: Planned, processes: int) -> dict[str, Any]:
 
 
 def in_words(estimated: dict[str, Any], processes: int) -> str:
-    """`12 cells x 3 seeds = 36 jobs · 9 done before, 27 to run · about 14 min on 2 processes`."""
+    """Return the estimate as a line: `12 cells x 3 seeds = 36 jobs · 9 done before, 27 to run · about 14 min on 2
+    processes`.
+    """
     parts = " + ".join(
         f"{row['cells']} cells x {row['seeds']} seed{'s' * (row['seeds'] != 1)}" for row in estimated["rows"]
     )
@@ -183,7 +185,9 @@ def in_words(estimated: dict[str, Any], processes: int) -> str:
 
 
 def _measured(jobs: Sequence[Job | None], folder: Path) -> float | None:
-    """Mean seconds of the finished ones among `jobs`: as their sweep saw them end, else (it was killed) as they say."""
+    """Return the mean seconds of the finished jobs, as the sweep measured them, else (the sweep was killed) as their
+    runs did; None where none is finished.
+    """
     done = [job for job in jobs if job is not None and job.status == "finished"]
     found = [job.seconds or read_record(folder / job.name).cost.get("seconds") for job in done]
     known = [seconds for seconds in found if seconds]

@@ -120,7 +120,7 @@ class Ablation:
         return PRIMARY[self.verb]
 
     def budget(self, name: str) -> Budget:
-        """The budget of that name.
+        """Return the budget of that name.
 
         Raises:
             ConfigError: there is none.
@@ -131,7 +131,7 @@ class Ablation:
         return self.budgets[name]
 
     def cells(self, budget: Budget, typed: Sequence[str] = ()) -> list[Cell]:
-        """Every cell of every question, row by row.
+        """Return the cells of every question, row by row.
 
         Args:
             budget: one of its budgets.
@@ -172,7 +172,7 @@ class Ablation:
 
 
 def names(config_dir: str | None = None) -> dict[str, Path]:
-    """The files of all ablations, the first match on the search path of each name."""
+    """Return the file of each ablation by its name; the first match on the search path counts."""
     found: dict[str, Path] = {}
     for root in search_path(config_dir):
         for file in sorted((root / "ablation").glob("[!_]*.yaml")):
@@ -284,7 +284,7 @@ def _budget(
 
 
 def _published(values: Any, rows: Mapping, columns: Mapping, asked: list[str], where: str) -> dict[str, Any]:
-    """`source`, `protocol`, `differs`, `question`, and `values` as (row, column) -> number."""
+    """Check the published figures: `source`, `protocol`, `differs`, `question`, and `values` by (row, column)."""
     if values is None:
         return {}
     known = {"source", "protocol", "differs", "question", "values"}
@@ -305,7 +305,7 @@ def _published(values: Any, rows: Mapping, columns: Mapping, asked: list[str], w
 
 
 def _seeds(typed: Sequence[str]) -> list[int]:
-    """The seeds given with the command.
+    """Return the seeds given with the command.
 
     Raises:
         ConfigError: another key has several values, or a seed is no number.
@@ -328,7 +328,7 @@ def _kept(text: str, keeps: Sequence[str]) -> bool:
 
 
 def _single(overrides: list[str], where: str) -> list[str]:
-    """The overrides with one value a key, the last one given.
+    """Return the overrides with one value for each key, the last one given.
 
     Raises:
         ConfigError: one has several values.

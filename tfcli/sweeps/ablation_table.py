@@ -26,7 +26,7 @@ TESTABLE = "test/accuracy"
 
 
 def summarize(folder: Path, state: State) -> dict[str, Any]:
-    """The table as plain values.
+    """Return the table as plain values.
 
     Returns:
         what `ablation.json` says; `cells`, each with question, row, column, `na` (the reason), n, of, seeds, values,
@@ -63,7 +63,7 @@ def summarize(folder: Path, state: State) -> dict[str, Any]:
 
 
 def _runs(folder: Path, jobs: list[Job]) -> list[tuple[Path, Record]]:
-    """The finished runs of a cell, by seed."""
+    """Return the finished runs of a cell, ordered by seed."""
     found = [(folder / job.name, read_record(folder / job.name)) for job in jobs if job.status == "finished"]
     return sorted(found, key=lambda pair: pair[1].seed)
 
@@ -90,7 +90,9 @@ def _figures(records: list[Record], metric: str, also: list[str]) -> dict[str, A
 
 
 def _curves(records: list[Record]) -> dict[str, float]:
-    """Means over the runs of metrics whose names end in a number, `seconds/n=256`: what a curve is drawn from."""
+    """Return the means over the runs of metrics whose names end in a number (`seconds/n=256`), from which curves are
+    drawn.
+    """
     names = dict.fromkeys(name for record in records for name in record.metrics if name.rpartition("=")[2].isdigit())
     means = {name: spread([record.metrics.get(name, math.nan) for record in records]) for name in names}
     return {name: found.mean for name, found in means.items() if found}
@@ -115,7 +117,7 @@ def _differences(folder: Path, cells: list[dict[str, Any]], default: list[str]) 
 
 
 def _pair(folder: Path, cell: dict[str, Any], base: dict[str, Any]) -> tuple[Any, Any] | None:
-    """Right or wrong (S, N) of a cell and of the default cell, under the seeds and on the images of both."""
+    """Return which samples (S, N) a cell and the default cell got right, for the seeds and test samples that both have."""
     if cell["metric"] != TESTABLE:
         return None
     import numpy as np
@@ -133,7 +135,9 @@ def _outcomes(folder: Path, cell: dict[str, Any]) -> dict[int, Outcomes]:
 
 
 def notes(summary: dict[str, Any]) -> list[str]:
-    """Lines below the table: what the figures are, where the published ones come from, what cannot be, what failed."""
+    """Return the lines below the table: what the figures are, the source of published ones, impossible and failed
+    cells.
+    """
     cells = summary["cells"]
     default = " / ".join(part for part in summary["default"] if part)
     lines = []
@@ -164,12 +168,12 @@ def notes(summary: dict[str, Any]) -> list[str]:
 
 
 def is_grid(summary: dict[str, Any]) -> bool:
-    """Whether it has rows and columns."""
+    """Return whether the ablation has rows and columns."""
     return len(summary["axes"]) == 2
 
 
 def grid_columns(summary: dict[str, Any]) -> dict[str, str]:
-    """Headings of the grid: one column a column of the ablation, then the published ones."""
+    """Return the headings of the grid: the ablation's columns, then the published ones."""
     head = {"question": "question"} if len(summary["metrics"]) > 1 else {}
     columns = dict.fromkeys(cell["column"] for cell in summary["cells"])
     given = dict.fromkeys(cell["column"] for cell in summary["cells"] if cell["published"] is not None)
@@ -178,7 +182,7 @@ def grid_columns(summary: dict[str, Any]) -> dict[str, str]:
 
 
 def grid_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The grid for reading: `mean ± std`, a star where it differs from the default cell."""
+    """Return the rows of the grid: `mean ± std`, with a star where a cell differs from the default cell."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for cell in summary["cells"]:
         place = (cell["question"], cell["row"])
@@ -191,7 +195,7 @@ def grid_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def cell_columns(summary: dict[str, Any]) -> dict[str, str]:
-    """Headings of the table with a row a cell."""
+    """Return the headings of the table that has one row for each cell."""
     shown = [cell for cell in summary["cells"] if not cell["na"]]
     metrics = list(dict.fromkeys(summary["metrics"].values()))
     head = {"question": "question"} if len(summary["metrics"]) > 1 else {}
@@ -210,7 +214,7 @@ def cell_columns(summary: dict[str, Any]) -> dict[str, str]:
 
 
 def cell_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a cell for reading."""
+    """Return the rows of the table that has one row for each cell."""
     rows, last = [], None
     for cell in summary["cells"]:
         if cell["na"]:

@@ -13,7 +13,7 @@ from tfcli.sweeps.expand import expand
 
 
 def axis(values: Any, where: str) -> dict[str, list[str]]:
-    """Labels and their overrides, from a mapping, from one override with several values, or from a list of both."""
+    """Read labels and their overrides from a mapping, from one override with several values, or from a list of both."""
     found: dict[str, list[str]] = {}
     for part in values if isinstance(values, list) else [values]:
         if isinstance(part, str):
@@ -38,7 +38,7 @@ def _swept(text: str, where: str) -> list[str]:
 
 
 def overrides(values: Any, where: str) -> list[str]:
-    """A list of overrides, or one text of them with blanks between."""
+    """Read a list of overrides, or one text of overrides separated by blanks."""
     if values is None:
         return []
     found = values.split() if isinstance(values, str) else values
@@ -48,7 +48,7 @@ def overrides(values: Any, where: str) -> list[str]:
 
 
 def texts(values: Any, where: str) -> list[str]:
-    """A name or a list of names, as texts."""
+    """Read a name or a list of names as texts."""
     values = values if isinstance(values, list) else [values]
     if any(isinstance(value, (dict, list)) or value is None for value in values):
         raise ConfigError(f"{where} is a name or a list of names, but is {values!r}.")
@@ -56,7 +56,7 @@ def texts(values: Any, where: str) -> list[str]:
 
 
 def mapping(values: Any, where: str, known: set[str] | None = None, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """A mapping with its keys as texts, all of them known, and those that are needed."""
+    """Read a mapping with text keys; refuse unknown keys and missing ones that are needed."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where} is written as `key: value` lines, but is {values!r}.")
     values = {str(key): value for key, value in values.items()}
@@ -71,7 +71,7 @@ def mapping(values: Any, where: str, known: set[str] | None = None, needed: Sequ
 
 
 def known_label(label: Any, labels: Mapping | Sequence[str], where: str) -> str:
-    """A label as text, if it is one of `labels`."""
+    """Return a label as text; refuse it where it is not among `labels`."""
     if str(label) not in labels:
         raise ConfigError(
             f"{where}: there is no `{label}`.{nearest(str(label), labels)}  (there is {', '.join(labels)})"

@@ -36,7 +36,7 @@ def job_id(overrides: list[str]) -> str:
 
 
 def expand(overrides: list[str], *, limit: int = MAX_JOBS) -> Grid:
-    """All combinations of `seed=0,1`, `choice(...)`, `range(...)` and `glob(...)` in `overrides`.
+    """Expand `seed=0,1`, `choice(...)`, `range(...)` and `glob(...)` in `overrides` into all combinations.
 
     A key that is given twice counts as it was given last. Combinations that repeat another are left out.
 
@@ -66,7 +66,7 @@ def expand(overrides: list[str], *, limit: int = MAX_JOBS) -> Grid:
 
 
 def parsed(text: str) -> Any:
-    """One override in Hydra's grammar, whose `glob()` knows the options of our groups.
+    """Parse one override in Hydra's grammar, where `glob()` knows the options of our groups.
 
     Raises:
         ConfigError: it is none, or it is `run.dir`, of which a job of a sweep has its own.
@@ -85,7 +85,7 @@ def parsed(text: str) -> Any:
 
 
 def _values(text: str, limit: int) -> tuple[str, list[str], bool]:
-    """The key of one override, its single-valued overrides, and whether it had several."""
+    """Return the key of one override, its single-valued overrides, and whether it had several values."""
     override = parsed(text)
     key = override.get_key_element()
     if not override.is_sweep_override():
@@ -109,7 +109,7 @@ def _check_range(text: str, key: str, sweep: Any, limit: int) -> None:
 
 
 def _groups() -> Any:
-    """As much of Hydra's config loader as `glob()` asks for."""
+    """Return the part of Hydra's config loader that `glob()` needs."""
     from tfcli.engine.config.files import options
 
     return SimpleNamespace(get_group_options=lambda group, results_filter=None: list(options(group)))

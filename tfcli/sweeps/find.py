@@ -15,7 +15,7 @@ from tfcli.sweeps.state import State
 
 
 def all_sweeps(root: Path | str = "outputs") -> list[Path]:
-    """Every sweep's folder below `root`, the newest first."""
+    """Return the folder of every sweep below `root`, the newest first."""
     return sorted(_walk(Path(root), depth=5), key=lambda folder: (_began(folder), str(folder)), reverse=True)
 
 
@@ -38,8 +38,8 @@ def _began(folder: Path) -> str:
 
 
 def find_sweep(text: str, *, root: Path | str = "outputs") -> Path:
-    """The sweep that `text` means: a path (or one inside), `latest`, the beginning of its folder's name or its id, or
-    `VERB-MODEL-DATA` for the newest of these.
+    """Find the sweep that `text` means: a path (or one inside), `latest`, the beginning of its folder's name or of its
+    id, or `VERB-MODEL-DATA` for the newest of these.
 
     Raises:
         RunError: there is none (with the nearest name), or more than one.
@@ -73,7 +73,7 @@ def find_sweep(text: str, *, root: Path | str = "outputs") -> Path:
 
 
 def brief(folder: Path, state: State) -> dict[str, Any]:
-    """One sweep as a row of `sweep ls`."""
+    """Return one sweep as a row of `sweep ls`."""
     return {
         "sweep": folder.name,
         "of": folder.parent.name,
@@ -87,7 +87,7 @@ def brief(folder: Path, state: State) -> dict[str, Any]:
 
 
 def job_rows(folder: Path, state: State) -> list[dict[str, Any]]:
-    """One sweep's jobs, each with its figure or its error, where it lies and where its log is."""
+    """Return a row for each job of a sweep: its figure or its error, its run folder and its log."""
     rows = []
     for job in state.jobs:
         run = folder / job.name

@@ -30,7 +30,9 @@ class Local:
         return [LocalJob(job, self) for job in jobs]
 
     def share(self, job: Job) -> tuple[list[str], dict[str, str | None]]:
-        """The GPUs that a job gets, and what its environment says of them and of the cores."""
+        """Choose the GPUs of a job; return them and the environment variables that limit the job to them and to its
+        cores.
+        """
         environment: dict[str, str | None] = {}
         if self.slots > 1 and "OMP_NUM_THREADS" not in os.environ:
             environment["OMP_NUM_THREADS"] = str(max(1, cores() // self.slots))
@@ -57,12 +59,12 @@ class LocalJob(Process):
 
 
 def cores() -> int:
-    """The CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> list[str]:
-    """The GPUs that a job may be given, as `CUDA_VISIBLE_DEVICES` names them. Asks the driver, not torch."""
+    """List the GPUs that a job may be given, as `CUDA_VISIBLE_DEVICES` names them. Asks the driver, not torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name.strip() not in ("", "-1")]

@@ -20,7 +20,7 @@ GROUPS = ("launcher", "search")
 def split(
     words: Sequence[str], config_dir: str | None = None, *, launcher: dict[str, Any] | None = None
 ) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
-    """The words without a sweep's own settings, and what these come to.
+    """Split the words of a command into the jobs' overrides and the sweep's own settings.
 
     Args:
         words: overrides.

@@ -47,10 +47,10 @@ class Source(Protocol):
     total: int | None
 
     def take(self, count: int) -> list[Job]:
-        """At most `count` jobs to start now; none when there is nothing more to do."""
+        """Return at most `count` jobs to start now; none when there is nothing more to do."""
 
     def ended(self, job: Job) -> None:
-        """Told of every job's end."""
+        """Take note that a job has ended."""
 
 
 class Listed:
@@ -98,7 +98,7 @@ class Found:
 
 
 def is_handed(job: Job) -> bool:
-    """Whether a job runs, or waits at SLURM."""
+    """Return whether a job runs, or waits at SLURM."""
     return job.status == "running" or (job.status == "pending" and job.slurm is not None)
 
 

@@ -67,7 +67,7 @@ class Process:
         job.write(folder)
 
     def poll(self) -> bool:
-        """Whether it has ended; how is then in the job and its file."""
+        """Return whether the process has ended; then the job and its file say how."""
         code = self.process.poll()
         if code is None:
             return False
@@ -146,13 +146,13 @@ def _written(run: Path) -> list[Record]:
 
 
 def quoted(text: str) -> str:
-    """`text` as a value that Hydra's grammar takes as it stands."""
+    """Return `text` quoted so that Hydra's grammar takes it as it stands."""
     plain = text.replace("\\", "\\\\").replace("'", "\\'")
     return text if text.replace("/", "").replace("-", "").replace("_", "").replace(".", "").isalnum() else f"'{plain}'"
 
 
 def last_line(log: Path) -> str:
-    """The last line in a log that says something, without control sequences."""
+    """Return the last line of a log that is not empty, without control sequences."""
     lines = _tail(log)
     return lines[-1] if lines else ""
 
@@ -168,7 +168,7 @@ def _tail(log: Path) -> list[str]:
 
 
 def reason(run: Path, log: Path, exit_code: int) -> str:
-    """Why a job failed: its record's error, else what it said last, else the signal that killed it."""
+    """Return why a job failed: its record's error, else the signal that killed it, else its last message."""
     for record in _written(run):
         if record.error:
             return record.error
@@ -181,7 +181,7 @@ def reason(run: Path, log: Path, exit_code: int) -> str:
 
 
 def score(run: Path) -> str:
-    """The main figure of a finished run, or nothing."""
+    """Return the main figure of a finished run in words; empty where there is none."""
     for record in _written(run):
         if name := main_metric(record):
             return f"{name} {number(record.metrics[name])}"

@@ -123,7 +123,7 @@ class Search:
         return job
 
     def ended(self, job: Job) -> None:
-        """Tell the study how a trial ended; what was interrupted will be asked again."""
+        """Report to the study how a trial ended; an interrupted one will be proposed again."""
         self.dry = -DRY_S
         with alone(self.lock):
             self._tell(int(job.trial or 0), job)
@@ -144,7 +144,7 @@ class Search:
         self.study.tell(number, state=optuna.trial.TrialState.FAIL)
 
     def _value(self, job: Job) -> float | None:
-        """The figure that the study is about.
+        """Return the figure of a finished job that the study optimises; None where the run has none.
 
         Raises:
             ConfigError: the run has no such figure.
@@ -165,12 +165,12 @@ class Search:
         return self._sign(name) * value if math.isfinite(value) else None
 
     def _sign(self, metric: str) -> int:
-        """-1 where the runs declare another direction than the study was made with, before there was any run."""
+        """Return -1 where the runs declare another direction than the study was created with, before there was any run."""
         lower = self.study.user_attrs.get("lower_is_better", lower_is_better(metric, []))
         return -1 if not self.direction and lower == (self.study.direction.name == "MAXIMIZE") else 1
 
     def best(self) -> dict[str, Any] | None:
-        """The best trial so far: its job, what the study is about, and that figure. None before any has finished."""
+        """Return the best trial so far: its job, what varied, the metric and its value; None before any has finished."""
         done = [t for t in self.study.get_trials(deepcopy=False) if t.value is not None]
         if not done:
             return None
@@ -206,7 +206,7 @@ def chosen(metrics: Mapping[str, float], main: str | None) -> str | None:
 
 
 def space(overrides: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """The overrides with one value, and the distributions of the others, from Hydra's own sweep grammar.
+    """Split overrides into those with one value and, from Hydra's own sweep grammar, the distributions of the others.
 
     `interval(a,b)` is a real number (whole with `int(interval(a,b))`), `tag(log,interval(a,b))` on a logarithmic scale,
     `range(a,b,step)` whole numbers below b, `choice(...)`, commas and `glob(...)` are one of their values.
@@ -252,5 +252,5 @@ def _is_cast(word: str) -> bool:
 
 
 def text(value: Any) -> str:
-    """A proposed value as it is written in a setting: numbers to six figures, which is what the trial computes with."""
+    """Return a proposed value as it is written in a setting: a number to six figures, with which the trial computes."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,9 @@ _seen: tuple[float, set[str] | None] = (-1e9, None)
 
 
 def queued() -> set[str] | None:
-    """The numbers of my jobs that wait or run (`12`, `12_3`); None where SLURM does not answer. Asked now and then."""
+    """Return the numbers of my jobs that wait or run (`12`, `12_3`); None where SLURM does not answer. The answer is
+    cached for a few seconds.
+    """
     global _seen
     if time.monotonic() - _seen[0] > MAX_AGE_S:
         try:
@@ -23,6 +25,6 @@ def queued() -> set[str] | None:
 
 
 def forget() -> None:
-    """Ask anew next time: a job was handed in."""
+    """Ask SLURM anew next time: a job was submitted."""
     global _seen
     _seen = -1e9, None

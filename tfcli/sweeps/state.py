@@ -67,7 +67,7 @@ class Job:
         write_atomic(folder / f"{self.name}.json", json.dumps(finite(asdict(self)), ensure_ascii=False) + "\n")
 
     def varied(self, keys: Iterable[str]) -> str:
-        """Those of its overrides whose keys are among `keys`, as one text."""
+        """Return the overrides whose keys are among `keys`, as one text."""
         return " ".join(text for text in self.overrides if text.partition("=")[0] in keys)
 
 
@@ -129,7 +129,7 @@ class State:
 
 
 def read_state(folder: Path) -> State:
-    """The state of the sweep in `folder`, each job's as its own files tell it.
+    """Read the state of the sweep in `folder`, each job's from its own files.
 
     Raises:
         RunError: there is none, or another version wrote it.
@@ -177,7 +177,7 @@ def _say_once(line: str) -> None:
 
 
 def settle(job: Job, folder: Path) -> None:
-    """Set a job's status to what its process and its run folder say: whoever started it may be gone."""
+    """Set a job's status to what its process and its run folder say, since the process that started it may be gone."""
     run = folder / job.name
     handed = job.slurm is not None and job.status == "pending"
     if (handed or job.status == "running") and is_running(job, run):
@@ -196,7 +196,7 @@ def settle(job: Job, folder: Path) -> None:
 
 
 def is_running(job: Job, run: Path) -> bool:
-    """Whether a job's process lives, or its run folder is locked by one that does.
+    """Return whether a job's process lives, or its run folder is locked by a process that does.
 
     SLURM is asked about its own; one on another machine is believed.
     """
@@ -211,7 +211,7 @@ def is_running(job: Job, run: Path) -> bool:
 
 
 def _is_ours(pid: int, run: Path) -> bool:
-    """Whether a process is the one that works on `run`, and not a later one with its number."""
+    """Return whether a process works on `run`; a later process may have the same number."""
     try:
         return run.name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

@@ -26,7 +26,7 @@ WIDE = (
 
 
 def suite_sets(name: str, config_dir: str | None = None) -> tuple[list[str], dict[str, str]]:
-    """The data sets of `conf/suite/NAME.yaml`, and what is missing from the published suite, with reasons.
+    """Return the data sets of `conf/suite/NAME.yaml`, and those missing from the published suite, with reasons.
 
     Raises:
         ConfigError: there is no such suite.
@@ -42,7 +42,7 @@ def suite_sets(name: str, config_dir: str | None = None) -> tuple[list[str], dic
 
 
 def summarize(folder: Path, state: State) -> dict[str, Any]:
-    """Rows of every finished job, in the jobs' order, and the failed ones with their reasons."""
+    """Return the rows of every finished job, in the jobs' order, and the failed ones with their reasons."""
     keys = list(state.swept)
     rows = []
     for job in state.jobs:
@@ -67,12 +67,12 @@ def summarize(folder: Path, state: State) -> dict[str, Any]:
 
 
 def columns(summary: dict[str, Any]) -> dict[str, str]:
-    """Headings: what was swept, then the heads' figures."""
+    """Return the headings: what was swept, then the heads' figures."""
     return {**{key: key for key in summary["keys"]}, **COLUMNS}
 
 
 def flat_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows for reading; a job's settings stand in its first row only."""
+    """Return the rows as text; a job's settings stand in its first row only."""
     rows, last = [], None
     for row in summary["rows"]:
         first, last = row["job"] != last, row["job"]

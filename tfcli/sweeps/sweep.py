@@ -156,7 +156,7 @@ def _typed(overrides: Sequence[str], grid: Grid) -> dict[str, list[str]]:
 
 
 def _first_of(overrides: Sequence[str]) -> Grid:
-    """The first job that a search could make, and the words that it may choose among."""
+    """Return the first job that a search could propose, and the words that it may choose among."""
     from tfcli.sweeps.search import space, text
 
     fixed, found = space(overrides)
@@ -165,7 +165,7 @@ def _first_of(overrides: Sequence[str]) -> Grid:
 
 
 def _unfinished(parent: Path, ident: str, launch: Launch) -> Path | None:
-    """The newest sweep of these jobs, unless all of it is done."""
+    """Return the newest sweep of these jobs, unless all of it is done."""
     found = [f for f in parent.glob(f"*-{ident}*") if (f / "sweep.json").exists()]
     if not found:
         return None

@@ -17,7 +17,7 @@ COSTS = ("seconds", "examples_per_second", "peak_memory_bytes")
 
 
 def summarize(folder: Path, state: State) -> dict[str, Any]:
-    """The table as plain values.
+    """Return the table as plain values.
 
     Returns:
         `keys` (swept, but seed), `metrics` (the main one first), `rows` (`settings`, `n`, `of`, `seeds`,
@@ -94,7 +94,9 @@ def _spreads(lower: dict[str, bool], values: list[dict[str, float]]) -> dict[str
 
 
 def columns(summary: dict[str, Any]) -> dict[str, str]:
-    """Headings of the table for reading: the main metric, its mean per class and the loss; table.csv has all."""
+    """Return the headings of the printed table: the main metric, its mean per class and the loss; table.csv has all
+    metrics.
+    """
     names = summary["metrics"]
     shown = [n for n in names if n in (names[0], f"{names[0]}_per_class") or n.endswith("/loss")]
     head = {key: key for key in summary["keys"]} or {"configuration": "configuration"}
@@ -102,7 +104,7 @@ def columns(summary: dict[str, Any]) -> dict[str, str]:
 
 
 def flat_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows for reading: `mean ± std`, n (`2 of 3` where jobs are missing), mean time of a job."""
+    """Return the rows as text: `mean ± std`, n (`2 of 3` where jobs are missing), mean time of a job."""
     rows = []
     for row in summary["rows"]:
         flat: dict[str, Any] = {**row["settings"]} or {"configuration": "all"}
@@ -116,13 +118,13 @@ def flat_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def notes(summary: dict[str, Any]) -> list[str]:
-    """Lines below the table: what the figures are, and the failed jobs."""
+    """Return the lines below the table: what the figures are, and the failed jobs."""
     lines = ["mean ± standard deviation over n seeds"] if any(row["of"] > 1 for row in summary["rows"]) else []
     return lines + notes_of(summary)
 
 
 def notes_of(summary: dict[str, Any]) -> list[str]:
-    """The best trial of a search, the failed and the unfinished jobs, in words."""
+    """Return the best trial of a search, the failed and the unfinished jobs, in words."""
     lines = []
     if best := summary.get("best"):
         lines.append(best_in_words(best))
@@ -138,7 +140,7 @@ def notes_of(summary: dict[str, Any]) -> list[str]:
 
 
 def best_in_words(best: dict[str, Any]) -> str:
-    """The best trial of a search in a line."""
+    """Return the best trial of a search as a line."""
     return f"best by {best['metric']}, {number(best['value'])}: {best['varied']}  ({best['job']})"
 
 

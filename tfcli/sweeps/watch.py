@@ -41,13 +41,13 @@ class Watch:
             self.live.stop()
 
     def tick(self, running: Sequence[Job]) -> None:
-        """Draw the table, now and then."""
+        """Draw the table, at most every half second."""
         if self.live and time.time() - self.drawn > EVERY_S:
             self.drawn = time.time()
             self.live.update(self._table(running), refresh=True)
 
     def ended(self, job: Job) -> None:
-        """Say how a job ended."""
+        """Print how a job ended."""
         message = job.error or (score(self.folder / job.name) if job.status == "finished" else "")
         line = f"{self._label(job)}  {job.status}  {seconds(job.seconds)}  {message}".rstrip()
         if self.live:
@@ -75,7 +75,9 @@ class Watch:
         return Group(table, Text(self.summary(running), style="dim"))
 
     def summary(self, running: Sequence[Job]) -> str:
-        """`12 jobs · 5 finished · 2 running · 5 pending · 1:12 min · about 3:10 min left`."""
+        """Return the line below the table: `12 jobs · 5 finished · 2 running · 5 pending · 1:12 min · about 3:10 min
+        left`.
+        """
         jobs = self.state.jobs
         total = self.total or len(jobs)
         counts = {status: sum(job.status == status for job in jobs) for status in STATUSES}
@@ -88,7 +90,8 @@ class Watch:
 
 
 def time_left(jobs: Sequence[Job], running: Sequence[Job], *, total: int, slots: int, now: float) -> float | None:
-    """Seconds until the last job ends, if the rest take as long as the finished ones did; None before the first end.
+    """Return the seconds until the last job ends, if the rest take as long as the finished ones did; None before the
+    first end.
 
     A running job that has already taken longer is thought to end now.
     """
