@@ -10,7 +10,7 @@ import pytest
 from conftest import tfcli
 
 from tfcli.cli.app import app
-from tfcli.cli.closing import closing
+from tfcli.cli.closing import print_run
 from tfcli.engine.runs.record import read_record
 
 WORDS = (
@@ -46,7 +46,7 @@ def test_a_run_is_scored_beside_copying_and_keeps_what_it_said(run):
 
 def test_the_closing_table_says_bleu_to_one_decimal_and_lengths_in_words(run, capsys):
     record = read_record(run)
-    closing(run, record)
+    print_run(run, record)
     lines = capsys.readouterr().out.splitlines()
     bleu = next(line.split() for line in lines if line.startswith("BLEU "))
     assert bleu[1] == f"{record.metrics['test/bleu']:.1f}"

@@ -68,9 +68,9 @@ def ablate(
         return
     console.say(f"{ablations.in_words(estimated, processes)} · {planned.folder}")
     ablations.run(planned, Launch(jobs=jobs, fail_fast=fail_fast, launcher=launcher), config_dir)
-    from tfcli.cli.multirun import closing
+    from tfcli.cli.multirun import print_sweep
 
-    closing(planned.folder, json=json)
+    print_sweep(planned.folder, json=json)
 
 
 def _plan(estimated: dict[str, Any], words: str, *, json: bool) -> None:

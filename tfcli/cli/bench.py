@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from tfcli.cli.options import Cfg, ConfigDir, Info, Json, Package, Resolve, Settings, composed
+from tfcli.cli.options import HydraFlags, Json, Settings, composed, grouped
 
 bench = typer.Typer(help="Measure what a part costs.", no_args_is_help=True)
 
@@ -17,17 +17,15 @@ def mount(app: typer.Typer) -> None:
 
 
 @bench.command("attention")
+@grouped
 def attention(
     settings: Settings = None,
+    *,
     json: Json = False,
-    cfg: Cfg = None,
-    resolve: Resolve = False,
-    package: Package = None,
-    info: Info = None,
-    config_dir: ConfigDir = None,
+    flags: HydraFlags,
 ) -> None:
     """Time and memory of an attention against the length, and their exponents: tfcli bench attention attn=sliding."""
-    job = composed("bench", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+    job = composed("bench", settings, flags)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler talks to stderr
     from tfcli.cli.console import emit_json, say, table
     from tfcli.engine.runs.format import size

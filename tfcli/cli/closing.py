@@ -10,7 +10,7 @@ from tfcli.engine.runs.record import Record
 from tfcli.metrics.info import FigureInfo
 
 
-def closing(folder: Path, record: Record, *, json: bool = False) -> None:
+def print_run(folder: Path, record: Record, *, json: bool = False) -> None:
     """Print a record's test figures; `--json` prints the record itself with its folder."""
     from tfcli.engine.runs.published import in_words
     from tfcli.engine.runs.record import figure_info
@@ -60,7 +60,7 @@ def _shown(info: FigureInfo, value: float) -> str:
     return f"{value:,.{info.decimals}f}"
 
 
-def probed(folder: Path, record: Record, rows: list[dict[str, Any]], *, json: bool = False) -> None:
+def print_probe(folder: Path, record: Record, rows: list[dict[str, Any]], *, json: bool = False) -> None:
     """Print the heads' figures, published ones beside them; `--json` prints the record with its folder."""
     from tfcli.engine.probe.probe import COLUMNS
     from tfcli.engine.runs.summary import baselines

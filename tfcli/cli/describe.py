@@ -6,25 +6,23 @@ from typing import Annotated
 
 import typer
 
-from tfcli.cli.options import Cfg, ConfigDir, Info, Json, Package, Resolve, Settings, composed
+from tfcli.cli.options import HydraFlags, Json, Settings, composed, grouped
 
 
 def mount(app: typer.Typer) -> None:
-    app.command()(describe)
+    """Add `describe` to the program."""
+    app.command()(grouped(describe))
 
 
 def describe(
     settings: Settings = None,
+    *,
     tree: Annotated[bool, typer.Option("--tree", help="Also print the network's structure.")] = False,
     json: Json = False,
-    cfg: Cfg = None,
-    resolve: Resolve = False,
-    package: Package = None,
-    info: Info = None,
-    config_dir: ConfigDir = None,
+    flags: HydraFlags,
 ) -> None:
     """Print parameters, FLOPs, shapes, memory, steps, and the nearest published result of a composed model."""
-    job = composed("train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+    job = composed("train", settings, flags)
     from tfcli.engine.config.compose import given
     from tfcli.engine.tools.describe import describe as measure
 

@@ -23,9 +23,9 @@ def doctor(
     The exit code is 1 where something is broken, so that no run, or not this one, can start.
     """
     from tfcli.cli.console import emit_json, status, table
-    from tfcli.cli.options import composed
+    from tfcli.cli.options import HydraFlags, composed
 
-    job = composed("train", settings, config_dir=config_dir) if settings else None
+    job = composed("train", settings, HydraFlags(config_dir=config_dir)) if settings else None
     from tfcli.engine.tools.doctor import examine, network
 
     status("looking at the environment ...")

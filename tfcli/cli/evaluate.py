@@ -6,27 +6,15 @@ from typing import Annotated
 
 import typer
 
-from tfcli.cli.multirun import Sweep
-from tfcli.cli.multirun import multirun as sweep
-from tfcli.cli.options import (
-    Cfg,
-    ConfigDir,
-    FailFast,
-    Info,
-    Jobs,
-    Json,
-    Multirun,
-    New,
-    Package,
-    Resolve,
-    composed,
-)
+from tfcli.cli.multirun import is_sweep, run_sweep
+from tfcli.cli.options import HydraFlags, Json, SweepOptions, composed, grouped
 from tfcli.cli.train import report
 from tfcli.errors import ConfigError
 
 
 def mount(app: typer.Typer) -> None:
-    app.command()(evaluate)
+    """Add `evaluate` to the program."""
+    app.command()(grouped(evaluate))
 
 
 def evaluate(
@@ -39,33 +27,26 @@ def evaluate(
         ),
     ],
     checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
-    multirun: Multirun = False,
-    jobs: Jobs = None,
-    fail_fast: FailFast = False,
-    new: New = False,
+    *,
+    options: SweepOptions,
     json: Json = False,
-    cfg: Cfg = None,
-    resolve: Resolve = False,
-    package: Package = None,
-    info: Info = None,
-    config_dir: ConfigDir = None,
+    flags: HydraFlags,
 ) -> None:
     """Test metrics with 95 % intervals of a run's checkpoint, or of the weights that model.weights= names."""
     run, settings = (None, words) if "=" in words[0] else (words[0], words[1:])
-    options = Sweep(multirun, jobs, fail_fast, new)
-    if options.asked(settings, shown=cfg or info):
+    if is_sweep(options, settings, flags):
         from tfcli.engine.runs.record import CHECKPOINT, find_run
 
         given = [str(find_run(run, needs=CHECKPOINT).resolve()), "--checkpoint", checkpoint] if run else []
-        sweep("evaluate", settings, options, words=given, config_dir=config_dir, json=json)
+        run_sweep("evaluate", settings, options, words=given, config_dir=flags.config_dir, json=json)
         return
     found = None
     if run is not None:
         from tfcli.engine.runs.named import predictor
 
-        found, settings = predictor([run], settings, config_dir)
+        found, settings = predictor([run], settings, flags.config_dir)
     if found is None:
-        job = composed("train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
+        job = composed("train", settings, flags)
         from tfcli.engine.runs.paths import check_paths
 
         if not job.config.model.get("weights"):

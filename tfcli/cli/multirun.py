@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ASKS = ("launcher=", "launcher.", "search=", "search.", "suite=")
+from tfcli.cli.options import HydraFlags, SweepOptions
+from tfcli.errors import ConfigError, SweepFailed
+
+SWEEPING = ("launcher=", "launcher.", "search=", "search.", "suite=")
+"""Beginnings of settings that only a sweep has."""
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """The options of `-m`, as every verb that makes runs takes them."""
+def is_sweep(options: SweepOptions, words: Sequence[str] | None, flags: HydraFlags) -> bool:
+    """Return whether these words are a sweep: by `-m`, or because `launcher=` or `search=` has no other meaning.
 
-    multirun: bool = False
-    jobs: int | None = None
-    fail_fast: bool = False
-    new: bool = False
-
-    def asked(self, words: Sequence[str] | None, *, shown: str | None = None) -> bool:
-        """Return whether these words are a sweep: by `-m`, or because `launcher=` or `search=` has no other meaning.
-
-        Args:
-            shown: what `--cfg` or `--info` asks for.
-
-        Raises:
-            ConfigError: they are one, and `shown` wants a single config.
-        """
-        asked = self.multirun or any(word.startswith(ASKS) for word in words or [])
-        if asked and shown:
-            from tfcli.errors import ConfigError
-
-            raise ConfigError(
-                "`--cfg` and `--info` show one job, not a sweep: leave out -m, `launcher=` and `search=`."
-            )
-        return asked
+    Raises:
+        ConfigError: they are one, and `--cfg` or `--info` wants a single config.
+    """
+    found = options.multirun or any(word.startswith(SWEEPING) for word in words or [])
+    if found and flags.shows:
+        raise ConfigError("`--cfg` and `--info` show one job, not a sweep: leave out -m, `launcher=` and `search=`.")
+    return found
 
 
-def multirun(
+def run_sweep(
     verb: str,
     overrides: Sequence[str],
-    options: Sweep,
+    options: SweepOptions,
     *,
     words: Sequence[str] = (),
     config_dir: str | None = None,
@@ -56,20 +43,20 @@ def multirun(
     """
     from tfcli.engine.config.configs import Configs, roots
     from tfcli.engine.config.shorthand import written_out
+    from tfcli.sweeps import sweep
     from tfcli.sweeps.options import split
     from tfcli.sweeps.runner import Launch
-    from tfcli.sweeps.sweep import run_sweep
 
     rest, launcher, search = split(overrides, config_dir)
     rest = written_out(rest, Configs(roots(config_dir)))
     launch = Launch(jobs=options.jobs, fail_fast=options.fail_fast, launcher=launcher, search=search)
-    folder = run_sweep(
+    folder = sweep.run_sweep(
         verb, rest, launch=launch, new=options.new, words=words, config_dir=config_dir, config_name=config_name
     )
-    closing(folder, json=json, missing=missing)
+    print_sweep(folder, json=json, missing=missing)
 
 
-def frozen(verb: str, words: list[str], options: Sweep, *, config_dir: str | None, json: bool) -> None:
+def run_frozen_sweep(verb: str, words: list[str], options: SweepOptions, *, config_dir: str | None, json: bool) -> None:
     """Run a sweep of a frozen verb: many sets or models, one table. `suite=NAME` stands for the sets of a published
     suite.
     """
@@ -86,18 +73,16 @@ def frozen(verb: str, words: list[str], options: Sweep, *, config_dir: str | Non
     if run is not None:  # it says itself which model it is
         overrides = [o for o in overrides if not o.startswith("model=")]
     given = [str(run.resolve())] if run else []
-    multirun(verb, overrides, options, words=given, config_dir=config_dir, json=json, missing=missing)
+    run_sweep(verb, overrides, options, words=given, config_dir=config_dir, json=json, missing=missing)
 
 
-def closing(folder: Path, *, json: bool, missing: Mapping[str, str] | None = None) -> None:
+def print_sweep(folder: Path, *, json: bool, missing: Mapping[str, str] | None = None) -> None:
     """Print a sweep's table.
 
     Raises:
         SweepFailed: some jobs failed; the table names them, their reasons and their logs.
     """
-    from tfcli.errors import SweepFailed
-
-    summary = show(folder, json=json, missing=missing)
+    summary = tabulate(folder, json=json, missing=missing)
     if summary["failed"]:
         raise SweepFailed(
             f"{len(summary['failed'])} of {summary['jobs']} jobs failed; the table says which and why. "
@@ -105,7 +90,7 @@ def closing(folder: Path, *, json: bool, missing: Mapping[str, str] | None = Non
         )
 
 
-def show(folder: Path, *, json: bool, missing: Mapping[str, str] | None = None) -> dict[str, Any]:
+def tabulate(folder: Path, *, json: bool, missing: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Write a sweep's table from what is finished by now, print it or its values, and return these.
 
     Args:
@@ -118,7 +103,7 @@ def show(folder: Path, *, json: bool, missing: Mapping[str, str] | None = None) 
 
     summary = tables(folder, read_state(folder))
     if "cells" in summary:
-        _show_cells(summary, json=json)
+        _print_cells(summary, json=json)
         return summary
     heads = "metrics" not in summary
     kind: Any = suite if heads else table
@@ -132,7 +117,7 @@ def show(folder: Path, *, json: bool, missing: Mapping[str, str] | None = None) 
     return summary
 
 
-def _show_cells(summary: dict[str, Any], *, json: bool) -> None:
+def _print_cells(summary: dict[str, Any], *, json: bool) -> None:
     """Print an ablation's table."""
     from tfcli.cli import console
     from tfcli.sweeps import ablation_table as tables

@@ -1,8 +1,12 @@
-"""The words that every composing verb takes: `key=value` settings and Hydra's own flags."""
+"""Options that several verbs take: `key=value` settings, Hydra's own flags, the options of sweeps."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -51,17 +55,61 @@ New = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-def composed(
-    name: str,
-    settings: list[str] | None,
-    *,
-    cfg: str | None = None,
-    resolve: bool = False,
-    package: str | None = None,
-    info: str | None = None,
-    config_dir: str | None = None,
-) -> Any:
-    """Compose and check; with `--cfg` or `--info` print and leave.
+@dataclass(frozen=True)
+class HydraFlags:
+    """Hydra's own flags, as every composing verb takes them."""
+
+    cfg: Cfg = None
+    resolve: Resolve = False
+    package: Package = None
+    info: Info = None
+    config_dir: ConfigDir = None
+
+    @property
+    def shows(self) -> bool:
+        """Return whether the composed config is to be printed, and nothing is to be run."""
+        return bool(self.cfg or self.info)
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Options of a sweep, as every verb that makes runs takes them."""
+
+    multirun: Multirun = False
+    jobs: Jobs = None
+    fail_fast: FailFast = False
+    new: New = False
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Make each field of a command's parameters that are groups (`HydraFlags`, `SweepOptions`) an option of its own.
+
+    Typer has no groups of options: it reads the signature that is made here.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[inspect.Parameter] = []
+    for each in inspect.signature(command).parameters.values():
+        if each.name in groups:
+            kinds = get_type_hints(groups[each.name], include_extras=True)
+            own = [(f.name, f.default, kinds[f.name]) for f in fields(groups[each.name])]
+        else:
+            own = [(each.name, each.default, hints[each.name])]
+        parameters += [inspect.Parameter(n, each.KEYWORD_ONLY, default=d, annotation=kind) for n, d, kind in own]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{f.name: given.pop(f.name) for f in fields(group)})
+        command(**given)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+def composed(name: str, settings: list[str] | None, flags: HydraFlags) -> Any:
+    """Compose a config and check it; with `--cfg` or `--info` print it and exit.
 
     Raises:
         ConfigError: whatever is wrong with the settings.
@@ -71,16 +119,17 @@ def composed(
     from tfcli.engine.config import compose
     from tfcli.engine.runs import folder
 
-    settings = settings or []
-    if cfg:
-        out(
-            compose.show(name, settings, kind=cfg, package=package, resolve=resolve, config_dir=config_dir).rstrip("\n")
+    settings, where = settings or [], flags.config_dir
+    if flags.cfg:
+        text = compose.show(
+            name, settings, kind=flags.cfg, package=flags.package, resolve=flags.resolve, config_dir=where
         )
+        out(text.rstrip("\n"))
         raise typer.Exit
-    if info:
-        out(compose.info(name, settings, kind=info, config_dir=config_dir).rstrip("\n"))
+    if flags.info:
+        out(compose.info(name, settings, kind=flags.info, config_dir=where).rstrip("\n"))
         raise typer.Exit
-    job = compose.compose(name, settings, config_dir)
+    job = compose.compose(name, settings, where)
     for note in job.notes:
         folder.say(note)
     return job

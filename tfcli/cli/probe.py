@@ -1,14 +1,15 @@
-"""tfcli probe, zeroshot, linear, knn: what frozen features are worth."""
+"""`tfcli probe`, `zeroshot`, `linear`, `knn`: measure heads on frozen features."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tfcli.cli.multirun import Sweep, frozen
-from tfcli.cli.options import Cfg, ConfigDir, FailFast, Info, Jobs, Json, Multirun, New, Package, Resolve
+from tfcli.cli.multirun import is_sweep, run_frozen_sweep
+from tfcli.cli.options import HydraFlags, Json, SweepOptions, composed, grouped
 
 Words = Annotated[
     list[str],
@@ -27,9 +28,10 @@ HELP = {
 
 
 def mount(app: typer.Typer) -> None:
-    app.command(help=HELP["probe"])(probe)
+    """Add `probe` and one verb for each head to the program."""
+    app.command(help=HELP["probe"])(grouped(probe))
     for head in ("zeroshot", "linear", "knn"):
-        app.command(head, help=HELP[head])(_alone(head))
+        app.command(head, help=HELP[head])(grouped(_one_head(head)))
 
 
 def probe(
@@ -38,90 +40,55 @@ def probe(
         str | None,
         typer.Option("--heads", help="Of zeroshot, linear, knn, fewshot, with commas.", show_default=False),
     ] = None,
-    multirun: Multirun = False,
-    jobs: Jobs = None,
-    fail_fast: FailFast = False,
-    new: New = False,
+    *,
+    options: SweepOptions,
     json: Json = False,
-    cfg: Cfg = None,
-    resolve: Resolve = False,
-    package: Package = None,
-    info: Info = None,
-    config_dir: ConfigDir = None,
+    flags: HydraFlags,
 ) -> None:
-    chosen = [f"heads=[{heads}]"] if heads else []
-    options = Sweep(multirun, jobs, fail_fast, new)
-    _go("probe", [*words, *chosen], options, json, cfg, resolve, package, info, config_dir)
+    """Run the heads that the model allows, or those of `--heads`."""
+    _start("probe", [*words, *([f"heads=[{heads}]"] if heads else [])], options, flags, json=json)
 
 
-def _alone(head: str):
-    def command(
-        words: Words,
-        multirun: Multirun = False,
-        jobs: Jobs = None,
-        fail_fast: FailFast = False,
-        new: New = False,
-        json: Json = False,
-        cfg: Cfg = None,
-        resolve: Resolve = False,
-        package: Package = None,
-        info: Info = None,
-        config_dir: ConfigDir = None,
-    ) -> None:
-        chosen = f"heads=[{head}]"
-        _go(
-            head, [*words, chosen], Sweep(multirun, jobs, fail_fast, new), json, cfg, resolve, package, info, config_dir
-        )
+def _one_head(head: str) -> Callable[..., None]:
+    def command(words: Words, *, options: SweepOptions, json: Json = False, flags: HydraFlags) -> None:
+        _start(head, [*words, f"heads=[{head}]"], options, flags, json=json)
 
     return command
 
 
-def _go(
-    verb: str,
-    words: list[str],
-    options: Sweep,
-    json: bool,
-    cfg: str | None,
-    resolve: bool,
-    package: str | None,
-    info: str | None,
-    config_dir: str | None,
-) -> None:
-    if options.asked(words, shown=cfg or info):
-        frozen(verb, words, options, json=json, config_dir=config_dir)
+def _start(verb: str, words: list[str], options: SweepOptions, flags: HydraFlags, *, json: bool) -> None:
+    if is_sweep(options, words, flags):
+        run_frozen_sweep(verb, words, options, json=json, config_dir=flags.config_dir)
         return
-    if cfg or info:
-        from tfcli.cli.options import composed
+    if flags.shows:
         from tfcli.engine.runs import named
 
-        overrides = named.resolve(words, config_dir)[1]
-        composed("probe", overrides, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
-    _report(verb, words, json, config_dir)
+        composed("probe", named.resolve(words, flags.config_dir)[1], flags)
+    _run(verb, words, flags.config_dir, json=json)
 
 
-def again(verb: str, folder: Path, overrides: list[str], options: Sweep, *, json: bool, config_dir: str | None) -> None:
-    """Run a frozen verb anew from its run's settings. Where its model was a training run, it is again."""
+def rerun_frozen(
+    verb: str, folder: Path, overrides: list[str], options: SweepOptions, flags: HydraFlags, *, json: bool
+) -> None:
+    """Start a frozen verb anew from a run's settings; where its model was a training run, it is again."""
     from tfcli.engine.runs.record import read_record
 
     weights = read_record(folder).checkpoint
     if weights and (Path(weights) / "config.yaml").exists():
         overrides = [weights, *(o for o in overrides if not o.startswith("model="))]
-    if options.asked(overrides):
-        frozen(verb, overrides, options, json=json, config_dir=config_dir)
-    else:
-        _report(verb, overrides, json, config_dir)
+    _start(verb, overrides, options, flags, json=json)
 
 
-def _report(verb: str, words: list[str], json: bool, config_dir: str | None) -> None:
+def _run(verb: str, words: list[str], config_dir: str | None, *, json: bool) -> None:
     from tfcli.engine.runs.named import frozen_job
 
     job, run = frozen_job(words, config_dir=config_dir)
     from tfcli.engine.runs.paths import check_paths
 
     check_paths(job.config)
-    from tfcli.engine.probe.probe import probe as go
+    from tfcli.engine.probe import probe as heads
 
-    folder, record, rows = go(job, run, verb=verb)
-    from tfcli.cli.closing import probed
+    folder, record, rows = heads.probe(job, run, verb=verb)
+    from tfcli.cli.closing import print_probe
 
-    probed(folder, record, rows, json=json)
+    print_probe(folder, record, rows, json=json)

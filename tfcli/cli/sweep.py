@@ -105,14 +105,14 @@ def retry(
     json: Json = False,
 ) -> None:
     """Run the failed jobs of a sweep anew and the unfinished ones to their end. Finished ones are kept."""
-    from tfcli.cli.multirun import closing
+    from tfcli.cli.multirun import print_sweep
     from tfcli.sweeps.find import find_sweep
     from tfcli.sweeps.runner import Launch
     from tfcli.sweeps.sweep import retry as again
 
     folder = find_sweep(which, root=root)
     again(folder, where or [], Launch(jobs=jobs, fail_fast=fail_fast))
-    closing(folder, json=json)
+    print_sweep(folder, json=json)
 
 
 @sweep.command("extend")
@@ -125,20 +125,20 @@ def extend(
     json: Json = False,
 ) -> None:
     """Add values to a sweep and run what is new: every combination of them with the sweep's other settings."""
-    from tfcli.cli.multirun import closing
+    from tfcli.cli.multirun import print_sweep
     from tfcli.sweeps.find import find_sweep
     from tfcli.sweeps.runner import Launch
     from tfcli.sweeps.sweep import extend as more
 
     folder = find_sweep(which, root=root)
     more(folder, values, Launch(jobs=jobs, fail_fast=fail_fast))
-    closing(folder, json=json)
+    print_sweep(folder, json=json)
 
 
 @sweep.command("table")
 def table(which: Which, root: Root = "outputs", json: Json = False) -> None:
     """Write a sweep's table.md, table.csv and table.json from the jobs that are finished by now, and print it."""
-    from tfcli.cli.multirun import show as tabulate
+    from tfcli.cli.multirun import tabulate
     from tfcli.sweeps.find import find_sweep
 
     tabulate(find_sweep(which, root=root), json=json)

@@ -4,55 +4,31 @@ from __future__ import annotations
 
 import typer
 
-from tfcli.cli.multirun import Sweep
-from tfcli.cli.multirun import multirun as sweep
-from tfcli.cli.options import (
-    Cfg,
-    ConfigDir,
-    ConfigName,
-    FailFast,
-    Info,
-    Jobs,
-    Json,
-    Multirun,
-    New,
-    Package,
-    Resolve,
-    Run,
-    Settings,
-    composed,
-)
+from tfcli.cli.multirun import is_sweep, run_sweep
+from tfcli.cli.options import ConfigName, HydraFlags, Json, Run, Settings, SweepOptions, composed, grouped
 
 
 def mount(app: typer.Typer) -> None:
-    app.command()(train)
+    """Add `train`, `resume` and `rerun` to the program."""
+    app.command()(grouped(train))
     app.command()(resume)
-    app.command()(rerun)
+    app.command()(grouped(rerun))
 
 
 def train(
     settings: Settings = None,
-    multirun: Multirun = False,
-    jobs: Jobs = None,
-    fail_fast: FailFast = False,
-    new: New = False,
+    *,
+    options: SweepOptions,
     json: Json = False,
-    cfg: Cfg = None,
-    resolve: Resolve = False,
-    package: Package = None,
-    info: Info = None,
-    config_dir: ConfigDir = None,
+    flags: HydraFlags,
     config_name: ConfigName = None,
 ) -> None:
     """Compose, build, fit, test and write a run folder."""
-    options = Sweep(multirun, jobs, fail_fast, new)
-    if options.asked(settings, shown=cfg or info):
-        sweep("train", settings or [], options, config_dir=config_dir, config_name=config_name, json=json)
+    if is_sweep(options, settings, flags):
+        words, where = settings or [], flags.config_dir
+        run_sweep("train", words, options, config_dir=where, config_name=config_name, json=json)
         return
-    job = composed(
-        config_name or "train", settings, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir
-    )
-    _start(job, json=json)
+    _start(composed(config_name or "train", settings, flags), json=json)
 
 
 def resume(
@@ -67,24 +43,18 @@ def resume(
     from tfcli.engine.runs.saved_config import resumed_config
 
     resumed_config(folder, settings or [])  # refuses what does not fit before torch is imported
-    from tfcli.engine.train.run import resume as go_on
+    from tfcli.engine.train import run as training
 
-    report(*go_on(folder, settings or []), json=json)
+    report(*training.resume(folder, settings or []), json=json)
 
 
 def rerun(
     run: Run,
     settings: Settings = None,
-    multirun: Multirun = False,
-    jobs: Jobs = None,
-    fail_fast: FailFast = False,
-    new: New = False,
+    *,
+    options: SweepOptions,
     json: Json = False,
-    cfg: Cfg = None,
-    resolve: Resolve = False,
-    package: Package = None,
-    info: Info = None,
-    config_dir: ConfigDir = None,
+    flags: HydraFlags,
 ) -> None:
     """Start a new run from RUN's settings, with changes."""
     from tfcli.engine.config.heads import FROZEN_VERBS
@@ -92,21 +62,18 @@ def rerun(
     from tfcli.engine.runs.saved_config import merged, trusted_overrides
 
     folder = find_run(run)
-    verb, options = read_record(folder).verb, Sweep(multirun, jobs, fail_fast, new)
+    verb = read_record(folder).verb
     frozen = verb in FROZEN_VERBS
-    words = merged(
-        trusted_overrides(folder, name="probe" if frozen else "train", config_dir=config_dir), settings or []
-    )
+    saved = trusted_overrides(folder, name="probe" if frozen else "train", config_dir=flags.config_dir)
+    words = merged(saved, settings or [])
     if frozen:
-        from tfcli.cli.probe import again
+        from tfcli.cli.probe import rerun_frozen
 
-        again(verb, folder, words, options, json=json, config_dir=config_dir)
-        return
-    if options.asked(settings, shown=cfg or info):
-        sweep("train", words, options, config_dir=config_dir, json=json)
-        return
-    job = composed("train", words, cfg=cfg, resolve=resolve, package=package, info=info, config_dir=config_dir)
-    _start(job, json=json)
+        rerun_frozen(verb, folder, words, options, flags, json=json)
+    elif is_sweep(options, settings, flags):
+        run_sweep("train", words, options, config_dir=flags.config_dir, json=json)
+    else:
+        _start(composed("train", words, flags), json=json)
 
 
 def _start(job, *, json: bool) -> None:
@@ -117,15 +84,15 @@ def _start(job, *, json: bool) -> None:
     paths.check_paths(job.config)
     from_run.settle(job.config, job.overrides)
     teacher.settle(job.config, job.overrides)
-    from tfcli.engine.train.run import train as run
+    from tfcli.engine.train import run
 
-    report(*run(job.config, job.choices, job.overrides), json=json)
+    report(*run.train(job.config, job.choices, job.overrides), json=json)
 
 
 def report(folder, record, *, json: bool) -> None:
     """Print the closing table of a run, on rank 0."""
-    from tfcli.cli.closing import closing
+    from tfcli.cli.closing import print_run
     from tfcli.engine.runs.folder import is_child
 
     if not is_child():
-        closing(folder, record, json=json)
+        print_run(folder, record, json=json)

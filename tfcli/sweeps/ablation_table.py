@@ -117,7 +117,7 @@ def _differences(folder: Path, cells: list[dict[str, Any]], default: list[str]) 
 
 
 def _pair(folder: Path, cell: dict[str, Any], base: dict[str, Any]) -> tuple[Any, Any] | None:
-    """Return which samples (S, N) a cell and the default cell got right, for the seeds and test samples that both have."""
+    """Return which samples (S, N) a cell and the default cell got right, for the seeds and samples that both have."""
     if cell["metric"] != TESTABLE:
         return None
     import numpy as np

@@ -165,12 +165,12 @@ class Search:
         return self._sign(name) * value if math.isfinite(value) else None
 
     def _sign(self, metric: str) -> int:
-        """Return -1 where the runs declare another direction than the study was created with, before there was any run."""
+        """Return -1 where the runs declare another direction than the study, which was created before them."""
         lower = self.study.user_attrs.get("lower_is_better", lower_is_better(metric, []))
         return -1 if not self.direction and lower == (self.study.direction.name == "MAXIMIZE") else 1
 
     def best(self) -> dict[str, Any] | None:
-        """Return the best trial so far: its job, what varied, the metric and its value; None before any has finished."""
+        """Return the best trial so far: its job, what varied, the metric and its value; None before the first end."""
         done = [t for t in self.study.get_trials(deepcopy=False) if t.value is not None]
         if not done:
             return None
