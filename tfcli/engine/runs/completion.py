@@ -28,7 +28,9 @@ class Candidate(NamedTuple):
 def settings(
     typed: Sequence[str], current: str, *, config_dir: str | None = None, primary: str = "train"
 ) -> list[Candidate]:
-    """Overrides that complete `current`, given the words typed before it: groups, their options, keys and values."""
+    """Return the overrides that complete `current`, given the words typed before it: groups, their options, keys and
+    values.
+    """
     configs = Configs(roots(config_dir), primary)
     if current.startswith("launcher.") and not any(word.startswith("launcher=") for word in typed):
         typed = [*typed, "launcher=local"]
@@ -79,7 +81,7 @@ def _tops(configs: Configs, typed: Sequence[str]) -> Iterator[Candidate]:
 
 
 def _values(configs: Configs, typed: Sequence[str], key: str, value: str) -> Iterator[tuple[str, str]]:
-    """Words for the value of a key. After a comma the next value of a sweep is completed."""
+    """Yield words for the value of a key. After a comma the next value of a sweep is completed."""
     name = key.lstrip("+")
     if name in RUNS:
         yield from runs(value)
@@ -121,7 +123,7 @@ def _plain(value: Any) -> str:
 
 
 def files(text: str) -> Iterator[Candidate]:
-    """Files and folders (with `/`) that begin with `text`; hidden ones when a dot is typed."""
+    """Yield files and folders (with `/`) that begin with `text`; hidden ones when a dot is typed."""
     head, slash, tail = text.rpartition("/")
     folder = Path(os.path.expanduser(head + slash) or ".")
     try:
@@ -134,7 +136,7 @@ def files(text: str) -> Iterator[Candidate]:
 
 
 def runs(text: str, *, root: str = "outputs", limit: int = 50) -> list[Candidate]:
-    """Runs by their short names, the newest first, `latest`, and paths when a path is typed."""
+    """Return runs by their short names, the newest first, `latest`, and paths when a path is typed."""
     if "/" in text or text.startswith("."):
         return list(files(text))
     newest = record.all_runs(root)

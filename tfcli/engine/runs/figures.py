@@ -105,7 +105,7 @@ def _labels(records: dict[Path, Record]) -> dict[Path, str]:
 
 
 def _class_names(run: Path) -> list[str]:
-    """From per_class.csv; none where it is not there."""
+    """Return the class names in per_class.csv; none where there is no such file."""
     try:
         with open(run / "per_class.csv", encoding="utf-8", newline="") as file:
             return [row["class"] for row in csv.DictReader(file)]

@@ -29,20 +29,20 @@ RUN_DIR = "TFCLI_RUN_DIR"
 
 
 def is_child() -> bool:
-    """Whether this process is a further rank of a run that another process leads."""
+    """Return whether this process is a further rank of a run that another process leads."""
     return (
         int(os.environ.get("LOCAL_RANK", 0)) > 0 or int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) > 0
     )
 
 
 def say(line: str) -> None:
-    """A line on stderr, from rank 0 only."""
+    """Print a line on stderr, from rank 0 only."""
     if not is_child():
         terminal.say(line)
 
 
 def check_writable(root: Path, *, settings: str = "`run.root=` or `run.dir=`") -> None:
-    """Refuse a folder that cannot be written, or made, before any work is done. Nothing is made yet.
+    """Refuse a folder that cannot be written, or made, before any work is done; nothing is made yet.
 
     Args:
         root: the folder.
@@ -67,7 +67,7 @@ def make_folder(folder: Path) -> None:
 
 
 def run_folder(verb: str, name: str, *, root: Path, given: str | None) -> Path:
-    """The folder of a new run: `given`, or ROOT/VERB/NAME/TIME-ID. Made here, empty.
+    """Make the folder of a new run, empty: `given`, or ROOT/VERB/NAME/TIME-ID.
 
     Raises:
         RunError: `given` already holds a run, or nothing can be written there.
@@ -92,7 +92,7 @@ def run_folder(verb: str, name: str, *, root: Path, given: str | None) -> Path:
 
 
 def _dated(parent: Path) -> Path:
-    """A new folder named by the time, and by chance where two begin in one second."""
+    """Make a new folder named by the time and by a random part, since two runs may begin in one second."""
     while True:
         folder = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         with suppress(FileExistsError):
@@ -101,13 +101,13 @@ def _dated(parent: Path) -> Path:
 
 
 def safe(name: str) -> str:
-    """A name fit for a folder: letters, digits, dots, dashes; never empty, hidden or long."""
+    """Return a name fit for a folder: letters, digits, dots, dashes; never empty, hidden or long."""
     kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in name).lstrip(".-")
     return kept[:80] or "run"
 
 
 def link_latest(root: Path, folder: Path) -> None:
-    """Point ROOT/latest at `folder`; on a file system without links, leave it."""
+    """Point ROOT/latest at `folder`; do nothing on a file system without links."""
     temporary = root / f".latest-{os.getpid()}"
     with suppress(OSError):
         temporary.symlink_to(os.path.relpath(folder, root))
@@ -171,7 +171,7 @@ def write_resumed(folder: Path, *, config: dict[str, Any], overrides: list[str])
 
 
 def environment(devices: str) -> dict[str, Any]:
-    """Versions, device and the state of the code, for the record."""
+    """Return versions, devices and the state of the code, for the record."""
     names = ("tfcli", "torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmetrics", "wandb", "numpy")
     versions = {}
     for name in names:
@@ -189,7 +189,7 @@ def environment(devices: str) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit and whether files differ from it, of the folder we stand in; None outside a git tree."""
+    """Return the commit of the current folder and whether files differ from it; None outside a git tree."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
@@ -201,7 +201,7 @@ def git_state() -> dict[str, Any] | None:
 
 
 def wandb_login() -> bool:
-    """Whether W&B has a key here: in the environment, or a line of the user's netrc (its secrets are not looked at)."""
+    """Return whether W&B has a key here: in the environment, or in the user's netrc (its secrets are not read)."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", "wandb").rpartition("//")[2].strip("/")
@@ -214,7 +214,7 @@ def wandb_login() -> bool:
 
 @contextmanager
 def logged(folder: Path) -> Iterator[None]:
-    """Everything said on stderr also goes to the run's log.txt."""
+    """Copy everything that is printed on stderr to the run's log.txt."""
     if is_child():
         yield
         return

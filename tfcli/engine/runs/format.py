@@ -23,7 +23,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float], *, lower_is_better: bool = False) -> Spread | None:
-    """The spread of the finite `values`; None when there are none."""
+    """Return the spread of the finite `values`; None when there are none."""
     kept = [v for v in values if math.isfinite(v)]
     if not kept:
         return None
@@ -32,7 +32,7 @@ def spread(values: Sequence[float], *, lower_is_better: bool = False) -> Spread 
 
 
 def number(value: float) -> str:
-    """Three decimals below ten, fewer above, powers of ten where three decimals would say nothing."""
+    """Format a number: three decimals below ten, fewer above, powers of ten where three decimals would all be zero."""
     if not math.isfinite(value):
         return str(value)
     if value == 0 or 0.001 <= abs(value) < 10:
@@ -43,7 +43,7 @@ def number(value: float) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """`31 s`, `4:12 min`, `2:05 h`."""
+    """Format seconds: `31 s`, `4:12 min`, `2:05 h`."""
     if value is None:
         return ""
     if value < 100:
@@ -56,7 +56,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """Bytes with a decimal unit: `551 MB`."""
+    """Format bytes with a decimal unit: `551 MB`."""
     if value is None:
         return ""
     for unit in ("B", "kB", "MB", "GB"):
@@ -86,7 +86,7 @@ def cell(value: Any) -> str:
 
 
 def to_csv(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """CSV with the keys of `columns` as header and values in full precision."""
+    """Return CSV with the keys of `columns` as header and values in full precision."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
@@ -97,7 +97,7 @@ def to_csv(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str
 
 
 def to_markdown(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """A GitHub table; numbers stand right."""
+    """Return a GitHub table; numbers are aligned right."""
     cells = [[cell(row.get(key)).replace("|", "\\|") for key in columns] for row in rows]
     widths = [max([len(head), 3, *(len(line[i]) for line in cells)]) for i, head in enumerate(columns.values())]
     right = [is_numeric([row.get(key) for row in rows]) for key in columns]
@@ -111,6 +111,6 @@ def to_markdown(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -
 
 
 def is_numeric(values: Sequence[Any]) -> bool:
-    """Whether a column holds numbers only, and so stands right."""
+    """Return whether a column holds numbers only, and so is aligned right."""
     kept = [v for v in values if v is not None]
     return bool(kept) and all(isinstance(v, (int, float, Spread)) and not isinstance(v, bool) for v in kept)

@@ -99,7 +99,7 @@ class Life:
             self._written = True
 
     def _cut(self, code: int, reason: str) -> None:
-        """Say and write why the program is ended, from the thread that watches over it."""
+        """Print and record why the program is ended, from the thread that watches over it."""
         if is_child():
             if self.board:
                 self.board.fell(code, reason)

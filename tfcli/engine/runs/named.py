@@ -28,7 +28,7 @@ NEUTRAL = "model=pixels"
 def frozen_job(
     words: Sequence[str], *, name: str = "probe", config_dir: str | None = None
 ) -> tuple[Composition, Path | None]:
-    """The composed config of a frozen verb, and the run whose model it is, if one is.
+    """Compose the config of a frozen verb, and find the run whose model it is, if one is.
 
     Args:
         words: `[MODEL or RUN] [DATA] [KEY=VALUE]...`.
@@ -104,7 +104,7 @@ def _check_images(overrides: list[str], config_dir: str | None) -> None:
 
 
 def resolve(words: Sequence[str], config_dir: str | None = None) -> tuple[Path | None, list[str]]:
-    """The run, if the first word names one, and everything as overrides.
+    """Turn words into the run that the first one names (None where it names a model) and overrides.
 
     Raises:
         ConfigError: see `frozen_job`.
@@ -213,7 +213,7 @@ def _spoken(model: str) -> str:
 
 
 def _run(word: str, config_dir: str | None) -> Path | None:
-    """The run that a word means; None for the name of a model."""
+    """Return the run that a word means; None for the name of a model."""
     models = [*options("model", config_dir), *torchvision_names()]
     if word in models or "," in word:  # several: a sweep over models
         return None

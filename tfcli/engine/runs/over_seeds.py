@@ -30,7 +30,7 @@ def settings(folder: Path, record: Record, keys: Sequence[str]) -> dict[str, Any
 
 
 def group(found: Found, *, metrics: Sequence[str] = ()) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """Runs of one configuration put together: everything equal but the seed.
+    """Group runs that differ in their seed alone.
 
     Returns:
         headings (key -> heading), and a row a configuration: its model, data, settings, n, seeds, runs and `metrics`,
@@ -97,7 +97,7 @@ def _group_row(members: Found, keys: Sequence[str], lower: dict[str, bool]) -> d
 
 
 def csv_columns(columns: dict[str, str]) -> dict[str, str]:
-    """The headings of `group` with the deviation as a column of its own, each under its key."""
+    """Return the headings of `group` with the deviation as a column of its own, each under its key."""
     wide: dict[str, str] = {}
     for key in columns:
         wide[key] = key
@@ -107,7 +107,7 @@ def csv_columns(columns: dict[str, str]) -> dict[str, str]:
 
 
 def flat_row(row: dict[str, Any], *, numbers: bool = False) -> dict[str, Any]:
-    """A row of `group` as cells: `mean ± std` in one cell, or with `numbers` each in its own."""
+    """Return a row of `group` as cells: `mean ± std` in one cell, or with `numbers` each in its own."""
     flat = {"model": row["model"], "data": row["data"], "n": row["n"], **row["settings"]}
     for name, found in row["metrics"].items():
         std = found["std"]

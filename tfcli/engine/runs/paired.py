@@ -37,7 +37,7 @@ class Outcomes:
     fingerprint: str
 
     def same_images(self, other: Outcomes) -> bool:
-        """Whether both are of the same samples."""
+        """Return whether both are of the same samples."""
         alike = self.fingerprint == other.fingerprint and len(self.index) == len(other.index)
         return alike and bool((self.index == other.index).all() and (self.label == other.label).all())
 
@@ -54,7 +54,7 @@ def write_outcomes(folder: Path, *, index: Any, label: Any, guess: Any, data: st
 
 
 def read_outcomes(folder: Path) -> Outcomes | None:
-    """A run's outcomes; None where it tested no classifier.
+    """Read a run's outcomes; None where it tested no classifier.
 
     Raises:
         RunError: the file is not what `write_outcomes` writes.
@@ -74,7 +74,7 @@ def read_outcomes(folder: Path) -> Outcomes | None:
 
 
 def paired_runs(folders: Sequence[Path]) -> list[dict[str, Any] | None]:
-    """Each run after the first against it on the same test images; None where they have none in common.
+    """Compare each run after the first with it on the same test images; None where they have none in common.
 
     Returns:
         `difference`, `low`, `high` (95 %), `p`, `images`, and `better` and `worse`: on how many images only the one or
@@ -115,7 +115,7 @@ def write_translations(folder: Path, *, sources: Sequence[str], references: Sequ
 
 
 def paired_translations(folders: Sequence[Path], *, tokenize: str = "13a") -> list[dict[str, Any] | None]:
-    """Each run after the first against it on the same sentences; None where they have none in common.
+    """Compare each run after the first with it on the same sentences; None where they have none in common.
 
     Args:
         tokenize: sacrebleu's tokenizer.
@@ -142,7 +142,7 @@ def paired_translations(folders: Sequence[Path], *, tokenize: str = "13a") -> li
 
 
 def _read_translations(folder: Path) -> list[list[str]]:
-    """Sources, references and what was said; empty for a run that has translated nothing."""
+    """Read sources, references and translations; empty for a run that has translated nothing."""
     path = Path(folder) / TRANSLATIONS
     if not path.exists():
         return []

@@ -79,7 +79,7 @@ def _is_path(text: str) -> bool:
 
 
 def _neighbour(given: Any) -> str:
-    """The name beside it that it may be, for a message."""
+    """Return a hint at the existing name that is nearest to a missing one."""
     folder = Path(str(given)).expanduser().parent
     if not folder.is_dir():
         return f" Nor is there a folder `{folder}`."

@@ -21,7 +21,7 @@ SCALES = {None: 0, "ImageNet-1k": 1, "ImageNet-21k": 2, "JFT-300M": 3}
 
 
 def entries(data: str | None = None) -> list[dict[str, Any]]:
-    """All published figures, or those of one data set, as their files have them, with `data` and its test size."""
+    """Return all published figures, or those of one data set, as in their files, with `data` and its test size."""
     configs = Configs(roots())
     checkpoints = configs.load("published/_checkpoints")
     found = []
@@ -37,7 +37,7 @@ def entries(data: str | None = None) -> list[dict[str, Any]]:
 
 
 def _tabled(name: str, values: Mapping[str, Any], checkpoints: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The entries of a file's tables, with what `_checkpoints.yaml` says of each checkpoint."""
+    """Yield the entries of a file's tables, with the facts of `_checkpoints.yaml` on each checkpoint."""
     for table in values.get("tables", []):
         whose = checkpoints.get(table["of"], {})
         known = whose.get("checkpoints", {})
@@ -53,20 +53,20 @@ def _tabled(name: str, values: Mapping[str, Any], checkpoints: Mapping[str, Any]
 
 
 def in_words(value: float | list[float]) -> str:
-    """`0.667`, or `0.60-0.70` for a range."""
+    """Format a published figure: `0.667`, or `0.60-0.70` for a range."""
     if isinstance(value, list):
         return "-".join(f"{end:.2f}" for end in value)
     return f"{value:.3f}" if value < 10 else f"{value:.2f}"
 
 
 def gap(ours: float, value: float | list[float]) -> float:
-    """Ours less the published figure; of a range 0 inside it, else less its nearer end."""
+    """Return our figure minus the published one; 0 inside a published range, else the distance from its nearer end."""
     low, high = value if isinstance(value, list) else (value, value)
     return min(ours - low, 0.0) or max(ours - high, 0.0)
 
 
 def family(model: str) -> str:
-    """`vit_b16` -> `vit`, `clip_rn50` -> `clip`, `resnet56` -> `resnet_cifar`; any other model is its own family."""
+    """Return the family of a model (`vit_b16` -> `vit`, `resnet56` -> `resnet_cifar`); any other model is its own."""
     if re.fullmatch(r"resnet(20|32|44|56|110|_cifar\w*)", model):
         return "resnet_cifar"
     match = re.match(r"(vit|resnet|deit|swin|levit|clip|gpt|bert|transformer|rnn)(?=[_\d]|search|$)", model)
@@ -84,7 +84,7 @@ def published_for(
     fitted_on: str | None = None,
     trained: bool = True,
 ) -> list[dict[str, Any]]:
-    """Published figures of the same family on the same data, the nearest to our run first.
+    """Return published figures of the same family on the same data, the nearest to our run first.
 
     Args:
         model: our model's config name.
@@ -127,12 +127,12 @@ def _started_alike(entry: Mapping[str, Any], weights: str | None) -> bool:
 
 
 def _is_its(entry: Mapping[str, Any], weights: str | None) -> bool:
-    """Whether our weights are the entry's own checkpoint, by name or file name."""
+    """Return whether our weights are the entry's own checkpoint, by name or file name."""
     return weights is not None and (weights.rpartition("/")[2] in entry.get("weights", []) or _names_it(entry, weights))
 
 
 def _names_it(entry: Mapping[str, Any], weights: str | None) -> bool:
-    """Whether our weights are named as no other checkpoint is: then the model is the entry's, whatever it is called."""
+    """Return whether the name of our weights is that of the entry's checkpoint alone: then the model is the entry's."""
     if weights is None or "names" not in entry:
         return False
     name = re.sub(r"(?<=vit-[bl])/(?=\d)", "-", weights.lower()).replace("@", "-").rstrip("/").rpartition("/")[2]

@@ -73,7 +73,7 @@ class Board:
 
     @classmethod
     def here(cls) -> Board | None:
-        """The board that this rank was given; None where it was given none."""
+        """Return the shared status that this rank was given; None where it was given none."""
         if BOARD not in os.environ:
             return None
         with suppress(OSError, ValueError):  # of a process that started us for something else
@@ -81,13 +81,13 @@ class Board:
         return None
 
     def beat(self, stage: Stage) -> None:
-        """Say that this rank goes on, and with what."""
+        """Report that this rank goes on, and in which stage."""
         self.beats += 1
         self.batch += stage == Stage.FORWARD_PASS
         self.memory[self._head()] = self.HEAD.pack(self.beats, self.batch, stage, math.inf, 0)
 
     def fell(self, code: int, reason: str) -> None:
-        """Say why this rank ends. The first reason counts."""
+        """Report why this rank ends. The first reason counts."""
         beats, batch, stage, when, _ = self.read(self.rank)
         if when == math.inf or not when:
             text = reason.encode()[: self.PLACE - self.HEAD.size - 1]
@@ -245,7 +245,7 @@ def _ended(rank: int, code: int) -> TfcliError:
 
 
 def _command() -> list[str]:
-    """The command line of this program, for another rank."""
+    """Return the command line of this program, for another rank."""
     import __main__
 
     spec = getattr(__main__, "__spec__", None)
@@ -270,7 +270,7 @@ def check_free(port: str) -> None:
 
 
 def _state(pid: int) -> str:
-    """The kernel's letter for a process: T is stopped, D waits for a device."""
+    """Return the kernel's letter for a process: T is stopped, D waits for a device."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
     return ""

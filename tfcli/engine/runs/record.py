@@ -69,7 +69,7 @@ class Record:
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first, without keys that say nothing (`title`, `baselines`, ...)."""
+        """Return plain JSON values, `schema` first, without optional keys that are empty (`title`, `baselines`, ...)."""
         values = {"schema": self.schema, **asdict(self)}
         for key in ("title", "baselines", "units", "signatures", "figures", "main", "next", "left_out"):
             if not values[key]:
@@ -121,7 +121,7 @@ def _declared(values: dict[str, Any]) -> Declared | None:
 
 
 def finite(value: Any) -> Any:
-    """`value` with NaN and infinities as None, since JSON has no word for them."""
+    """Return `value` with NaN and infinities as None, since JSON has neither."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -132,7 +132,7 @@ def finite(value: Any) -> Any:
 
 
 def read_record(folder: Path) -> Record:
-    """The record of a run folder.
+    """Read the record of a run folder.
 
     Without `results.json` (the run goes on, or was killed) the record is made from the folder's own names and
     config, with status `unfinished`. Keys that this version does not know are ignored.
@@ -234,25 +234,25 @@ def _yaml(path: Path) -> Any:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The run's `config.yaml` as plain values with today's names (empty when there is none)."""
+    """Read a run's `config.yaml` as plain values with today's names (empty when there is none)."""
     values = _yaml(Path(folder) / "config.yaml")
     return moved.values(values) if isinstance(values, dict) else {}
 
 
 def read_overrides(folder: Path) -> list[str]:
-    """The run's `overrides.yaml`: what was typed, with today's names (empty when there is none)."""
+    """Read a run's `overrides.yaml`: what was typed, with today's names (empty when there is none)."""
     values = _yaml(Path(folder) / "overrides.yaml")
     typed = [str(v) for v in values] if isinstance(values, list) else []
 
     def own(group: str) -> Collection[str]:
-        """An option with an old name is the user's own where the config holds no part that had it."""
+        """Return no renamed options where the config holds no part of that name: then the option is the user's own."""
         return () if moved.has_old_options(_yaml(Path(folder) / "config.yaml")) else moved.OPTIONS[group]
 
     return moved.overrides(typed, own)
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"optim": {"lr": 1}}` -> `{"optim.lr": 1}`; lists stay whole."""
+    """Flatten nested values: `{"optim": {"lr": 1}}` -> `{"optim.lr": 1}`; lists stay whole."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
@@ -273,7 +273,7 @@ class Row(NamedTuple):
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a metrics file (header `epoch,step,name,value`), by step.
+    """Read the rows of a metrics file (header `epoch,step,name,value`), sorted by step.
 
     The file is only ever appended to. Lines that a killed run tore (the last one, or the one on which a resumed run
     went on) are dropped; of rows with the same step and name, which a resumed run writes again, the last one counts.
@@ -315,7 +315,7 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def started(folder: Path) -> str:
-    """When a run began, as `yyyymmdd-hhmmss`: from its folder's name (or its sweep's), else from its config's age."""
+    """Return when a run began, as `yyyymmdd-hhmmss`: from its folder's name (or its sweep's), else from its files' age."""
     for part in (folder.name, folder.parent.name):
         if match := STAMP.match(part):
             return match[1]
@@ -326,12 +326,12 @@ def started(folder: Path) -> str:
 
 
 def all_runs(root: Path | str = "outputs") -> list[Path]:
-    """Every run folder below `root`, the newest first. The `latest` link is not followed; runs hold no runs."""
+    """Return every run folder below `root`, the newest first. The `latest` link is not followed; runs hold no runs."""
     return sorted(_walk(Path(root), depth=6), key=lambda run: (started(run), str(run)), reverse=True)
 
 
 def run_name(run: Path) -> str:
-    """The shortest name under which `find_run` knows a run: its folder, after its sweep's folder if it has one."""
+    """Return the shortest name by which `find_run` finds a run: its folder's, after its sweep's if it has one."""
     return run.name if STAMP.match(run.name) or not STAMP.match(run.parent.name) else f"{run.parent.name}/{run.name}"
 
 
@@ -339,8 +339,8 @@ CHECKPOINT = "checkpoints/*.ckpt"
 
 
 def find_run(text: str, *, root: Path | str = "outputs", needs: str | None = None) -> Path:
-    """The run folder that `text` means: a path (or a file in a run), `latest`, the beginning or the id of a
-    run folder's name, the end of its path, or `model-data` for the newest run of that pair.
+    """Find the run folder that `text` means: a path (or a file in a run), `latest`, the beginning or the id of a run
+    folder's name, the end of its path, or `model-data` for the newest run of that pair.
 
     `latest` is the newest run that has what `needs` describes, a pattern of files below it: the newest run may be a
     probe, of which nothing can be predicted.

@@ -34,7 +34,7 @@ RESUMABLE = (
 
 
 def saved_config(folder: Path) -> tuple[DictConfig, dict[str, str]]:
-    """The config of a run and the options it was composed from.
+    """Return the config of a run and the options it was composed from.
 
     Raises:
         RunError: the folder has no config, or the run trained nothing.
@@ -81,19 +81,19 @@ def trusted_overrides(folder: Path, *, name: str, config_dir: str | None) -> lis
 
 
 def _other_task(folder: Path, job: Composition) -> list[str]:
-    """`task=` of a run, where its words are now given another by the columns of its data."""
+    """Return `task=` of a run whose words would choose another task today, by the columns of its data."""
     task = (read_config(folder).get("choices") or {}).get("task")
     return [f"task={task}"] if task and job.choices.get("task") not in (None, task) else []
 
 
 def kept_tokenizer(folder: Path) -> Path | None:
-    """The file of the tokenizer that a run was trained with, if its model has one."""
+    """Return the file of the tokenizer that a run was trained with, if its model has one."""
     file = folder / "tokenizer.json"
     return file if file.exists() else None
 
 
 def find_checkpoint(run: Path, which: str) -> Path:
-    """The file of a run's checkpoint.
+    """Return the file of a run's checkpoint.
 
     In place of `best` stands `average` where a run has averaged its last epochs; `best` falls back to `last`, which is
     all there is without validation.
@@ -111,7 +111,7 @@ def find_checkpoint(run: Path, which: str) -> Path:
 
 
 def on_these_devices(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
-    """A run's config, to be used on one process or the GPUs that are here, however it was trained.
+    """Return a run's config for use on one process or the GPUs that are here, however the run was trained.
 
     Raises:
         ConfigError: an override is wrong, or chooses another model, data set or part than the run has.
@@ -146,7 +146,7 @@ def resumed_config(folder: Path, overrides: list[str]) -> tuple[DictConfig, dict
 
 
 def apply_saved(config: DictConfig, overrides: list[str]) -> dict[str, tuple[Any, Any]]:
-    """Change values of a saved config. Returns the keys that changed, old value and new."""
+    """Change values of a saved config; return the keys that changed, with old and new value."""
     changed: dict[str, tuple[Any, Any]] = {}
     for text in overrides:
         key, old, new = set_value(config, text)

@@ -87,7 +87,7 @@ def handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
 
 
 def _taken() -> list[signal.Signals]:
-    """The signals that we handle: not SIGHUP under `nohup`, and none outside the main thread."""
+    """Return the signals that we handle: not SIGHUP under `nohup`, and none outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return []
     return [s for s in SIGNALS if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN]
@@ -140,7 +140,7 @@ class Stop:
             self.check()
 
     def check(self) -> None:
-        """Grant what a signal has asked for; once more where a library has swallowed it.
+        """Grant a requested stop; again where a library has swallowed the first exception.
 
         Raises:
             Stopped: a signal has asked for it.

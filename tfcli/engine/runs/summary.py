@@ -48,7 +48,7 @@ def select(
     verb: str | None = None,
     settings: Sequence[str] = (),
 ) -> Found:
-    """The runs below `root` that fit all that is given, the newest first. `settings` are `key=value` of their configs.
+    """Return the runs below `root` that fit all filters, the newest first. `settings` are `key=value` of their configs.
 
     Raises RunError for a status that there is not and a setting that is not `key=value`.
     """
@@ -82,7 +82,7 @@ def _text(value: Any) -> str:
 
 
 def sort_by(found: Found, metric: str) -> Found:
-    """The runs that have `metric`, the best first. Raises RunError, with the nearest name, when none has."""
+    """Return the runs that have `metric`, the best first. Raises RunError, with the nearest name, when none has."""
     names = {name for _, record in found for name in record.metrics}
     if found and metric not in names:
         raise RunError(f"no run has a metric `{metric}`.{nearest(metric, sorted(names))}")
@@ -92,12 +92,12 @@ def sort_by(found: Found, metric: str) -> Found:
 
 
 def interval(bounds: Sequence[float] | None) -> str:
-    """`[0.942, 0.978]`"""
+    """Format a 95 % interval: `[0.942, 0.978]`; empty for None."""
     return f"[{number(bounds[0])}, {number(bounds[1])}]" if bounds else ""
 
 
 def brief(folder: Path, record: Record, *, metric: str | None = None) -> dict[str, Any]:
-    """One run as a row of `runs ls`."""
+    """Return one run as a row of `runs ls`."""
     metric = metric or main_metric(record)
     return {
         "run": run_name(folder),
@@ -117,12 +117,12 @@ def brief(folder: Path, record: Record, *, metric: str | None = None) -> dict[st
 
 
 def document(folder: Path, record: Record) -> dict[str, Any]:
-    """One run as one JSON object: its record, where it lies, its config and its files."""
+    """Return one run as one JSON object: its record, its folder, its config and its files."""
     return {"run": str(folder), **record.to_json(), "config": read_config(folder), "files": files(folder)}
 
 
 def files(folder: Path) -> dict[str, int]:
-    """The files of a run with their sizes in bytes, W&B's own left out."""
+    """Return the files of a run with their sizes in bytes, without W&B's."""
     found = (p for p in sorted(folder.rglob("*")) if p.is_file() and "wandb" not in p.relative_to(folder).parts)
     return {str(p.relative_to(folder)): p.stat().st_size for p in found}
 
@@ -160,7 +160,7 @@ def baselines(record: Record, metric: str) -> dict[str, float]:
 
 
 def metric_rows(record: Record) -> list[dict[str, Any]]:
-    """The metrics of a run, the main one first, with what was published and measured beside it."""
+    """Return the metrics of a run, the main one first, with what was published and measured beside it."""
     main = main_metric(record)
     names = sorted(record.metrics, key=lambda name: (name != main, not name.startswith("test/")))
     rows: list[dict[str, Any]] = []
@@ -177,7 +177,7 @@ def metric_rows(record: Record) -> list[dict[str, Any]]:
 
 
 def footer(folder: Path, record: Record) -> list[str]:
-    """Published differences, cost, and the files of a run."""
+    """Return how published figures differ, the cost, and the files of a run."""
     lines = [f"published differs: {e['differs']}" for e in record.published[:1] if e.get("differs")]
     cost = record.cost
     parts = [seconds(cost.get("seconds")), size(cost.get("peak_memory_bytes"))]
@@ -198,7 +198,7 @@ def footer(folder: Path, record: Record) -> list[str]:
 
 
 def config_differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Settings that are not the same in all runs: `{"key", "values"}`; where a run keeps its files does not count."""
+    """Return the settings that differ between runs, `{"key", "values"}`; where a run keeps its files does not count."""
     flats = [flatten(read_config(folder)) for folder in folders]
     keys = list(dict.fromkeys(key for flat in flats for key in flat if not key.startswith("run.")))
     rows = [{"key": key, "values": [flat.get(key) for flat in flats]} for key in keys]
@@ -206,7 +206,7 @@ def config_differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def metric_differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Metrics of all runs, with each run's difference from the first and their 95 % intervals."""
+    """Return the metrics of all runs, with each run's difference from the first and their 95 % intervals."""
     loaded = [read_record(folder) for folder in folders]
     names = list(dict.fromkeys(name for record in loaded for name in record.metrics))
     rows = []
@@ -220,7 +220,7 @@ def metric_differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def difference_row(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """A row of `metric_differences` as cells."""
+    """Return a row of `metric_differences` as cells."""
     shown: dict[str, Any] = {"metric": row["metric"]}
     for name, value, bounds in zip(names, row["values"], row["intervals"], strict=True):
         shown[name] = "" if value is None else f"{number(value)} {interval(bounds)}".strip()

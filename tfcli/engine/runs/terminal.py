@@ -29,7 +29,7 @@ ASCII = str.maketrans(
 
 
 def readable(stream: TextIO, text: str) -> str:
-    """`text` in characters that the stream's encoding has."""
+    """Return `text` in characters that the stream's encoding has."""
     encoding = (getattr(stream, "encoding", None) or "utf-8").lower()
     if not encoding.startswith("utf"):
         text = text.translate(ASCII)
@@ -99,13 +99,13 @@ def make_lasting() -> None:
 
 
 def say(line: str = "") -> None:
-    """One line for the reader's eyes, on stderr."""
+    """Print one line on stderr."""
     clear_status()
     write(sys.stderr, line + "\n")
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:
-    """Whether a stream (stdout when none is given) is a terminal that can move its cursor."""
+    """Return whether a stream (stdout when none is given) is a terminal that can move its cursor."""
     stream = stream or sys.stdout
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
@@ -117,26 +117,26 @@ class _Status:
 
 
 def status(line: str) -> None:
-    """A line on stderr that the next one replaces; nothing at all where stderr is not a terminal."""
+    """Draw a line on stderr that the next one replaces; nothing at all where stderr is not a terminal."""
     if is_terminal(sys.stderr):
         write(sys.stderr, "\r\x1b[K" + line[: max(width() - 1, 10)])
         _Status.drawn = bool(line)
 
 
 def clear_status() -> None:
-    """Wipe the line of `status`, so that an ordinary line can take its place."""
+    """Clear the line of `status`, so that an ordinary line can take its place."""
     if _Status.drawn:
         status("")
 
 
 def width() -> int:
-    """Columns to write in: `COLUMNS`, else the terminal's, else 80."""
+    """Return the columns to write in: `COLUMNS`, else the terminal's, else 80."""
     return shutil.get_terminal_size((80, 24)).columns
 
 
 @contextmanager
 def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr where that is a terminal, else nothing. Yields what is told of each step."""
+    """Draw a bar on stderr where that is a terminal; yield the function that advances it by a number of steps."""
     if not is_terminal(sys.stderr):
         yield lambda count: None
         return
