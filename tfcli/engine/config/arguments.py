@@ -30,12 +30,12 @@ class Setting(NamedTuple):
 
 
 def settings(tree: Mapping[str, Any]) -> Iterator[Setting]:
-    """All values of a config with interpolations in place, `_target_` and its like left out."""
+    """Yield all values of a config with interpolations in place; `_target_` and the like are left out."""
     yield from _below(tree, "", _owner("", tree, None))
 
 
 def setting(tree: Mapping[str, Any], key: str) -> Setting:
-    """The value at a dotted key; an interpolation on the way (`model.pos`, which is `pos`) is followed."""
+    """Return the value at a dotted key; an interpolation on the way (`model.pos`, which is `pos`) is followed."""
     node: Any = tree
     owner, argument = _owner("", tree, None), None
     path: list[str] = []
@@ -52,7 +52,9 @@ def setting(tree: Mapping[str, Any], key: str) -> Setting:
 
 
 def absolute(reference: str, key: str) -> str:
-    """The key that an interpolation in the value of `key` refers to: `..root` in `data.source.root` is `data.root`."""
+    """Return the key that an interpolation in the value of `key` refers to: `..root` in `data.source.root` is
+    `data.root`.
+    """
     name = reference.lstrip(".")
     dots = len(reference) - len(name)
     return ".".join([*key.split(".")[:-dots], name]) if dots else name
@@ -73,7 +75,7 @@ def _below(node: Mapping[str, Any], path: str, owner: Signature | None) -> Itera
 
 
 def _owner(path: str, node: Any, argument: Argument | None) -> Signature | None:
-    """The signature of what a group of settings is handed to."""
+    """Return the signature of the callable that takes a group of settings; None where it is not known."""
     if isinstance(node, Mapping) and "_target_" in node:
         known = signature(str(node["_target_"]))
         return stated(str(node["_target_"]), node["_bounds_"]) if known is None and "_bounds_" in node else known

@@ -16,7 +16,7 @@ from tfcli.errors import ConfigError, TfcliError
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
-    """A config as plain values, every interpolation resolved."""
+    """Return a config as plain values, every interpolation resolved."""
     return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
@@ -27,7 +27,7 @@ def _arguments(node: Any) -> Any:
 
 
 def build(node: Any, /, **parts: Any) -> Any:
-    """Instantiate `node._target_`, its nested parts first, with `parts` added.
+    """Instantiate `node._target_`, its nested parts first, with `parts` added to its arguments.
 
     A constructor's ValueError (it checks its own values) and an unexpected argument become the user's error.
 

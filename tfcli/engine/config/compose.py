@@ -141,7 +141,7 @@ def set_value(config: DictConfig, text: str) -> tuple[str, Any, Any]:
 def show(
     name: str, overrides: list[str], *, kind: str, package: str | None, resolve: bool, config_dir: str | None
 ) -> str:
-    """Hydra's `--cfg job|hydra|all` as YAML text.
+    """Return what Hydra's `--cfg job|hydra|all` prints, as YAML text.
 
     Raises:
         ConfigError: there is no such kind, or no such package in the config.
@@ -173,7 +173,7 @@ def info(name: str, overrides: list[str], *, kind: str, config_dir: str | None) 
 
 
 def _choices(config: DictConfig) -> dict[str, str]:
-    """The option taken in each group."""
+    """Return the option taken in each group."""
     return {k: v for k, v in config.hydra.runtime.choices.items() if v is not None and "/" not in k}
 
 
@@ -199,7 +199,7 @@ def _parse(text: str) -> Override:
 
 
 def _sugar(overrides: list[str], config_dir: str | None) -> list[str]:
-    """`model=mobilenet_v2` is short for `model=torchvision model.name=mobilenet_v2`."""
+    """Expand abbreviations: `model=mobilenet_v2` is short for `model=torchvision model.name=mobilenet_v2`."""
     result = []
     for text in overrides:
         key, _, value = text.partition("=")
@@ -211,7 +211,7 @@ def _sugar(overrides: list[str], config_dir: str | None) -> list[str]:
 
 
 def _is_choice(override: Override, hydra: Hydra, config_dir: str | None) -> bool:
-    """Whether this picks an option of a group, rather than setting a value."""
+    """Return whether an override picks an option of a group, rather than setting a value."""
     group = override.key_or_group
     if not cast(ConfigLoaderImpl, hydra.config_loader).repository.group_exists(group):
         return False
@@ -316,7 +316,7 @@ def _check_key(key: str, config: DictConfig, choices: dict[str, str], config_dir
 
 
 def keys(config: Any, prefix: str = "") -> list[str]:
-    """All dotted keys of a config but Hydra's own."""
+    """Return all dotted keys of a config, without Hydra's own."""
     found = []
     for name in config:
         if prefix == "" and name == "hydra":

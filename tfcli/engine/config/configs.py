@@ -18,7 +18,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def roots(config_dir: str | None = None) -> list[Path]:
-    """Folders of configs, the first match first (as `files.search_path` has them)."""
+    """Return the folders of configs; the first match counts, as in `files.search_path`."""
     given = [Path(config_dir).expanduser()] if config_dir else []
     return [p for p in (*given, Path.cwd() / "conf", PACKAGED) if p.is_dir()]
 
@@ -31,11 +31,11 @@ class Configs:
         self.read: dict[str, dict[str, Any]] = {}
 
     def file(self, name: str) -> Path | None:
-        """The first file `name`.yaml."""
+        """Return the first file `name`.yaml; None where there is none."""
         return next((f for root in self.folders if (f := root / f"{name}.yaml").is_file()), None)
 
     def load(self, name: str) -> dict[str, Any]:
-        """The values of `name`.yaml; `@package` is its package (`_global_` or nothing)."""
+        """Return the values of `name`.yaml; `@package` is its package (`_global_` or nothing)."""
         if name not in self.read:
             path = self.file(name)
             values: dict[str, Any] = {}
@@ -51,7 +51,7 @@ class Configs:
         return self.read[name]
 
     def options(self, group: str) -> dict[str, str]:
-        """The options of a group with their descriptions; bases, whose names start with `_`, are left out."""
+        """Return the options of a group with their descriptions; bases, whose names start with `_`, are left out."""
         found: dict[str, str] = {}
         for root in self.folders:
             for path in sorted((root / group).glob("*.yaml")):
@@ -60,13 +60,13 @@ class Configs:
         return dict(sorted(found.items()))
 
     def mounted(self, group: str, option: str) -> dict[str, Any]:
-        """The values of one option and of its bases, below the keys where they stand in a config."""
+        """Return the values of one option and of its bases, below the keys where they stand in a config."""
         config: dict[str, Any] = {}
         _mount(self, config, group, option)
         return config
 
     def overrides(self, name: str) -> Iterator[tuple[str, str]]:
-        """`override /group: option` entries of a config and of its bases, bases first."""
+        """Yield the `override /group: option` entries of a config and of its bases, bases first."""
         group = name.partition("/")[0]
         for entry in self.load(name).get("defaults", []):
             if isinstance(entry, str) and entry != "_self_":
@@ -77,12 +77,12 @@ class Configs:
                         yield str(key).removeprefix("override /"), str(option)
 
     def classifiers(self) -> list[str]:
-        """The names of torchvision's classifiers, which `model=` takes as well."""
+        """Return the names of torchvision's classifiers, which `model=` takes as well."""
         values = self.load("model/torchvision")
         return list((values.get("model") or values).get("names", []))
 
     def groups(self) -> list[str]:
-        """The names of the groups, sorted."""
+        """Return the names of the groups, sorted."""
         return sorted({p.name for root in self.folders for p in root.iterdir() if p.is_dir() and p.name[0] not in "._"})
 
 
@@ -97,7 +97,7 @@ def _describe(path: Path) -> str:
 
 
 def compose(configs: Configs, typed: Sequence[str]) -> dict[str, Any]:
-    """The config for the groups chosen in `typed`, and its values as written: interpolations stay text."""
+    """Return the config for the groups chosen in `typed`, and its values as written: interpolations stay text."""
     chosen = {k: v for k, _, v in (word.lstrip("+").partition("=") for word in typed) if configs.file(f"{k}/{v}")}
     order: list[tuple[str, str]] = []
     top = configs.load(configs.primary)

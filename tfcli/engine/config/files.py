@@ -27,14 +27,14 @@ def search_path(config_dir: str | None = None) -> list[Path]:
 
 
 def groups(config_dir: str | None = None) -> list[str]:
-    """The config groups, for instance `model` and `data`."""
+    """Return the names of the config groups, for instance `model` and `data`."""
     return sorted(
         {f.name for root in search_path(config_dir) for f in root.iterdir() if f.is_dir() and f.name[0] not in "._"}
     )
 
 
 def options(group: str, config_dir: str | None = None) -> dict[str, str]:
-    """The options of a group with their one-line descriptions; names that start with `_` are bases, not options."""
+    """Return the options of a group with their descriptions; names that start with `_` are bases, not options."""
     found: dict[str, str] = {}
     for root in search_path(config_dir):
         for file in sorted((root / group).glob("*.yaml")):
@@ -44,7 +44,7 @@ def options(group: str, config_dir: str | None = None) -> dict[str, str]:
 
 
 def describe(file: Path) -> str:
-    """The first comment line of a config file that is not a Hydra header."""
+    """Return the first comment line of a config file that is not a Hydra header."""
     with file.open(encoding="utf-8") as lines:
         for line in lines:
             text = line.strip()
@@ -57,6 +57,6 @@ def describe(file: Path) -> str:
 
 @cache
 def torchvision_names() -> tuple[str, ...]:
-    """The names of torchvision's classifiers, which `model=` takes as well."""
+    """Return the names of torchvision's classifiers, which `model=` takes as well."""
     file = PACKAGED / "model" / "torchvision.yaml"
     return tuple(yaml.safe_load(file.read_text(encoding="utf-8"))["model"]["names"]) if file.exists() else ()

@@ -29,7 +29,7 @@ class Key(NamedTuple):
 
 
 def keys_of(configs: Configs, name: str | None = None) -> list[Key]:
-    """The settings of a group (`model`), of one option of it (`model/bert`), or those that `train` begins with.
+    """Return the settings of a group (`model`), of one option of it (`model/bert`), or those that `train` begins with.
 
     Raises:
         ConfigError: there is no such group or option, with the nearest.
@@ -51,7 +51,7 @@ def keys_of(configs: Configs, name: str | None = None) -> list[Key]:
 
 
 def search(configs: Configs, word: str) -> list[Key]:
-    """The settings of all options of all groups whose key, comment or choices have `word` in them."""
+    """Return the settings of all options of all groups whose key, comment or choices contain `word`."""
     sought = word.lower()
     found: dict[tuple[str, str, str], tuple[Key, list[str]]] = {}
     everything = [*_primaries(configs)]
@@ -84,7 +84,7 @@ def _of_primary(configs: Configs, group: str) -> list[Key]:
 
 
 def _settings_of(configs: Configs, typed: list[str], primary: str) -> Iterator[Key]:
-    """The settings of a composed config, as they stand in it."""
+    """Yield the settings of a composed config, as they stand in it."""
     comments = _comments(configs, primary)
     tree = compose(configs, typed)
     top = configs.load(primary)
@@ -110,7 +110,7 @@ def _keys(found: Iterator[Setting], comments: Mapping[str, str]) -> Iterator[Key
 
 
 def _comments_of(configs: Configs, group: str, option: str) -> dict[str, str]:
-    """Comments of one option of a group and of its bases, by the keys under which they are mounted."""
+    """Return the comments of one option of a group and of its bases, by the keys under which they are mounted."""
     group, _, package = group.partition("@")
     name = f"{group}/{option}"
     found: dict[str, str] = {}
@@ -126,7 +126,7 @@ def _comments_of(configs: Configs, group: str, option: str) -> dict[str, str]:
 
 
 def _comments(configs: Configs, name: str) -> dict[str, str]:
-    """The comment that follows each value in a file, by its key."""
+    """Return the comment that follows each value in a file, by its key."""
     path = configs.file(name)
     if path is None:
         return {}

@@ -71,17 +71,17 @@ class Kind:
 
     @classmethod
     def of(cls, plain: type) -> Kind:
-        """Values of a plain type."""
+        """Return the kind of values of a plain type."""
         return cls(ones=(One(plain),))
 
     @classmethod
     def among(cls, *choices: Any) -> Kind:
-        """One of some words or numbers."""
+        """Return the kind that is one of some words or numbers."""
         return cls(choices=choices)
 
     @classmethod
     def list_of(cls, *items: Kind, fixed: bool) -> Kind:
-        """Lists of such items."""
+        """Return the kind of lists of such items."""
         return cls(ones=(One(list, items=items, fixed=fixed),))
 
     def __or__(self, other: Kind) -> Kind:
@@ -114,7 +114,7 @@ class Kind:
         return any(one.takes(value) for one in self.ones)
 
     def named(self, value: Any) -> bool:
-        """Whether `value` is one of the choices."""
+        """Return whether `value` is one of the choices."""
         return str(value) in map(str, self.choices)
 
     def near(self, value: Any) -> str:
@@ -135,7 +135,7 @@ class Kind:
         return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}" if parts else "any value"
 
     def values(self) -> Iterator[str]:
-        """Words that may be offered for such a value."""
+        """Yield the words that completion offers for such a value."""
         yield from map(str, self.choices)
         if any(one.type is bool for one in self.ones):
             yield from ("true", "false")

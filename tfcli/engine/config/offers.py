@@ -39,7 +39,7 @@ def lacking(model: Mapping[str, Any], task: Mapping[str, Any]) -> str | None:
 
 
 def tasks_of(model: Mapping[str, Any], configs: Configs) -> dict[str, list[str]]:
-    """The tasks that a model offers, each with the columns that it needs."""
+    """Return the tasks that a model offers, each with the columns that it needs."""
     found: dict[str, list[str]] = {}
     for name in configs.options("task"):
         task = configs.mounted("task", name).get("task", {})
@@ -63,7 +63,9 @@ def columns_of(data: Mapping[str, Any]) -> list[str]:
 
 
 def fitting(model: Mapping[str, Any], columns: Iterable[str], configs: Configs) -> list[str]:
-    """The tasks that a model offers on such columns and that use most of them: none needs a part of another's needs."""
+    """Return the tasks that a model offers on such columns and that use most of them: none needs only a part of what
+    another needs.
+    """
     there = set(columns)
     offered = {name: set(needs) for name, needs in tasks_of(model, configs).items() if set(needs) <= there}
     return [name for name, needs in offered.items() if not any(needs < other for other in offered.values())]
@@ -88,18 +90,18 @@ def check_offer(
 
 
 def families(task: Mapping[str, Any], configs: Configs) -> list[str]:
-    """The families of models that offer a task."""
+    """Return the families of models that offer a task."""
     return [name for name, model in _families(configs) if lacking(model, task) is None]
 
 
 def families_for(columns: Iterable[str], configs: Configs) -> list[str]:
-    """The families of models that offer some task on such columns."""
+    """Return the families of models that offer some task on such columns."""
     there = list(columns)
     return [name for name, model in _families(configs) if fitting(model, there, configs)]
 
 
 def _families(configs: Configs) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One option of each class of models, the first that names it, and its class."""
+    """Yield one option of each class of models, the first that names it, and its class."""
     met: set[str] = set()
     for name in configs.options("model"):
         target = _class_of(name, configs)
@@ -109,7 +111,7 @@ def _families(configs: Configs) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _class_of(model: str, configs: Configs) -> str | None:
-    """The class that an option of `model` names itself or by its nearest base."""
+    """Return the class that an option of `model` names itself or by its nearest base."""
     own = configs.load(f"model/{model}")
     target = (own.get("model") or own).get("_target_")
     bases = [entry for entry in own.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
@@ -117,7 +119,7 @@ def _class_of(model: str, configs: Configs) -> str | None:
 
 
 def _protocol(task: str) -> Definition | None:
-    """The protocol that a task names as its `net_protocol`, or that its base does."""
+    """Return the protocol that a task names as its `net_protocol`, or that its base does."""
     found = find(task)
     for base in bases(found) if found else ():
         if base is None:
@@ -148,7 +150,7 @@ def _missing(model: str, protocol: str) -> str | None:
 
 
 def _other_input(asked: ast.FunctionDef, own: ast.FunctionDef) -> str | None:
-    """Whether a method reads another input than the protocol gives, or wants more."""
+    """Return whether a method reads another input than the protocol gives, or wants more."""
     given = [a.arg for a in (*asked.args.args, *asked.args.kwonlyargs)][1:]
     names = [a.arg for a in own.args.args][1:]
     needed = names[: len(names) - len(own.args.defaults)]
@@ -160,7 +162,7 @@ def _other_input(asked: ast.FunctionDef, own: ast.FunctionDef) -> str | None:
 
 
 def _members(found: Definition) -> dict[str, ast.FunctionDef | None] | None:
-    """Methods, and the names of other attributes; None where a base is not known."""
+    """Return the methods of a class and the names of its other attributes; None where a base is not known."""
     members: dict[str, ast.FunctionDef | None] = {}
     for base in bases(found):
         if base is None:

@@ -19,7 +19,7 @@ def written_out(words: Sequence[str], configs: Configs) -> list[str]:
 
 
 def _name(word: str, configs: Configs) -> str:
-    """The setting that a name stands for, or that several names with commas do (of a sweep)."""
+    """Return the setting that a name stands for, or that several names with commas do (of a sweep)."""
     pools = {group: [*configs.options(group)] for group in ("model", "data", "experiment")}
     pools["model"] += configs.classifiers()
     fits = [group for group, names in pools.items() if set(word.split(",")) <= set(names)]

@@ -62,7 +62,7 @@ class Definition:
 
 
 def signature(target: str) -> Signature | None:
-    """The arguments of `target`, with those that its bases take; None where there is no source to read."""
+    """Return the arguments of `target`, with those that its bases take; None where there is no source to read."""
     return _ours(target) if target.startswith("tfcli.") else _read(target)
 
 
@@ -101,7 +101,7 @@ _ours = cache(_read)
 
 
 def find(target: str) -> Definition | None:
-    """The class or function that `target` names, followed through imports; None where its source is not at hand."""
+    """Find the class or function that `target` names, through imports; None where its source is not here."""
     module, _, name = target.rpartition(".")
     tree = _tree(module)
     if tree is None:
@@ -114,7 +114,7 @@ def find(target: str) -> Definition | None:
 
 
 def bases(found: Definition) -> Iterator[Definition | None]:
-    """The class itself and its bases in order; None stands for one whose source is not at hand."""
+    """Yield the class itself and its bases in order; None stands for one whose source is not here."""
     yield found
     for base in getattr(found.node, "bases", []):
         name = base.value if isinstance(base, ast.Subscript) else base
@@ -141,7 +141,7 @@ def _of_class(target: str, found: Definition) -> Signature | None:
 
 
 def _has_fields(found: Definition | None) -> bool:
-    """Whether a class is made of its annotated fields: a dataclass or a TypedDict."""
+    """Return whether a class is made of its annotated fields: a dataclass or a TypedDict."""
     if found is None or not isinstance(found.node, ast.ClassDef):
         return False
     marks = [ast.unparse(node) for node in (*found.node.decorator_list, *found.node.bases)]
@@ -165,7 +165,7 @@ def _of_fields(target: str, line: list[Definition | None]) -> Signature:
 
 
 def _closed(found: Definition | None) -> bool:
-    """Whether no other fields can be given: a dataclass is called with them, a TypedDict only says what some may be."""
+    """Return whether no other fields can be given: a dataclass is called with its own, a TypedDict names only some."""
     return found is not None and bool(getattr(found.node, "decorator_list", []))
 
 
@@ -208,7 +208,7 @@ def _mapping(found: Definition, arg: ast.arg) -> Signature | None:
 
 
 def _unpacked(module: str, node: ast.expr | None) -> dict[str, Argument]:
-    """The keywords that `**name: Unpack[...]` declares by a TypedDict; none of them must be given."""
+    """Return the keywords that `**name: Unpack[...]` declares by a TypedDict; all of them may be left out."""
     if not isinstance(node, ast.Subscript) or ast.unparse(node.value) != "Unpack":
         return {}
     declared = signature(_full_name(module, ast.unparse(node.slice)))
@@ -218,7 +218,7 @@ def _unpacked(module: str, node: ast.expr | None) -> dict[str, Argument]:
 def _handed_on(
     found: Definition, node: ast.FunctionDef, name: str, after: Sequence[Definition | None]
 ) -> Iterator[tuple[Signature, set[str]]]:
-    """Signatures of what is called with `**name` in a body, each with the arguments that are given besides."""
+    """Yield the signatures of what a body calls with `**name`, each with the arguments that are given besides."""
     for call in ast.walk(node):
         if not isinstance(call, ast.Call):
             continue
@@ -240,7 +240,7 @@ def _names(node: ast.expr) -> set[str]:
 
 
 def kind(module: str, node: ast.expr | None) -> Kind:
-    """The kind of value that an annotation in `module` stands for."""
+    """Return the kind of value that an annotation in `module` stands for."""
     if node is None:
         return ANY
     if isinstance(node, ast.Constant):
@@ -287,7 +287,7 @@ def _subscript(module: str, node: ast.Subscript) -> Kind:
 
 
 def _named(module: str, name: str) -> Kind:
-    """The kind that a name stands for: another name of an annotation, or a dataclass whose fields are given."""
+    """Return the kind that a name stands for: another name of an annotation, or a dataclass whose fields are given."""
     tree = _tree(module)
     for node in tree.body if tree else []:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
@@ -322,7 +322,7 @@ def _imported(tree: ast.Module) -> dict[str, str]:
 
 
 def _tree(module: str) -> ast.Module | None:
-    """The syntax tree of a module of tfcli or of one below the current folder."""
+    """Return the syntax tree of a module of tfcli or of one below the current folder."""
     part = Path(*module.split("."))
     for root in (ROOT,) if module.partition(".")[0] == "tfcli" else (Path.cwd(),):
         for path in (root / part.with_suffix(".py"), root / part / "__init__.py"):

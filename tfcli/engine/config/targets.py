@@ -109,7 +109,7 @@ def check_objects(values: Any) -> None:
 
 
 def _plausible(target: Any) -> bool:
-    """Whether the text alone can name an allowed callable."""
+    """Return whether the text alone can name an allowed callable."""
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         return False
     if target.startswith("tfcli."):
@@ -128,7 +128,7 @@ def _class_of_ours(target: str) -> bool:
 
 
 def _directly_in_a_module(target: str) -> bool:
-    """Whether all but the last part of a library's dotted name are packages and modules, and the last is public."""
+    """Return whether a library's dotted name has packages and modules before its last part, which is public."""
     root, *parts, name = target.split(".")
     spec = find_spec(root)
     folder = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
@@ -140,7 +140,7 @@ def _directly_in_a_module(target: str) -> bool:
 
 
 def _local(target: str) -> bool:
-    """Whether a dotted name begins with a module or package that lies in the current folder itself."""
+    """Return whether a dotted name begins with a module or package that lies in the current folder itself."""
     root = target.partition(".")[0]
     here = Path.cwd()
     if root == "tfcli" or not ((here / f"{root}.py").is_file() or (here / root).is_dir()):

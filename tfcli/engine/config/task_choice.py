@@ -59,7 +59,7 @@ def task_of_data(
 
 
 def _columns(config: DictConfig, single: Sequence[Override]) -> list[str]:
-    """The columns that the data will have, those of a table as the command names them."""
+    """Return the columns that the data will have, those of a table as the command names them."""
     changed = OmegaConf.create({"data": config.data})
     for override in single:
         if override.key_or_group.startswith("data.columns") and not override.is_delete():

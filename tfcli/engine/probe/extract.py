@@ -44,12 +44,12 @@ def extract(job: Composition, run: Path | None) -> tuple[list[dict[str, Any]], l
 
 
 def explain(job: Composition, run: Path | None) -> list[dict[str, Any]]:
-    """For each split whether its features are cached, and what differs from the nearest that are."""
+    """Return for each split whether its features are cached, and what differs from the nearest that are."""
     return encoder.cached(encoder.prepare(job, run))
 
 
 def try_templates(job: Composition, run: Path | None, templates: list[str]) -> list[dict[str, Any]]:
-    """Zero-shot figures of templates, each alone, beside the set's own ensemble."""
+    """Return the zero-shot figures of templates, each alone, beside the set's own ensemble."""
     for template in templates:
         check_template(template)
     job.config.heads = ["zeroshot"]

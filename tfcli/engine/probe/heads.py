@@ -138,14 +138,14 @@ class Linear(Head):
         return rows
 
     def _kinds(self, views: Views) -> list[tuple[bool, bool]]:
-        """The kinds of features to consider: (projected, normalised)."""
+        """Return the kinds of features to consider: (projected, normalised)."""
         spaces = {"auto": [False, True], "projected": [True], "pooled": [False]}[self.features]
         spaces = spaces if views.has_projection else [False]
         lengths = [False, True] if self.normalise in ("auto", "both") else [bool(self.normalise)]
         return [(projected, unit) for projected in spaces for unit in lengths]
 
     def _screened(self, views: Views, projected: bool, unit: bool) -> float:
-        """The best validation figure of a kind of features over a few C, by fits that are stopped early."""
+        """Return the best validation figure of a kind of features over a few C, by fits that are stopped early."""
         train, val, _ = views.all(projected=projected, unit=unit)
         if val is None:
             train, val = hold_out(train, fraction=0.2, seed=views.frozen.job.config.seed)

@@ -183,7 +183,7 @@ def published(frozen: encoder.Frozen, result: Result) -> list[dict[str, Any]]:
 
 
 def table(frozen: encoder.Frozen, results: list[Result]) -> Rows:
-    """The rows as they are printed; the plain values of each under `values`."""
+    """Return the rows as they are printed; the plain values of each under `values`."""
     return [_row(result, next(iter(published(frozen, result)), None)) for result in results]
 
 
@@ -219,5 +219,5 @@ def _row(result: Result, beside: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def short(source: str) -> str:
-    """A path as its last part; a public name as it is."""
+    """Return the last part of a path; a public name as it is."""
     return Path(source).name if Path(source).exists() else source

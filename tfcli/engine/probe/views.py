@@ -22,7 +22,7 @@ class Views:
     kept: dict[str, Split] = field(default_factory=dict)
 
     def split(self, name: str, *, projected: bool = False, unit: bool = False) -> Split | None:
-        """Features and labels of a split; None for a validation split that the set does not have."""
+        """Return features and labels of a split; None for a validation split that the set does not have."""
         if not self.frozen.data.counts[name]:
             return None
         if name not in self.kept:

@@ -90,7 +90,7 @@ class ZeroShot(Head):
 
 
 def prompts_for(frozen: encoder.Frozen, templates: Any = None, config_dir: str | None = None) -> Prompts:
-    """Class names and templates, checked against the set's own classes."""
+    """Load class names and templates, checked against the set's own classes."""
     settings = plain(frozen.job.config.zeroshot)
     return load_prompts(
         frozen.job.choices["data"],
@@ -102,7 +102,7 @@ def prompts_for(frozen: encoder.Frozen, templates: Any = None, config_dir: str |
 
 
 def text_embeddings(frozen: encoder.Frozen, prompts: Prompts) -> Tensor:
-    """Embeddings (K, T, E) of every prompt of every class, from the cache where they are there."""
+    """Return embeddings (K, T, E) of every prompt of every class, from the cache where they are there."""
     assert frozen.tokenizer is not None
     sentences = texts(prompts)
     flat = [text for row in sentences for text in row]
@@ -140,7 +140,7 @@ def _by_class(figures: Figures, classes: Sequence[str]) -> list[tuple[str, float
 
 
 def classify(views: Views, prompts: Prompts) -> Found:
-    """Zero-shot figures of these prompts on the test split."""
+    """Return the zero-shot figures of these prompts on the test split."""
     frozen = views.frozen
     x, label = checked("test", cast(Split, views.split("test", projected=True)), num_classes=frozen.data.num_classes)
     return zero_shot(x, label, text_embeddings(frozen, prompts).to(x.device), templates=prompts.templates)

@@ -69,7 +69,7 @@ class Record:
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values, `schema` first, without optional keys that are empty (`title`, `baselines`, ...)."""
+        """Return plain JSON values, `schema` first, without optional keys that are empty (`title`, `units`, ...)."""
         values = {"schema": self.schema, **asdict(self)}
         for key in ("title", "baselines", "units", "signatures", "figures", "main", "next", "left_out"):
             if not values[key]:
@@ -315,7 +315,7 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def started(folder: Path) -> str:
-    """Return when a run began, as `yyyymmdd-hhmmss`: from its folder's name (or its sweep's), else from its files' age."""
+    """Return when a run began, as `yyyymmdd-hhmmss`: from its folder's name (or its sweep's), else from its files."""
     for part in (folder.name, folder.parent.name):
         if match := STAMP.match(part):
             return match[1]

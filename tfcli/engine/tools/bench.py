@@ -90,7 +90,7 @@ def _measure(config: DictConfig, settings: dict[str, Any]) -> tuple[dict[str, fl
 
 
 def one_pass(config: DictConfig, settings: dict[str, Any], n: int) -> tuple[Callable[[], None], int]:
-    """A function that does one pass over `n` tokens, on a line or, where the pattern needs an image, on a grid.
+    """Return a function that does one pass over `n` tokens, on a line or, where the pattern needs an image, on a grid.
 
     Returns it and the attention's number of parameters.
     """
@@ -132,7 +132,7 @@ def one_pass(config: DictConfig, settings: dict[str, Any], n: int) -> tuple[Call
 
 
 def peak_bytes(step: Callable[[], None]) -> int:
-    """The most bytes of tensors that a pass holds at one time, as the allocator counts them."""
+    """Return the most bytes of tensors that a pass holds at one time, as the allocator counts them."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
@@ -148,7 +148,7 @@ def peak_bytes(step: Callable[[], None]) -> int:
 
 
 def _median_time(step: Callable[[], None], repeats: int) -> float:
-    """Of `repeats` passes, more of short ones."""
+    """Return the median time of `repeats` passes, or of more where a pass is short."""
     found: list[float] = []
     while len(found) < repeats or (sum(found) < SHORT_S and len(found) < 100):
         begin = time.thread_time()  # of this thread: what other programs take of the machine does not count
@@ -158,14 +158,14 @@ def _median_time(step: Callable[[], None], repeats: int) -> float:
 
 
 def exponent(values: dict[int, float]) -> float:
-    """The slope of log value against log n over the longer half of the lengths, three at least (least squares)."""
+    """Fit the slope of log value against log n over the longer half of the lengths, three at least (least squares)."""
     kept = sorted(values)[-max(3, (len(values) + 1) // 2) :]
     x, y = [log(n) for n in kept], [log(max(values[n], 1e-9)) for n in kept]
     return statistics.linear_regression(x, y).slope
 
 
 def _beyond(n: int, times: dict[int, float], held: dict[int, float], settings: dict[str, Any]) -> str:
-    """Why length `n` would cost too much, if cost grows with the square of the length; empty where it does not."""
+    """Return why length `n` would cost too much, if cost grows with its square; empty where it does not."""
     if not times:
         return ""
     last = max(times)
@@ -179,7 +179,7 @@ def _beyond(n: int, times: dict[int, float], held: dict[int, float], settings: d
 
 
 def _free() -> float:
-    """Bytes of memory that are free on this machine."""
+    """Return the free memory of this machine in bytes."""
     try:
         return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (ValueError, OSError):

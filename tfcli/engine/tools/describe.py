@@ -20,7 +20,7 @@ from tfcli.models.protocols import ImageTextEncoder, Translator
 
 
 def describe(config: DictConfig, choices: dict[str, str], typed: Collection[str] = ()) -> tuple[dict[str, Any], str]:
-    """Facts (see `lines` in the verb) and the printed structure of the network.
+    """Return the facts of a composed config and the printed structure of its network.
 
     A run or a folder of weights that `model.weights` names gives the sizes, but for those in `typed`; nothing is
     fetched for it. A set whose number of classes is known only from its files counts with 2 classes, a vocabulary that
@@ -73,7 +73,7 @@ def describe(config: DictConfig, choices: dict[str, str], typed: Collection[str]
 
 
 def _measure(config: DictConfig, device: str) -> tuple[nn.Module, int, dict[str, list[int]]]:
-    """The model, the FLOPs of one image or text forward (two a multiply-add), and the shapes on the way."""
+    """Return the model, the FLOPs of one image or text forward (two a multiply-add), and the shapes on the way."""
     if "image" not in config.task.needs:
         return _measure_text(config, device)
     with torch.device(device), torch.no_grad():

@@ -47,7 +47,7 @@ class Check(NamedTuple):
 
 
 def examine(root: Path | str = "outputs") -> list[Check]:
-    """All checks, in the order in which a run would need them. Imports torch."""
+    """Yield all checks, in the order in which a run would need them. Imports torch."""
     return [*_versions(), *_devices(), *_machine(), *_folders(Path(root)), *_outside(), *_code()]
 
 
@@ -133,7 +133,7 @@ def _cpu_flags() -> set[str]:
 
 
 def _memory() -> tuple[float, float] | None:
-    """Free and total bytes, the container's limit counted."""
+    """Return free and total bytes; the container's limit counts."""
     path = Path("/proc/meminfo")
     if not path.exists():
         return None
@@ -205,7 +205,7 @@ def network(timeout_s: float = 4.0) -> Check:
 
 
 def _reason(host: str, timeout_s: float) -> str:
-    """Why a host does not answer; empty where it does, with whatever status."""
+    """Return why a host does not answer; empty where it answers, with whatever status."""
     try:
         with urlopen(Request(host, method="HEAD"), timeout=timeout_s):
             return ""

@@ -34,7 +34,7 @@ def examine(job: Composition, *, network: bool) -> Iterator[Check]:
 
 
 def source_of(config: Any, **changes: Any) -> tuple[Any, Request]:
-    """The source of a set and what to ask of it, without building the data module."""
+    """Return the source of a set and the request for it, without building the data module."""
     facts: Any = OmegaConf.to_container(config, resolve=True)
     keys = ("download", "verify", "split_seed", "test_fraction")
     asked: dict[str, Any] = {key: facts[key] for key in keys if key in facts} | changes

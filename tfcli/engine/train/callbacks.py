@@ -30,7 +30,7 @@ def monitors(task: Task) -> tuple[str, ...]:
 
 
 class Beats(Callback):
-    """Tells the other ranks how far this one is, so that one which hangs can be named."""
+    """Reports to the other ranks how far this one is, so that one which hangs can be named."""
 
     def __init__(self, board: Board):
         self.board = board
@@ -225,7 +225,7 @@ def bar(where: tuple[str, str], done: float, figures: list[str], columns: int) -
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 0:42, 12:05 or 3:07:09."""
+    """Format seconds as 0:42, 12:05 or 3:07:09."""
     minutes, s = divmod(int(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"

@@ -38,7 +38,7 @@ class AtomicIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Raises TfcliError when the disk is full; the file that was there stays as it was."""
+        """Write a checkpoint. Raises TfcliError when the disk is full; the file that was there stays as it was."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
@@ -49,7 +49,7 @@ class AtomicIO(TorchCheckpointIO):
 
 
 def clean(folder: Path) -> None:
-    """Remove what killed writers left; the lock on the run says that none is writing now."""
+    """Remove the temporary files of killed writers; the lock on the run ensures that nobody is writing now."""
     for stray in folder.glob(".*.tmp"):
         stray.unlink(missing_ok=True)
 
@@ -116,7 +116,7 @@ class EpochWeights(Checkpoint):
 
 
 def epoch_weights(folder: Path) -> list[Path]:
-    """The files of `EpochWeights`, the oldest first."""
+    """Return the files of `EpochWeights`, the oldest first."""
     return sorted(folder.glob("epoch-*.pt"))
 
 
@@ -280,7 +280,7 @@ def copy_atomic(source: Path, target: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place when all of it is on the disk.
+    """Open a file beside `path` that takes its place when all of it is on the disk.
 
     Raises:
         TfcliError: it cannot be written; what was at `path` is still there.

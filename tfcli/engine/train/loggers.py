@@ -63,7 +63,7 @@ def forget_after(path: Path, step: int) -> None:
 def make_loggers(
     config: dict[str, Any], folder: Path, *, name: str, run_config: dict[str, Any], resumed: bool, say: Any
 ) -> list[Logger]:
-    """The loggers that `conf/logger` asks for.
+    """Return the loggers that `conf/logger` asks for.
 
     Args:
         config: the logger node.
@@ -111,7 +111,7 @@ def check_logger(config: Mapping[str, Any]) -> None:
 
 
 def _wants_wandb(config: Mapping[str, Any]) -> bool:
-    """Whether W&B logs, and this is the one rank that speaks to it."""
+    """Return whether W&B logs, and this is the one rank that talks to it."""
     return bool(config.get("wandb")) and os.environ.get("WANDB_MODE") != "disabled" and not is_child()
 
 

@@ -71,7 +71,7 @@ PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
 
 
 def find_devices(trainer: dict[str, Any]) -> Devices:
-    """The devices that `trainer` asks for, checked against those that are there.
+    """Return the devices that `trainer` asks for, checked against those that are there.
 
     Raises:
         ConfigError: they are not; says what is there and what to type.
@@ -139,7 +139,7 @@ def settle(
     steps: int,
     identity: str,
 ) -> Numerics:
-    """Settle what is `auto`; what is not stays as asked.
+    """Settle each setting that is `auto`; the others stay as asked.
 
     Args:
         trainer: the trainer node.
@@ -190,12 +190,13 @@ def apply(numerics: Numerics, net: nn.Module) -> None:
 
 
 def _under_a_launcher() -> bool:
-    """Whether something else started several ranks, which could measure differently and disagree."""
+    """Return whether something else started several ranks, which could measure differently and disagree."""
     return int(os.environ.get("WORLD_SIZE", 1)) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
 
 def best_kernel(precision: str, attention: Sequence[MultiHead]) -> str:
-    """Windows or blocks for patterns that leave some out; else fused, but on a CPU not in bf16: its backward is slow.
+    """Choose a kernel: windows or blocks for patterns that leave some out; else fused, but explicit on a CPU in bf16,
+    where the fused backward pass is slow.
 
     Args:
         precision: on a CPU; empty elsewhere.
@@ -211,7 +212,7 @@ def best_kernel(precision: str, attention: Sequence[MultiHead]) -> str:
 def _measured(
     task: Task, batch: dict[str, Tensor], attention: Sequence[MultiHead], convolves: bool, identity: str
 ) -> Numerics:
-    """fp32 or bf16, contiguous or channels-last: the fastest, by timing training steps for about a second.
+    """Choose fp32 or bf16, contiguous or channels-last, by timing training steps for about a second.
 
     The choice is remembered.
     """
@@ -270,7 +271,7 @@ def _stepper(task: Task, batch: dict[str, Tensor], numerics: Numerics) -> Callab
 
 
 def race(steps: list[Callable[[], None]], budget_s: float = 1.0) -> list[float]:
-    """Least time of each step, taken in turns so that all meet the same disturbances."""
+    """Return the least time of each step; they take turns, so that disturbances meet all of them."""
     with torch.random.fork_rng(devices=[]):
         for step in steps:
             step()

@@ -26,7 +26,7 @@ from tfcli.metrics.intervals import UNKNOWN
 
 
 def announce(parts: Parts, folder: Path, *, resumed: bool) -> None:
-    """The run's first line, and a line for each thing that the user should know."""
+    """Print the run's first line, and a line for each thing that the user should know."""
     data, numerics = parts.data, parts.numerics
     arithmetic = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16", "64-true": "fp64"}.get(
         numerics.precision, numerics.precision
@@ -65,7 +65,7 @@ def steps(parts: Parts) -> str:
 
 
 def structure(parts: Parts) -> str:
-    """The network as PyTorch prints it, and the parameters of each part."""
+    """Return the network as PyTorch prints it, and the parameters of each part."""
     net = parts.task.net
     lines = [str(net), ""]
     lines += [f"{sum(p.numel() for p in part.parameters()):>14,}  {name}" for name, part in net.named_children()]
@@ -74,7 +74,7 @@ def structure(parts: Parts) -> str:
 
 
 def shown(folder: Path) -> str:
-    """A path as short as it can be said from here."""
+    """Return a path relative to the current folder, where it lies below it."""
     try:
         return str(folder.resolve().relative_to(Path.cwd().resolve()))
     except ValueError:
@@ -101,21 +101,21 @@ def new_record(parts: Parts, verb: str) -> Record:
 
 
 def declared(parts: Parts) -> Declared:
-    """Title and direction of each figure of a run, by its name without the split."""
+    """Return title and direction of each figure of a run, by its name without the split."""
     of_test = parts.task.figures("test")
     logged = parts.task.train_figures | TrainLog.figures
     return of_test | {name: info for name, info in logged.items() if name not in of_test}
 
 
 def is_lower_better(parts: Parts, metric: str) -> bool:
-    """Whether a smaller `metric`, named with its split, is the better one."""
+    """Return whether a smaller `metric`, named with its split, is the better one."""
     split, _, name = metric.partition("/")
     figures = parts.task.train_figures if split == "train" else parts.task.figures(split)
     return name in figures and figures[name].lower_is_better
 
 
 def fill_tested(record: Record, parts: Parts, *, seconds: float | None, trained: bool = True) -> None:
-    """The test's figures and intervals, and what was published for the like.
+    """Add the test's figures and intervals to the record, and what was published for similar runs.
 
     Args:
         seconds: what an evaluation took; None in a run that trains.
@@ -145,7 +145,7 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None, trained:
 
 
 def measure_after(record: Record, parts: Parts, folder: Path) -> list[Path]:
-    """Everything that is measured, drawn or kept once the run is finished; returns the figures' files.
+    """Measure, draw and keep everything that comes after a run; return the figures' files.
 
     What fails is left out of the record with its reason, said, and its traceback stands in log.txt.
     """
@@ -163,7 +163,7 @@ def measure_after(record: Record, parts: Parts, folder: Path) -> list[Path]:
 
 
 def warn_left_out(record: Record, parts: Parts, folder: Path) -> None:
-    """Say what could not be measured, and keep it in the record and the log."""
+    """Print what could not be measured, and keep it in the record and the log."""
     left_out = parts.task.left_out
     record.left_out |= left_out.reasons
     for what, reason in left_out.reasons.items():
@@ -195,7 +195,7 @@ def keep_outcomes(parts: Parts, folder: Path) -> None:
 
 
 def figures(parts: Parts, folder: Path) -> list[Path]:
-    """Curves, confusion matrix and the table of classes, as PNG and CSV."""
+    """Draw curves and confusion matrix, and write the table of classes."""
     from tfcli.viz.confusion import confusion
     from tfcli.viz.curves import curves
 
@@ -217,12 +217,12 @@ def figures(parts: Parts, folder: Path) -> list[Path]:
 
 
 def last_values(folder: Path) -> dict[str, float]:
-    """The last value of each metric that the run has written."""
+    """Return the last value of each metric that the run has written."""
     return {row.name: row.value for row in read_metrics(folder / "metrics.csv")}
 
 
 def peak_memory() -> int:
-    """Bytes: the GPU's peak where there is one, else this process's."""
+    """Return the peak memory in bytes: of the GPU where there is one, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     scale = 1 if sys.platform == "darwin" else 1024

@@ -52,7 +52,7 @@ from tfcli.files import write_atomic
 
 
 def train(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> tuple[Path, Record]:
-    """A new run. Returns its folder and its record.
+    """Train a new run. Returns its folder and its record.
 
     Raises:
         TfcliError: of the kind that says the exit code; the record has been written where a folder exists.

@@ -93,7 +93,7 @@ def word_vectors(
 
 
 def _read(loaded: LoadedLanguageModel, sentence: str) -> tuple[list[int], int]:
-    """A sentence with its marks as the model reads it, and how many stand before it."""
+    """Return a sentence with its marks as the model reads it, and the number of marks before it."""
     if loaded.config.model.get("layout") == "cls":
         framed = Frame(loaded.tokenizer, "cls").pair(loaded.tokenizer.encode([sentence])[0], None)
         return framed.ids, framed.first[0]

@@ -132,7 +132,7 @@ def _data(name: str, words: list[str], config_dir: str | None) -> DataModule:
 
 
 def rows_of(table: dict[str, list[Any]], which: np.ndarray) -> list[dict[str, Any]]:
-    """Some rows of a table, each by its column names."""
+    """Return some rows of a table, each by its column names."""
     return [{name: column[i] for name, column in table.items()} for i in which]
 
 
@@ -190,7 +190,7 @@ def _ask(
 def _answers(
     loaded: LoadedLanguageModel, prompt: Prompt, asked: list[Asked], calibrate: bool, advance
 ) -> Iterator[str]:
-    """The likeliest candidate of each question, or what the model says until the separator where there are none."""
+    """Return the likeliest candidate of each question; without candidates, the text up to the separator."""
     if asked and asked[0].candidates is None:
         for question in asked:
             yield greedy(loaded, question.ids, until=prompt.separator, length=48)
@@ -212,7 +212,7 @@ def _answers(
 
 
 def _scores(loaded: LoadedLanguageModel, heads: list[list[int]], tails: list[list[int]]) -> list[tuple[float, int]]:
-    """Log-likelihood of each tail after its head, and its tokens."""
+    """Return the log-likelihood of each tail after its head, and its number of tokens."""
     found: list[tuple[float, int]] = []
     size = max(1, BATCH_TOKENS // max(len(h) + len(t) for h, t in zip(heads, tails, strict=True)))
     for first in range(0, len(heads), size):

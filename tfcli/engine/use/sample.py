@@ -54,7 +54,7 @@ def start_mark(loaded: LoadedLanguageModel) -> int | None:
 
 
 def prompt_ids(loaded: LoadedLanguageModel, text: str, *, start: bool = False) -> list[int]:
-    """A text as it is written, without any mark unless it is empty.
+    """Encode a text as it is written, without any mark unless it is empty.
 
     Args:
         start: put the mark that texts begin with before it.
@@ -98,7 +98,7 @@ def continuations(
 
 
 def greedy(loaded: LoadedLanguageModel, ids: Sequence[int], *, until: str, length: int) -> str:
-    """The likeliest continuation of a prompt, up to the text `until`."""
+    """Return the likeliest continuation of a prompt, up to the text `until`."""
     reader = Reader(loaded.net, context=loaded.context)
     tokens, end = torch.tensor([list(ids)], device=loaded.device), loaded.tokenizer.eos_id
     stop = [] if end is None else [end]
@@ -112,7 +112,7 @@ def greedy(loaded: LoadedLanguageModel, ids: Sequence[int], *, until: str, lengt
 
 
 def _spelled(loaded: LoadedLanguageModel, tokens: Iterator[int], end: int | None) -> Iterator[str]:
-    """Tokens as text, each piece as soon as its last character is whole; what is not at the end comes as it is."""
+    """Yield tokens as text, each piece as soon as its last character is whole; the rest at the end as it is."""
     ids: list[int] = []
     written = text = ""
     for token in tokens:

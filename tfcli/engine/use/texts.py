@@ -29,7 +29,7 @@ def predict_labels(
     top: int,
     config_dir: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Labels and probabilities for image files, best first.
+    """Return labels and probabilities for image files, best first.
 
     Args:
         run: a training run of a model with a text tower; None: the model and weights that `overrides` name.

@@ -21,7 +21,7 @@ BATCH = 32
 def translations(
     loaded: LoadedLanguageModel, texts: Sequence[str], *, beam: int | None, alpha: float | None, count: int = 1
 ) -> list[dict[str, Any]]:
-    """Each text with its `translations`, best first: `text`, `score` and `log_probability`.
+    """Return each text with its `translations`, best first: `text`, `score` and `log_probability`.
 
     Args:
         beam: sequences that are followed at a time, at least `count`; None: as the task's config has it.
