@@ -18,6 +18,7 @@ from torch.random import fork_rng
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import wrap
 
 from tfcli.bounds import Bounds, Count, Fraction, NotNegative, Share
 from tfcli.data.common.counter_rng import below, hash64, uniform
@@ -131,7 +132,7 @@ class EvalTransform:
 
     def _part(self, part: tv_tensors.TVTensor) -> tv_tensors.TVTensor:
         if isinstance(part, tv_tensors.Image | tv_tensors.Video):
-            return tv_tensors.wrap(self.one(part.movedim(-3, -1).numpy()), like=part)
+            return wrap(self.one(part.movedim(-3, -1).numpy()), like=part)
         canvas = part.shape if isinstance(part, Field) else part.canvas_size  # type: ignore[attr-defined]
         shape = self.fit.step.shape(*canvas)
         top, left = map(self.fit.offset, shape)
@@ -141,7 +142,7 @@ class EvalTransform:
             return type(part)(torch.from_numpy(np.ascontiguousarray(square))).widened(shape[1] / canvas[1])
         moved = F.resize(part, list(shape)).as_subclass(Tensor)
         moved = moved - torch.tensor([left, top] * (moved.shape[-1] // 2))
-        return tv_tensors.wrap(moved, like=part, canvas_size=(self.size, self.size))
+        return wrap(moved, like=part, canvas_size=(self.size, self.size))
 
 
 class TrainTransform:
