@@ -79,7 +79,7 @@ def test_a_trained_model_keeps_its_size_when_it_is_shown_others(tiny_run):
 
 def test_clips_residual_network_refuses_another_size():
     net = ModifiedResNet((1, 1, 1, 1), width=8, embed_width=8, image_size=32, heads=4)
-    with pytest.raises(DataError, match="images of 32 px alone, but was given 64 x 64"):
+    with pytest.raises(DataError, match="images of 32 px only, but the images have 64 x 64"):
         net.features(torch.randn(1, 3, 64, 64))
 
 

@@ -54,9 +54,9 @@ def test_steps_are_the_whole_and_rows_may_move(cell, attention):
         state, rows = net.begin(SOURCE, VALID), torch.tensor(rows)
         net.step(TOKENS[:, 0], state)
         state.reorder(rows)
-        before = state.reading
+        before = state.source
         state.reorder(torch.arange(len(rows)))
-        assert state.reading is before  # only another sentence's row makes a copy
+        assert state.source is before  # only another sentence's row makes a copy
         for place in range(1, 4):
             close(net.step(TOKENS[rows, place], state), whole[rows, place])
 

@@ -80,9 +80,9 @@ def test_flex_attention_agrees_on_the_same_blocks(name):
     places = Places.grid(12, 12, special=1)
     q, k, v = (t.detach() for t in drawn(0, len(places), width=16))
     view = View(PATTERNS[name], places, places, bias=torch.randn(2, len(places), len(places)))
-    if view.seen is None:
+    if view.pattern_mask is None:
         pytest.skip("a full pattern has no blocks to leave out")
-    ours = fused_blocks(q, k, v, view, block_map(view.seen, 128), attend=flex_attention)
+    ours = fused_blocks(q, k, v, view, block_map(view.pattern_mask, 128), attend=flex_attention)
     close(ours, exact(q, k, v, view))
 
 

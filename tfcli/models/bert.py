@@ -1,11 +1,10 @@
-"""BERT: a transformer that reads both ways, and learns by filling in words.
+"""BERT: a bidirectional transformer encoder, pre-trained by masked language modelling.
 
 Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", sections 3 to 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -16,11 +15,9 @@ from tfcli.bounds import Count, Natural, Positive, Rate
 from tfcli.errors import DataError
 from tfcli.models.heads import check_vocabulary, make_head
 from tfcli.models.protocols import Features
-from tfcli.nn.attention import AttentionFactory
 from tfcli.nn.blocks import ACTIVATIONS, Activation
 from tfcli.nn.init import init_normal
 from tfcli.nn.places import Places
-from tfcli.nn.positions import Position
 from tfcli.nn.stack import Stack
 from tfcli.shapes import Bool, Float, Int
 
@@ -30,12 +27,12 @@ POOLS = ("class", "mean")
 
 
 class MaskedHead(nn.Module):
-    """From tokens of the last layer to logits over the vocabulary: a map, a norm, and the embeddings with a bias.
+    """The masked-token head: a linear map, activation, norm, then the transposed embeddings with a bias.
 
     Args:
         width: D.
         vocab_size: V.
-        activation: between map and norm.
+        activation: activation between map and norm.
         norm_eps: epsilon of the norm.
     """
 
@@ -53,30 +50,25 @@ class MaskedHead(nn.Module):
 class BERT(nn.Module):
     """Embeddings of tokens, segments and positions, summed and normed; post-norm blocks; a pooler; a head.
 
-    `post_norm=false` and `attn=causal` make the ablations of both ways and
-    of the norms' place.
+    Two ablations are `post_norm=false` (pre-norm) and `attn=causal` (left-to-right).
 
     Args:
         width: D.
         vocab_size: V.
-        depth: number of blocks.
-        heads: H.
-        context: the longest sequence.
-        attn: makes an attention (`conf/attn`).
-        pos: makes a position (`conf/pos`).
-        segments: how many there are; a token of the second text of a pair is of segment 1.
-        mlp_width: hidden width of the MLPs; 4 D by default.
-        activation: gelu, the exact form.
-        post_norm: normalise after the residual sum; else there is a last norm.
+        context: longest sequence in tokens.
+        segments: number of segments; the tokens of the second text of a pair have segment 1.
+        activation: activation of the MLPs and the masked-token head: gelu, the exact form.
+        post_norm: normalise after the residual sum; otherwise a norm follows the last block.
         norm_eps: epsilon of all norms.
-        pool: class (the pooler reads [CLS]) or mean (of all tokens but padding, as sentence encoders do; Reimers and
-            Gurevych 2019, section 3).
-        dropout: on the embedded tokens, in the blocks and before the head.
-        head: pretrain (masked tokens and next sentence), classes (a score for each of K), score (a number), span (where
-            it starts and ends), tags (K scores a token), choice (a score for each of the sequences of a sample); None:
-            there is no head.
+        pool: input of the pooler: class ([CLS]) or mean (of all tokens except padding, as in sentence encoders; Reimers
+            and Gurevych 2019, section 3).
+        dropout: dropout on the embedded tokens, in the blocks and before the head.
+        head: pretrain (masked tokens and next sentence), classes (K scores for a text), score (one number), span
+            (scores of start and end for each token), tags (K scores for each token), choice (a score for each of the
+            sequences of a sample); None: there is no head.
         num_classes: K.
-        blocks: what else a `Stack` takes: norm, layer_scale, attention_dropout, drop_path.
+        blocks: further arguments of `Stack`: depth, heads, attn, pos, mlp_width, norm, layer_scale, attention_dropout,
+            drop_path.
 
     Raises:
         ValueError: `heads` does not divide `width`, `vocab_size` is not known, or there is no such head or pool.
@@ -88,13 +80,8 @@ class BERT(nn.Module):
         width: Count,
         *,
         vocab_size: Count | None,
-        depth: Count,
-        heads: Count,
         context: Count,
-        attn: AttentionFactory,
-        pos: Callable[..., Position],
         segments: Count = 2,
-        mlp_width: Count | None = None,
         activation: Activation = "gelu",
         post_norm: bool = True,
         norm_eps: Positive = 1e-12,
@@ -113,12 +100,7 @@ class BERT(nn.Module):
         self.segment_embed = nn.Embedding(segments, width)
         self.stack = Stack(
             width,
-            depth=depth,
-            heads=heads,
-            attn=attn,
-            pos=pos,
             extent=(context,),
-            mlp_width=mlp_width,
             activation=activation,
             post_norm=post_norm,
             norm_eps=norm_eps,
@@ -128,6 +110,7 @@ class BERT(nn.Module):
             mlp_dropout=0.0,
             **blocks,
         )
+        self.layers = self.stack.layers
         self.pooler = None if head in WITHOUT_POOLER else nn.Linear(width, width)
         self.masked = self.next = self.head = None
         if head == "pretrain":
@@ -139,7 +122,7 @@ class BERT(nn.Module):
         init_normal(self, truncated=True)
 
     readouts = ("pooler", "masked", "next", "head")
-    """Parts that read the last layer, on which no other layer depends."""
+    """Parts that read the last layer, and on which no other layer depends."""
 
     def features(
         self,
@@ -147,10 +130,10 @@ class BERT(nn.Module):
         segments: Int[Tensor, "B N"] | None = None,
         valid: Bool[Tensor, "B N"] | None = None,
     ) -> Features:
-        """The tokens of the last layer, and the pooler's tanh of the first of them, [CLS], or of their mean.
+        """Return the tokens of the last layer, and the pooler's output for the first one, [CLS], or for their mean.
 
         Args:
-            tokens: ids.
+            tokens: token ids.
             segments: 0 or 1; None: all 0.
             valid: False for padding, which no other token sees; None where there is none.
 
@@ -169,12 +152,12 @@ class BERT(nn.Module):
         return Features(hidden, pooled if self.pooler is None else self.pooler(pooled).tanh())
 
     def masked_logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
-        """Of the token that stands where `hidden` is: for speed, of the masked ones alone."""
+        """Return the logits of the original tokens at `hidden`, which for speed are the masked places alone."""
         assert self.masked is not None, "this model was built without the heads of pre-training"
         return self.masked(hidden, self.embed.weight)
 
     def next_logits(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B 2"]:
-        """Of whether the second text follows the first (0) or is any other (1)."""
+        """Return the logits of next-sentence prediction: the second text follows the first (0) or is random (1)."""
         assert self.next is not None, "this model was built without the heads of pre-training"
         return self.next(pooled)
 
@@ -184,11 +167,11 @@ class BERT(nn.Module):
         segments: Int[Tensor, "B *C N"] | None = None,
         valid: Bool[Tensor, "B *C N"] | None = None,
     ) -> Tensor:
-        """Return classes (B, K), score (B), span (B, N, 2), tags (B, N, K); choice (B, C) of (B, C, N)."""
+        """Return the head's output: classes (B, K), score (B), span (B, N, 2), tags (B, N, K); choice (B, C)."""
         assert self.head is not None, "this model was built without a head"
         rows, length = tokens.shape[:-1], tokens.shape[-1]
-        more = (None if t is None else t.reshape(-1, length) for t in (segments, valid))
-        features = self.features(tokens.reshape(-1, length), *more)
+        others = (None if t is None else t.reshape(-1, length) for t in (segments, valid))
+        features = self.features(tokens.reshape(-1, length), *others)
         if self.kind in WITHOUT_POOLER:
             return self.head(self.head_drop(features.tokens))
         out = self.head(self.head_drop(features.pooled)).unflatten(0, rows)
@@ -200,19 +183,12 @@ class BERT(nn.Module):
         segments: Int[Tensor, "B *C N"] | None = None,
         valid: Bool[Tensor, "B *C N"] | None = None,
     ) -> Tensor:
-        """Return in pre-training logits (B, N, V) of every token; without a head, tokens (B, N, D)."""
+        """Return the head's output (see `classify`); in pre-training logits (B, N, V); without a head (B, N, D)."""
         if self.head is not None:
             return self.classify(tokens, segments, valid)
         hidden = self.features(tokens, segments, valid).tokens
         return hidden if self.masked is None else self.masked_logits(hidden)
 
-    @property
-    def layers(self) -> int:
-        return self.stack.layers
-
     def layer_of(self, name: str) -> int:
         """Return 0 for embeddings and positions, 1 to depth for the blocks, depth + 1 for the pooler and the heads."""
-        part, _, rest = name.partition(".")
-        if part == "stack":
-            return self.stack.layer_of(rest)
-        return 0 if part in ("embed", "segment_embed") else self.layers + 1
+        return self.stack.layer_in_model(name, stem=("embed", "segment_embed"))

@@ -1,4 +1,4 @@
-"""Any classifier of torchvision by its name, behind the protocols of the others."""
+"""Classifiers of torchvision by name, with the interface of our own models."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tfcli.shapes import Float
 
 
 class TorchvisionClassifier(nn.Module):
-    """A network built by `torchvision.models.get_model`, without its auxiliary heads.
+    """A network from `torchvision.models.get_model`, without its auxiliary heads.
 
-    The auxiliary classifiers of googlenet and inception_v3 are left out, so training has one loss; so is their own
-    rescaling of the input, which equals normalising images with mean 0.5 and deviation 0.5.
+    The auxiliary classifiers of googlenet and inception_v3 are left out, so that training has one loss. Their own
+    rescaling of the input, which equals normalising images with mean 0.5 and deviation 0.5, is left out, too.
 
     Args:
         name: torchvision's name, for instance mobilenet_v2.
         num_classes: K.
-        image_size: side of the image in pixels; vit_* and maxvit_t are built for one size, the others take any.
+        image_size: side of the image in pixels; vit_* and maxvit_t are built for one size, the others accept any.
 
     Raises:
         ValueError: torchvision has no such classifier, or `image_size` does not suit it.
@@ -51,13 +51,12 @@ class TorchvisionClassifier(nn.Module):
         self.head_name = self._find_head()
         self.undecayed = ("body.class_token",) if hasattr(self.body, "class_token") else ()
         names = [key for key, _ in self.body.named_parameters() if not self._in_head(key)]
-        self._by_child = (
-            len({key.partition(".")[0] for key in names}) > 4
-        )  # ResNets and Inceptions name their stages so
+        # ResNets and Inceptions have a child module for each stage.
+        self._by_child = len({key.partition(".")[0] for key in names}) > 4
         self._groups = {group: index for index, group in enumerate(dict.fromkeys(map(self._group, names)))}
 
     def _find_head(self) -> str:
-        """The last map to classes: a linear one, but a 1x1 convolution in squeezenet."""
+        """Return the name of the map to classes: a linear layer, but a 1x1 convolution in squeezenet."""
         kind = nn.Conv2d if self.torchvision_name.startswith("squeezenet") else nn.Linear
         return [name for name, module in self.body.named_modules() if isinstance(module, kind)][-1]
 
@@ -96,29 +95,24 @@ class TorchvisionClassifier(nn.Module):
         return len(self._groups) - 1
 
     def _group(self, name: str) -> str:
-        """The part a parameter belongs to: its name up to the first number (`features.3`, `encoder_layer_7`)."""
+        """Return the part that a parameter belongs to: its name up to the first number (`features.3`)."""
         if self._by_child:
             return name.partition(".")[0]
         numbered = re.match(r".*?\d+(?=\.|$)", name)
         return numbered.group() if numbered else name.rpartition(".")[0]
 
     def layer_of(self, name: str) -> int:
-        """Numbered in torchvision's own order of parts, from 0; the head comes last."""
+        """Return the index of the parameter's part in torchvision's order, from 0; the head comes last."""
         name = name.removeprefix("body.")
         return self.layers + 1 if self._in_head(name) else self._groups[self._group(name)]
 
 
 def _last_map(body: Any) -> tuple[nn.Module, bool]:
-    """The module whose input (True) or output (False) is the last map before pooling."""
+    """Return the module whose input (True) or output (False) is the last feature map before pooling."""
     if hasattr(body, "avgpool"):
         return body.avgpool, True
-    for name in (
-        "encoder",
-        "conv5",
-        "features",
-        "layers",
-        "blocks",
-    ):  # ViT, ShuffleNet, DenseNet and others, MNASNet, MaxViT
+    # ViT, ShuffleNet, DenseNet and others, MNASNet, MaxViT
+    for name in ("encoder", "conv5", "features", "layers", "blocks"):
         if hasattr(body, name):
             part = getattr(body, name)
             return (part[-1] if isinstance(part, nn.ModuleList) else part), False

@@ -1,4 +1,4 @@
-"""CLIP: an image tower and a text tower that meet in one space, where captions lie near their images.
+"""CLIP: an image encoder and a text encoder with a joint embedding space, in which captions are near their images.
 
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", section 2 and appendix F.
 """
@@ -25,16 +25,16 @@ from tfcli.shapes import Float, Int
 
 
 class CLIP(nn.Module):
-    """Two encoders and a learned temperature; an image's score for a text is the scaled cosine of their embeddings.
+    """Two encoders and a learned temperature; the score of an image and a text is their scaled cosine similarity.
 
-    The loss lives in `tasks/contrastive.py`.
+    The loss is in `tasks/contrastive.py`.
 
     Args:
         embed_width: E of the joint space.
         image: `VisionTransformer` or `ModifiedResNet`, projecting to E.
         text: `TextTransformer` or `TextBag`, projecting to E.
-        logit_scale_start: the temperature's inverse at the start (1 / 0.07).
-        logit_scale_max: the largest it may become; `clamp_scale` sees to it after each optimizer step.
+        logit_scale_start: initial inverse of the temperature (1 / 0.07).
+        logit_scale_max: its upper limit, which `clamp_scale` enforces after each optimizer step.
 
     Raises:
         ValueError: a tower projects to another width than E.
@@ -66,44 +66,47 @@ class CLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(log(logit_scale_start)))
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
-        """Tokens of the last layer and the vector that is projected: what the paper's probes read (section 3.2)."""
+        """Return the tokens of the last layer and the vector before the projection, as for the paper's probes (3.2)."""
         return self.image.features(image)
 
     def project(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
-        """`features(image).pooled` in the joint space, not normalised."""
+        """Project `features(image).pooled` to the joint space, without normalising."""
         return self.image.project(pooled)
 
     def encode_image(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B E"]:
-        """Images in the joint space, not normalised."""
+        """Return the embeddings of images in the joint space, not normalised."""
         return self.project(self.features(image).pooled)
 
     def encode_text(self, tokens: Int[Tensor, "B N"]) -> Float[Tensor, "B E"]:
-        """Texts in the joint space, not normalised. `tokens` are as a `tfcli.text` tokenizer gives them."""
+        """Return the embeddings of texts (ids of a `tfcli.text` tokenizer) in the joint space, not normalised."""
         return self.text(tokens)
 
     @property
     def scale(self) -> Float[Tensor, ""]:
-        """Logit scale: the factor on the cosines, the inverse of the temperature."""
+        """The logit scale: the factor on the cosines, which is the inverse of the temperature."""
         return self.logit_scale.exp()
 
     @torch.no_grad()
     def clamp_scale(self) -> None:
-        """Hold the scale at `logit_scale_max` or below."""
+        """Limit the scale to `logit_scale_max`."""
         self.logit_scale.clamp_(max=log(self.logit_scale_max))
 
     def forward(self, image: Float[Tensor, "B C Y X"], tokens: Int[Tensor, "M N"]) -> Float[Tensor, "B M"]:
-        """Scaled cosines of every image with every text."""
+        """Return the scaled cosine of every image with every text."""
         image = nn.functional.normalize(self.encode_image(image), dim=-1)
         text = nn.functional.normalize(self.encode_text(tokens), dim=-1)
         return self.scale * image @ text.mT
 
     @property
     def layers(self) -> int:
-        """Of the deeper tower."""
+        """The number of layers of the deeper tower."""
         return max(self.image.layers, self.text.layers)
 
     def layer_of(self, name: str) -> int:
-        """0 for stems and positions, then the blocks, the towers level at their last; `layers` + 1 for what follows."""
+        """Return 0 for stems and positions, up to `layers` for blocks, `layers` + 1 for the parts after them.
+
+        The last blocks of both towers have the same number.
+        """
         part, _, rest = name.partition(".")
         tower = {"image": self.image, "text": self.text}.get(part)
         layer = tower.layer_of(rest) if tower else 1 + self.layers
@@ -111,18 +114,18 @@ class CLIP(nn.Module):
 
 
 class VisionTransformer(PatchEncoder):
-    """The image tower as a ViT with a norm before the first block; the last norm is of the class token (section 2.4).
+    """The image tower as a ViT with a norm before the first block; the last norm acts on the class token (section 2.4).
 
-    Positions start as `pos` says (the release: deviation D^-1/2). The blocks start as the text tower's do; the release
-    leaves the image tower's at PyTorch's defaults.
+    Blocks are initialised as in the text tower; the release uses PyTorch's defaults for those of the image tower. `pos`
+    initialises the positions (the release: standard deviation D^-1/2).
 
     Args:
         width: D.
         embed_width: E of the joint space.
-        stem: how patches become tokens (see `nn.stems`); patch has no bias here, since a norm follows.
+        stem: map from pixels to tokens (see `nn.stems`); patch has no bias here, since a norm follows.
         norm_eps: epsilon of the layer norms.
-        encoder: what else a `PatchEncoder` takes. activation is quick_gelu for OpenAI's weights, gelu for most others;
-            a wrong one costs accuracy without a word.
+        encoder: further arguments of `PatchEncoder`. activation is quick_gelu for OpenAI's weights, gelu for most
+            others; a wrong activation lowers the accuracy without any error.
 
     Raises:
         ValueError: there is no such stem or activation, or the sizes do not divide.
@@ -156,9 +159,10 @@ class VisionTransformer(PatchEncoder):
         init_by_width(self.stack)
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
-        """Tokens of the last block (class token first, not normalised) and the class token after the last norm."""
+        """Return the tokens of the last block (class token first, before the norm) and the normed class token."""
         tokens = self.tokens(image)
         return Features(tokens, self.norm(tokens[:, 0]))
 
     def project(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        """Project `features(image).pooled` to the joint space."""
         return self.proj(pooled)

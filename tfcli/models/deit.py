@@ -1,7 +1,7 @@
-"""DeiT: a Vision Transformer with a second token that listens to a teacher.
+"""DeiT: a Vision Transformer with a distillation token, which learns from a teacher.
 
 Touvron et al. 2021, "Training data-efficient image transformers & distillation through attention", section 4. Without
-that token DeiT is a ViT with another recipe: `model=vit_s16` under `experiment=deit_imagenet`.
+that token DeiT is a ViT with another recipe: `model=vit_s16` with `experiment=deit_imagenet`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tfcli.shapes import Float
 
 
 class DeiT(PatchEncoder):
-    """Class token, distillation token, patches; pre-norm blocks; a linear head for each of the two tokens.
+    """DeiT classifier: class token, distillation token, patches; pre-norm blocks; a linear head for each token.
 
-    Its answer is the mean of both heads' logits, as in the released code; the paper adds the two softmaxes.
+    The output is the mean of both heads' logits, as in the released code; the paper adds the two softmaxes.
 
     Args:
         width: D.
         num_classes: K.
-        encoder: what else a `PatchEncoder` takes; drop_path is 0.1 in the paper. Learned positions have an entry for
+        encoder: further arguments of `PatchEncoder`; drop_path is 0.1 in the paper. Learned positions have an entry for
             each of the two tokens.
 
     Raises:
@@ -42,10 +42,10 @@ class DeiT(PatchEncoder):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """As a ViT's, so that the two differ in the token alone, with zero heads.
+        """Initialise as a ViT, so that the two differ in the token alone, with zero heads.
 
-        The tokens, which would begin alike without positions, are normal with deviation 0.02. The released code draws
-        all linear maps so, which a narrow model learns slowly from.
+        The two tokens, which would be equal without positions, are drawn from N(0, 0.02^2). The released code draws all
+        linear maps from this distribution, with which a narrow model learns slowly.
         """
         init_as_vit(self)
         for token in (self.cls_token, self.dist_token):
@@ -54,14 +54,14 @@ class DeiT(PatchEncoder):
             nn.init.zeros_(head.weight)
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
-        """Tokens of the last block (class, distillation, patches) and the mean of the first two, as timm pools them."""
+        """Return the tokens of the last block (class, distillation, patches) and the mean of the first two."""
         tokens = self.tokens(image)
         return Features(tokens, tokens[:, :2].mean(1))
 
     def forward(
         self, image: Float[Tensor, "B C Y X"], *, separate: bool = False
     ) -> Float[Tensor, "B K"] | tuple[Float[Tensor, "B K"], Float[Tensor, "B K"]]:
-        """Logits; with `separate` those of the class token and those of the distillation token, for training."""
+        """Return the logits; with `separate`, those of the class token and those of the distillation token."""
         tokens = self.tokens(image)
-        own, taught = self.head(tokens[:, 0]), self.head_dist(tokens[:, 1])
-        return (own, taught) if separate else (own + taught) / 2
+        logits, distilled = self.head(tokens[:, 0]), self.head_dist(tokens[:, 1])
+        return (logits, distilled) if separate else (logits + distilled) / 2

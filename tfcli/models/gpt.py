@@ -1,4 +1,4 @@
-"""GPT: a transformer that reads from left to right and says what comes next.
+"""GPT: a causal transformer that predicts the next token.
 
 Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training", section 3; Radford et al. 2019,
 "Language Models are Unsupervised Multitask Learners", section 2.3; Brown et al. 2020, section 2.1.
@@ -6,7 +6,6 @@ Radford et al. 2018, "Improving Language Understanding by Generative Pre-Trainin
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -17,12 +16,10 @@ from tfcli.bounds import Count, Natural, Positive, Rate
 from tfcli.errors import DataError
 from tfcli.models.heads import check_vocabulary, make_head
 from tfcli.models.protocols import Features
-from tfcli.nn.attention import AttentionFactory
 from tfcli.nn.blocks import Activation
 from tfcli.nn.cache import Cache
 from tfcli.nn.init import init_normal
 from tfcli.nn.places import Places
-from tfcli.nn.positions import Position
 from tfcli.nn.stack import Stack
 from tfcli.shapes import Bool, Float, Int
 from tfcli.text.frames import MARKS
@@ -31,31 +28,27 @@ HEADS = ("classes", "score", "choice")
 
 
 class GPT(nn.Module):
-    """Token embeddings, positions, causal blocks; the embeddings, transposed, give the logits.
+    """Token embeddings, positions and causal blocks; the transposed embeddings give the logits.
 
-    With `post_norm` this is GPT-1 (no last norm, all maps N(0, 0.02)), without it GPT-2 and GPT-3 (a last norm, the
-    maps that end a residual branch scaled by (2 L)^-1/2). Every second layer of GPT-3 is banded (`attn=banded`).
+    With `post_norm` this is GPT-1 (no last norm, all maps N(0, 0.02)), without it GPT-2 and GPT-3 (a last norm; the
+    last map of each residual branch is scaled by (2 L)^-1/2). Every second layer of GPT-3 is banded (`attn=banded`).
 
-    A head reads the last token that is not padding. With it come embeddings of the three marks that frame a text for
+    A head reads the last token that is not padding. A model with a head also has embeddings of the three marks of
     fine-tuning (2018, section 3.3), start, delimiter and extract, whose ids are negative (`tfcli.text.frames`).
 
     Args:
         width: D.
         vocab_size: V.
-        depth: number of blocks.
-        heads: H.
-        context: the longest sequence.
-        attn: makes an attention (`conf/attn`); whatever it lets a token see, it sees nothing that follows.
-        pos: makes a position (`conf/pos`).
-        mlp_width: hidden width of the MLPs; 4 D by default.
-        activation: gelu_tanh in all of the papers' code.
+        context: longest sequence in tokens.
+        activation: activation of the MLPs; gelu_tanh in the code of all three papers.
         post_norm: normalise after the residual sum.
         norm_eps: epsilon of the norms.
-        dropout: on the embedded tokens, in the blocks and before the head.
-        head: what `classify` gives: classes (a score for each of K), score (a number), choice (a score for each of the
+        dropout: dropout on the embedded tokens, in the blocks and before the head.
+        head: output of `classify`: classes (K scores for a text), score (one number), choice (a score for each of the
             sequences of a sample); None: there is no head.
         num_classes: K.
-        blocks: what else a `Stack` takes: norm, layer_scale, attention_dropout, drop_path.
+        blocks: further arguments of `Stack`: depth, heads, attn (always made causal), pos, mlp_width, norm,
+            layer_scale, attention_dropout, drop_path.
 
     Raises:
         ValueError: `heads` does not divide `width`, `vocab_size` is not known, or there is no such head.
@@ -67,12 +60,7 @@ class GPT(nn.Module):
         width: Count,
         *,
         vocab_size: Count | None,
-        depth: Count,
-        heads: Count,
         context: Count,
-        attn: AttentionFactory,
-        pos: Callable[..., Position],
-        mlp_width: Count | None = None,
         activation: Activation = "gelu_tanh",
         post_norm: bool = False,
         norm_eps: Positive = 1e-5,
@@ -88,13 +76,8 @@ class GPT(nn.Module):
         self.marks = nn.Embedding(len(MARKS), width) if head else None
         self.stack = Stack(
             width,
-            depth=depth,
-            heads=heads,
-            attn=attn,
-            pos=pos,
             extent=(context,),
             causal=True,
-            mlp_width=mlp_width,
             activation=activation,
             post_norm=post_norm,
             norm_eps=norm_eps,
@@ -103,30 +86,31 @@ class GPT(nn.Module):
             mlp_dropout=0.0,
             **blocks,
         )
+        self.layers = self.stack.layers
         self.head = make_head(head, width, num_classes=num_classes, kinds=HEADS) if head else None
         self.head_drop = nn.Dropout(dropout)
-        init_normal(self, residual_branches=0 if post_norm else 2 * depth)
+        init_normal(self, residual_branches=0 if post_norm else 2 * self.layers)
 
     readouts = ("head",)
-    """Parts that read the last layer, on which no other layer depends."""
+    """Parts that read the last layer, and on which no other layer depends."""
 
     def forward(self, tokens: Int[Tensor, "B N"], cache: Cache | None = None) -> Float[Tensor, "B N V"]:
-        """Logits of what follows each token; with a cache, of the tokens after those it holds.
+        """Return the logits of the token after each token; with a cache, `tokens` continue the cached ones.
 
         Raises:
-            DataError: with those of the cache there are more tokens than the context.
+            DataError: there are more tokens, cached ones included, than the context.
         """
         return self.logits(self._read(tokens, cache))
 
     def logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
-        """Of what follows tokens of the last layer: for a large vocabulary, those that a loss asks for alone."""
+        """Return the logits of the next token from tokens of the last layer; a loss may pass some of them only."""
         return linear(hidden, self.embed.weight)
 
     def features(self, tokens: Int[Tensor, "B N"], valid: Bool[Tensor, "B N"] | None = None) -> Features:
-        """The tokens of the last layer, and of each row the last one that is valid.
+        """Return the tokens of the last layer, and the last valid token of each row.
 
         Args:
-            tokens: padding follows the text, and so is seen by none of it.
+            tokens: token ids; padding follows the text, so that causal attention hides it.
             valid: False for padding; None where there is none.
         """
         hidden = self._read(tokens)
@@ -138,8 +122,8 @@ class GPT(nn.Module):
     def classify(self, tokens: Int[Tensor, "B *C N"], valid: Bool[Tensor, "B *C N"] | None = None) -> Tensor:
         """Return the head's output: classes (B, K), score (B) or choice (B, C).
 
-        Several sequences (B, C, N) are one sample: choice gives each its score, the other heads read the sum of their
-        extract tokens, as GPT-1 reads a pair in both orders to compare it.
+        A sample may have several sequences (B, C, N): choice scores each of them, and the other heads read the sum of
+        their extract tokens, as GPT-1 does with the two orders of a pair.
         """
         assert self.head is not None, "this model was built without a head"
         rows, length = tokens.shape[:-1], tokens.shape[-1]
@@ -165,13 +149,6 @@ class GPT(nn.Module):
         marks = self.marks((-1 - tokens).clamp(min=0))
         return torch.where((tokens < 0)[..., None], marks, self.embed(tokens.clamp(min=0)))
 
-    @property
-    def layers(self) -> int:
-        return self.stack.layers
-
     def layer_of(self, name: str) -> int:
         """Return 0 for embeddings and positions, 1 to depth for the blocks, depth + 1 for last norm and head."""
-        part, _, rest = name.partition(".")
-        if part == "stack":
-            return self.stack.layer_of(rest)
-        return 0 if part == "embed" else self.layers + 1
+        return self.stack.layer_in_model(name, stem=("embed",))

@@ -1,4 +1,4 @@
-"""Heads that language models put on their last layer for fine-tuning."""
+"""Fine-tuning heads of language models."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from torch import nn
 
 
 def make_head(kind: str, width: int, *, num_classes: int | None, kinds: tuple[str, ...]) -> nn.Linear:
-    """A linear map: to the classes (`classes` of a text, `tags` of each token), to where a span starts and where it
-    ends (`span`), or to one number (`score`; `choice`, one for each text of a sample).
+    """Build a linear head of width 2 (`span`: start and end), 1 (`score`, `choice`) or K (`classes`, `tags`).
 
     Raises:
-        ValueError: the kind is none of `kinds`, or there are no classes to give scores to.
+        ValueError: the kind is none of `kinds`, or the number of classes is not given.
     """
     if kind not in kinds:
         raise ValueError(f"`model.head` must be one of {', '.join(kinds)}, or null, but is {kind!r}.")
@@ -22,7 +21,7 @@ def make_head(kind: str, width: int, *, num_classes: int | None, kinds: tuple[st
 
 
 def check_vocabulary(vocab_size: int | None) -> int:
-    """Raises ValueError where it is not known how many tokens there are."""
+    """Raise ValueError where the size of the vocabulary is not known; return it otherwise."""
     if not vocab_size:
-        raise ValueError("`model.vocab_size` must be a number; null takes the tokenizer's, and there is none.")
+        raise ValueError("`model.vocab_size` must be a number; null uses the tokenizer's size, but there is none.")
     return vocab_size

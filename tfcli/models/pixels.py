@@ -1,4 +1,4 @@
-"""No encoder at all: the pixels themselves, as the baseline that features must beat."""
+"""The pixels of an image as its features: a baseline for encoders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfcli.shapes import Float
 
 
 class Pixels(nn.Module):
-    """An image as the vector of its normalised pixels. It has no weights.
+    """An encoder without weights, whose output is the vector of the normalised pixels.
 
     Args:
         image_size: side of the image in pixels.
@@ -21,5 +21,5 @@ class Pixels(nn.Module):
         self.image_size = image_size
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
-        """A token a pixel, row by row, and all of them as one vector."""
+        """Return the pixels as tokens, row by row, and all of them as one vector."""
         return Features(image.flatten(2).mT, image.flatten(1))

@@ -1,4 +1,4 @@
-"""Protocols of models: tasks and probes are typed by these, never by a family."""
+"""Protocols of models: tasks and probes use these types, never a family."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tfcli.shapes import Bool, Float, Int
 
 @dataclass
 class Features:
-    """An encoder's output.
+    """The output of an encoder.
 
     Attributes:
-        tokens: the last layer's tokens; a convolutional net's are the cells of its last map, row by row.
-        pooled: one vector a sample, the input of the task's head; its width may differ from the tokens'.
+        tokens: tokens of the last layer; in a convolutional network the cells of the last map, row by row.
+        pooled: one vector for each sample, the input of the task's head; its width may differ from the tokens'.
     """
 
     tokens: Float[Tensor, "B N D"]
@@ -25,18 +25,18 @@ class Features:
 
 @runtime_checkable
 class ImageEncoder(Protocol):
-    """Images in, features out."""
+    """A model that maps images to features."""
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features: ...
 
 
 @runtime_checkable
 class Classifier(Protocol):
-    """Images in, one score a class out. `head` is what is replaced when the classes differ.
+    """A model that maps images to class scores. Its `head` is replaced when the classes differ.
 
-    `layers` counts the blocks, for learning rates that decay with depth: `layer_of(name)` is the layer of a
-    parameter, 0 for the stem to `layers` + 1 for the head. A model, or any part of it, names in `undecayed` its own
-    parameters that weight decay leaves alone, if it has some besides norms and biases.
+    `layers` is the number of blocks, for layer-wise learning rate decay: `layer_of(name)` is the layer of a parameter,
+    from 0 (stem) to `layers` + 1 (head). A model, or any part of it, lists in `undecayed` its own parameters without
+    weight decay, other than norms and biases.
     """
 
     def __call__(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]: ...
@@ -48,7 +48,7 @@ class Classifier(Protocol):
 
 
 class MaskedModel(Protocol):
-    """Texts in, tokens and a vector for the first of them out, and what the heads of pre-training make of these."""
+    """A model that maps texts to features, with the two heads of BERT's pre-training."""
 
     def features(
         self, tokens: Int[Tensor, "B N"], segments: Int[Tensor, "B N"], valid: Bool[Tensor, "B N"]
@@ -60,14 +60,14 @@ class MaskedModel(Protocol):
 
 
 class TextClassifier(Protocol):
-    """Framed texts in, what the task's head says out: (B, K), (B), (B, C), (B, N, 2) or (B, N, K)."""
+    """A model that maps framed texts to the output of its head: (B, K), (B), (B, C), (B, N, 2) or (B, N, K)."""
 
     def classify(self, tokens: Int[Tensor, "B *C N"], **more: Tensor) -> Tensor: ...
 
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """Tokens in, logits of what follows each out; with a cache, of the tokens after those it holds."""
+    """A model that maps tokens to the logits of the next one; with a cache, the tokens continue the cached ones."""
 
     def __call__(self, tokens: Int[Tensor, "B N"], cache: Any = None) -> Float[Tensor, "B N V"]: ...
 
@@ -76,10 +76,10 @@ class LanguageModel(Protocol):
 
 @runtime_checkable
 class Translator(Protocol):
-    """A sentence in one language in, logits of its translation out.
+    """A model that maps a source sentence to the logits of its translation.
 
-    `begin` reads the source once; `step` then takes one token of each translation and gives the logits of the next.
-    What is between them has `reorder(rows)`, for beam search.
+    `begin` encodes the source once and returns a state; `step` maps one token of each translation to the logits of the
+    next, and updates the state. A state has `reorder(rows)`, for beam search.
     """
 
     def __call__(
@@ -93,10 +93,10 @@ class Translator(Protocol):
 
 @runtime_checkable
 class ImageTextEncoder(Protocol):
-    """Images and texts into one space, where the cosine says how well they fit.
+    """A model with a joint embedding space of images and texts, in which the cosine measures how well they fit.
 
-    `features(image).pooled` is the image before `project`; neither embedding is normalised. `scale` multiplies the
-    cosines, and `clamp_scale` holds it below its limit. Texts are ids padded to `text.context`.
+    `features(image).pooled` is the image before `project`; the embeddings are not normalised. `scale` multiplies the
+    cosines, and `clamp_scale` limits it. Texts are token ids padded to `text.context`.
     """
 
     embed_width: int

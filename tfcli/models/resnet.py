@@ -26,24 +26,24 @@ SIZES = {
     101: ("bottleneck", (3, 4, 23, 3)),
     152: ("bottleneck", (3, 8, 36, 3)),
 }
-"""Depth -> block and blocks a stage (table 1)."""
+"""Depth -> kind of block and number of blocks in each stage (table 1)."""
 
 
 def projection(width_in: int, width_out: int, stride: int) -> nn.Module:
-    """Option B of section 3.3: a strided 1x1 convolution."""
+    """Build shortcut option B of section 3.3: a strided 1x1 convolution."""
     return nn.Sequential(nn.Conv2d(width_in, width_out, 1, stride, bias=False), nn.BatchNorm2d(width_out))
 
 
 def pooled_projection(width_in: int, width_out: int, stride: int) -> nn.Module:
-    """ResNet-D's option B: an average pool for the stride, then a 1x1 convolution (He et al. 2019, section 4.2)."""
+    """Build ResNet-D's shortcut: average pooling for the stride, then a 1x1 convolution (He et al. 2019, 4.2)."""
     pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
     return nn.Sequential(pool, nn.Conv2d(width_in, width_out, 1, bias=False), nn.BatchNorm2d(width_out))
 
 
 class Padding(nn.Module):
-    """Option A of section 3.3: every second pixel, new channels zero. It has no weights.
+    """Shortcut option A of section 3.3, without weights: every second pixel, with zeros for the new channels.
 
-    Half of the zeros come before the old channels, as the published CIFAR weights expect; the paper does not say.
+    Half of the zeros come before the old channels, as in the published CIFAR weights; the paper does not specify this.
     """
 
     def __init__(self, width_in: int, width_out: int, stride: int):
@@ -55,7 +55,7 @@ class Padding(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions (figure 5, left); the first strides."""
+    """A residual block of two 3x3 convolutions (figure 5, left); the first one has the stride."""
 
     expansion = 1
 
@@ -73,7 +73,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions (figure 5, right). As in torchvision the 3x3 strides, not the first."""
+    """A residual block of 1x1, 3x3 and 1x1 convolutions (figure 5, right); as in torchvision the 3x3 has the stride."""
 
     expansion = 4
     pools = False
@@ -100,13 +100,13 @@ class Bottleneck(nn.Module):
 
 
 class PooledBottleneck(Bottleneck):
-    """A bottleneck whose stride is an average pool after the 3x3 convolution, which blurs before it leaves out."""
+    """A bottleneck block whose stride is an average pool after the 3x3 convolution (anti-aliasing)."""
 
     pools = True
 
 
 class Stages(nn.Module):
-    """Base of all residual networks: stages of blocks; each but the first halves the map and doubles the width."""
+    """Base class of residual networks: stages of blocks; each but the first halves the map and doubles the width."""
 
     blocks: Sequence[int] = ()
 
@@ -118,7 +118,7 @@ class Stages(nn.Module):
         block: type[BasicBlock] | type[Bottleneck],
         shortcut: Shortcut,
     ) -> int:
-        """Add `layer1`, `layer2` ... after a stem of `width` channels; return the channels of the last map."""
+        """Add the stages `layer1`, `layer2` ... after a stem of `width` channels; return the last map's channels."""
         self.blocks, width_in = tuple(blocks), width
         for stage, number in enumerate(blocks):
             layers = nn.Sequential()
@@ -130,6 +130,7 @@ class Stages(nn.Module):
         return width_in
 
     def through_stages(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D y x"]:
+        """Return the last map."""
         for stage in range(len(self.blocks)):
             x = getattr(self, f"layer{stage + 1}")(x)
         return x
@@ -139,7 +140,7 @@ class Stages(nn.Module):
         return sum(self.blocks)
 
     def layer_of(self, name: str) -> int:
-        """0 for the stem, 1 to `layers` for the residual blocks, `layers` + 1 for what reads the last map."""
+        """Return 0 for the stem, 1 to `layers` for the residual blocks, `layers` + 1 for the head or attention pool."""
         if name.startswith("layer"):
             stage, index = name.removeprefix("layer").split(".")[:2]
             return sum(self.blocks[: int(stage) - 1]) + int(index) + 1
@@ -147,14 +148,14 @@ class Stages(nn.Module):
 
 
 class Residual(Stages):
-    """Base of the paper's two forms: stem, stages, mean pooling, linear head.
+    """Base class of the paper's classifiers: stem, stages, mean pooling, linear head.
 
     Args:
-        stem: width of the first convolution's output.
+        stem: number of channels after the first convolution.
         large: 7x7 stem with stride 2 and max-pooling; otherwise 3x3 with stride 1.
         block: kind of block.
-        blocks: number of blocks a stage.
-        shortcut: makes the shortcut where the shape changes.
+        blocks: number of blocks in each stage.
+        shortcut: factory of the shortcut where the shape changes.
         num_classes: K.
     """
 
@@ -177,12 +178,12 @@ class Residual(Stages):
         self.bn1 = nn.BatchNorm2d(stem)
         self.pool = nn.MaxPool2d(3, 2, padding=1) if large else nn.Identity()
         self.head = nn.Linear(self.add_stages(stem, blocks, block=block, shortcut=shortcut), num_classes)
-        for module in self.modules():  # He et al. 2015, over outputs as torchvision does; norms start as the identity
+        for module in self.modules():  # He et al. 2015, by fan-out as in torchvision; norms start as the identity
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
-        """The cells of the last map, row by row, and their mean."""
+        """Return the cells of the last map, row by row, and their mean."""
         x = self.through_stages(self.pool(self.bn1(self.conv1(image)).relu()))
         return Features(x.flatten(2).mT, torch.mean(x, (2, 3)))
 
@@ -191,10 +192,10 @@ class Residual(Stages):
 
 
 class ResNet(Residual):
-    """ResNet for ImageNet (section 4.1), with torchvision's names but for the head (`fc` there).
+    """ResNet for ImageNet (section 4.1), with torchvision's parameter names except for the head (`fc` there).
 
     Args:
-        depth: 18, 34, 50, 101 or 152 layers with weights.
+        depth: number of layers with weights: 18, 34, 50, 101 or 152.
         num_classes: K.
         stem: `imagenet` (7x7, stride 2, max-pooling) or `cifar` (3x3, stride 1) for images of about 32 px.
 
@@ -225,7 +226,7 @@ class CifarResNet(Residual):
     """ResNet for CIFAR (section 4.2): a 3x3 stem, three stages of widths 16, 32, 64, shortcuts without weights.
 
     Args:
-        depth: 6 n + 2 for n blocks a stage: 20, 32, 44, 56, 110 in the paper.
+        depth: 6 n + 2 for n blocks in each stage: 20, 32, 44, 56, 110 in the paper.
         num_classes: K.
 
     Raises:
@@ -243,15 +244,15 @@ class ModifiedResNet(Stages):
     """CLIP's image tower as a ResNet: a stem of three convolutions, average pools for strides, an attention pool.
 
     Radford et al. 2021, section 2.4, after He et al. 2019 ("Bag of Tricks", ResNet-D) and Zhang 2019 (blur before
-    subsampling). Its norms take their statistics from a rank's own batch: train it on one device, with large batches,
-    or with SyncBatchNorm.
+    subsampling). Its batch norms use the statistics of one rank's batch: train it on one device, with large batches, or
+    with SyncBatchNorm.
 
     Args:
         blocks: number of blocks in each of the four stages.
-        width: channels of the stem; the last map has 32 times as many.
+        width: number of channels of the stem; the last map has 32 times as many.
         embed_width: E of the joint space.
         image_size: side of the image in pixels, a multiple of 32.
-        heads: H of the attention pool; half the width in the release, 64 channels a head.
+        heads: H of the attention pool; half the width in the release, which gives 64 channels for each head.
 
     Raises:
         ValueError: `blocks` are not four, `image_size` is no multiple of 32, or `heads` does not divide the width.
@@ -282,22 +283,22 @@ class ModifiedResNet(Stages):
         self.pool = nn.AvgPool2d(2)
         width_last = self.add_stages(width, blocks, block=PooledBottleneck, shortcut=pooled_projection)
         for block in self.modules():
-            if isinstance(block, PooledBottleneck):  # it starts as its shortcut
+            if isinstance(block, PooledBottleneck):  # initially the block equals its shortcut
                 nn.init.zeros_(block.bn3.weight)
         self.image_size, self.embed_width = image_size, embed_width
         cells = (image_size // 32) ** 2
         self.attention_pool = MeanQueryPool(width_last, heads=heads, cells=cells, out_width=embed_width)
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
-        """The cells of the last map, row by row, and the attention pool's reading of them, which is the embedding.
+        """Return the cells of the last map, row by row, and the output of the attention pool, which is the embedding.
 
         Raises:
             DataError: the images are of another size than the network was built for.
         """
         if image.shape[-2:] != (self.image_size, self.image_size):
             raise DataError(
-                f"the attention pool of this network knows the places of images of {self.image_size} px alone, but was "
-                f"given {image.shape[-2]} x {image.shape[-1]}: `data.image_size` must be {self.image_size}."
+                f"the attention pool of this network has positions for images of {self.image_size} px only, but the "
+                f"images have {image.shape[-2]} x {image.shape[-1]}: `data.image_size` must be {self.image_size}."
             )
         x = image
         for index in (1, 2, 3):

@@ -1,11 +1,10 @@
-"""Transformer: an encoder reads the source, a decoder writes the translation and looks back at what was read.
+"""The original encoder-decoder Transformer for translation.
 
 Vaswani et al. 2017, "Attention Is All You Need", section 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,43 +12,39 @@ from torch import Tensor, nn
 
 from tfcli.bounds import Count, Positive, Rate
 from tfcli.errors import DataError
-from tfcli.nn.attention import AttentionFactory
 from tfcli.nn.blocks import Activation
 from tfcli.nn.cache import Cache, Memory
 from tfcli.nn.init import init_xavier
 from tfcli.nn.places import Places
-from tfcli.nn.positions import Position
 from tfcli.nn.stack import Stack
-from tfcli.nn.words import Words
+from tfcli.nn.token_embeddings import TokenEmbeddings
 from tfcli.shapes import Bool, Float, Int
 
 
 class Transformer(nn.Module):
-    """Two stacks of blocks, each over embedded tokens; those of the decoder are causal and attend to the encoder's.
+    """An encoder stack over the source and a causal decoder stack with cross-attention over the target.
 
-    No dropout follows the MLP's activation, as one does in torch.nn.Transformer. The sines of the positions come before
-    the cosines, as in tensor2tensor and Marian; the paper's order is a permutation of channels.
+    There is no dropout after the MLP's activation, unlike in torch.nn.Transformer. The sines of the positions come
+    before the cosines, as in tensor2tensor and Marian; the paper's order is a permutation of channels.
 
     Args:
         width: D.
         vocab_size: V.
-        depth: number of blocks of the encoder, and of the decoder unless `decoder_depth` says otherwise.
-        heads: H.
-        context: the longest sequence, on either side.
-        attn: makes an attention (`conf/attn`); in the decoder no token sees what follows it.
-        pos: makes a position (`conf/pos`) for each stack.
-        mlp_width: hidden width of the MLPs; 4 D by default.
-        activation: relu in the paper.
+        depth: number of blocks of the encoder, and of the decoder unless `decoder_depth` is given.
+        context: longest sequence in tokens, of source and of target.
+        decoder_depth: number of blocks of the decoder; None: `depth`.
+        activation: activation of the MLPs; relu in the paper.
         post_norm: normalise after the residual sum.
         final_norm: whether a norm follows each stack; None: only where `post_norm` is off. torch.nn.Transformer always
-            has them.
+            has these norms.
         norm_eps: epsilon of the norms.
-        tied: one matrix embeds both sides and gives the logits (section 3.4); otherwise there are three.
-        target_vocab_size: of the target; V by default, and necessarily where `tied`.
+        tied: one matrix is both embeddings and the output layer (section 3.4); otherwise there are three.
+        target_vocab_size: V of the target; that of the source by default, and always where `tied`.
         scale: multiply embeddings by the square root of D.
-        output_bias: whether the logits have one (Marian).
-        dropout: on the embedded tokens and in the blocks.
-        blocks: what else a `Stack` takes: norm, layer_scale, attention_dropout, drop_path.
+        output_bias: whether the output layer has a bias (Marian).
+        dropout: dropout on the embedded tokens and in the blocks.
+        blocks: further arguments of `Stack`: heads, attn (made causal in the decoder), pos, mlp_width, norm,
+            layer_scale, attention_dropout, drop_path.
 
     Raises:
         ValueError: `heads` does not divide `width`, `vocab_size` is not known, or tied vocabularies differ.
@@ -62,12 +57,8 @@ class Transformer(nn.Module):
         *,
         vocab_size: Count | None,
         depth: Count,
-        heads: Count,
         context: Count,
-        attn: AttentionFactory,
-        pos: Callable[..., Position],
         decoder_depth: Count | None = None,
-        mlp_width: Count | None = None,
         activation: Activation = "relu",
         post_norm: bool = True,
         final_norm: bool | None = None,
@@ -81,7 +72,7 @@ class Transformer(nn.Module):
     ):
         super().__init__()
         self.context = context
-        self.words = Words(
+        self.words = TokenEmbeddings(
             width,
             vocab_size=vocab_size,
             tied=tied,
@@ -92,11 +83,7 @@ class Transformer(nn.Module):
         stack = partial(
             Stack,
             width,
-            heads=heads,
-            attn=attn,
-            pos=pos,
             extent=(context,),
-            mlp_width=mlp_width,
             activation=activation,
             post_norm=post_norm,
             final_norm=not post_norm if final_norm is None else final_norm,
@@ -117,17 +104,17 @@ class Transformer(nn.Module):
         *,
         valid: Bool[Tensor, "B M"] | None = None,
     ) -> Float[Tensor, "B N V"]:
-        """Logits of what follows each token of the target; padding after the target is seen by none of it.
+        """Return the logits of the token after each token of the target; padding after the target is not seen.
 
         Raises:
-            DataError: a side is longer than the context.
+            DataError: source or target are longer than the context.
         """
         places = self._places(tokens.shape[1])
         memory = self.encode(source, valid)
         return self.words.logits(self.decoder(self.words.target(tokens), places, memory=memory))
 
     def encode(self, source: Int[Tensor, "B M"], valid: Bool[Tensor, "B M"] | None = None) -> Memory:
-        """The source as the decoder sees it.
+        """Encode the source, for the decoder's cross-attention.
 
         Args:
             valid: False for padding; None where there is none.
@@ -140,7 +127,7 @@ class Transformer(nn.Module):
         return Cache(self.encode(source, valid))
 
     def step(self, token: Int[Tensor, "B"], state: Cache) -> Float[Tensor, "B V"]:
-        """Logits of what follows this token and those of the steps before.
+        """Return the logits of the token after this one, and update the state.
 
         Raises:
             DataError: there are more tokens than the context.

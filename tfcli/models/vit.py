@@ -1,4 +1,4 @@
-"""Vision Transformer: an image is a sentence of patches.
+"""Vision Transformer (ViT): a transformer encoder over image patches.
 
 Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1.
 """
@@ -14,13 +14,11 @@ from torch import Tensor, nn
 
 from tfcli.bounds import Count, Natural, Positive
 from tfcli.models.protocols import Features
-from tfcli.nn.attention import AttentionFactory
 from tfcli.nn.blocks import Activation, Norm, make_norm
 from tfcli.nn.embeddings import Stem
 from tfcli.nn.init import init_as_vit
 from tfcli.nn.places import Places
 from tfcli.nn.pooling import AttentionPool
-from tfcli.nn.positions import Position
 from tfcli.nn.resampling import note_resized
 from tfcli.nn.stack import Stack
 from tfcli.nn.stems import StemName, make_stem
@@ -30,23 +28,19 @@ POOLS = ("class", "mean", "normed_mean", "attention")
 
 
 class PatchEncoder(nn.Module):
-    """Special tokens and the patches of an image through a stack of blocks: what all kinds of ViT share.
+    """Base class of all kinds of ViT: special tokens and the patches of an image in a stack of blocks.
 
-    An image of another size than `image_size` has a grid of its own, for which learned positions are resampled.
+    An image of another size than `image_size` has another grid, for which learned positions are resampled.
 
     Args:
         width: D.
-        depth: number of blocks.
-        heads: H.
         image_size: side of the image in pixels.
-        patch_size: side of a patch in pixels of the image, whatever the stem.
-        attn: makes an attention (`conf/attn`).
-        pos: makes a position (`conf/pos`).
-        special: names of the special tokens before the patches, and how many there are of each; they start at zero.
-        stem: how patches become tokens: patch, overlap, conv, hybrid (see `nn.stems`), or what makes another.
-        blocks: what else a `Stack` takes: mlp_width, activation, mlp_bias, norm, norm_eps, post_norm, stem_norm,
-            layer_scale, dropout (0.1 in the ViT paper's ImageNet-only training, 0 in fine-tuning), attention_dropout,
-            drop_path.
+        patch_size: side of a patch in pixels of the image, for every stem.
+        special: names of the special tokens before the patches, and their numbers; they start at zero.
+        stem: map from pixels to tokens: patch, overlap, conv, hybrid (see `nn.stems`), or a factory of another one.
+        blocks: further arguments of `Stack`: depth, heads, attn, pos, mlp_width, activation, mlp_bias, norm, norm_eps,
+            post_norm, stem_norm, layer_scale, dropout (0.1 in the ViT paper's ImageNet-only training, 0 in
+            fine-tuning), attention_dropout, drop_path.
 
     Raises:
         ValueError: `patch_size` does not divide `image_size`, `heads` does not divide `width`; or no such stem.
@@ -57,12 +51,8 @@ class PatchEncoder(nn.Module):
         self,
         width: Count,
         *,
-        depth: Count,
-        heads: Count,
         image_size: Count,
         patch_size: Count,
-        attn: AttentionFactory,
-        pos: Callable[..., Position],
         special: dict[str, int],
         stem: StemName | Callable[..., Stem] = "patch",
         **blocks: Any,
@@ -72,42 +62,34 @@ class PatchEncoder(nn.Module):
         self.special = self.undecayed = tuple(name for name, number in special.items() if number)
         for name, number in special.items():
             setattr(self, name, nn.Parameter(torch.zeros(1, number, width)) if number else None)
-        own = sum(special.values())
-        self.places = Places.grid(*self.patch_embed.grid, special=own)
+        grid, num_special = self.patch_embed.grid, sum(special.values())
+        self.places = Places.grid(*grid, special=num_special)
         self._others: dict[tuple[int, int], Places] = {}
-        self.stack = Stack(
-            width,
-            depth=depth,
-            heads=heads,
-            attn=attn,
-            pos=pos,
-            extent=self.patch_embed.grid,
-            special=own,
-            **blocks,
-        )
+        self.stack = Stack(width, extent=grid, special=num_special, **blocks)
+        self.layers = self.stack.layers
 
     def tokens(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B N D"]:
-        """Return the tokens of the last block, special ones first.
+        """Return the tokens of the last block, the special tokens first.
 
         Raises:
-            DataError: the patches' side does not divide that of the image.
+            DataError: the patch size does not divide a side of the image.
         """
         x, places = self.patch_embed(image), self.places_of(*image.shape[-2:])
         first = [getattr(self, name).expand(len(x), -1, -1).to(x.dtype) for name in self.special]
         return self.stack(torch.cat([*first, x], 1), places)
 
     def places_of(self, rows: int, columns: int) -> Places:
-        """Return where the tokens of an image of so many pixels stand; equal sizes are one object."""
+        """Return the places of the tokens of an image of `rows` x `columns` pixels; equal sizes share one object."""
         grid = self.patch_embed.grid_of(rows, columns)
         if grid == self.patch_embed.grid:
             return self.places
         return self._others.setdefault(grid, Places.grid(*grid, special=len(self.places) - prod(self.patch_embed.grid)))
 
     def note_size(self, image_size: int) -> str | None:
-        """Return a line on what becomes of the position tables for images of this side; None: nothing does.
+        """Return a log line on how position tables are resampled for images of this side; None: they are not.
 
         Raises:
-            DataError: the patches' side does not divide it.
+            DataError: the patch size does not divide it.
         """
         grid, built = self.patch_embed.grid_of(image_size, image_size), self.patch_embed.grid
         tables = any(True for _ in self.stack.positions.parameters())
@@ -115,37 +97,31 @@ class PatchEncoder(nn.Module):
             return None
         return note_resized(built, grid, getattr(self.stack.positions[0], "resample", "transformers"))
 
-    @property
-    def layers(self) -> int:
-        return self.stack.layers
-
     def layer_of(self, name: str) -> int:
         """Return 0 for the stem and positions, 1 to depth for the blocks, depth + 1 for the last norm and the heads."""
-        part, _, rest = name.partition(".")
-        if part == "stack":
-            return self.stack.layer_of(rest)
-        return 0 if part in ("patch_embed", *self.special) else self.layers + 1
+        return self.stack.layer_in_model(name, stem=("patch_embed", *self.special))
 
 
 class ViT(PatchEncoder):
-    """Patches, a class token, positions, pre-norm blocks, a linear head.
+    """ViT classifier: patches, a class token, positions, pre-norm blocks and a linear head.
 
-    The head starts at zero, as the paper fine-tunes it. Without a class token the last norm follows the mean of the
-    patches (as in timm and MAE), or precedes the attention that pools them (as in big_vision). The tanh layer that the
-    ImageNet-21k files carry before the head is left out.
+    The head starts at zero, as in the paper's fine-tuning. Without a class token the last norm follows the mean of the
+    patches (as in timm and MAE), or precedes the attention that pools them (as in big_vision). The tanh layer before
+    the head of the ImageNet-21k checkpoints is left out.
 
     Args:
         width: D.
         heads: H.
         num_classes: K.
         mlp_width: hidden width of the MLPs; 4 D by default.
-        pool: class (read the class token), mean (of the patches, then a norm), normed_mean (a norm, then the mean) or
-            attention (a learned query reads the normed patches).
-        pool_activation: of the MLP behind a pooling attention.
-        registers: further special tokens after the class token, which nothing reads (Darcet et al. 2024).
+        pool: class (the class token), mean (the mean of the patches, then a norm), normed_mean (a norm, then the mean)
+            or attention (attention of a learned query to the normed patches).
+        pool_activation: activation of the MLP after attention pooling.
+        registers: number of further special tokens after the class token, which the head does not read (Darcet et al.
+            2024).
         norm: layer or rms.
-        norm_eps: epsilon of the norms; not stored in weights, 1e-6 in the paper's.
-        encoder: what else a `PatchEncoder` takes.
+        norm_eps: epsilon of the norms; checkpoints do not store it; 1e-6 in the paper's code.
+        encoder: further arguments of `PatchEncoder`.
 
     Raises:
         ValueError: sizes do not divide one another, or there is no such stem or pooling.
@@ -188,14 +164,14 @@ class ViT(PatchEncoder):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Linear maps as in the official JAX code (`init_as_vit`), registers normal, a zero head."""
+        """Initialise linear maps as the official JAX code (`init_as_vit`), registers as normal, the head as zero."""
         init_as_vit(self)
         if self.register_tokens is not None:
             nn.init.normal_(self.register_tokens, std=0.02)
         nn.init.zeros_(self.head.weight)
 
     def features(self, image: Float[Tensor, "B C Y X"]) -> Features:
-        """Tokens of the last block (class token and registers first) and the vector that the head reads."""
+        """Return the tokens of the last block (class token and registers first) and the input of the head."""
         tokens = self.tokens(image)
         if self.attention_pool is not None:
             pooled = self.attention_pool(tokens[:, self.num_registers :])

@@ -1,12 +1,12 @@
-"""Kernels that approximate the softmax or replace it, so that time and memory grow (almost) linearly with the length.
+"""Efficient attention kernels: they approximate or replace the softmax, in (almost) linear time and memory.
 
-Each can also write its weights out, at quadratic cost: what `capture` shows and what the tests compare with.
+Each can also return its attention weights, at quadratic cost: `capture` shows them, and the tests compare with them.
 """
 
 from __future__ import annotations
 
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,11 @@ from tfcli.nn.view import View
 from tfcli.shapes import Float, Int
 
 CHUNK = 128
-"""Tokens that a causal pass takes at once."""
+"""Number of tokens that a causal pass processes at once."""
 
 
 class Approximation(nn.Module):
-    """Base class of what replaces softmax attention; an `Attention` builds it with its own sizes.
+    """Base class of kernels that replace softmax attention; an `Attention` builds it with its own sizes.
 
     Args:
         heads: H.
@@ -32,14 +32,14 @@ class Approximation(nn.Module):
         special: number of special tokens.
 
     Attributes:
-        name: in messages.
-        causal: whether it can hide the future.
-        shared: whether queries are the keys as well.
-        across: whether it takes any number of tokens at any places, and so can look at a memory.
-        refuses: what a position must not act on (see `Position.applies_to`).
+        name: the name in error messages.
+        causal: whether it supports a causal pattern.
+        shared: whether the queries are also the keys.
+        across: whether it accepts any number of tokens at any places, and so supports cross-attention.
+        refuses: parts on which a position must not act (see `Position.applies_to`).
 
     Raises:
-        IncompatibleError: it needs to know the places, as it does not of a memory.
+        IncompatibleError: it needs to know the places, which are not known for a memory.
     """
 
     name = ""
@@ -50,6 +50,7 @@ class Approximation(nn.Module):
 
     def __init__(self, *, heads: int, head_width: int, extent: tuple[int, ...], special: int):
         super().__init__()
+        self.head_width, self.extent, self.special = head_width, extent, special
         if not extent and not self.across:
             raise IncompatibleError(
                 f"{self.name} attention is built for a known number of tokens (`extent`), so it cannot look at a "
@@ -57,10 +58,10 @@ class Approximation(nn.Module):
             )
 
     def check(self, pattern: Pattern, extent: tuple[int, ...], special: int) -> None:
-        """Refuse patterns that it cannot honour.
+        """Refuse a pattern that this kernel does not support.
 
         Raises:
-            IncompatibleError: with both names.
+            IncompatibleError: the pattern is not supported.
         """
         kinds = "full or causal" if self.causal else "full"
         if not isinstance(pattern, Full | Causal) or (isinstance(pattern, Causal) and not self.causal):
@@ -74,7 +75,7 @@ class Approximation(nn.Module):
     def weights(
         self, q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"], view: View | None = None
     ) -> Float[Tensor, "B H N M"]:
-        """By how much each value counts: the output is these times `v`."""
+        """Return the attention weights: the output is their product with `v`."""
         raise NotImplementedError
 
     def forward(
@@ -89,10 +90,10 @@ class Approximation(nn.Module):
 
 
 class Linear(Approximation):
-    """elu + 1 of queries and keys in place of the softmax (Katharopoulos et al. 2020, equations 4 to 7).
+    """Linear attention: the softmax is replaced by products of elu + 1 (Katharopoulos et al. 2020, equations 4 to 7).
 
-    The mean of the values is taken with the weights phi(q) . phi(k), whose sums over keys are worked out once for all
-    queries; in the causal form they grow from token to token.
+    The weights are phi(q) . phi(k). Their sums over keys are computed once for all queries; in the causal form they are
+    cumulative sums.
     """
 
     name = "linear"
@@ -102,7 +103,7 @@ class Linear(Approximation):
     def features(
         self, q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"]
     ) -> tuple[Float[Tensor, "B H N F"], Float[Tensor, "B H M F"]]:
-        """phi(q) and phi(k), not negative."""
+        """Return phi(q) and phi(k), which are not negative."""
         return elu(q) + 1, elu(k) + 1
 
     def weights(self, q, k, view=None):
@@ -121,26 +122,26 @@ class Linear(Approximation):
             if view is None or isinstance(view.pattern, Full):
                 sums = q_features @ (k_features.mT @ v32)
             else:
-                sums = self._along(q_features, k_features, v32, view)
+                sums = self._causal_sums(q_features, k_features, v32, view)
             return (sums[..., :-1] / sums[..., -1:].clamp(min=1e-12)).to(v.dtype)
 
-    def _along(self, q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
-        """Sums over what is not later than each query: of whole chunks before it, and within its own."""
-        if not view.key.in_line:  # the tokens came in another order than they stand in
+    def _causal_sums(self, q: Tensor, k: Tensor, v: Tensor, view: View) -> Tensor:
+        """Return the sums over the keys that are not later than each query, whatever the order of the tokens."""
+        if not view.key.in_line:
             order_q, order_k = (places.coords[..., 0].argsort(-1) for places in (view.query, view.key))
-            q, k, v = _sorted(q, order_q), _sorted(k, order_k), _sorted(v, order_k)
-            return _sorted(_prefix_sums(q, k, v), order_q.argsort(-1))
+            q, k, v = _reordered(q, order_q), _reordered(k, order_k), _reordered(v, order_k)
+            return _reordered(_prefix_sums(q, k, v), order_q.argsort(-1))
         return _prefix_sums(q, k, v)
 
 
-def _sorted(t: Float[Tensor, "B H N E"], order: Int[Tensor, "*b N"]) -> Float[Tensor, "B H N E"]:
+def _reordered(t: Float[Tensor, "B H N E"], order: Int[Tensor, "*b N"]) -> Float[Tensor, "B H N E"]:
     return t.take_along_dim(order.expand(len(t), -1)[:, None, :, None], 2)
 
 
 def _prefix_sums(
     q: Float[Tensor, "B H N F"], k: Float[Tensor, "B H M F"], v: Float[Tensor, "B H M E"]
 ) -> Float[Tensor, "B H N E"]:
-    """For each query, the sum of (q . k) v over the keys up to it; the queries are the last N of the M tokens."""
+    """Return for each query the sum of (q . k) v over the keys up to it; the queries are the last N of the M tokens."""
     past = k.shape[2] - q.shape[2]
     state = k[:, :, :past].mT @ v[:, :, :past]
     out = []
@@ -153,17 +154,18 @@ def _prefix_sums(
 
 
 class Performer(Linear):
-    """The softmax itself, without bias, by positive random features (Choromanski et al. 2021, FAVOR+, section 2.3).
+    """An unbiased estimate of the softmax by positive random features (Choromanski et al. 2021, FAVOR+, section 2.3).
 
-    phi(x) = m^-1/2 exp(w x' - |x'|^2 / 2) with x' = x E^-1/4 and w normal: in the mean, the products of features are
-    exp(q . k E^-1/2). The w are orthogonal in blocks of E, which lowers the variance. The largest exponent is taken off
-    first; it cancels.
+    phi(x) = m^-1/2 exp(w x' - |x'|^2 / 2) with x' = x E^-1/4 and w normal: the expected product of two features is
+    exp(q . k E^-1/2). The w are orthogonal in blocks of E, which lowers the variance. The largest exponent is
+    subtracted first for numerical stability; it cancels.
 
     Args:
         num_features: m. The error of the weights falls like m^-1/2.
-        orthogonal: whether the w are.
-        redraw_steps: draw new w after so many training steps; 0: never.
-        seed: of the first w, which are kept in the checkpoint.
+        orthogonal: whether the w are orthogonal.
+        redraw_steps: number of training steps after which new w are drawn; 0: never.
+        seed: of the first w, which the checkpoint stores.
+        sizes: as for `Approximation`.
 
     Raises:
         ValueError: there are no features.
@@ -177,22 +179,18 @@ class Performer(Linear):
     def __init__(
         self,
         *,
-        heads: int,
-        head_width: int,
-        extent: tuple[int, ...],
-        special: int,
         num_features: Count = 128,
         orthogonal: bool = True,
         redraw_steps: Natural = 0,
         seed: Natural = 0,
+        **sizes: Any,
     ):
-        super().__init__(heads=heads, head_width=head_width, extent=extent, special=special)
+        super().__init__(**sizes)
         if num_features < 1:
             raise ValueError(f"`attn.kernel.num_features` must be at least 1, but is {num_features}.")
-        self.num_features, self.head_width = num_features, head_width
-        self.orthogonal, self.redraw_steps = orthogonal, redraw_steps
-        draw = torch.Generator().manual_seed(seed)
-        first = random_projection(num_features, head_width, orthogonal=orthogonal, generator=draw)
+        self.num_features, self.orthogonal, self.redraw_steps = num_features, orthogonal, redraw_steps
+        generator = torch.Generator().manual_seed(seed)
+        first = random_projection(num_features, self.head_width, orthogonal=orthogonal, generator=generator)
         self.register_buffer("projection", first.to(torch.get_default_device()))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
@@ -216,26 +214,28 @@ class Performer(Linear):
 def random_projection(
     rows: int, width: int, *, orthogonal: bool = True, generator: torch.Generator | None = None
 ) -> Float[Tensor, "F E"]:
-    """Normal vectors; orthogonal ones are so in blocks of `width`, each as long as a normal vector would be."""
+    """Draw normal vectors; `orthogonal` makes them so in blocks of `width`, with the lengths of normal vectors."""
     normal = torch.randn(rows, width, generator=generator, device="cpu")
     if not orthogonal:
         return normal
     blocks = -(-rows // width)
-    turned, upper = torch.linalg.qr(torch.randn(blocks, width, width, generator=generator, device="cpu"))
-    turned = turned * upper.diagonal(dim1=1, dim2=2).sign()[:, None]  # else LAPACK's choice of signs prefers directions
-    return turned.mT.reshape(-1, width)[:rows] * normal.norm(dim=1, keepdim=True)
+    q, r = torch.linalg.qr(torch.randn(blocks, width, width, generator=generator, device="cpu"))
+    q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None]  # LAPACK's signs would favour some directions
+    return q.mT.reshape(-1, width)[:rows] * normal.norm(dim=1, keepdim=True)
 
 
 class Linformer(Approximation):
-    """Keys and values of all places mixed down to `rank` of them (Wang et al. 2020, equation 7).
+    """Low-rank attention: learned projections reduce the keys and values to `rank` (Wang et al. 2020, equation 7).
 
-    The mixing matrices are learned; they start as means over neighbouring places (section 4, "general projections"), so
-    that a rank as large as the length is exact attention. They have a column for each place, which fixes the length.
+    The projections start as means over neighbouring places (section 4, "general projections"), so that a rank equal to
+    the length is exact attention. They have a column for each place, which fixes the length.
 
     Args:
         rank: the paper's k.
-        share: none (matrices for keys and for values, each head its own), heads (the heads share them) or values (keys
-            and values share as well). Sharing among layers is left out.
+        share: none (each head has its own projections of keys and of values), heads (all heads share them) or values
+            (keys and values share them, too). Sharing among layers is left out.
+        heads: H.
+        sizes: as for `Approximation`.
 
     Raises:
         ValueError: there is no such sharing, or the rank exceeds the number of places.
@@ -248,34 +248,31 @@ class Linformer(Approximation):
         self,
         *,
         heads: int,
-        head_width: int,
-        extent: tuple[int, ...],
-        special: int,
         rank: Count = 64,
         share: Literal["none", "heads", "values"] = "heads",
+        **sizes: Any,
     ):
-        super().__init__(heads=heads, head_width=head_width, extent=extent, special=special)
+        super().__init__(heads=heads, **sizes)
         if share not in ("none", "heads", "values"):
             raise ValueError(f"`attn.kernel.share` must be none, heads or values, but is {share!r}.")
-        places = special + prod(extent)
+        places = self.special + prod(self.extent)
         if not 1 <= rank <= places:
             raise ValueError(
                 f"`attn.kernel.rank` must lie between 1 and the number of tokens, {places}, but is {rank}."
             )
-        self.extent, self.special = extent, special
-        owner = torch.arange(places) * rank // places  # stretches as even as they can be
-        means = (owner == torch.arange(rank)[:, None]).float()
+        group = torch.arange(places) * rank // places  # groups of neighbouring places, as even as possible
+        means = (group == torch.arange(rank)[:, None]).float()
         means = means / means.sum(1, keepdim=True)
-        own = heads if share == "none" else 1
-        self.mix_k = nn.Parameter(means.expand(own, -1, -1).clone())
-        self.mix_v = nn.Parameter(means.expand(own, -1, -1).clone()) if share != "values" else None
+        matrices = heads if share == "none" else 1
+        self.mix_k = nn.Parameter(means.expand(matrices, -1, -1).clone())
+        self.mix_v = nn.Parameter(means.expand(matrices, -1, -1).clone()) if share != "values" else None
 
     def _mixed(self, x: Float[Tensor, "B H M E"], mix: Float[Tensor, "h R P"], view: View | None) -> Tensor:
         if view is not None:
             if len(self.extent) > 1 and view.key.extent != self.extent:
                 raise IncompatibleError(
                     f"linformer attention is built for a grid of {self.extent} tokens, but was given one of "
-                    f"{view.key.extent}: its maps of places cannot be resampled."
+                    f"{view.key.extent}: its projections cannot be resampled."
                 )
             mix = mix[:, :, view.key.rows(self.special)]  # (h, R, M), or (h, R, B, M) of each sample's own places
             mix = mix if mix.ndim == 3 else mix.movedim(2, 0)

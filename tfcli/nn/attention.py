@@ -1,4 +1,4 @@
-"""Attention = projections x pattern x position x kernel, each a part of its own."""
+"""Multi-head attention, assembled from four independent parts: projections, pattern, position and kernel."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Plan:
     """Places, padding, masks and biases that a forward pass computes once and all its layers share.
 
     Attributes:
-        query: where the tokens stand.
-        pos: the position at work in a layer, or None.
+        query: places of the tokens.
+        pos: the position of a layer, or None.
         valid: False for tokens that are padding, or None where there is none.
-        cache: keys and values of the tokens before these, or None.
-        memory: what cross-attention looks at, or None.
-        memory_memo: of the masks over the memory.
-        key: where the tokens stand that are looked at: these, after those of the cache.
+        cache: keys and values of earlier tokens, or None.
+        memory: the memory of cross-attention, or None.
+        memory_memo: cache of the masks over the memory.
+        key: places of the keys: of the cached tokens, then of these.
     """
 
     query: Places
@@ -50,17 +50,18 @@ class Plan:
         self.key = self.cache.places if self.cache is not None and self.cache.places is not None else self.query
 
     def at(self, pos: Position) -> Plan:
-        """Return this plan with another position at work."""
+        """Return this plan with another position."""
         return self if pos is self.pos else replace(self, pos=pos)
 
     def rotate(self, t: Float[Tensor, "B H N E"]) -> Float[Tensor, "B H N E"]:
+        """Return queries or keys, rotated by the position if there is one."""
         return t if self.pos is None else self.pos.rotate(t, self.query)
 
     def view(self, pattern: Pattern, *, filled: bool = False) -> View:
         """Return the view that a kernel needs: which keys each query sees, and the position that adds to the scores.
 
         Args:
-            filled: whether the padding that the pattern makes stands behind the keys.
+            filled: whether the pattern's own padding (see `Pattern.filled`) follows the keys.
         """
         key, valid = self.key, self.valid
         if filled:
@@ -69,10 +70,10 @@ class Plan:
         return View(pattern, self.query, key, valid=valid, memo=self._memo, pos=self.pos, filled=filled)
 
     def fill(self, pattern: Pattern, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return keys and values with those of the padding that the pattern makes behind them: of zeros.
+        """Return keys and values, followed by those of the pattern's own padding, whose tokens are zeros.
 
         Args:
-            bias: of the projection, (3 D): what it makes of zeros; None: it has none.
+            bias: bias of the projection, (3 D), which is its output for a token of zeros; None: it has no bias.
         """
         more = pattern.filled(self.query)[len(self.query) :]
         shape = *k.shape[:2], len(more), k.shape[3]
@@ -84,21 +85,21 @@ class Plan:
 
 
 class MultiHead(nn.Module):
-    """Heads that average values by a kernel: what attention to the tokens and attention to a memory share.
+    """Base class of self-attention and cross-attention: heads that average values by a kernel.
 
     Args:
         heads: H.
         head_width: E of queries and keys.
-        pattern: who may see whom.
+        pattern: which keys a query may see.
         kernel: how the softmax is computed: exact, explicit, flex, partition, or auto (partition where the pattern has
-            windows, flex where it is otherwise sparse, else exact). Or what makes an approximation of it, called as
+            windows, flex where it is otherwise sparse, else exact). Or a factory of an approximation, called as
             `kernel(heads=..., head_width=..., extent=..., special=...)`.
-        dropout: probability of dropping a weight while training.
-        extent: size of each axis on which the tokens stand.
+        dropout: probability of dropping an attention weight during training.
+        extent: size of each axis of the tokens' coordinates.
         special: number of special tokens.
 
     Attributes:
-        kernel: computes the softmax; None where `approximation` does, unless someone looks on (`capture`).
+        kernel: function that computes the softmax; None where `approximation` does, except inside `capture`.
 
     Raises:
         ValueError: there is no such kernel.
@@ -140,13 +141,13 @@ class MultiHead(nn.Module):
     def average(
         self, q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"], v: Float[Tensor, "B H M F"], view: View
     ) -> Float[Tensor, "B N HF"]:
-        """Return the average of the values that each query sees, the heads side by side."""
+        """Return the average of the values that each query sees, with the heads concatenated."""
         kernel = self.kernel or self.approximation
         assert kernel is not None
         return kernel(q, k, v, view, self.dropout if self.training else 0.0).transpose(1, 2).flatten(2)
 
     def cut(self, t: Float[Tensor, "B N PHE"], parts: int) -> tuple[Float[Tensor, "B H N E"], ...]:
-        """Cut into `parts` of (B, H, N, E) each; their gradients meet in one copy."""
+        """Split a projection into `parts` tensors of (B, H, N, E); their gradients are merged by one copy."""
         return tuple(part.transpose(1, 2) for part in t.view(*t.shape[:2], parts, self.heads, -1).unbind(2))
 
 
@@ -159,13 +160,13 @@ class Attention(MultiHead):
     Args:
         width: D of the tokens.
         heads: H; the width is split evenly among them.
-        pattern: who may see whom.
-        causal: whether, besides, no token sees what follows it.
-        kernel: how the softmax is computed, or what makes an approximation of it (see `MultiHead`).
-        dropout: probability of dropping a weight while training.
+        pattern: which keys a query may see.
+        causal: whether, in addition, no token sees later tokens.
+        kernel: how the softmax is computed, or a factory of an approximation (see `MultiHead`).
+        dropout: probability of dropping an attention weight during training.
         bias: whether the projections have biases.
-        scale: factor on the products of queries and keys; None: 1 / sqrt(E). T5 has 1.
-        extent: size of each axis on which the tokens stand.
+        scale: factor on the products of queries and keys; None: 1 / sqrt(E). T5 uses 1.
+        extent: size of each axis of the tokens' coordinates.
         special: number of special tokens.
 
     Raises:
@@ -201,7 +202,7 @@ class Attention(MultiHead):
             extent=extent,
             special=special,
         )
-        self.scale = None if scale is None else scale * (width // heads) ** 0.5  # on that of every kernel, E^-1/2
+        self.scale = None if scale is None else scale * (width // heads) ** 0.5  # every kernel multiplies by E^-1/2
         self.parts = 2 if self.approximation is not None and self.approximation.shared else 3
         self.qkv = nn.Linear(width, self.parts * width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
@@ -222,7 +223,7 @@ class Attention(MultiHead):
 
 
 AttentionFactory = Callable[..., Attention] | Sequence[Callable[..., Attention]]
-"""Makes the attention of each layer of a stack; several are taken in turn."""
+"""Factory of the attention of each layer of a stack; the layers use several factories in turn."""
 
 
 def cycle(
@@ -232,11 +233,11 @@ def cycle(
     kernel: KernelName = "auto",
     scale: Positive | None = None,
 ) -> Sequence[Callable[..., Attention]]:
-    """Return what makes the attentions of layers whose patterns alternate: the first layer takes the first pattern.
+    """Return factories of attention for layers whose patterns alternate: the first layer uses the first pattern.
 
     Args:
         patterns: by name, in order.
-        causal, kernel, scale: as for `Attention`; a kernel for windows is taken by the layers that have some.
+        causal, kernel, scale: as for `Attention`; kernel=partition applies to the layers that have windows.
     """
     if kernel == "partition" and any(best_kernel(pattern) == kernel for pattern in patterns.values()):
         kernel = "auto"
@@ -244,14 +245,14 @@ def cycle(
 
 
 def best_kernel(pattern: Pattern) -> KernelName:
-    """Return the kernel that computes least of what the pattern hides, more than a causal one does."""
+    """Return the kernel that computes the fewest hidden scores for this pattern."""
     if isinstance(pattern, Full | Causal):
         return "exact"
     return "partition" if pattern.cells(Places.grid(1)) is not None else "flex"
 
 
 def find_kernel(kernel: str) -> Kernel:
-    """The kernel of that name; `auto` is `exact`.
+    """Return the kernel of that name; `auto` is `exact`.
 
     Raises:
         ValueError: no kernel has that name.
@@ -264,10 +265,7 @@ def find_kernel(kernel: str) -> Kernel:
 
 
 def set_kernel(net: nn.Module, kernel: str) -> None:
-    """Compute every softmax of `net` by `kernel` from now on; the results stay the same up to rounding.
-
-    What approximates the softmax stays as it is.
-    """
+    """Set the kernel of every attention in `net`, except approximations; results change by rounding only."""
     for module in net.modules():
         if isinstance(module, MultiHead) and module.approximation is None:
             module.kernel = find_kernel(kernel)

@@ -24,7 +24,7 @@ class QuickGELU(nn.Module):
 
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu"]
-"""Of an MLP; `swiglu` makes it a gated one."""
+"""Activation of an MLP; `swiglu` makes a gated MLP."""
 Norm = Literal["layer", "rms"]
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
@@ -37,7 +37,7 @@ NORMS: dict[str, Callable[..., nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.R
 
 
 def make_norm(kind: Norm, width: int, *, eps: float) -> nn.Module:
-    """A norm of each token over its channels: layer (Ba et al. 2016) or rms (Zhang and Sennrich 2019, without mean).
+    """Build a norm over the channels of each token: layer (Ba et al. 2016) or rms (Zhang and Sennrich 2019).
 
     Raises:
         ValueError: there is no such norm.
@@ -56,9 +56,9 @@ def make_mlp(
     inner_dropout: float | None = None,
     bias: bool | None = None,
 ) -> nn.Module:
-    """A plain MLP of hidden width 4 D, or for `swiglu` a gated one of 8/3 D, which has as many parameters.
+    """Build a plain MLP of hidden width 4 D, or for `swiglu` a gated one of 8/3 D, which has as many parameters.
 
-    Where nothing is said of biases, a plain one has them, a gated one has none.
+    With `bias` None a plain MLP has biases and a gated one has none.
     """
     drops: dict[str, Any] = {"dropout": dropout, "inner_dropout": inner_dropout}
     if activation == "swiglu":
@@ -67,9 +67,9 @@ def make_mlp(
 
 
 class Dropout(nn.Dropout):
-    """PyTorch's, and on a CPU four decisions to a random number, which takes less than half as long.
+    """Dropout that takes less than half as long as PyTorch's on a CPU: one 64-bit random number decides four values.
 
-    There `p` is rounded to a multiple of 2^-16.
+    On a CPU `p` is rounded to a multiple of 2^-16; on other devices this is PyTorch's dropout.
     """
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -81,7 +81,7 @@ class Dropout(nn.Dropout):
 
 
 def make_dropout(p: float) -> Dropout | None:
-    """Dropout with probability `p`; None where nothing is dropped."""
+    """Return a dropout layer with probability `p`; None where `p` is 0."""
     return Dropout(p) if p else None
 
 
@@ -91,14 +91,14 @@ def through(module: nn.Module | None, x: Tensor) -> Tensor:
 
 
 class Mlp(nn.Module):
-    """Two linear maps with an activation between them, applied to each token alone.
+    """Two linear maps with an activation between them, applied to each token separately.
 
     Args:
-        width: D in and out.
+        width: D of input and output.
         hidden: width between the two maps.
         activation: gelu (the exact, erf form), gelu_tanh, quick_gelu, relu or silu (swish).
-        dropout: after the second map.
-        inner_dropout: after the activation; None: as `dropout`.
+        dropout: probability of dropout after the second map.
+        inner_dropout: probability of dropout after the activation; None: equal to `dropout`.
         bias: whether the maps have biases.
     """
 
@@ -129,11 +129,11 @@ class GatedMlp(nn.Module):
     """SwiGLU: one linear map, through SiLU, gates another (Shazeer 2020, equation 6).
 
     Args:
-        width: D in and out.
+        width: D of input and output.
         hidden: width between the maps.
-        dropout: after the last map.
-        inner_dropout: after the gate; None: as `dropout`.
-        bias: whether the maps have biases, as DINOv2's have; the paper's have none.
+        dropout: probability of dropout after the last map.
+        inner_dropout: probability of dropout after the gate; None: equal to `dropout`.
+        bias: whether the maps have biases, as in DINOv2; the paper has none.
     """
 
     def __init__(
@@ -151,11 +151,11 @@ class GatedMlp(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned factor for each channel of a branch, near zero at first (Touvron et al. 2021, CaiT, section 2).
+    """A learned factor for each channel of a branch, initially near zero (Touvron et al. 2021, CaiT, section 2).
 
     Args:
         width: D.
-        start: of the factors.
+        start: initial value of the factors.
     """
 
     def __init__(self, width: int, *, start: float):
@@ -167,7 +167,7 @@ class LayerScale(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: while training, drop a sample's whole branch and scale up the others (Huang et al. 2016).
+    """Stochastic depth: during training, drop a sample's whole branch and scale up the others (Huang et al. 2016).
 
     Args:
         drop_fraction: probability of dropping, in [0, 1).
@@ -188,21 +188,21 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, attention to a memory and an MLP, each in a residual branch; either attention may be missing.
+    """Self-attention, cross-attention and an MLP, each in a residual branch; either attention may be missing.
 
     Pre-norm: x + part(norm(x)) for each part in turn. Post-norm: norm(x + part(x)).
 
     Args:
-        attention: a built attention of the same width; None: there is no such branch.
-        mlp: a built MLP of the same width; in a block whose attention is gated, followed by a `Gate` of its own.
-        cross: a built attention of the same width that looks at the memory; None: there is no such branch.
+        attention: self-attention of the same width; None: there is no such branch.
+        mlp: MLP of the same width; in a block whose attention is gated, followed by a `Gate` of its own.
+        cross: cross-attention of the same width; None: there is no such branch.
         width: D.
         norm: layer or rms.
         norm_eps: epsilon of the norms.
         post_norm: normalise after the residual sum, as the original Transformer and BERT do.
-        dropout: on the attention's output.
-        drop_path: probability of skipping a branch for a sample while training.
-        layer_scale: first value of a learned factor on each channel of a branch; None: there is no factor.
+        dropout: probability of dropout on the attention's output.
+        drop_path: probability of dropping a branch of a sample during training.
+        layer_scale: initial value of a learned factor on each channel of a branch; None: there is no factor.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Looking inside: every named intermediate of a forward pass, and the attention weights, without a flag in any model.
+"""Capture of intermediate outputs and attention weights by module name, without a flag in any model.
 
 with capture(net) as trace:
     net(image)
@@ -18,8 +18,8 @@ from tfcli.nn.attention import MultiHead
 from tfcli.shapes import Float
 
 
-class Watched(nn.Module):
-    """Weights on their way, of attention that is none of the transformer's; `capture` records what passes."""
+class HookPoint(nn.Module):
+    """The identity, at which `capture` records the weights of an attention that is not a `MultiHead` (RNNs)."""
 
     def forward(self, weights: Float[Tensor, "B H N M"]) -> Float[Tensor, "B H N M"]:
         return weights
@@ -27,7 +27,7 @@ class Watched(nn.Module):
 
 @dataclass
 class Trace:
-    """Captured values by module name: `outputs` of every module that returned a tensor, weights of every attention."""
+    """Captured values by module name: `outputs` of modules that return a tensor, and weights of each `attention`."""
 
     outputs: dict[str, Tensor] = field(default_factory=dict)
     attention: dict[str, Tensor] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Trace:
 
 @contextmanager
 def capture(net: nn.Module) -> Iterator[Trace]:
-    """Record forward passes of `net`; attention is computed explicitly meanwhile, and as before afterwards."""
+    """Record the forward passes of `net` inside the context, in which attention weights are computed explicitly."""
     trace = Trace()
     handles, kept = [], {}
 
@@ -43,7 +43,7 @@ def capture(net: nn.Module) -> Iterator[Trace]:
         def hook(_module, _inputs, output):
             if isinstance(output, Tensor):
                 trace.outputs[name] = output
-                if isinstance(module, Watched):
+                if isinstance(module, HookPoint):
                     trace.attention[name] = output
 
         handles.append(module.register_forward_hook(hook))
@@ -51,7 +51,7 @@ def capture(net: nn.Module) -> Iterator[Trace]:
     def explicit(name: str, weights: Callable[..., Tensor]):
         def kernel(q, k, v, view=None, drop=0.0):
             seen = weights(q, k, view)
-            trace.attention[name] = seen[..., : q.shape[2]] if view is not None and view.of_itself else seen
+            trace.attention[name] = seen[..., : q.shape[2]] if view is not None and view.is_self else seen
             return nn.functional.dropout(seen, drop) @ v
 
         return kernel

@@ -1,4 +1,4 @@
-"""Cross-attention: tokens look at a memory, which may have a width, places and padding of its own."""
+"""Cross-attention to a memory, which may have its own width, places and padding."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from tfcli.shapes import Bool, Float
 
 
 @dataclass
-class Across(View):
-    """The view of tokens at a memory: a token that sees none of it is shown all of it, and its output dropped."""
+class MemoryView(View):
+    """The view of a memory; a token that may see none of it sees all of it, and its output is set to zero."""
 
     @property
     def mask(self) -> Bool[Tensor, "*b N M"] | None:
-        """The pattern's mask without padding, each row of which has a key."""
-        mask, sees = super().mask, self.sees
-        if mask is None or sees is None:
+        """Return the mask of the pattern and of padding, with at least one key in each row."""
+        mask, sees_any = super().mask, self.sees_any
+        if mask is None or sees_any is None:
             return mask
         key = "without empty rows", self.pattern
         if key not in self.memo:
-            self.memo[key] = mask | ~sees
+            self.memo[key] = mask | ~sees_any
         return self.memo[key]
 
     @property
-    def sees(self) -> Bool[Tensor, "*b N 1"] | None:
-        """Whether a token sees anything of the memory; None where all do, since the pattern is full."""
+    def sees_any(self) -> Bool[Tensor, "*b N 1"] | None:
+        """Whether a token sees any key of the memory; None where all do, since the pattern is full."""
         if isinstance(self.pattern, Full):
             return None
-        key = "sees", self.pattern
+        key = "sees any", self.pattern
         if key not in self.memo:
             mask = super().mask
             self.memo[key] = None if mask is None else mask.any(-1, keepdim=True)
@@ -51,7 +51,7 @@ class Across(View):
 
 
 class Gate(nn.Module):
-    """A learned factor tanh(a) on a branch, zero at first (Alayrac et al. 2022, Flamingo, section 2.2)."""
+    """A learned factor tanh(a) on a branch, initially zero (Alayrac et al. 2022, Flamingo, section 2.2)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,33 +65,32 @@ class CrossAttention(MultiHead):
     """Multi-head attention of tokens to a memory (Vaswani et al. 2017, section 3.2.3).
 
     Where the memory and the heads have the tokens' width, queries, keys and values come from the rows of one matrix
-    `qkv`, as in `Attention`; otherwise queries come from `q`, keys and then values from `kv`. Keys and values are kept
-    in the plan's cache, since a memory does not change. A token that sees nothing of the memory gets zeros.
+    `qkv`, as in `Attention`; otherwise queries come from `q`, keys and then values from `kv`. The plan's cache keeps
+    keys and values, since a memory does not change. The output of a token that sees no key is zero.
 
-    The tokens may be some of the memory's own, as in a layer that shrinks a map (LeViT), or have no place at all, as
+    The tokens may be a subset of the memory's own, as in a layer that shrinks a map (LeViT), or have no place, as
     latents (Perceiver).
 
     Args:
         width: D of the tokens.
         heads: H.
-        memory_width: of the memory's tokens; D by default.
+        memory_width: width of the memory's tokens; D by default.
         head_width: E of queries and keys; D / H by default.
-        value_width: of the values of a head; as `head_width` by default.
-        pattern: which tokens of the memory a token may see; it is asked with the coordinates of both.
-        pos: a built position, which turns queries and keys or adds to the scores; None: the memory has no order.
-        kernel: how the softmax is computed, or what makes an approximation of it (see `MultiHead`).
-        dropout: probability of dropping a weight while training.
+        value_width: width of the values of a head; `head_width` by default.
+        pattern: which tokens of the memory a token may see, from the coordinates of both.
+        pos: position that rotates queries and keys or adds to the scores; None: the memory has no order.
+        kernel: how the softmax is computed, or a factory of an approximation (see `MultiHead`).
+        dropout: probability of dropping an attention weight during training.
         bias: whether the linear maps have biases.
-        projection: makes the maps of queries and of keys and values, called as `projection(width_in, width_out)`, for
-            instance a linear map with a norm behind it (LeViT); None: linear maps.
-        memory_norm: a built norm of the memory's tokens (Perceiver, whose other norm is the block's); None: there is
-            none.
-        out: a built map from the values of all heads to the output; None: a linear map to D.
-        gated: whether a `Gate` follows, so that the attention changes nothing at first (Flamingo).
+        projection: factory of the maps to queries and to keys and values, called as `projection(width_in, width_out)`,
+            for instance of a linear map followed by a norm (LeViT); None: linear maps.
+        memory_norm: norm of the memory's tokens (Perceiver; the block norms the queries); None: there is none.
+        out: map from the values of all heads to the output; None: a linear map to D.
+        gated: whether a `Gate` follows, so that the output is zero at first (Flamingo).
 
     Raises:
-        ValueError: `heads` does not divide `width`, and the width of a head is not given; or no such kernel.
-        IncompatibleError: an approximation cannot look at a memory, or pattern, position or dropout do not fit it.
+        ValueError: `heads` does not divide `width`, and `head_width` is not given; or there is no such kernel.
+        IncompatibleError: an approximation does not support cross-attention, or this pattern, position or dropout.
     """
 
     def __init__(
@@ -120,8 +119,8 @@ class CrossAttention(MultiHead):
         super().__init__(pattern=pattern or Full(), kernel=kernel, dropout=dropout, **sizes)
         if pos is not None and pos.applies_to == "tokens":
             raise IncompatibleError(
-                f"cross-attention takes positions that act on queries or scores, but {type(pos).__name__} add to the "
-                "tokens: add them to the memory before."
+                f"cross-attention supports positions that act on queries or scores, but {type(pos).__name__} adds to "
+                "the tokens: add it to the memory before."
             )
         self.pos, self.widths = pos, (heads * head_width, heads * value_width)
         self._check_approximation()
@@ -157,8 +156,8 @@ class CrossAttention(MultiHead):
         k, v = self._read(memory) if plan.cache is None else plan.cache.keep(self, lambda: self._read(memory))
         view = self._view(q, plan, memory)
         y = self.out(self.average(q, k, v, view))
-        if (sees := view.sees) is not None:
-            y = y.masked_fill(~(sees if sees.ndim == 2 else sees[:, 0]), 0)
+        if (sees_any := view.sees_any) is not None:
+            y = y.masked_fill(~(sees_any if sees_any.ndim == 2 else sees_any[:, 0]), 0)
         return y if self.gate is None else self.gate(y)
 
     def _queries(self, x: Tensor, plan: Plan) -> Tensor:
@@ -166,7 +165,7 @@ class CrossAttention(MultiHead):
         return q if self.pos is None else self.pos.rotate(q, plan.query)
 
     def _read(self, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Return the memory's keys and values."""
+        """Compute the memory's keys and values."""
         tokens = memory.tokens if self.memory_norm is None else self.memory_norm(memory.tokens)
         if self.qkv is not None:
             k, v = self.cut(self._rows(tokens, tokens.shape[-1], None), 2)
@@ -175,13 +174,13 @@ class CrossAttention(MultiHead):
         return k if self.pos is None else self.pos.rotate(k, memory.key.to(k.device)), v
 
     def _rows(self, t: Tensor, first: int, last: int | None) -> Tensor:
-        """Apply some rows of the packed matrix."""
+        """Apply the rows `first` to `last` of the packed matrix."""
         assert self.qkv is not None
         bias = self.qkv.bias
         return linear(t, self.qkv.weight[first:last], None if bias is None else bias[first:last])
 
-    def _view(self, q: Tensor, plan: Plan, memory: Memory) -> Across:
+    def _view(self, q: Tensor, plan: Plan, memory: Memory) -> MemoryView:
         key = memory.key
         if self.pos is not None or not isinstance(self.pattern, Full):
             key = key.to(q.device)
-        return Across(self.pattern, plan.query, key, valid=memory.valid, memo=plan.memory_memo, pos=self.pos)
+        return MemoryView(self.pattern, plan.query, key, valid=memory.valid, memo=plan.memory_memo, pos=self.pos)

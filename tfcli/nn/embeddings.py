@@ -1,4 +1,4 @@
-"""From pixels to tokens."""
+"""Patch embeddings: stems that map the pixels of an image to tokens."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tfcli.shapes import Float
 
 
 class Stem(nn.Module):
-    """From pixels to tokens.
+    """Base class of stems, which map an image to a grid of tokens.
 
     Attributes:
-        grid: rows and columns of tokens of an image of the size that it is built for.
+        grid: rows and columns of tokens for an image of the size that the stem is built for.
         patch_size: side of a token in pixels.
     """
 
@@ -22,31 +22,31 @@ class Stem(nn.Module):
     patch_size: int
 
     def grid_of(self, rows: int, columns: int) -> tuple[int, int]:
-        """Return rows and columns of tokens of an image of so many pixels.
+        """Return the rows and columns of tokens for an image of `rows` x `columns` pixels.
 
         Raises:
-            DataError: `patch_size` divides a side of it not.
+            DataError: `patch_size` does not divide a side of the image.
         """
         if rows % self.patch_size or columns % self.patch_size:
             raise DataError(
-                f"an image of {rows} x {columns} pixels cannot be cut into patches of {self.patch_size}: "
-                "`data.image_size` must be a multiple of that."
+                f"an image of {rows} x {columns} pixels cannot be cut into patches of {self.patch_size} pixels: "
+                f"`data.image_size` must be a multiple of {self.patch_size}."
             )
         return rows // self.patch_size, columns // self.patch_size
 
 
 class PatchEmbed(Stem):
-    """An image cut into square patches, each mapped linearly to a token (Dosovitskiy et al. 2021, equation 1).
+    """Linear embedding of square patches (Dosovitskiy et al. 2021, equation 1).
 
     The linear map is a convolution with stride P; its weight is (D, C, P, P), or (D, C, 2P-1, 2P-1) where patches
-    overlap: then each also sees P - 1 pixels around it, zeros beyond the border (Wang et al. 2022, PVT v2).
+    overlap: then each also covers P - 1 pixels around it, with zeros beyond the border (Wang et al. 2022, PVT v2).
 
     Args:
         width: D of the tokens.
         image_size: side of the image in pixels.
         patch_size: P.
         channels: C.
-        bias: whether the map has one; it needs none where a norm follows.
+        bias: whether the map has a bias; it needs none where a norm follows.
         overlap: whether patches overlap.
 
     Raises:
@@ -73,16 +73,16 @@ class PatchEmbed(Stem):
 
 
 class ConvEmbed(Stem):
-    """A stem of small strided convolutions that gives the same grid of tokens (Xiao et al. 2021, "Early Convolutions").
+    """A stem of 3x3 convolutions with the grid of `PatchEmbed` (Xiao et al. 2021, "Early Convolutions").
 
-    3x3 convolutions of stride 2 halve the image until one cell is left for each patch, each followed by batch norm and
-    ReLU; the width doubles from layer to layer and ends at D. The paper adds a 1x1 convolution, which a norm and the
-    blocks' own linear maps make superfluous here.
+    Each convolution has stride 2 and is followed by batch norm and ReLU, until one cell is left for each patch; the
+    width doubles from layer to layer and ends at D. The paper's last 1x1 convolution is left out, since a norm and the
+    blocks' own linear maps follow.
 
     Args:
         width: D of the tokens.
         image_size: side of the image in pixels.
-        patch_size: P, the stride of the whole pile: a power of two.
+        patch_size: P, the total stride: a power of two.
         channels: C.
 
     Raises:
@@ -110,7 +110,7 @@ class ConvEmbed(Stem):
 
 
 def grid_of(image_size: int, patch_size: int) -> tuple[int, int]:
-    """Rows and columns of patches.
+    """Return the rows and columns of patches of a square image.
 
     Raises:
         ValueError: `patch_size` does not divide `image_size`.

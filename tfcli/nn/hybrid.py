@@ -1,4 +1,4 @@
-"""A small ResNet whose map is cut into tokens: the stem of the hybrid ViT."""
+"""The stem of the hybrid ViT: a small ResNet whose feature map is cut into tokens."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tfcli.shapes import Float
 
 
 class HybridEmbed(Stem):
-    """Tokens are the cells of a ResNet's map, or patches of them (Dosovitskiy et al. 2021, section 3.1, "Hybrid").
+    """Tokens from the cells of a ResNet's feature map, or from patches of cells (Dosovitskiy et al. 2021, section 3.1).
 
-    The ResNet is BiT's (Kolesnikov et al. 2020) but for its pre-activation: a root of stride 4, then stages of
-    bottleneck blocks, with group norm and standardised weights. All stages but the first halve the map, each doubles
-    its channels. In the paper's sizes R50 is (3, 4, 9), the last stage's blocks moved to the third, or (3, 4, 6, 3) for
-    tokens of 32 px; R26 is (2, 2, 2, 2) and R the root alone. Epsilons are timm's, whose files they fit.
+    The ResNet is BiT's (Kolesnikov et al. 2020), but post-activation: a root of stride 4, then stages of bottleneck
+    blocks, with group norm and standardised weights. All stages but the first halve the map and double its channels.
+    In the paper's sizes R50 is (3, 4, 9), where the last stage's blocks are moved to the third, or (3, 4, 6, 3) for
+    tokens of 32 px; R26 is (2, 2, 2, 2) and R the root alone. Epsilons are timm's, to fit its checkpoints.
 
     Args:
         width: D of the tokens.
         image_size: side of the image in pixels.
-        patch_size: side of a token in pixels of the image; where it is the map's stride, each cell is a token.
+        patch_size: side of a token in pixels of the image; where it equals the map's stride, each cell is a token.
         channels: C.
-        blocks: number of blocks in each stage; none: the root alone.
+        blocks: number of blocks in each stage; empty: the root alone.
         stem_width: channels after the root; the first stage has four times as many.
 
     Raises:
@@ -54,8 +54,8 @@ class HybridEmbed(Stem):
         stride = 4 * 2 ** max(len(blocks) - 1, 0)
         if patch_size % stride:
             raise ValueError(
-                f"`patch_size` must be a multiple of {stride}, the side in pixels of a cell of a hybrid stem's map "
-                f"after stages of {list(blocks)} blocks, but is {patch_size}."
+                f"`patch_size` must be a multiple of {stride}, the stride of a hybrid stem with stages of "
+                f"{list(blocks)} blocks, but is {patch_size}."
             )
         self.grid, self.patch_size = grid_of(image_size, patch_size), patch_size
         self.root = Root(channels, stem_width)
@@ -76,7 +76,7 @@ class HybridEmbed(Stem):
 
 
 class Root(nn.Module):
-    """7x7 convolution and 3x3 max-pooling, each of stride 2."""
+    """The root of the ResNet: a 7x7 convolution and 3x3 max-pooling, each of stride 2."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
@@ -84,11 +84,11 @@ class Root(nn.Module):
         self.norm = group_norm(width)
 
     def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D y x"]:
-        return max_pool2d(pad_same(self.norm(self.conv(x)).relu(), 3, 2), 3, 2)  # after a ReLU zeros never win
+        return max_pool2d(pad_same(self.norm(self.conv(x)).relu(), 3, 2), 3, 2)  # after ReLU zero padding is neutral
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions, the middle ones four times narrower; the 3x3 strides. It starts as its shortcut."""
+    """A residual block of 1x1, 3x3 (strided, four times narrower) and 1x1 convolutions; initially its shortcut."""
 
     def __init__(self, width_in: int, width_out: int, *, stride: int = 1):
         super().__init__()
@@ -109,9 +109,9 @@ class Bottleneck(nn.Module):
 
 
 class StdConv(nn.Conv2d):
-    """A convolution without bias, the weights of each output channel standardised (Qiao et al. 2019).
+    """A convolution without bias that standardises the weights of each output channel (Qiao et al. 2019).
 
-    Their scale changes nothing, but how fast they learn; they start LeCun-normal, as in the official JAX code.
+    The scale of the weights affects only how fast they learn; they start LeCun-normal, as in the official JAX code.
     """
 
     def __init__(self, width_in: int, width_out: int, kernel: int, stride: int = 1):
@@ -124,14 +124,14 @@ class StdConv(nn.Conv2d):
 
 
 def pad_same(x: Float[Tensor, "B C Y X"], kernel: int, stride: int) -> Float[Tensor, "B C y x"]:
-    """Zeros around a map whose sides `stride` divides, so that 1 / `stride` of it comes out: TensorFlow's "same".
+    """Pad a map with zeros as TensorFlow's "same" does: a convolution then returns 1 / `stride` of each side.
 
-    Where they cannot be as many on both sides, one more stands after the map than before it.
+    `stride` must divide the sides. Where the padding is odd, there is one more zero after the map than before it.
     """
     missing = max(kernel - stride, 0)
     return pad(x, (missing // 2, missing - missing // 2) * 2) if missing else x
 
 
 def group_norm(width: int) -> nn.GroupNorm:
-    """Of 32 groups, or as many as a narrow map has pairs of channels."""
+    """Build a group norm of 32 groups, or of pairs of channels where the map is narrow."""
     return nn.GroupNorm(max(gcd(32, width) // (1 if width >= 64 else 2), 1), width)

@@ -1,4 +1,4 @@
-"""First values of weights that several families share."""
+"""Weight initialisations that several families share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfcli.nn.stack import Stack
 
 
 def init_as_vit(net: nn.Module) -> None:
-    """Xavier-uniform linear maps and patches, zero biases but N(0, 1e-6) in the MLPs (the official JAX code of ViT)."""
+    """Initialise as ViT's official JAX code: Xavier-uniform maps and patches; biases 0, in the MLPs N(0, 1e-6)."""
     for name, module in net.named_modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -26,13 +26,13 @@ def init_as_vit(net: nn.Module) -> None:
 
 
 def init_normal(net: nn.Module, *, std: float = 0.02, truncated: bool = False, residual_branches: int = 0) -> None:
-    """Normal linear maps and embeddings, zero biases (GPT and BERT).
+    """Initialise linear maps and embeddings as N(0, std^2) and biases as 0 (GPT and BERT).
 
     Args:
-        std: deviation.
-        truncated: redraw what lies further than two deviations from zero (BERT).
-        residual_branches: how many there are on the way up; the maps that end them start smaller by the square root of
-            that, so that their sum does not grow with depth (Radford et al. 2019, section 2.3). 0: they do not.
+        std: standard deviation.
+        truncated: redraw values further than two deviations from zero (BERT).
+        residual_branches: number of residual branches; the last map of each is scaled by the inverse square root of it,
+            so that their sum does not grow with depth (Radford et al. 2019, section 2.3). 0: they are not scaled.
     """
     for name, module in net.named_modules():
         if not isinstance(module, nn.Linear | nn.Embedding):
@@ -48,7 +48,7 @@ def init_normal(net: nn.Module, *, std: float = 0.02, truncated: bool = False, r
 
 
 def init_xavier(net: nn.Module) -> None:
-    """Xavier-uniform linear maps, zero biases (Transformer, as in tensor2tensor)."""
+    """Initialise linear maps as Xavier-uniform and biases as 0 (Transformer, as in tensor2tensor)."""
     for module in net.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -57,9 +57,10 @@ def init_xavier(net: nn.Module) -> None:
 
 
 def init_by_width(stack: Stack) -> None:
-    """Normal maps in the blocks of a stack of width D and depth L, zero biases (CLIP's release, for its text tower).
+    """Initialise the maps of a stack of width D and depth L as normal, biases as 0 (the text tower of CLIP's release).
 
-    Query, key, value: deviation D^-1/2. Attention's and MLP's output: D^-1/2 (2 L)^-1/2. MLP's first map: (2 D)^-1/2.
+    Standard deviations: D^-1/2 for query, key and value; D^-1/2 (2 L)^-1/2 for the outputs of attention and MLP;
+    (2 D)^-1/2 for the first map of the MLP.
     """
     blocks = cast(list[Block], list(stack.blocks))
     for block, attention in zip(blocks, stack.attentions, strict=True):

@@ -1,11 +1,10 @@
-"""Kernels: how softmax(Q K^T / sqrt(E) + bias) V is computed. All take and give the same thing.
+"""Exact kernels: ways to compute softmax(Q K^T / sqrt(E) + bias) V, with the same arguments and the same result.
 
-`exact` is PyTorch's fused kernel. `explicit` writes the two products and the softmax out: its weights can be looked
-at, and in bfloat16 on a CPU it is much the faster to train, because the backward pass of the fused CPU kernel is slow
-there. `flex` leaves out the blocks in which nobody sees anybody, where that pays: on a GPU by FlexAttention, elsewhere
-by gathering the other blocks. `partition` cuts out the cells of a pattern that has some (windows) and computes the
-scores inside them alone; it makes no tensor of queries times keys. What only approximates the softmax is in
-`approximations.py`.
+`exact` is PyTorch's fused kernel. `explicit` computes two matrix products and a softmax: its weights are visible, and
+in bfloat16 on a CPU it trains much faster, because the backward pass of the fused CPU kernel is slow there. `flex`
+skips the blocks of the mask that are empty, where that is faster: on a GPU by FlexAttention, elsewhere by gathering the
+other blocks. `partition` computes the scores inside the cells of the pattern alone (windows); it makes no tensor of
+queries times keys. `approximations.py` has the kernels that only approximate the softmax.
 """
 
 from __future__ import annotations
@@ -32,22 +31,22 @@ def exact(
     view: View | None = None,
     drop: float = 0.0,
 ) -> Float[Tensor, "B H N F"]:
-    """Scaled dot-product attention, fused.
+    """Compute attention by PyTorch's fused scaled dot-product attention.
 
     Args:
-        view: who sees whom; None: everything.
-        drop: probability with which a weight is dropped (0 outside training).
+        view: which keys each query sees; None: all of them.
+        drop: probability of dropping a weight (0 outside training).
     """
     if view is None:
         return scaled_dot_product_attention(q, k, v, dropout_p=drop)
-    bias = view.added(q, k)
+    bias = view.score_bias(q, k)
     if bias is None and view.triangular:
         return scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=drop)
     return scaled_dot_product_attention(q, k, v, attn_mask=_merged(bias, view.mask, q), dropout_p=drop)
 
 
 def _merged(bias: Tensor | None, mask: Tensor | None, q: Tensor) -> Tensor | None:
-    """Return bias and mask as one, as the fused kernel takes them."""
+    """Merge bias and mask into one argument for the fused kernel."""
     if bias is None:
         return mask
     bias = bias.to(q)
@@ -57,14 +56,14 @@ def _merged(bias: Tensor | None, mask: Tensor | None, q: Tensor) -> Tensor | Non
 def weights(
     q: Float[Tensor, "B H N E"], k: Float[Tensor, "B H M E"], view: View | None = None
 ) -> Float[Tensor, "B H N M"]:
-    """The attention weights themselves; each row sums to one."""
-    return _weights(q, k, *((None, None) if view is None else (view.added(q, k), view.mask)))
+    """Return the attention weights; each row sums to one."""
+    return _weights(q, k, *((None, None) if view is None else (view.score_bias(q, k), view.mask)))
 
 
 def _weights(q: Tensor, k: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
     scale = q.shape[-1] ** -0.5
     if bias is None and mask is not None and mask.ndim == 2:
-        # One operation in place of three, whose backward pass has nothing to do for what is hidden.
+        # One operation in place of three, without a backward pass for the masked scores.
         hidden = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
         scores = torch.baddbmm(hidden, q.flatten(0, 1), k.flatten(0, 1).mT, alpha=scale).unflatten(0, q.shape[:2])
     else:
@@ -94,7 +93,7 @@ def flex(
     view: View | None = None,
     drop: float = 0.0,
 ) -> Float[Tensor, "B H N F"]:
-    """Compute only the blocks of the mask that are not empty, or all of it where most blocks are not empty."""
+    """Compute only the non-empty blocks of the mask, or all scores where most blocks are non-empty."""
     blocks = view.blocks if view is not None else None
     if view is None or blocks is None:
         return _dense(q)(q, k, v, view, drop)
@@ -111,10 +110,10 @@ def gathered_blocks(
     blocks: BlockMap,
     drop: float = 0.0,
 ) -> Float[Tensor, "B H N F"]:
-    """Each query block with the key blocks that it looks at laid side by side; linear in the number of blocks seen."""
+    """Compute attention of each query block to its non-empty key blocks, which are concatenated."""
     size = blocks.size
     q_blocks, k_blocks, v_blocks = (_cut(t, 2, size) for t in (q, k, v))  # (B, H, R, S, E)
-    out, bias = v_blocks.new_empty(*q_blocks.shape[:-1], v.shape[-1]), view.added(q, k)
+    out, bias = v_blocks.new_empty(*q_blocks.shape[:-1], v.shape[-1]), view.score_bias(q, k)
     for group in blocks.groups:
         ks, vs = (t[:, :, group.columns].flatten(3, 4) for t in (k_blocks, v_blocks))  # (B, H, R, C S, E)
         scores = (q_blocks[:, :, group.rows] * q.shape[-1] ** -0.5) @ ks.mT
@@ -123,10 +122,9 @@ def gathered_blocks(
         mask = group.mask
         if view.valid is not None:
             valid = _cut(view.valid, 1, size)[:, group.columns].flatten(2)[:, None, :, None]
-            mask = mask & (valid | _itself(group, size) if view.of_itself else valid)
-        scores = scores.masked_fill(
-            ~mask, torch.finfo(scores.dtype).min
-        )  # not -inf: rows of filled-up blocks are empty
+            mask = mask & (valid | _itself(group, size) if view.is_self else valid)
+        lowest = torch.finfo(scores.dtype).min  # not -inf: rows of padded blocks have no keys
+        scores = scores.masked_fill(~mask, lowest)
         out[:, :, group.rows] = (dropout(scores.softmax(-1), drop).to(vs.dtype) @ vs).to(out.dtype)
     return out.flatten(2, 3)[:, :, : q.shape[2]]
 
@@ -140,12 +138,12 @@ def fused_blocks(
     *,
     attend: Callable[..., Tensor],
 ) -> Float[Tensor, "B H N F"]:
-    """Compute attention by PyTorch's FlexAttention (Dong et al. 2024), the mask evaluated pointwise in blocks."""
+    """Compute attention by PyTorch's FlexAttention (Dong et al. 2024), which evaluates the mask inside each block."""
     from torch.nn.attention.flex_attention import BlockMask
 
-    bias, n, m = view.added(q, k), q.shape[2], k.shape[2]
-    seen = view.seen
-    assert seen is not None
+    bias, n, m = view.score_bias(q, k), q.shape[2], k.shape[2]
+    mask = view.pattern_mask
+    assert mask is not None
 
     def block_mask() -> BlockMask:
         rows = sum(len(group.rows) for group in blocks.groups)
@@ -159,7 +157,7 @@ def fused_blocks(
             counts[None, None],
             order[None, None],
             BLOCK_SIZE=blocks.size,
-            mask_mod=lambda b, h, i, j: seen[i, j],
+            mask_mod=lambda b, h, i, j: mask[i, j],
             seq_lengths=(n, m),
         )
 
@@ -180,14 +178,14 @@ def partition(
     view: View | None = None,
     drop: float = 0.0,
 ) -> Float[Tensor, "B H N F"]:
-    """Compute only the scores inside the cells of the pattern (Swin's windows), each cell by a small softmax.
+    """Compute only the scores inside the cells of the pattern (Swin's windows), with one small softmax for each cell.
 
-    Where the pattern has no cells, or samples have places of their own, this is `flex`.
+    Where the pattern has no cells, or samples have places of their own, call `flex`.
     """
     cells = None if view is None else view.cells
     if view is None or cells is None:
         return flex(q, k, v, view, drop)
-    # Cells are laid beside the heads: (B, H W, S, E) is what every kernel takes.
+    # Cells are treated as further heads, (B, H W, S, E), as every kernel accepts.
     qs, ks, vs = _in_cells(q, cells.rows), _in_cells(k, cells.columns), _in_cells(v, cells.columns)  # (B, H, W, S, E)
     bias, mask = _cell_bias(qs, ks, view, cells), _cell_mask(view, cells, q.shape[1])
     out = _attend(qs.flatten(1, 2), ks.flatten(1, 2), vs.flatten(1, 2), bias, mask, drop)
@@ -204,16 +202,16 @@ def _in_cells(t: Float[Tensor, "B H N E"], index: Int[Tensor, "W S"]) -> Float[T
 def _cell_bias(
     q: Float[Tensor, "B H W S E"], k: Float[Tensor, "B H W K E"], view: View, cells: CellMap
 ) -> Float[Tensor, "*b HW S K"] | None:
-    """Return what is added to the scores inside the cells."""
+    """Return the score bias inside the cells."""
     inside = View(Full(), cells.query, cells.key, memo=view.memo, pos=view.pos)
     if view.bias is not None:
         inside.bias = view.bias[..., cells.rows[:, :, None], cells.columns[:, None]].transpose(-4, -3)
-    bias = inside.added(q.transpose(1, 2), k.transpose(1, 2))
+    bias = inside.score_bias(q.transpose(1, 2), k.transpose(1, 2))
     return None if bias is None else bias.transpose(-4, -3).flatten(-4, -3)
 
 
 def _cell_mask(view: View, cells: CellMap, heads: int) -> Bool[Tensor, "*b HW S K"] | None:
-    """Return who sees whom inside the cells, without padding."""
+    """Return the mask inside the cells, with padding hidden."""
     key = "cell mask", cells
     if key not in view.memo:
         mask = cells.mask
@@ -238,7 +236,7 @@ def _specials(q: Tensor, k: Tensor, v: Tensor, view: View, cells: CellMap, drop:
     if view.valid is not None:
         mask = view.valid[:, None, None] | (rows[:, None] == torch.arange(len(view.key), device=rows.device))
     q = q[:, :, rows]
-    return _attend(q, k, v, own.added(q, k), mask, drop)
+    return _attend(q, k, v, own.score_bias(q, k), mask, drop)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor | None, drop: float) -> Tensor:
@@ -248,7 +246,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor |
 
 
 def _dense(q: Tensor) -> Kernel:
-    """Return the faster kernel without blocks: in bfloat16 on a CPU the fused one is slow to train."""
+    """Return the faster dense kernel: in bfloat16 on a CPU the fused one is slow to train."""
     return explicit if q.dtype == torch.bfloat16 and q.device.type == "cpu" else exact
 
 
@@ -260,19 +258,19 @@ def _compiled_flex_attention() -> Callable[..., Tensor]:
 
 
 def _cut(t: Tensor, axis: int, size: int) -> Tensor:
-    """`axis` in blocks of `size`, the last one filled up with zeros."""
+    """Cut `axis` into blocks of `size`, padding the last one with zeros."""
     fill = [0, 0] * (t.ndim - 1 - axis) + [0, -t.shape[axis] % size]
     return pad(t, fill).unflatten(axis, (-1, size))
 
 
 def _pick(bias: Float[Tensor, "*b H N M"], group: BlockRows, size: int) -> Float[Tensor, "*b H R S CS"]:
-    """The bias of a group's blocks."""
+    """Return the bias of a group's blocks."""
     tiles = _cut(_cut(bias, bias.ndim - 1, size), bias.ndim - 2, size).transpose(-3, -2)  # (..., R, C, S, S)
     return tiles[..., group.rows[:, None], group.columns, :, :].transpose(-3, -2).flatten(-2)
 
 
 def _itself(group: BlockRows, size: int) -> Tensor:
-    """Return where each query of a group stands among the group's own keys, in the layout of the group's mask."""
+    """Return a mask of the pairs in which query and key are the same token, in the layout of the group's mask."""
     inside = torch.arange(size, device=group.rows.device)
     query = group.rows[:, None] * size + inside
     key = (group.columns[:, :, None] * size + inside).flatten(1)
@@ -280,5 +278,5 @@ def _itself(group: BlockRows, size: int) -> Tensor:
 
 
 KernelName = Literal["auto", "exact", "explicit", "flex", "partition"]
-"""`auto` is partition where the pattern has cells, flex where it is otherwise sparse, else exact."""
+"""Name of a kernel; `auto` is partition where the pattern has cells, flex where it is otherwise sparse, else exact."""
 KERNELS: dict[str, Kernel] = {"exact": exact, "explicit": explicit, "flex": flex, "partition": partition}

@@ -1,8 +1,9 @@
-"""Positions as a table of offsets: scores gain a learned number for each head and step from query to key."""
+"""Relative position bias from a table: each head adds a learned number to the score for the offset of query and key."""
 
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,18 +17,19 @@ from tfcli.shapes import Float, Int
 
 
 class RelativeTable(Position):
-    """Scores gain a learned number for each head and offset (Liu et al. 2021, Swin, equation 4; Bao et al. 2022, BEiT).
+    """A learned score bias for each head and offset (Liu et al. 2021, Swin, equation 4; Bao et al. 2022, BEiT).
 
     Rows are the offsets, query minus key, in row-major order from the most negative one on, then those of special
-    tokens: each as a query, each as a key, each pair of them. So do Swin, BEiT and their successors in timm and
-    transformers.
+    tokens: each as a query, each as a key, each pair of them. This is the layout of Swin, BEiT and their successors in
+    timm and transformers.
 
     Args:
-        size: side of the square (in text: the length) within which offsets have rows of their own, as a window of
-            Swin's; farther ones count as the farthest. None: that of the grid.
-        class_rows: whether special tokens have rows, as BEiT's class token; otherwise their scores gain nothing.
+        size: side of the square (in text: the length) within which offsets have rows of their own, as a window in
+            Swin; farther offsets use the row of the farthest. None: the side of the grid.
+        class_rows: whether special tokens have rows, as BEiT's class token does; otherwise their scores get no bias.
         std: standard deviation of the initial numbers.
-        resample: whose rule is taken where `size` is null and the grid is another than that the table was made for.
+        resample: library whose interpolation rule is used for another grid, where `size` is null.
+        sizes: as for `Position`.
     """
 
     applies_to = "scores"
@@ -38,23 +40,18 @@ class RelativeTable(Position):
         width: int,
         *,
         heads: int,
-        extent: tuple[int, ...],
-        special: int,
         at: Placement = "every",
         size: Count | None = None,
         class_rows: bool = True,
         std: NotNegative = 0.02,
         resample: Resampling = "transformers",
+        **sizes: Any,
     ):
-        super().__init__(width, heads=heads, extent=extent, special=special, at=at)
-        self.sides, self.of_window = extent if size is None else (size,) * len(extent), size is not None
-        self.resample = resample
-        self.special, self.std = special if class_rows else 0, std
+        super().__init__(width, heads=heads, at=at, **sizes)
+        self.sides, self.of_window = self.extent if size is None else (size,) * len(self.extent), size is not None
+        self.special, self.std, self.resample = self.special if class_rows else 0, std, resample
         self.table = nn.Parameter(torch.empty(prod(2 * side - 1 for side in self.sides) + pairs(self.special), heads))
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        nn.init.normal_(self.table, std=self.std)
 
     def on(self, extent: tuple[int, ...]) -> tuple[int, ...]:
         """Return the sides of the table for a grid of this size."""

@@ -1,8 +1,8 @@
-"""Patterns: may the query at place p see the key at place q? A pointwise predicate on coordinates.
+"""Attention patterns: pointwise predicates on coordinates that say whether a query may see a key.
 
-A pattern is asked with coordinates that broadcast, `(*b, N, 1, A)` and `(*b, 1, M, A)`, and answers with booleans
-`(*b, N, M)`; the same predicate fills a dense mask and the blocks of a sparse one. Patterns are values: equal ones are
-the same, and they combine with `&` and `|`. Every pattern lets a token see itself.
+A pattern receives coordinates that broadcast, `(*b, N, 1, A)` and `(*b, 1, M, A)`, and returns booleans `(*b, N, M)`;
+the same predicate fills a dense mask and the blocks of a sparse one. Patterns are values: they compare by their fields,
+and they combine with `&` and `|`. In every pattern a token sees itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tfcli.nn.places import Places, flatten
 from tfcli.shapes import Bool, Num
 
 LEAST = {"Count": 1, "Natural": 0}
-"""Least value of a field, by its annotation."""
+"""Minimum of a field, by its annotation."""
 
 
 @dataclass(frozen=True)
@@ -40,32 +40,32 @@ class Pattern:
         return f"{type(self).__name__.lower()}({', '.join(f'{f.name}={getattr(self, f.name)}' for f in fields(self))})"
 
     @property
-    def looks_back(self) -> bool:
-        """Whether tokens in line are known to see nothing that follows them; False where that has to be tried."""
+    def is_causal(self) -> bool:
+        """Whether tokens in line certainly see no later token; False: the mask has to be checked."""
         return False
 
     def sees(self, q: Num[Tensor, "*n A"], k: Num[Tensor, "*m A"], extent: tuple[int, ...]) -> Bool[Tensor, "*nm"]:
-        """Whether a query at `q` sees a key at `k`, of tokens that are not special."""
+        """Return whether a query at `q` sees a key at `k`, where neither token is special."""
         raise NotImplementedError
 
     def check(self, extent: tuple[int, ...]) -> None:
-        """Refuse axes on which the pattern makes no sense; most make sense on all.
+        """Refuse axes on which the pattern makes no sense; most patterns accept all.
 
         Raises:
-            IncompatibleError: it makes none on these.
+            IncompatibleError: the pattern makes no sense on these axes.
         """
 
     def mask(self, query: Places, key: Places) -> Bool[Tensor, "*b N M"]:
-        """True where attention may look; special tokens see and are seen by everything."""
+        """Return True where the query sees the key; special tokens see all tokens and all tokens see them."""
         seen = self.sees(query.coords[..., :, None, :], key.coords[..., None, :, :], query.extent)
         return seen | query.special[..., :, None] | key.special[..., None, :]
 
     def filled(self, places: Places) -> Places:
-        """Return the places of what the tokens at `places` look at: themselves, and padding that the pattern makes."""
+        """Return the places of the keys: those of the tokens, followed by padding if the pattern adds some (Swin)."""
         return places
 
     def cells(self, places: Places) -> Num[Tensor, "*b N"] | None:
-        """Number the tokens' cells, if the pattern has some: no token that is not special sees beyond its own."""
+        """Return the number of each token's cell, outside which it sees special tokens only; None: without cells."""
         return None
 
     def __and__(self, other: Pattern) -> Pattern:
@@ -79,7 +79,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Pair(Pattern):
-    """Two patterns joined: a key is visible where both allow it (`&`) or where one of them does (`|`)."""
+    """Two patterns combined: a key is visible where both allow it (`&`) or where one of them does (`|`)."""
 
     one: Pattern
     other: Pattern
@@ -89,9 +89,9 @@ class Pair(Pattern):
         return f"{self.one} {'&' if self.both else '|'} {self.other}"
 
     @property
-    def looks_back(self) -> bool:
-        both = self.one.looks_back, self.other.looks_back
-        return any(both) if self.both else all(both)
+    def is_causal(self) -> bool:
+        causal = self.one.is_causal, self.other.is_causal
+        return any(causal) if self.both else all(causal)
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         one, other = self.one.sees(q, k, extent), self.other.sees(q, k, extent)
@@ -108,7 +108,7 @@ class Pair(Pattern):
 
 @dataclass(frozen=True)
 class Predicate(Pattern):
-    """A pattern of one's own: any function of query and key coordinates `(..., A)`."""
+    """A custom pattern: any function of query and key coordinates `(..., A)` that returns booleans."""
 
     seen: Callable[[Tensor, Tensor], Tensor]
 
@@ -126,9 +126,9 @@ class Full(Pattern):
 
 @dataclass(frozen=True)
 class Causal(Pattern):
-    """A token sees itself and what stands before it on every axis (one axis: the usual left-to-right mask)."""
+    """A token sees itself and the tokens before it on every axis (on one axis the usual left-to-right mask)."""
 
-    looks_back = True
+    is_causal = True
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         return (k <= q).all(-1)
@@ -136,11 +136,11 @@ class Causal(Pattern):
 
 @dataclass(frozen=True)
 class Within(Pattern):
-    """A token sees the keys of a memory within whose stretch of text it stands.
+    """A token sees the keys of a memory whose span of text contains it.
 
-    A key's coordinates are the first place of its stretch and the place after it. Where an image's stretch begins with
-    it and ends before the next one, a token sees only the last image before it (Alayrac et al. 2022, Flamingo, section
-    2.3: "per-image attention masking").
+    A key's coordinates are the first place of its span and the place after it. If the span of each image begins at the
+    image and ends before the next one, a token sees only the last image before it (Alayrac et al. 2022, Flamingo,
+    section 2.3: "per-image attention masking").
     """
 
     def sees(self, q: Num[Tensor, "*n A"], k: Num[Tensor, "*m 2"], extent: tuple[int, ...]) -> Bool[Tensor, "*nm"]:
@@ -149,7 +149,7 @@ class Within(Pattern):
 
 @dataclass(frozen=True)
 class Prefix(Pattern):
-    """Causal, but all see the first `length` places of the first axis (Raffel et al. 2020, "prefix LM", figure 3)."""
+    """Causal, but all tokens see the first `length` places of the first axis (Raffel et al. 2020, "prefix LM")."""
 
     length: Count
 
@@ -159,7 +159,7 @@ class Prefix(Pattern):
 
 @dataclass(frozen=True)
 class SlidingWindow(Pattern):
-    """A token sees what lies within `size` / 2 of it on every axis, on both sides (Beltagy et al. 2020)."""
+    """A token sees the tokens within a distance of `size` / 2 on every axis, on both sides (Beltagy et al. 2020)."""
 
     size: Count
 
@@ -169,7 +169,7 @@ class SlidingWindow(Pattern):
 
 @dataclass(frozen=True)
 class Dilated(Pattern):
-    """A window with gaps: `size` / 2 places on each side, `step` apart (Beltagy et al. 2020, section 3.1)."""
+    """A dilated sliding window: `size` / 2 places on each side, `step` apart (Beltagy et al. 2020, section 3.1)."""
 
     size: Count
     step: Count = 2
@@ -181,15 +181,15 @@ class Dilated(Pattern):
 
 @dataclass(frozen=True)
 class Windows(Pattern):
-    """Axes are cut into windows of `size`; tokens see their own window (Liu et al. 2021, Swin, section 3.2).
+    """The axes are cut into windows of `size`; tokens see their own window (Liu et al. 2021, Swin, section 3.2).
 
-    Window k begins at `shift` + k `size`, as in Swin, whose shifted windows have `shift` = `size` / 2; there is no need
-    of a cyclic roll. On each axis the windows fit themselves to the grid: where one covers the axis, it is as large as
-    the axis and not shifted.
+    Window k begins at `shift` + k `size`, as in Swin, whose shifted windows have `shift` = `size` / 2; a cyclic roll is
+    not needed. On each axis the windows adapt to the grid: a window that covers the axis is as large as the axis and
+    not shifted.
 
     Args:
-        padded: whether a grid is filled up with zeros so that `size` divides it, which are seen as tokens are, as in
-            Swin and its successors. On one axis (text) and in causal windows nothing is filled up.
+        padded: whether a grid is padded with zeros to a multiple of `size`; the tokens see this padding, as in Swin and
+            its successors. On one axis (text) and in causal windows there is no padding.
     """
 
     size: Count
@@ -223,9 +223,9 @@ class Windows(Pattern):
 
 @lru_cache(maxsize=64)
 def _padding(windows: Windows, extent: tuple[int, ...], device: torch.device) -> Places:
-    """Return the places beyond a grid that fill up its last windows."""
+    """Return the places beyond a grid that complete its last windows."""
     full = [-(-length // size) * size for (size, _), length in zip(windows.fit(extent), extent, strict=True)]
-    with torch.inference_mode(False):  # what is first asked for in validation serves training, too
+    with torch.inference_mode(False):  # a value first computed in validation is also used in training
         points = torch.cartesian_prod(*(torch.arange(size) for size in full))
         points = points[(points >= torch.tensor(extent)).any(-1)]
         return Places(points.to(device), torch.zeros(len(points), dtype=torch.bool, device=device), extent)
@@ -233,7 +233,7 @@ def _padding(windows: Windows, extent: tuple[int, ...], device: torch.device) ->
 
 @dataclass(frozen=True)
 class Axial(Pattern):
-    """A token sees its row and its column: what differs from it on one axis at most (Ho et al. 2019, section 3)."""
+    """A token sees its row and its column: tokens that differ on at most one axis (Ho et al. 2019, section 3)."""
 
     def sees(self, q: Tensor, k: Tensor, extent: tuple[int, ...]) -> Tensor:
         return (q != k).sum(-1) <= 1
@@ -241,15 +241,15 @@ class Axial(Pattern):
     def check(self, extent: tuple[int, ...]) -> None:
         if len(extent) < 2:
             raise IncompatibleError(
-                "`attn=axial` needs tokens on two axes or more; on one axis (text) it would be `attn=full`."
+                "`attn=axial` needs tokens on at least two axes; on one axis (text) it would equal `attn=full`."
             )
 
 
 @dataclass(frozen=True)
 class Global(Pattern):
-    """The first `count` places of the first axis see and are seen by everything (Beltagy et al. 2020, section 3.1).
+    """Global tokens: the first `count` places of the first axis see all tokens, and all tokens see them.
 
-    A special token, as the class token of an image, does so in every pattern.
+    Beltagy et al. 2020, section 3.1. A special token, for instance a class token, is global in every pattern.
     """
 
     count: Natural
@@ -260,9 +260,9 @@ class Global(Pattern):
 
 @dataclass(frozen=True)
 class Blocks(Pattern):
-    """Stretches of `size` places see themselves and (`width` - 1) / 2 on each side (Zaheer et al. 2020, BigBird).
+    """Blocks of `size` places see themselves and (`width` - 1) / 2 blocks on each side (Zaheer et al. 2020, BigBird).
 
-    Here and in `EndBlocks` and `RandomBlocks` a place counts by its row-major index.
+    This class, `EndBlocks` and `RandomBlocks` use the row-major index of a place.
     """
 
     size: Count
@@ -275,7 +275,7 @@ class Blocks(Pattern):
 
 @dataclass(frozen=True)
 class EndBlocks(Pattern):
-    """The first and the last stretch of `size` places see and are seen by everything (Zaheer et al. 2020)."""
+    """The first and the last block of `size` places see all tokens, and all tokens see them (Zaheer et al. 2020)."""
 
     size: Count
 
@@ -287,7 +287,7 @@ class EndBlocks(Pattern):
 
 @dataclass(frozen=True)
 class RandomBlocks(Pattern):
-    """Each stretch of `size` places sees itself and `count` others, drawn by a hash of `seed` (Zaheer et al. 2020)."""
+    """Each block of `size` places sees itself and `count` random blocks, drawn from `seed` (Zaheer et al. 2020)."""
 
     size: Count
     count: Natural = 3
@@ -303,17 +303,17 @@ class RandomBlocks(Pattern):
 
 
 def longformer(*, size: Count, count: Natural) -> Pattern:
-    """A window of `size` and `count` global places (Beltagy et al. 2020), by the same projections as the others'."""
+    """Return a sliding window with `count` global tokens (Beltagy et al. 2020), without projections of their own."""
     return SlidingWindow(size) | Global(count)
 
 
 def bigbird(*, size: Count, width: Count = 3, count: Natural = 3, seed: Natural = 0) -> Pattern:
-    """Stretches of `size`: `width` neighbours, `count` random ones, the first and the last (Zaheer et al. 2020)."""
+    """Return BigBird's pattern: `width` neighbouring blocks, `count` random ones, the first and the last block."""
     return Blocks(size, width) | RandomBlocks(size, count, seed) | EndBlocks(size)
 
 
 def _hash(number: Tensor) -> Tensor:
-    """A well-mixed non-negative number below 2^31 (the integer finaliser of MurmurHash3, in 64-bit arithmetic)."""
+    """Return a well-mixed number in [0, 2^31) (the integer finaliser of MurmurHash3, in 64-bit arithmetic)."""
     x = number & 0xFFFFFFFF
     x = ((x ^ (x >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
     x = ((x ^ (x >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF

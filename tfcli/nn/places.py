@@ -1,4 +1,4 @@
-"""Coordinates of tokens, of which positions and patterns are functions."""
+"""Coordinates of tokens. Positional embeddings and attention patterns are functions of them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from tfcli.shapes import Bool, Float, Int, Num
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Coordinates of N tokens on A axes (1 text, 2 image, 3 video), special tokens among them.
+    """Coordinates of N tokens on A axes (1 text, 2 image, 3 video), including special tokens.
 
-    Special tokens (class token, registers) stand nowhere: a pattern lets them see and be seen by everything, and only
-    learned tables give them entries of their own. Their first coordinate is their ordinal, the other coordinates
-    are 0.
+    Special tokens (class token, registers) have no place: in every pattern they see all tokens and all tokens see them,
+    and only learned tables have entries for them. Their first coordinate is their index, the others are 0.
 
-    All samples of a batch share `(N, A)` coordinates, from which masks and angles are worked out once (`once`). Where
-    each sample has its own, `(B, N, A)`, they are made each pass: nothing of them is kept, and nothing is asked of
-    their values that would make a GPU wait.
+    All samples of a batch share `(N, A)` coordinates, and masks and angles are computed from them once (`once`). Where
+    each sample has its own, `(B, N, A)`, they are new in each pass: nothing is cached, and no operation on their values
+    makes a GPU synchronise.
 
     Attributes:
-        coords: coordinates, whole or real numbers; tables and random blocks need whole ones.
+        coords: coordinates, whole or real numbers; tables and random blocks need whole numbers.
         special: True for special tokens.
-        extent: size of each axis; coordinates lie below it.
+        extent: size of each axis; coordinates are less than it.
     """
 
     coords: Num[Tensor, "*b N A"]
@@ -39,7 +38,7 @@ class Places:
 
     @classmethod
     def grid(cls, *extent: int, special: int = 0) -> Places:
-        """All points of a grid in row-major order, after `special` special tokens."""
+        """Return `special` special tokens followed by all points of a grid in row-major order."""
         points = torch.cartesian_prod(*(torch.arange(size) for size in extent)).reshape(prod(extent), len(extent))
         ordinals = torch.zeros(special, len(extent), dtype=points.dtype)
         ordinals[:, 0] = torch.arange(special)
@@ -48,9 +47,9 @@ class Places:
 
     @staticmethod
     def line(length: int, *, start: int = 0, extent: int | None = None) -> Places:
-        """Text: `length` tokens in line from `start` on, of a context of `extent` (default: as far as they reach).
+        """Return `length` tokens of text from `start` on, in a context of `extent` (default: up to the last token).
 
-        Equal ones are one object, so that what was worked out for it (`once`) is there the next time.
+        Equal arguments return the same object, so that its cached values (`once`) are reused.
         """
         return _line(length, start, extent or start + length)
 
@@ -59,15 +58,15 @@ class Places:
 
     @property
     def shared(self) -> bool:
-        """Whether all samples of a batch stand at these places."""
+        """Whether all samples of a batch share these places."""
         return self.coords.ndim == 2
 
     def __getitem__(self, index: Tensor | slice) -> Places:
-        """Return the places of some of the tokens, the same ones of each sample."""
+        """Return the places of some of the tokens, the same tokens in each sample."""
         return Places(self.coords[..., index, :], self.special[..., index], self.extent)
 
     def take(self, index: Int[Tensor, "*b K"]) -> Places:
-        """Return the places of the tokens that each sample keeps; of tokens `x.take_along_dim(index[..., None], 1)`."""
+        """Return the places of the tokens that each sample keeps, `x.take_along_dim(index[..., None], 1)`."""
         if self.shared:
             return Places(self.coords[index], self.special[index], self.extent)
         return Places(
@@ -75,7 +74,7 @@ class Places:
         )
 
     def of_samples(self, rows: Int[Tensor, "R"]) -> Places:
-        """Return the places of some samples, which are these where all samples share them."""
+        """Return the places of some samples; shared places are returned unchanged."""
         return self if self.shared else Places(self.coords[rows], self.special[rows], self.extent)
 
     def then(self, other: Places) -> Places:
@@ -88,6 +87,7 @@ class Places:
         return both
 
     def to(self, device: torch.device) -> Places:
+        """Return these places on a device."""
         if self.coords.device == device:
             return self
         return self.once(device, lambda: self._moved(device))
@@ -97,26 +97,26 @@ class Places:
         return Places(self.coords.to(device), self.special.to(device), self.extent, known)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return the cached value for `key`, computing it by `make` on first use (shared places never change)."""
+        """Return the cached value for `key`, computing it by `make` on first use; only shared places cache."""
         if key in self._memo:
             return self._memo[key]
         if not self.shared:
             return make()
-        with torch.inference_mode(False):  # what is first asked for in validation serves training, too
+        with torch.inference_mode(False):  # a value first computed in validation is also used in training
             self._memo[key] = made = make()
         return made
 
     @property
     def flat(self) -> Num[Tensor, "*b N"]:
-        """Row-major index of each point on the grid; for a special token, its ordinal."""
+        """Row-major index of each point on the grid; of a special token, its index among these."""
         return torch.where(self.special, self.coords[..., 0], flatten(self.coords, self.extent))
 
     def rows(self, special: int) -> Int[Tensor, "*b N"]:
-        """The row of each token in a table of `special` special tokens and then the grid."""
+        """Return the row of each token in a table of `special` special tokens followed by the grid."""
         return torch.where(self.special, self.flat, self.flat + special)
 
     def of_table(self, table: Float[Tensor, "R D"], special: int) -> Float[Tensor, "*b N D"]:
-        """Return their rows of a table, as `rows` numbers them: of tokens in line, without a gap, a slice."""
+        """Return the row of each token (see `rows`); a slice of the table where the tokens are consecutive."""
         span = self.span
         if span is not None and span[1] - span[0] == len(self) - 1:
             return table.narrow(0, special + span[0], len(self))
@@ -124,16 +124,16 @@ class Places:
 
     @property
     def in_line(self) -> bool:
-        """Whether the tokens stand on one axis in rising order, with no special ones among them."""
+        """Whether the tokens stand on one axis in rising order, without special tokens."""
         return self.span is not None
 
     @property
     def span(self) -> tuple[int, int] | None:
-        """The first and the last coordinate of tokens in line (see `in_line`); None where they are not."""
+        """The first and the last coordinate of tokens in line (see `in_line`); None where they are not in line."""
         return self.once("span", lambda: _span(self))
 
     def follows(self, other: Places) -> bool:
-        """Whether all of `other` stand before these or where the first of these stands, all in line."""
+        """Whether, all being in line, no token of `other` stands after the first of these."""
         these, those = self.span, other.span
         return these is not None and those is not None and those[1] <= these[0]
 
@@ -147,7 +147,7 @@ def _line(length: int, start: int, extent: int) -> Places:
 
 
 def flatten(coords: Num[Tensor, "*shape A"], extent: tuple[int, ...]) -> Num[Tensor, "*shape"]:
-    """Row-major index of points on a grid."""
+    """Return the row-major index of points on a grid."""
     index = torch.zeros_like(coords[..., 0])
     for axis, size in enumerate(extent):
         index = index * size + coords[..., axis]
@@ -155,7 +155,7 @@ def flatten(coords: Num[Tensor, "*shape A"], extent: tuple[int, ...]) -> Num[Ten
 
 
 def _joined(one: Tensor, other: Tensor, *, ndim: int) -> Tensor:
-    """Concatenate along the tokens; what all samples share is repeated where the other has a batch."""
+    """Concatenate along the token axis; shared places are repeated where the others differ by sample."""
     if one.shape[:-ndim] == other.shape[:-ndim]:
         return torch.cat([one, other], -ndim)
     batch = torch.broadcast_shapes(one.shape[:-ndim], other.shape[:-ndim])

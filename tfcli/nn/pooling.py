@@ -1,4 +1,4 @@
-"""From tokens to one vector by attention."""
+"""Attention pooling: reduce the tokens of a sample to one vector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfcli.shapes import Float
 
 
 class AttentionPool(nn.Module):
-    """A learned query reads the tokens, then an MLP in a residual branch (Zhai et al. 2022, section 3.2, "MAP head").
+    """Attention of a learned query to the tokens, then an MLP in a residual branch (Zhai et al. 2022, "MAP head").
 
     Args:
         width: D of the tokens and of the vector.
@@ -19,7 +19,7 @@ class AttentionPool(nn.Module):
         mlp_width: hidden width of the MLP; 4 D by default.
         norm: layer or rms.
         norm_eps: epsilon of the norm before the MLP.
-        activation: of the MLP.
+        activation: activation of the MLP.
 
     Raises:
         ValueError: `heads` does not divide `width`.
@@ -55,13 +55,13 @@ class AttentionPool(nn.Module):
 
 
 class MeanQueryPool(nn.Module):
-    """The mean of the tokens reads them and itself (Radford et al. 2021, CLIP, section 2.4).
+    """Attention of the mean of the tokens to them and itself (Radford et al. 2021, CLIP, section 2.4).
 
     Args:
         width: D of the tokens.
         heads: H.
         cells: number of tokens, the cells of a map.
-        out_width: of the vector.
+        out_width: width of the vector.
 
     Raises:
         ValueError: `heads` does not divide `width`.

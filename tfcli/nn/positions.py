@@ -1,15 +1,15 @@
-"""Positions: how attention learns where a token stands. Each kind serves text, images and video through coordinates.
+"""Positional embeddings: they tell attention where each token stands, in text, images and video alike.
 
-A position can act at three points: on the tokens (`add`), on queries and keys (`rotate`), on the scores (`bias`, or
-`scores` where they depend on queries or keys). `at` says where: `stem` adds once, before the first layer; `every` acts
-in every layer with a table of its own, `shared` in every layer with one table (Dosovitskiy et al. 2021, appendix D.4).
-What acts on queries, keys or scores does so in every layer, so that `stem` makes no sense for it.
+A position acts on the tokens (`add`), on queries and keys (`rotate`), or on the scores (`bias`, or `scores` where they
+depend on queries or keys). `at` chooses the layers: `stem` adds once, before the first layer; `every` acts in every
+layer with a table of its own, `shared` in every layer with one table (Dosovitskiy et al. 2021, appendix D.4). Positions
+that act on queries, keys or scores act in every layer, so they refuse `stem`.
 """
 
 from __future__ import annotations
 
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,27 +25,30 @@ PLACEMENTS = ("stem", "every", "shared")
 
 
 class Position(nn.Module):
-    """No position: attention over a bag of tokens. The base of all kinds; each hook does nothing by default.
+    """No position, so that attention sees a bag of tokens; also the base class of all kinds, whose hooks do nothing.
 
-    Built by the stack as `pos(width, heads=..., extent=..., special=...)`; a kind keeps what it needs of these.
+    The stack builds it as `pos(width, heads=..., extent=..., special=...)`; subclasses call these the `sizes`.
 
     Args:
         width: D of the tokens.
         heads: H of the attention.
         extent: size of each axis of the coordinates.
         special: number of special tokens before the grid.
-        at: where it acts.
+        at: layers in which it acts: stem (before the first one), every (in each, with tables of its own) or shared (in
+            each, with the same tables).
 
     Attributes:
-        applies_to: on what: tokens, queries, scores, or nothing.
-        placements: what `at` may be.
+        applies_to: tokens, queries, scores, or None: the part of attention on which it acts.
+        placements: the values that `at` can have.
+        std: standard deviation of the initial values of its learned tables.
 
     Raises:
-        ValueError: this kind cannot act there.
+        ValueError: `at` has a value that this kind does not support.
     """
 
     applies_to: str | None = None
     placements: tuple[str, ...] = ("stem",)
+    std: float = 0.02
 
     def __init__(self, width: int, *, heads: int, extent: tuple[int, ...], special: int, at: Placement = "stem"):
         super().__init__()
@@ -55,25 +58,34 @@ class Position(nn.Module):
             raise ValueError(
                 f"`pos.at` must be {' or '.join(self.placements)} for {type(self).__name__}, but is {at!r}."
             )
-        self.at = at
+        self.at, self.extent, self.special = at, extent, special
+
+    def reset_parameters(self) -> None:
+        """Draw the learned tables from N(0, std^2)."""
+        for table in self.parameters():
+            nn.init.normal_(table, std=self.std)
 
     @property
     def undecayed(self) -> tuple[str, ...]:
-        """Names of the parameters that weight decay leaves alone: all, since they are tables of places."""
+        """Return the names of the parameters without weight decay: all, since they are position tables."""
         return tuple(name for name, _ in self.named_parameters())
 
     def add(self, x: Float[Tensor, "B N D"], places: Places) -> Float[Tensor, "B N D"]:
+        """Return the tokens with their positions added."""
         return x
 
     def rotate(self, t: Float[Tensor, "B H N E"], places: Places) -> Float[Tensor, "B H N E"]:
+        """Return queries or keys rotated by their positions."""
         return t
 
     def bias(self, query: Places, key: Places) -> Float[Tensor, "*b H N M"] | None:
+        """Return the part of the score bias that depends on the places alone; None where there is none."""
         return None
 
     def scores(
         self, q: Float[Tensor, "*b H N E"], k: Float[Tensor, "*b H M E"], query: Places, key: Places
     ) -> Float[Tensor, "*b H N M"] | None:
+        """Return the part of the score bias that depends on queries or keys, too; None where there is none."""
         return None
 
 
@@ -84,6 +96,7 @@ class Added(Position):
     placements = PLACEMENTS
 
     def vectors(self, places: Places) -> Float[Tensor, "*b N D"]:
+        """Return the vector of each place."""
         raise NotImplementedError
 
     def add(self, x: Float[Tensor, "B N D"], places: Places) -> Float[Tensor, "B N D"]:
@@ -97,27 +110,15 @@ class Learned(Added):
 
     Args:
         std: standard deviation of the initial vectors.
-        resample: whose rule is taken for that: of the library whose checkpoint it is.
+        resample: library whose interpolation rule is used for that: the one that the checkpoint comes from.
+        sizes: as for `Position`.
     """
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        heads: int,
-        extent: tuple[int, ...],
-        special: int,
-        at: Placement = "stem",
-        std: NotNegative = 0.02,
-        resample: Resampling = "transformers",
-    ):
-        super().__init__(width, heads=heads, extent=extent, special=special, at=at)
-        self.extent, self.special, self.std, self.resample = extent, special, std, resample
-        self.table = nn.Parameter(torch.empty(special + prod(extent), width))
+    def __init__(self, width: int, *, std: NotNegative = 0.02, resample: Resampling = "transformers", **sizes: Any):
+        super().__init__(width, **sizes)
+        self.std, self.resample = std, resample
+        self.table = nn.Parameter(torch.empty(self.special + prod(self.extent), width))
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        nn.init.normal_(self.table, std=self.std)
 
     def vectors(self, places: Places) -> Float[Tensor, "*b N D"]:
         whole_numbers(places.coords, self)
@@ -131,34 +132,23 @@ class Learned2d(Added):
 
     Args:
         std: standard deviation of the initial vectors.
+        sizes: as for `Position`.
 
     Raises:
         ValueError: the number of axes does not divide the width.
     """
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        heads: int,
-        extent: tuple[int, ...],
-        special: int,
-        at: Placement = "stem",
-        std: NotNegative = 0.02,
-    ):
-        super().__init__(width, heads=heads, extent=extent, special=special, at=at)
-        check_divides("`width`", width, len(extent), extent)
-        self.tables = nn.ParameterList(nn.Parameter(torch.empty(size, width // len(extent))) for size in extent)
-        self.own = nn.Parameter(torch.empty(special, width)) if special else None
-        self.extent, self.std = extent, std
+    def __init__(self, width: int, *, std: NotNegative = 0.02, **sizes: Any):
+        super().__init__(width, **sizes)
+        axes = len(self.extent)
+        check_divides("`width`", width, axes, self.extent)
+        self.tables = nn.ParameterList(nn.Parameter(torch.empty(size, width // axes)) for size in self.extent)
+        self.own = nn.Parameter(torch.empty(self.special, width)) if self.special else None
+        self.std = std
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        for table in self.parameters():
-            nn.init.normal_(table, std=self.std)
-
     def _resampled(self, extent: tuple[int, ...]) -> list[Tensor]:
-        """Return the tables for a grid of another size; those of texts, on one axis, are never stretched."""
+        """Return the tables for a grid of another size; tables of text, on one axis, are never stretched."""
         if len(extent) == 1:
             return list(self.tables)
         sizes = zip(self.tables, self.extent, extent, strict=True)
@@ -175,29 +165,20 @@ class Learned2d(Added):
 
 
 class Random(Added):
-    """One fixed random vector for each place and each special token: tells places apart, but not which are near.
+    """One fixed random vector for each place and each special token: it identifies places, but not which are near.
 
     Args:
-        std: standard deviation.
-        seed: of the vectors, which are kept in the checkpoint as well.
+        std: standard deviation of the vectors.
+        seed: of the vectors, which the checkpoint also stores.
+        sizes: as for `Position`.
     """
 
     table: Tensor
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        heads: int,
-        extent: tuple[int, ...],
-        special: int,
-        at: Placement = "stem",
-        std: NotNegative = 0.02,
-        seed: Natural = 0,
-    ):
-        super().__init__(width, heads=heads, extent=extent, special=special, at=at)
-        self.extent, self.special = extent, special
-        drawn = torch.randn(special + prod(extent), width, generator=torch.Generator().manual_seed(seed), device="cpu")
+    def __init__(self, width: int, *, std: NotNegative = 0.02, seed: Natural = 0, **sizes: Any):
+        super().__init__(width, **sizes)
+        rows, generator = self.special + prod(self.extent), torch.Generator().manual_seed(seed)
+        drawn = torch.randn(rows, width, generator=generator, device="cpu")
         self.register_buffer("table", std * drawn.to(torch.get_default_device()))
 
     def vectors(self, places: Places) -> Float[Tensor, "*b N D"]:
@@ -214,27 +195,19 @@ class Sinusoidal(Added):
 
     Args:
         base: the longest wavelength is 2 pi times this many places.
+        sizes: as for `Position`.
 
     Raises:
         ValueError: the width is not a multiple of twice the number of axes.
     """
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        heads: int,
-        extent: tuple[int, ...],
-        special: int,
-        at: Placement = "stem",
-        base: Positive = 10_000.0,
-    ):
-        super().__init__(width, heads=heads, extent=extent, special=special, at=at)
-        check_divides("`width`", width, 2 * len(extent), extent)
+    def __init__(self, width: int, *, base: Positive = 10_000.0, **sizes: Any):
+        super().__init__(width, **sizes)
+        check_divides("`width`", width, 2 * len(self.extent), self.extent)
         self.width, self.base = width, base
 
     def vectors(self, places: Places) -> Float[Tensor, "*b N D"]:
-        """The sines and cosines at `places`; the product of two rows depends on their offset alone."""
+        """Return the sines and cosines at `places`; the product of two rows depends on their offset alone."""
         return places.once(("sinusoids", self.width, self.base), lambda: self._vectors(places))
 
     def _vectors(self, places: Places) -> Tensor:
@@ -252,27 +225,28 @@ def angles(places: Places, share: int, base: float) -> Float[Tensor, "*b N share
 def on_grid(
     table: Float[Tensor, "R D"], special: int, extent: tuple[int, ...], places: Places, rule: str = "transformers"
 ) -> Float[Tensor, "S D"]:
-    """Return a table of special tokens and the grid's places for the grid on which these tokens stand."""
+    """Return a table of special tokens and grid places, resampled for the grid on which these tokens stand."""
     if places.extent == extent or len(extent) == 1:
         return table
     return torch.cat([table[:special], resample(table[special:], extent, places.extent, rule=rule)])
 
 
 def whole_numbers(coords: Num[Tensor, "*shape"], position: Position) -> Int[Tensor, "*shape"]:
-    """Return coordinates that number the rows of a table.
+    """Return the coordinates, checked to be whole numbers, since they index the rows of a table.
 
     Raises:
         IncompatibleError: they are real numbers.
     """
     if coords.is_floating_point():
         raise IncompatibleError(
-            f"{type(position).__name__} positions are a table of whole places, but these tokens stand at real ones: "
-            "take `pos=sinusoidal`, `pos=rope` or `pos=alibi`."
+            f"{type(position).__name__} positions need whole-number coordinates, because they index a table, but these "
+            "tokens have real-number coordinates: use `pos=sinusoidal`, `pos=rope` or `pos=alibi`."
         )
     return coords
 
 
 def check_divides(what: str, width: int, parts: int, extent: tuple[int, ...]) -> None:
+    """Raise ValueError unless `width` is a multiple of `parts`."""
     if width % parts or not width:
         axes = f"{len(extent)} {'axis' if len(extent) == 1 else 'axes'}"
         raise ValueError(f"{what} must be a multiple of {parts} for positions on {axes}, but is {width}.")

@@ -1,4 +1,4 @@
-"""Recurrent layers and additive attention: what came before the transformer."""
+"""Recurrent layers and additive attention, for the sequence models before the transformer."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from tfcli.shapes import Bool, Float
 
 State = tuple[Tensor, ...]
-"""State of a cell, (B, H) each: its output, and for an LSTM its memory cell."""
+"""State of a recurrent cell, (B, H) each: its output, and for an LSTM its memory cell."""
 
 
 class PaperGRU(nn.Module):
-    """The gated unit as Cho et al. 2014 and Bahdanau et al. 2015 (appendix A.1.1) write it.
+    """The GRU as defined by Cho et al. 2014 and Bahdanau et al. 2015 (appendix A.1.1).
 
-    The reset gate acts before the recurrent matrix, and the update gate weighs the new state; in torch.nn.GRU it acts
-    after it, and weighs the old one. Rows of the matrices are ordered as there: reset, update, new. There is one bias.
+    The reset gate acts before the recurrent matrix, and the update gate weighs the new state; in torch.nn.GRU the reset
+    gate acts after it, and the update gate weighs the old state. The order of the rows is torch's: reset, update, new.
+    There is one bias.
 
     Args:
         inputs: width of the inputs.
         width: H.
-        bidirectional: whether a second unit reads from the end.
+        bidirectional: whether a second GRU reads the sequence backwards.
     """
 
     def __init__(self, inputs: int, width: int, *, bidirectional: bool = False):
@@ -39,7 +40,7 @@ class PaperGRU(nn.Module):
     def forward(
         self, x: Float[Tensor, "B N D"], state: Float[Tensor, "S B H"], valid: Bool[Tensor, "B N"] | None
     ) -> tuple[Float[Tensor, "B N SH"], Float[Tensor, "S B H"]]:
-        """States after each input, of both directions side by side, and the last of each direction."""
+        """Return the states after each input, both directions concatenated, and the last state of each direction."""
         sides, ends = [], []
         for suffix, h in zip(self.suffixes, state, strict=True):
             gates = linear(x, getattr(self, f"weight_ih_{suffix}"), getattr(self, f"bias_ih_{suffix}")).unbind(1)
@@ -54,12 +55,12 @@ class PaperGRU(nn.Module):
 
 
 def gru(gates: Tensor, state: State, weight: Tensor, bias: Tensor | None = None) -> State:
-    """One step of torch.nn.GRU.
+    """Compute one step of torch.nn.GRU.
 
     Args:
-        gates: (B, 3 H), what the input gives to each gate, its bias included.
-        state: before.
-        weight, bias: recurrent.
+        gates: (B, 3 H), the input's contribution to each gate, its bias included.
+        state: the state before.
+        weight, bias: the recurrent ones.
     """
     (h,) = state
     r, z, n = gates.chunk(3, -1)
@@ -69,7 +70,7 @@ def gru(gates: Tensor, state: State, weight: Tensor, bias: Tensor | None = None)
 
 
 def paper_gru(gates: Tensor, state: State, weight: Tensor, bias: Tensor | None = None) -> State:
-    """One step of `PaperGRU`. Arguments as for `gru`."""
+    """Compute one step of `PaperGRU`. Arguments as for `gru`."""
     (h,) = state
     cut = [2 * h.shape[-1]]
     (gate, new), (recurrent, candidate) = gates.tensor_split(cut, -1), weight.tensor_split(cut)
@@ -78,7 +79,7 @@ def paper_gru(gates: Tensor, state: State, weight: Tensor, bias: Tensor | None =
 
 
 def lstm(gates: Tensor, state: State, weight: Tensor, bias: Tensor | None = None) -> State:
-    """One step of torch.nn.LSTM; there are four gates. Arguments as for `gru`."""
+    """Compute one step of torch.nn.LSTM, which has four gates. Arguments as for `gru`."""
     h, memory = state
     i, f, g, o = (gates + linear(h, weight, bias)).chunk(4, -1)
     memory = torch.sigmoid(f) * memory + torch.sigmoid(i) * torch.tanh(g)
@@ -94,13 +95,13 @@ CELLS: dict[str, tuple[Callable[..., nn.Module], Callable[..., State]]] = {
 
 
 class Recurrent(nn.Module):
-    """A layer of recurrent cells over a sequence, at once or step by step.
+    """A recurrent layer, which processes a whole sequence or one step.
 
     Args:
         inputs: width of the inputs.
         width: H.
         cell: gru, lstm (torch's) or gru_paper.
-        bidirectional: whether a second one reads from the end; their outputs stand side by side.
+        bidirectional: whether a second cell reads the sequence backwards; the outputs are concatenated.
 
     Raises:
         ValueError: there is no such cell.
@@ -117,7 +118,10 @@ class Recurrent(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Orthogonal recurrent matrices, one a gate; Xavier-uniform input ones; no biases but 1 to keep an LSTM's."""
+        """Draw orthogonal recurrent matrices (one for each gate) and Xavier-uniform input ones; set the biases.
+
+        Biases are 0, but 1 for the forget gate of an LSTM.
+        """
         for name, parameter in self.layer.named_parameters():
             if name.startswith("weight"):
                 for gate in parameter.data.split(self.width):
@@ -130,11 +134,11 @@ class Recurrent(nn.Module):
     def forward(
         self, x: Float[Tensor, "B N D"], state: State | None = None, *, valid: Bool[Tensor, "B N"] | None = None
     ) -> tuple[Float[Tensor, "B N SH"], State]:
-        """Outputs at each place, and the last state of each direction side by side.
+        """Return the output at each place, and the last states of both directions, concatenated.
 
         Args:
-            state: before the first input; None: zeros.
-            valid: False for padding, which stands behind and is not read; None where there is none.
+            state: the state before the first input; None: zeros.
+            valid: False for padding, which follows the sequence and is not read; None where there is none.
         """
         first = state or (x.new_zeros(len(x), self.sides * self.width),) * self.parts
         parts = [t.unflatten(-1, (self.sides, -1)).transpose(0, 1).contiguous() for t in first]
@@ -150,12 +154,12 @@ class Recurrent(nn.Module):
         return y, tuple(end.transpose(0, 1).flatten(1) for end in (ends if self.parts == 2 else (ends,)))
 
     def project(self, x: Float[Tensor, "*rows D"], *, start: int = 0, bias: bool = False) -> Float[Tensor, "*rows G"]:
-        """Return the share that input channels from `start` on have in the gates of one direction."""
+        """Return the contribution of the input channels from `start` on to the gates of one direction."""
         weight = cast(Tensor, self.layer.weight_ih_l0)[:, start : start + x.shape[-1]]
         return linear(x, weight, cast(Tensor, self.layer.bias_ih_l0) if bias else None)
 
     def step(self, gates: Float[Tensor, "B G"], state: State) -> State:
-        """The next state of one direction, of what its input gives to the gates (`project`)."""
+        """Return the next state of one direction from the input's contribution to the gates (see `project`)."""
         return self.advance(gates, state, self.layer.weight_hh_l0, getattr(self.layer, "bias_hh_l0", None))
 
 
@@ -163,9 +167,9 @@ class Additive(nn.Module):
     """Additive attention of a state over annotations: softmax_j of v . tanh(W s + U h_j) (Bahdanau et al. 2015, A.1.2).
 
     Args:
-        width: of the state.
-        memory_width: of the annotations.
-        hidden: width of the layer between.
+        width: width of the state.
+        memory_width: width of the annotations.
+        hidden: width of the hidden layer.
     """
 
     def __init__(self, width: int, memory_width: int, *, hidden: int):
@@ -177,11 +181,11 @@ class Additive(nn.Module):
     def forward(
         self, s: Float[Tensor, "B D"], keys: Float[Tensor, "B M A"], bias: Float[Tensor, "B M"] | None
     ) -> Float[Tensor, "B M"]:
-        """Weights of one state, which sum to one.
+        """Return the attention weights of one state, which sum to one.
 
         Args:
             keys: `key` of the annotations, computed once.
-            bias: minus infinity where an annotation is padding; None where none is.
+            bias: minus infinity where an annotation is padding; None where there is no padding.
         """
         scores = self.score(torch.tanh(keys + self.query(s)[:, None]))[..., 0]
         return (scores if bias is None else scores + bias).softmax(-1)

@@ -1,4 +1,4 @@
-"""Tables learned on one grid, read on another: resampled as the library does whose checkpoint they are from."""
+"""Interpolation of tables learned on one grid to another, by the rule of the library that the checkpoint comes from."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ RULES: dict[str, dict[str, Any]] = {
     "open_clip": {"mode": "bicubic", "align_corners": False, "antialias": True},
     "torchvision": {"mode": "bicubic", "align_corners": True},
 }
-"""Source of a checkpoint -> how its library resamples a table for another image size (`interpolate` of torch).
+"""Source of a checkpoint -> arguments of torch's `interpolate` with which its library resamples a position table.
 
-The ViT paper leaves the kernel open (Dosovitskiy et al. 2021, section 3.2).
+The ViT paper does not state the method (Dosovitskiy et al. 2021, section 3.2).
 """
 
 
 def resample(
     table: Float[Tensor, "R D"], before: tuple[int, ...], after: tuple[int, ...], *, rule: str = "transformers"
 ) -> Float[Tensor, "S D"]:
-    """Return a table of a grid's cells, row by row, for another grid.
+    """Interpolate a table of a grid's cells, in row-major order, to another grid.
 
-    Tables of one axis are those of texts, which are cut and never stretched. On three axes the rule is trilinear.
+    Tables of one axis belong to text, and are never stretched. On three axes the rule is trilinear.
 
     Args:
         table: a row for each cell of the grid `before`.
-        before: sizes of the axes.
-        after: sizes wanted.
+        before: sizes of the axes now.
+        after: new sizes of the axes.
         rule: a key of `RULES`.
     """
     if before == after or len(before) == 1:
@@ -47,7 +47,7 @@ def resample(
 
 
 def note_resized(before: Sequence[int], after: Sequence[int], rule: str) -> str:
-    """Return the line for the log on a table that is resampled."""
+    """Return the log line for a table that is resampled."""
     options, sizes = RULES[rule], ["x".join(map(str, grid)) for grid in (before, after)]
     how = ", ".join([options["mode"], *(name.replace("_", " ") for name in options if options[name] is True)])
     return f"positions {sizes[0]} -> {sizes[1]}, as {rule.partition('_with')[0]} does: {how}"

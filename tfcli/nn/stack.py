@@ -1,4 +1,4 @@
-"""A stack of blocks with its positions: the transformer itself."""
+"""A stack of transformer blocks with its positional embeddings."""
 
 from __future__ import annotations
 
@@ -20,36 +20,38 @@ from tfcli.shapes import Bool, Float
 
 
 class Stack(nn.Module):
-    """`depth` blocks over tokens that stand at places.
+    """`depth` transformer blocks over tokens with coordinates.
 
     Args:
-        width: D.
+        width: D, the width of the tokens.
         depth: number of blocks.
-        heads: H.
-        attn: makes one attention, called as `attn(width, heads=..., dropout=..., extent=..., special=...)`; or several,
-            which the layers take in turn.
-        pos: makes one position, called as `pos(width, heads=..., extent=..., special=...)`.
+        heads: H, the number of attention heads.
+        attn: factory of attentions (`conf/attn`), called as `attn(width, heads=..., dropout=..., extent=...,
+            special=...)`; or several factories, which the layers use in turn.
+        pos: factory of positions (`conf/pos`), called as `pos(width, heads=..., extent=..., special=...)`.
         extent: size of each axis of the coordinates.
         special: number of special tokens.
-        cross: whether each block has cross-attention to a memory of width D between attention and MLP, which sees all
-            of it without positions; or what makes another one for each block, called as `cross(width, heads=...,
-            dropout=..., bias=...)`.
-        causal: whether no token sees what follows it, whatever else `attn` lets it see.
-        mlp_width: hidden width of the MLPs; four times the width by default, 8/3 of it for swiglu.
-        mlp_bias: whether the maps of the MLPs have biases; None: all but swiglu's.
-        activation: of the MLPs: gelu, gelu_tanh, quick_gelu, relu, silu or swiglu.
+        cross: whether each block has cross-attention to a memory of width D between attention and MLP, with a full
+            pattern and without positions; or a factory of another one for each block, called as `cross(width,
+            heads=..., dropout=..., bias=...)`.
+        causal: whether no token sees later tokens, whatever the pattern of `attn`.
+        mlp_width: hidden width of the MLPs; by default four times the width, 8/3 of it for swiglu.
+        mlp_bias: whether the maps of the MLPs have biases; None: all except swiglu's.
+        activation: activation of the MLPs: gelu, gelu_tanh, quick_gelu, relu, silu or swiglu.
         norm: layer or rms.
         norm_eps: epsilon of every norm.
-        post_norm: see `Block`.
-        layer_scale: see `Block`.
+        post_norm: normalise after the residual sum, as the original Transformer and BERT do.
+        layer_scale: initial value of a learned factor on each channel of a branch; None: there is no factor.
         stem_norm: whether a norm follows the positions, before the first block.
         final_norm: whether a norm follows the last block; pre-norm stacks need one there or after pooling.
-        dropout: on the embedded tokens and on what each branch of a block gives; `attention_dropout` on the attention
-            weights, `mlp_dropout` after the activation of the MLPs (None: as `dropout`, as in ViT).
-        drop_path: probability of skipping a branch, rising linearly from 0 in the first block to this in the last.
+        dropout: dropout on the embedded tokens and on the output of each branch of a block.
+        mlp_dropout: dropout after the activation of the MLPs; None: equal to `dropout`, as in ViT.
+        attention_dropout: dropout on the attention weights.
+        drop_path: probability of dropping a branch, rising linearly from 0 in the first block to this in the last.
 
     Raises:
-        IncompatibleError: the attention cannot take such positions.
+        ValueError: `heads` does not divide `width`, or an argument has an unknown value.
+        IncompatibleError: attention and positions do not fit together.
     """
 
     def __init__(
@@ -116,8 +118,8 @@ class Stack(nn.Module):
             approximation = attention.approximation
             if approximation is not None and first.applies_to in approximation.refuses:
                 raise IncompatibleError(
-                    f"{approximation.name} attention cannot take positions that act on {first.applies_to}, as "
-                    f"{type(first).__name__} do: swap `pos` or `attn`."
+                    f"{approximation.name} attention does not support positions that act on {first.applies_to}, such "
+                    f"as {type(first).__name__}: change `pos` or `attn`."
                 )
 
     @property
@@ -131,15 +133,27 @@ class Stack(nn.Module):
         return len(self.blocks)
 
     def layer_of(self, name: str) -> int:
-        """Return the layer of a parameter of the stack: 0 before the blocks, then theirs from 1, then the last norm's.
+        """Return the layer of a parameter: 0 before the blocks, 1 to depth in the blocks, depth + 1 for the last norm.
 
         Args:
-            name: within the stack, for instance `blocks.3.mlp.fc1.weight`.
+            name: name inside the stack, for instance `blocks.3.mlp.fc1.weight`.
         """
         part, _, rest = name.partition(".")
         if part == "blocks":
             return int(rest.partition(".")[0]) + 1
         return self.layers + 1 if part == "norm" else 0
+
+    def layer_in_model(self, name: str, *, stem: tuple[str, ...]) -> int:
+        """Return the layer of a parameter of a model whose blocks are this stack, for learning rates by layer.
+
+        Args:
+            name: name inside the model, for instance `stack.blocks.3.mlp.fc1.weight`.
+            stem: parts of the model before the stack, whose layer is 0; the other parts follow it (depth + 1).
+        """
+        part, _, rest = name.partition(".")
+        if part == "stack":
+            return self.layer_of(rest)
+        return 0 if part in stem else self.layers + 1
 
     def forward(
         self,
@@ -154,15 +168,15 @@ class Stack(nn.Module):
 
         Args:
             x: embedded tokens, without positions.
-            places: where they stand.
+            places: their coordinates.
             valid: False for padding, which no other token sees; None where there is none.
-            cache: of the tokens before these, which grows by these; see `Cache`.
-            memory: what cross-attention looks at; with a cache, the first pass suffices.
+            cache: cache of earlier tokens, to which these are added; see `Cache`.
+            memory: memory of cross-attention; with a cache, only the first pass needs it.
         """
         return self.run(self.embed(x, places), places, valid=valid, cache=cache, memory=memory)
 
     def embed(self, x: Float[Tensor, "B N D"], places: Places) -> Float[Tensor, "B N D"]:
-        """Return the tokens as the first block takes them: with the positions of the stem, normed, some dropped out."""
+        """Return the input of the first block: the tokens with the positions of the stem, after norm and dropout."""
         positions = cast(list[Position], self.positions)
         if positions[0].at == "stem":
             x = positions[0].add(x, places.to(x.device))
@@ -177,11 +191,11 @@ class Stack(nn.Module):
         cache: Cache | None = None,
         memory: Memory | None = None,
     ) -> Float[Tensor, "B N D"]:
-        """Return embedded tokens after the last block; those that were left out since `embed` are seen by none.
+        """Return the tokens after the last block.
 
         Args:
-            x: as `embed` gives them, all or some of them.
-            places: where they stand, for instance `places.take(index)` of those that each sample keeps.
+            x: all tokens that `embed` returned, or some of them.
+            places: their coordinates, for instance `places.take(index)` of the tokens that each sample keeps.
             valid, cache, memory: as in `forward`.
         """
         places = places.to(x.device)

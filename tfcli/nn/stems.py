@@ -1,4 +1,4 @@
-"""Stems by name."""
+"""Image stems by name."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ STEMS: dict[str, Callable[..., Stem]] = {
     "conv": ConvEmbed,
     "hybrid": partial(HybridEmbed, blocks=(1,), stem_width=32),  # a size for images of 32 px and a few cores
 }
-"""From pixels to tokens, by name: called as `stem(width, image_size=..., patch_size=...)`, with the tokens' `grid`."""
+"""Factories of stems by name, called as `stem(width, image_size=..., patch_size=...)`."""
 
 
 def make_stem(stem: StemName | Callable[..., Stem], width: int, *, image_size: int, patch_size: int) -> Stem:
-    """The stem of that name, or what a factory makes.
+    """Build the stem of that name, or call the given factory.
 
     Raises:
         ValueError: there is no such stem, or the sizes do not divide.

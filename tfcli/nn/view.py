@@ -1,4 +1,4 @@
-"""The view of queries and keys that a kernel is given: which keys each query sees, and the bias added to the scores."""
+"""The view that a kernel receives: which keys each query sees, and the bias on the scores."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from tfcli.nn.positions import Position
 from tfcli.shapes import Bool, Float, Int
 
 BLOCK, GPU_BLOCK = 64, 128
-"""Tokens in a block of a block-sparse kernel; the smaller, the less is computed in vain."""
+"""Number of tokens in a block of a block-sparse kernel, on a CPU and on a GPU; smaller blocks waste fewer scores."""
 SPARSE = 0.5
-"""The share of the scores below which leaving out blocks pays for gathering the others."""
+"""Largest share of computed scores for which skipping blocks is faster than computing all."""
 
 
 @dataclass
 class View:
-    """Queries at places look at keys at places.
+    """Queries and keys, which of them may see each other, and the bias on their scores.
 
     Attributes:
-        pattern: who may see whom.
-        query, key: where they stand.
-        bias: additive scores, one for all samples or one each, or None.
+        pattern: which keys a query may see.
+        query, key: their places.
+        bias: score bias, the same for all samples or one for each, or None.
         valid: False for keys that are padding, or None where there is none. Padding sees itself, so that no row is
             empty.
-        memo: of masks and biases, shared by the views of one forward pass.
+        memo: cache of masks and biases, shared by the views of one forward pass.
         pos: the position that adds to the scores, or None.
-        filled: whether the keys are the queries' own tokens, then padding that the pattern makes.
+        filled: whether the keys are the queries' own tokens followed by the pattern's own padding.
     """
 
     pattern: Pattern
@@ -46,13 +46,13 @@ class View:
     filled: bool = False
 
     @property
-    def seen(self) -> Bool[Tensor, "*b N M"] | None:
-        """The pattern's mask, made once for these places; None: everything is seen."""
+    def pattern_mask(self) -> Bool[Tensor, "*b N M"] | None:
+        """The mask of the pattern without padding, computed once for these places; None: every key is visible."""
         if isinstance(self.pattern, Full):
             return None
-        return self._once("seen", self._seen)
+        return self._once("pattern mask", self._pattern_mask)
 
-    def _seen(self) -> Tensor | None:
+    def _pattern_mask(self) -> Tensor | None:
         if isinstance(self.pattern, Causal) and self.query.follows(self.key):
             return None
         mask = self.pattern.mask(self.query, self.key)
@@ -60,21 +60,23 @@ class View:
 
     @property
     def mask(self) -> Bool[Tensor, "*b N M"] | None:
-        """`seen` without padding: `(N, M)`, or `(B, 1, N, M)` where there is some or samples have their own places."""
+        """The mask of pattern and padding: `(N, M)`, or `(B, 1, N, M)` with padding or places of each sample."""
         key = "mask", self.pattern, self.query, self.key
         if key not in self.memo:
-            seen = self.seen
-            seen = seen if seen is None or seen.ndim == 2 else seen.unsqueeze(-3)
-            self.memo[key] = seen if self.valid is None else self._valid(seen, self.valid[:, None, None])
+            mask = self.pattern_mask
+            mask = mask if mask is None or mask.ndim == 2 else mask.unsqueeze(-3)
+            self.memo[key] = mask if self.valid is None else self._with_padding(mask, self.valid[:, None, None])
         return self.memo[key]
 
-    def _valid(self, seen: Tensor | None, valid: Tensor) -> Tensor:
-        if self.of_itself:
+    def _with_padding(self, mask: Tensor | None, valid: Tensor) -> Tensor:
+        if self.is_self:
             valid = valid | torch.eye(len(self.query), len(self.key), dtype=torch.bool, device=valid.device)
-        return valid if seen is None else valid & seen
+        return valid if mask is None else valid & mask
 
-    def added(self, q: Float[Tensor, "*b H N E"], k: Float[Tensor, "*b H M E"]) -> Float[Tensor, "*c H N M"] | None:
-        """Return what is added to the scores of `q` and `k`: the bias, and what the position gives."""
+    def score_bias(
+        self, q: Float[Tensor, "*b H N E"], k: Float[Tensor, "*b H M E"]
+    ) -> Float[Tensor, "*c H N M"] | None:
+        """Return the bias on the scores of `q` and `k`, including the position's."""
         if self.pos is None:
             return self.bias
         key = "bias", self.pos, self.query, self.key
@@ -88,41 +90,42 @@ class View:
 
     @property
     def triangular(self) -> bool:
-        """Whether the mask is the lower triangle and nothing else, for which fused kernels have a faster path."""
+        """Whether the mask is exactly the lower triangle, for which fused kernels have a faster path."""
         alone = self.valid is None and self.query is self.key
         return alone and isinstance(self.pattern, Causal) and self.query.in_line
 
     @property
-    def of_itself(self) -> bool:
-        """Whether the first keys are the queries' own tokens, and no others but padding that the pattern makes."""
+    def is_self(self) -> bool:
+        """Whether the keys are the queries' own tokens, possibly followed by the pattern's own padding."""
         return self.key is self.query or self.filled
 
     @property
     def blocks(self) -> BlockMap | None:
-        """The mask block by block, where leaving out the empty ones pays; None where it does not."""
+        """The non-empty blocks of the mask; None where skipping the others is not faster."""
         size = GPU_BLOCK if self.query.coords.device.type == "cuda" else BLOCK
         if len(self.query) < 2 * size or not (self.query.shared and self.key.shared):
             return None
-        seen = self.seen
-        if seen is None:
+        mask = self.pattern_mask
+        if mask is None:
             return None
-        blocks = self._once("blocks", lambda: block_map(seen, size))
+        blocks = self._once("blocks", lambda: block_map(mask, size))
         return blocks if blocks.share < SPARSE else None
 
     @property
     def cells(self) -> CellMap | None:
-        """Tokens sorted by the pattern's cells; None where it has none, or where samples have places of their own.
+        """The tokens sorted by the pattern's cells.
 
-        Nor where the keys are others than the queries' tokens, as in a cache or a memory.
+        None where the pattern has no cells, where samples have places of their own, and where the keys are not the
+        queries' tokens, as with a cache or a memory.
         """
-        if not (self.of_itself and self.query.shared):
+        if not (self.is_self and self.query.shared):
             return None
         return self._once("cells", lambda: cell_map(self.pattern, self.query, self.key))
 
-    def _once(self, what: str, make: Callable[[], Any]) -> Any:
-        if self.of_itself and self.query.shared:
-            return self.query.once((what, self.pattern, self.key), make)
-        key = what, self.pattern, self.query, self.key
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        if self.is_self and self.query.shared:
+            return self.query.once((name, self.pattern, self.key), make)
+        key = name, self.pattern, self.query, self.key
         if key not in self.memo:
             self.memo[key] = make()
         return self.memo[key]
@@ -130,16 +133,16 @@ class View:
 
 @dataclass(eq=False)
 class CellMap:
-    """Queries and keys by cells: no token that is not special sees beyond its own cell.
+    """Queries and keys sorted by cells (windows); beyond its own cell a token sees special tokens only.
 
     Attributes:
-        rows: the queries of each cell; where a cell has fewer than S, its last slots hold any.
-        columns: the keys of each cell, likewise, and then the special tokens, which all cells see.
-        query, key: where these stand.
-        mask: who sees whom; None: all of a cell see each other. Slots that hold no query of the cell see everything.
-        special: the queries that are special, which see all keys.
-        order: where each query is found in the special ones followed by all slots.
-        itself: whether a slot's query is the slot's key.
+        rows: indices of the queries of each cell; a cell with fewer than S queries has unused slots at the end.
+        columns: indices of the keys of each cell, likewise, followed by the special tokens, which all cells see.
+        query, key: their places.
+        mask: which keys each query sees; None: all keys of its cell. Unused slots see all keys.
+        special: indices of the special queries, which see all keys.
+        order: index of each query in the special queries followed by all slots.
+        free: True for unused slots.
     """
 
     rows: Int[Tensor, "W S"]
@@ -153,22 +156,23 @@ class CellMap:
 
     @property
     def itself(self) -> Bool[Tensor, "W S K"]:
+        """Whether query and key of a slot are the same token, or the slot is unused."""
         return (self.rows[:, :, None] == self.columns[:, None]) | self.free[:, :, None]
 
 
 def cell_map(pattern: Pattern, query: Places, key: Places) -> CellMap | None:
-    """Sort queries and keys by the cells of a pattern; None where it has no cells."""
+    """Sort queries and keys by the cells of a pattern; return None where it has no cells."""
     of_query, of_key = pattern.cells(query), pattern.cells(key)
     if of_query is None or of_key is None:
         return None
     q_cells, k_cells = of_query.long(), of_key.long()
     used = q_cells[~query.special].unique()  # cells without a query are left out
     rows, has_query = _slots(q_cells, query.special, used)
-    own, has_key = _slots(k_cells, key.special, used)
-    shown = key.special.nonzero()[:, 0]
-    columns = torch.cat([own, shown.expand(len(used), -1)], 1)
+    cell_keys, has_key = _slots(k_cells, key.special, used)
+    special_keys = key.special.nonzero()[:, 0]
+    columns = torch.cat([cell_keys, special_keys.expand(len(used), -1)], 1)
     q_places, k_places = query.take(rows), key.take(columns)
-    mask = pad(has_key, (0, len(shown)), value=True)[:, None]
+    mask = pad(has_key, (0, len(special_keys)), value=True)[:, None]
     if not isinstance(pattern, Windows):
         mask = mask & pattern.mask(q_places, k_places)
     mask = mask | ~has_query[:, :, None]
@@ -184,7 +188,7 @@ def cell_map(pattern: Pattern, query: Places, key: Places) -> CellMap | None:
 def _slots(
     cells: Int[Tensor, "N"], special: Bool[Tensor, "N"], used: Int[Tensor, "W"]
 ) -> tuple[Int[Tensor, "W S"], Bool[Tensor, "W S"]]:
-    """Return the tokens of each of the `used` cells, and which slots hold one; the others hold token 0."""
+    """Return the tokens of each of the `used` cells, and which slots are used; unused slots have token 0."""
     tokens = (~special & torch.isin(cells, used)).nonzero()[:, 0]
     cell = torch.searchsorted(used, cells[tokens])
     order = cell.argsort(stable=True)
@@ -199,12 +203,12 @@ def _slots(
 
 @dataclass(eq=False)
 class BlockRows:
-    """Query blocks that look at equally many key blocks.
+    """Query blocks that see the same number of key blocks.
 
     Attributes:
-        rows: the query blocks.
-        columns: the key blocks that each looks at.
-        mask: who sees whom in them.
+        rows: indices of the query blocks.
+        columns: indices of the key blocks that each of them sees.
+        mask: which keys of these blocks each query sees.
     """
 
     rows: Int[Tensor, "R"]
@@ -214,12 +218,12 @@ class BlockRows:
 
 @dataclass(eq=False)
 class BlockMap:
-    """A mask as the blocks of it that are not empty.
+    """The non-empty blocks of a mask.
 
     Attributes:
-        size: S, tokens in a block; the last block is filled up with keys that nobody sees.
+        size: S, the number of tokens in a block; the last block is padded with hidden keys.
         groups: all query blocks.
-        share: of the scores that are computed.
+        share: share of the scores that are computed.
     """
 
     size: int
@@ -228,7 +232,7 @@ class BlockMap:
 
 
 def block_map(mask: Bool[Tensor, "N M"], size: int) -> BlockMap:
-    """Cut a mask into blocks of `size` x `size`, and keep those in which anything is seen."""
+    """Cut a mask into blocks of `size` x `size`, and keep the non-empty ones."""
     n, m = mask.shape
     tiles = pad(mask, (0, -m % size, 0, -n % size)).unflatten(1, (-1, size)).unflatten(0, (-1, size))  # (R, S, C, S)
     full = tiles.any(3).any(1)  # (R, C)

@@ -1,4 +1,4 @@
-"""From ids to tokens and back, for models that read one text and write another."""
+"""Token embeddings and output layer of models that read one text and write another."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch.nn.functional import linear
 from tfcli.shapes import Float, Int
 
 
-class Words(nn.Module):
-    """Embeddings of both sides and the output layer: one shared matrix or three (Vaswani et al. 2017, section 3.4).
+class TokenEmbeddings(nn.Module):
+    """Source embeddings, target embeddings and output layer: one shared matrix or three (Vaswani et al. 2017, 3.4).
 
     Args:
         width: D of the embeddings.
         vocab_size: V.
         tied: whether there is one matrix.
-        target_vocab_size: of the target; V by default, and necessarily where `tied`.
-        output_width: of what the logits are made from; D by default, and necessarily where `tied`.
-        output_bias: whether the logits have one.
-        scale: multiplies the embeddings.
+        target_vocab_size: V of the target; that of the source by default, and always where `tied`.
+        output_width: width of the output layer's input; D by default, and always where `tied`.
+        output_bias: whether the output layer has a bias.
+        scale: factor on the embeddings.
 
     Raises:
-        ValueError: `vocab_size` is not known, or what is tied does not fit.
+        ValueError: `vocab_size` is not known, or the sizes do not allow tying.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Words(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Embeddings N(0, 1 / D), a Xavier-uniform output."""
+        """Draw the embeddings from N(0, 1 / D) and the output layer as Xavier-uniform."""
         for table in (self.embed, self.target_embed):
             if table is not None:
                 nn.init.normal_(table.weight, std=table.embedding_dim**-0.5)
@@ -62,10 +62,13 @@ class Words(nn.Module):
             nn.init.xavier_uniform_(self.output_weight)
 
     def source(self, tokens: Int[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
+        """Embed the tokens of the source."""
         return self.embed(tokens) * self.scale
 
     def target(self, tokens: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
+        """Embed the tokens of the target."""
         return (self.embed if self.target_embed is None else self.target_embed)(tokens) * self.scale
 
     def logits(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """Return the logits of the next token."""
         return linear(hidden, self.embed.weight if self.output_weight is None else self.output_weight, self.output_bias)
