@@ -89,7 +89,9 @@ def test_a_student_that_agrees_has_nothing_to_learn_from_soft_labels():
 @pytest.mark.parametrize("net", [DeiT, ViT])
 def test_each_head_hears_its_own_half(net, kind):
     net, given, reader = student(net), batch(), Reader()
-    step = task(net, Teacher(reader, name="reader", seen=NEUTRAL, given=NEUTRAL), kind=kind, alpha=0.3, tau=2.0)
+    step = task(
+        net, Teacher(reader, name="reader", teacher_norm=NEUTRAL, student_norm=NEUTRAL), kind=kind, alpha=0.3, tau=2.0
+    )
     found = step.training_step(given, 0)
     own, taught = net(given["image"], separate=True) if isinstance(net, DeiT) else (net(given["image"]),) * 2
     labels = -(given["target"] * own.log_softmax(1)).sum(1).mean()
@@ -106,7 +108,7 @@ def test_without_a_teacher_both_heads_hear_the_labels():
 
 def test_a_teacher_learns_nothing_and_is_not_kept():
     reader = Reader()
-    teacher = Teacher(reader, name="reader", seen=NEUTRAL, given=NEUTRAL)
+    teacher = Teacher(reader, name="reader", teacher_norm=NEUTRAL, student_norm=NEUTRAL)
     before = copy.deepcopy(reader.state_dict())
     made = task(student(), teacher)
     made.training_step(batch(), 0).backward()
@@ -129,9 +131,11 @@ def test_a_teacher_sees_the_image_normalised_and_sized_as_its_own():
     def normalised(mean, std) -> Tensor:
         return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
 
-    Teacher(reader, name="reader", seen=seen, given=given)(normalised(*given))
+    Teacher(reader, name="reader", teacher_norm=seen, student_norm=given)(normalised(*given))
     torch.testing.assert_close(reader.seen[-1], normalised(*seen))
-    Teacher(reader, name="reader", seen=NEUTRAL, given=NEUTRAL, image_size=12)(torch.full((1, 3, 8, 8), 0.7))
+    Teacher(reader, name="reader", teacher_norm=NEUTRAL, student_norm=NEUTRAL, image_size=12)(
+        torch.full((1, 3, 8, 8), 0.7)
+    )
     torch.testing.assert_close(reader.seen[-1], torch.full((1, 3, 12, 12), 0.7))
 
 

@@ -12,7 +12,7 @@ from tfcli.engine.config.compose import compose
 from tfcli.models.gpt import GPT
 from tfcli.nn.attention import Attention
 from tfcli.nn.positions import Learned
-from tfcli.tasks.text_classify import TextClassify, scored
+from tfcli.tasks.text_classify import TextClassify, head_output
 from tfcli.text.tokenizer import make
 
 SYMBOLS = "abcd"
@@ -74,13 +74,15 @@ def test_gpt_learns_each_format(name):
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 6e-3 * (1 - step / steps)
         batch = encoded.batch(np.arange(32 * step, 32 * step + 32), seed=0, epoch=0)
-        loss = torch.nn.functional.cross_entropy(scored(net, batch), batch["label"]) + 0.1 * task.language_loss(batch)
+        loss = torch.nn.functional.cross_entropy(head_output(net, batch), batch["label"]) + 0.1 * task.language_loss(
+            batch
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     held = view.encode(rows(rng, 400), letters, length=8, train=False).batch(np.arange(400), seed=0, epoch=0)
     with torch.no_grad():
-        accuracy = (scored(net.eval(), held).argmax(1) == held["label"]).float().mean()
+        accuracy = (head_output(net.eval(), held).argmax(1) == held["label"]).float().mean()
     assert accuracy > 0.95
 
 

@@ -1,13 +1,11 @@
-"""The answer to a question about an image, chosen among the answers that a set has."""
+"""Visual question answering: the answer to a question about an image, chosen among the answers of a data set."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -21,7 +19,7 @@ from tfcli.tasks.choosing import ClassChoice
 
 
 class QuestionAnswerer(Protocol):
-    """Images and questions in, one score an answer out."""
+    """A model that maps images and questions to a score for each answer."""
 
     def answer(
         self, image: Float[Tensor, "B C Y X"], tokens: Int[Tensor, "B N"], valid: Bool[Tensor, "B N"] | None = None
@@ -29,47 +27,38 @@ class QuestionAnswerer(Protocol):
 
 
 class AnswerQuestions(ClassChoice):
-    """Trains and measures the choice of an answer.
+    """Visual question answering as classification of answers.
 
-    Logs train/loss; under val/ and test/ what `ClassificationMetrics` computes.
+    Logs train/loss, and under val/ and test/ the figures of `ClassificationMetrics`.
 
     Args:
-        net: `net.answer(image, tokens, valid)` gives logits (B, K).
-        num_classes: K.
-        optim: makes an optimizer, called as `optim(net)`.
-        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
-        label_smoothing: in the training loss only.
+        net: model whose `answer(image, tokens, valid)` returns logits (B, K).
+        num_classes: K, the number of answers.
+        label_smoothing: label smoothing of the training loss.
+        objective: as in `Objective`.
     """
 
     net_protocol = QuestionAnswerer
     main_figure = "accuracy"
     next_command = "tfcli evaluate latest"
 
-    def __init__(
-        self,
-        net: nn.Module,
-        *,
-        num_classes: Count,
-        optim: Callable[..., torch.optim.Optimizer],
-        schedule: Callable[..., float],
-        label_smoothing: Rate = 0.0,
-    ):
-        super().__init__(net, optim=optim, schedule=schedule)
+    def __init__(self, net: nn.Module, *, num_classes: Count, label_smoothing: Rate = 0.0, **objective: Any):
+        super().__init__(net, **objective)
         self.label_smoothing = label_smoothing
         self.measured = nn.ModuleDict({split: ClassificationMetrics(num_classes) for split in ("val_", "test_")})
 
     def guesses(self, data: DataModule) -> dict[str, float]:
-        """Measure chance, the commonest answer, and the commonest answer to the same question."""
-        (asked, train), (told, test) = (
+        """Measure chance, the most frequent answer, and the most frequent answer to the same question."""
+        (train_questions, train), (test_questions, test) = (
             (taken(data.rows[split]["question"]), np.array(taken(data.rows[split]["answer"])))
             for split in ("train", "test")
         )
         found = class_guesses(self.metric("test"), train, test)
-        guess = blind_guesses(asked, train, told)
+        guess = blind_guesses(train_questions, train, test_questions)
         return found | {"commonest answer to the same question/accuracy": float((guess == test).mean())}
 
     def scores(self, batch: dict[str, Tensor]) -> Float[Tensor, "B K"]:
-        """Logits of a batch."""
+        """Return the logits of a batch."""
         return cast(QuestionAnswerer, self.net).answer(batch["image"], batch["tokens"], batch["valid"]).float()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -83,18 +72,18 @@ class AnswerQuestions(ClassChoice):
         self.keep(split, batch["index"], answer, logits)
 
 
-def blind_guesses(asked: list[str], answers: np.ndarray, told: list[str]) -> np.ndarray:
-    """Return for each question `told` the commonest answer that training gives to it, whatever the image shows.
+def blind_guesses(questions: list[str], answers: np.ndarray, test_questions: list[str]) -> np.ndarray:
+    """Return for each test question its most frequent answer in training, without looking at the image.
 
-    To a question that training never asks, it is the commonest answer of all.
+    For a question that is not in the training set, it is the most frequent of all answers.
 
     Args:
-        asked, answers: of training.
-        told: to be answered.
+        questions, answers: of the training set.
+        test_questions: questions to answer.
     """
     counts: dict[str, Counter[int]] = defaultdict(Counter)
-    for question, answer in zip(asked, answers.tolist(), strict=True):
+    for question, answer in zip(questions, answers.tolist(), strict=True):
         counts[question][answer] += 1
-    commonest = Counter(answers.tolist()).most_common(1)[0][0]
+    most_frequent = Counter(answers.tolist()).most_common(1)[0][0]
     known = {question: counter.most_common(1)[0][0] for question, counter in counts.items()}
-    return np.array([known.get(question, commonest) for question in told])
+    return np.array([known.get(question, most_frequent) for question in test_questions])

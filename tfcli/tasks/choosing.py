@@ -1,8 +1,7 @@
-"""Base of objectives that read text and choose one of K classes: the choice on each test sample is kept."""
+"""Base class of objectives that read text and choose one of K classes; it keeps the prediction for each test sample."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,30 +13,30 @@ from tfcli.tasks.text import TextObjective
 
 
 class ClassChoice(TextObjective):
-    """An objective whose `scores(batch)` are logits (B, K), and whose `measure` calls `keep` with them."""
+    """An objective whose `scores(batch)` returns logits (B, K), and whose `measure` passes them to `keep`."""
 
-    def __init__(self, net: nn.Module, *, optim: Callable[..., torch.optim.Optimizer], schedule: Callable[..., float]):
-        super().__init__(net, optim=optim, schedule=schedule)
-        self._answers: list[Tensor] = []  # of this rank's test
+    def __init__(self, net: nn.Module, **objective: Any):
+        super().__init__(net, **objective)
+        self._predictions: list[Tensor] = []  # of this rank's test samples
 
     def scores(self, batch: dict[str, Tensor]) -> Float[Tensor, "B K"]:
         """Return the logits of a batch."""
         raise NotImplementedError
 
     def keep(self, split: str, index: Int[Tensor, "B"], label: Int[Tensor, "B"], logits: Float[Tensor, "B K"]) -> None:
-        """Keep what is chosen for test samples."""
+        """Keep the predictions for test samples."""
         if split == "test":
-            self._answers.append(torch.stack([index, label, logits.argmax(1)], 1))
+            self._predictions.append(torch.stack([index, label, logits.argmax(1)], 1))
 
     def on_test_epoch_start(self) -> None:
         super().on_test_epoch_start()
-        self._answers = []
+        self._predictions = []
 
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
         self.confusion = self.metric("test").confusion.cpu()
-        self.outcomes = all_rows(self._answers)
+        self.outcomes = all_rows(self._predictions)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
-        """Return probabilities (B, K) of each class, and which row each is."""
+        """Return the probabilities (B, K) of the classes, and the index of each row."""
         return {"probability": self.scores(batch).float().softmax(1), "index": batch["index"]}

@@ -1,8 +1,7 @@
-"""One label an image: cross-entropy and what is measured beside it."""
+"""Image classification: cross-entropy, with accuracy and calibration on validation and test sets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -27,23 +26,23 @@ def classification_loss(
     *,
     smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy; against `target` where MixUp or CutMix made soft labels.
+    """Return the mean cross-entropy; against `target` where MixUp or CutMix made soft labels.
 
     Args:
-        smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016, section 7).
+        smoothing: share of the target that is spread evenly over all classes (Szegedy et al. 2016, section 7).
     """
     return cross_entropy(logits.float(), label if target is None else target, label_smoothing=smoothing)
 
 
 def batch_norms(net: nn.Module) -> list[nn.BatchNorm2d]:
-    """The batch norms of a network."""
+    """Return the batch norms of a network."""
     return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
 def folded(net: nn.Module) -> bool:
-    """Whether all batch norms only add a bias: mean 0 and variance 1, but trained biases, as exporters leave them.
+    """Return whether the batch norms are folded into the convolutions: mean 0, variance 1 and non-zero biases.
 
-    A fresh network has the same statistics and zero biases.
+    A new network has the same statistics, but zero biases.
     """
     norms = batch_norms(net)
     return bool(norms) and all(_only_shifts(n) for n in norms) and all(bool(n.bias.any()) for n in norms)
@@ -57,19 +56,17 @@ def _only_shifts(norm: nn.BatchNorm2d) -> bool:
 
 
 class Classify(Objective):
-    """Trains and measures a classifier.
+    """Image classification.
 
-    Logs train/loss and train/accuracy over each epoch, and under val/ and test/ what `ClassificationMetrics` computes.
-    `horizon` must be set before fitting; `evaluated` names the splits of the validation loaders, in their order.
+    Logs train/loss and train/accuracy over each epoch, and under val/ and test/ the figures of `ClassificationMetrics`.
 
     Args:
-        net: images to logits.
+        net: model that maps images to logits.
         num_classes: K.
-        optim: makes an optimizer, called as `optim(net)`.
-        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
-        label_smoothing: in the training loss only.
-        batch_norm: train (statistics follow the batches), frozen (they stay), or auto: frozen only where a checkpoint
-            came with its batch norms folded into the convolutions, whose statistics are no statistics at all.
+        label_smoothing: label smoothing of the training loss.
+        batch_norm: train (update the statistics), frozen (keep them), or auto: frozen only where the batch norms of a
+            checkpoint are folded into the convolutions, so that their statistics have no meaning.
+        objective: as in `Objective`.
     """
 
     net_protocol = Classifier
@@ -81,16 +78,15 @@ class Classify(Objective):
         net: nn.Module,
         *,
         num_classes: Count,
-        optim: Callable[..., torch.optim.Optimizer],
-        schedule: Callable[..., float],
         label_smoothing: Rate = 0.0,
         batch_norm: Literal["auto", "train", "frozen"] = "auto",
+        **objective: Any,
     ):
-        super().__init__(net, optim=optim, schedule=schedule)
+        super().__init__(net, **objective)
         if batch_norm not in ("auto", "train", "frozen"):
             raise ValueError(f"`task.batch_norm` must be auto, train or frozen, but is {batch_norm!r}.")
         self.batch_norm, self.label_smoothing = batch_norm, label_smoothing
-        self._answers: list[Tensor] = []  # of this rank's test
+        self._predictions: list[Tensor] = []  # of this rank's test samples
         self.measured = nn.ModuleDict({split: ClassificationMetrics(num_classes) for split in ("val_", "test_")})
 
     def figures(self, split: str) -> Declared:
@@ -122,13 +118,13 @@ class Classify(Objective):
 
     def count(self, loss: Tensor, logits: Tensor, label: Tensor, target: Tensor | None) -> None:
         """Add a batch to the epoch's train/loss and train/accuracy."""
-        label = label if target is None else target.argmax(1)  # of a mixed image, the class with the larger share
+        label = label if target is None else target.argmax(1)  # the class with the larger share in a mixed image
         self.add(loss * len(label), (logits.argmax(1) == label).sum(), len(label))
 
     def on_train_epoch_end(self) -> None:
         sums = self.epoch_sums()
         if sums is not None:
-            # Not to the loggers: the engine writes the epoch's figures before it saves, so no kill can part the two.
+            # Without the loggers: the engine writes the epoch's figures together with its checkpoint.
             self.log_dict({"train/loss": sums[0] / sums[2], "train/accuracy": sums[1] / sums[2]}, logger=False)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -136,20 +132,20 @@ class Classify(Objective):
             self._measure(self.evaluated[dataloader_idx], batch)
 
     def on_validation_epoch_end(self) -> None:
-        for split in self.evaluated:  # the test set may be watched for its curve; nothing is chosen by it
+        for split in self.evaluated:  # may include the test set, for its curve; it chooses nothing
             metric = self._metric(split)
             self.log_dict({f"{split}/{name}": value for name, value in metric.compute().items()})
             metric.reset()
 
     def on_test_epoch_start(self) -> None:
         self._metric("test").reset()
-        self._answers = []
+        self._predictions = []
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         if "spare" in batch:
             return
         guess = self._measure("test", batch)
-        self._answers.append(torch.stack([batch["index"], batch["label"], guess], 1))
+        self._predictions.append(torch.stack([batch["index"], batch["label"], guess], 1))
 
     def on_test_epoch_end(self) -> None:
         metric = self._metric("test")
@@ -157,17 +153,17 @@ class Classify(Objective):
         figures = self.test_figures(", ".join(metric.declared), metric.with_intervals, metric.compute)
         self.test_results = {f"test/{name}": figure for name, figure in figures.items()}
         self.confusion = metric.confusion.cpu()
-        self.outcomes = all_rows(self._answers)
+        self.outcomes = all_rows(self._predictions)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Probabilities (B, K) of each class, and which file each row is."""
+        """Return the probabilities (B, K) of the classes, and the index of each row."""
         return {"probability": self.net(batch["image"]).float().softmax(1), "index": batch["index"]}
 
     def _metric(self, split: str) -> ClassificationMetrics:
         return cast(ClassificationMetrics, self.measured[f"{split}_"])
 
     def _measure(self, split: str, batch: dict[str, Tensor]) -> Int[Tensor, "B"]:
-        """Add a batch to a split's figures; returns the guessed classes."""
+        """Add a batch to a split's figures; return the predicted classes."""
         logits = self.net(batch["image"])
         loss = cross_entropy(logits.float(), batch["label"], reduction="none")
         self._metric(split).update(logits, batch["label"], loss)

@@ -1,4 +1,4 @@
-"""Match captions with images: the symmetric contrastive loss, retrieval and zero-shot classification.
+"""Contrastive image-text training: the symmetric contrastive loss, retrieval and zero-shot classification.
 
 Radford et al. 2021 (CLIP), section 2.3 and figure 3; the loss is Sohn's multi-class N-pair loss (2016) in both
 directions.
@@ -29,11 +29,11 @@ from tfcli.tasks.objective import Objective
 def contrastive_loss(
     image: Float[Tensor, "B E"], text: Float[Tensor, "B E"], scale: Float[Tensor, ""] | float
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy of finding the text of each image among all texts, and the image of each text, halved.
+    """Return the mean of two cross-entropies: of each image's text among all texts, and of each text's image.
 
     Args:
-        image, text: embeddings of any length, row by row of one pair.
-        scale: what multiplies the cosines, the inverse of the temperature.
+        image, text: embeddings of any norm; the rows with the same index are a pair.
+        scale: factor on the cosines, the inverse of the temperature.
     """
     image, text = normalize(image.float(), dim=-1), normalize(text.float(), dim=-1)
     logits = scale * image @ text.mT
@@ -44,16 +44,15 @@ def contrastive_loss(
 def gathered_contrastive_loss(
     image: Float[Tensor, "B E"], text: Float[Tensor, "B E"], scale: Float[Tensor, ""], *, rows: str = "own"
 ) -> Float[Tensor, ""]:
-    """This rank's part of the loss over the joint batch of all ranks.
+    """Return this rank's part of the loss over the joint batch of all ranks.
 
-    The mean over the ranks is the loss of one process with the joint batch, and so are its gradients: the embeddings
-    are gathered with theirs (without, the other directions' columns would learn nothing). Batches must be of equal
-    size.
+    Its mean over the ranks equals the loss of one process with the joint batch, and so do its gradients, since the
+    embeddings are gathered with their gradients. All ranks need batches of the same size.
 
     Args:
         image, text: this rank's embeddings.
         scale: as in `contrastive_loss`.
-        rows: own (a rank compares its own pairs with all: B x WB cosines) or all (every rank computes the whole).
+        rows: own (a rank compares its own pairs with all: B x WB cosines) or all (each rank computes the whole loss).
     """
     if ranks()[1] == 1:
         return contrastive_loss(image, text, scale)
@@ -68,43 +67,42 @@ def gathered_contrastive_loss(
 def encode_classes(
     encode_text: Callable[[Tensor], Tensor], tokens: Int[Tensor, "K T L"], *, batch_size: int = 1024
 ) -> Float[Tensor, "K E"]:
-    """One unit vector a class, from its prompts.
+    """Return a unit vector for each class, from its prompts.
 
     Args:
-        encode_text: tokens (B, L) to embeddings (B, E).
-        tokens: of each template of each class.
-        batch_size: texts encoded at once.
+        encode_text: function from tokens (B, L) to embeddings (B, E).
+        tokens: tokens of each template of each class.
+        batch_size: number of texts encoded at once.
     """
     parts = [encode_text(rows).float() for rows in tokens.flatten(0, 1).split(batch_size)]
     return class_vectors(torch.cat(parts).unflatten(0, tokens.shape[:2]))
 
 
 def class_vectors(texts: Float[Tensor, "K T E"]) -> Float[Tensor, "K E"]:
-    """One unit vector a class: the mean of the unit vectors of its T prompts, normalised (section 3.1.4)."""
+    """Return for each class the normalised mean of the unit vectors of its T prompts (section 3.1.4)."""
     return normalize(normalize(texts, dim=-1).mean(1), dim=-1)
 
 
 class Contrastive(Objective):
-    """Trains and measures an image and a text encoder on pairs.
+    """Contrastive training of an image encoder and a text encoder on pairs.
 
-    Logs train/loss and train/scale (the inverse temperature at the end of the epoch); under val/ and test/ what
-    `RetrievalMetrics` computes, and for labelled batches under zeroshot_ what `ClassificationMetrics` does.
-    `horizon` must be set before fitting; `evaluated` names the splits of the validation loaders, in their order, each
-    split with equally many loaders: a batch with `owner` is of pairs, one with `label` is to be classified.
+    Logs train/loss and train/scale (the inverse temperature at the end of the epoch); under val/ and test/ the figures
+    of `RetrievalMetrics`, and for labelled batches those of `ClassificationMetrics` with the prefix zeroshot_. Each of
+    the `evaluated` splits has the same number of validation loaders: a batch with `owner` has pairs, a batch with
+    `label` is classified.
 
-    Where there are several GPUs, batch norms take their statistics over all of them; on the CPU each rank takes its
-    own, which PyTorch offers nothing better for.
+    With several GPUs, batch norms compute their statistics over all of them; on the CPU each rank uses its own, since
+    PyTorch has no synchronised batch norm there.
 
     Args:
-        net: images and texts to one space.
-        optim: makes an optimizer, called as `optim(net)`.
-        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
+        net: model with a joint embedding space of images and texts.
         num_classes: K of the labelled samples; None or 0 where there are none.
-        group_size: pairs among which the loss is evaluated.
+        group_size: number of pairs over which the loss is evaluated.
+        objective: as in `Objective`.
 
     Attributes:
-        prompts: tokens (K, T, L) of every template of every class, from the data; None: no zero-shot figures.
-        chance: after a test, what a random order would have found, by `chance/figure`.
+        prompts: tokens (K, T, L) of each template of each class, from the data; None: no zero-shot figures.
+        chance: after a test, the expected figures of a random order, by `chance/figure`.
     """
 
     net_protocol = ImageTextEncoder
@@ -112,15 +110,9 @@ class Contrastive(Objective):
     prompts: Tensor | None
 
     def __init__(
-        self,
-        net: nn.Module,
-        *,
-        optim: Callable[..., torch.optim.Optimizer],
-        schedule: Callable[..., float],
-        num_classes: Natural | None = None,
-        group_size: Count = 256,
+        self, net: nn.Module, *, num_classes: Natural | None = None, group_size: Count = 256, **objective: Any
     ):
-        super().__init__(net, optim=optim, schedule=schedule)
+        super().__init__(net, **objective)
         self.chance: dict[str, float] = {}
         self.register_buffer("prompts", None, persistent=False)
         self.retrieved = {split: RetrievalMetrics(group_size=group_size) for split in ("val", "test")}
@@ -130,7 +122,7 @@ class Contrastive(Objective):
 
     @property
     def model(self) -> ImageTextEncoder:
-        """`net`, as what it is."""
+        """`net`, with its type."""
         return cast(ImageTextEncoder, self.net)
 
     def figures(self, split: str) -> Declared:
@@ -167,7 +159,7 @@ class Contrastive(Objective):
     def on_train_epoch_end(self) -> None:
         sums = self.epoch_sums()
         if sums is not None:
-            # Not to the loggers: the engine writes the epoch's figures before it saves, so no kill can part the two.
+            # Without the loggers: the engine writes the epoch's figures together with its checkpoint.
             figures = {"train/loss": sums[0] / sums[1], "train/scale": self.model.scale.detach()}
             self.log_dict(figures, logger=False)
 
@@ -181,7 +173,7 @@ class Contrastive(Objective):
         self._measure(self.evaluated[dataloader_idx * len(self.evaluated) // loaders], batch)
 
     def on_validation_epoch_end(self) -> None:
-        for split in self.evaluated:  # the test set may be watched for its curve; nothing is chosen by it
+        for split in self.evaluated:  # may include the test set, for its curve; it chooses nothing
             figures = self.retrieved[split].compute(float(self.model.scale.detach()))
             if self._classes is not None and self.measured:
                 metric = self._metric(split)
@@ -214,11 +206,11 @@ class Contrastive(Objective):
         self._begin(())
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Probabilities (B, K) of each class by its prompts, and which file each row is."""
+        """Return the zero-shot probabilities (B, K) of the classes, and the index of each row."""
         return {"probability": self._logits(batch["image"]).softmax(1), "index": batch["index"]}
 
     def _begin(self, splits: tuple[str, ...]) -> None:
-        """Forget what was measured and encode the classes with the weights of now."""
+        """Reset the metrics and encode the classes with the current weights."""
         self._end(splits)
         if self.prompts is not None:
             with torch.no_grad():

@@ -1,4 +1,4 @@
-"""One label an image and a teacher's opinion of it: cross-entropy with hard or soft distillation.
+"""Knowledge distillation of image classifiers: cross-entropy with the labels and with a teacher's predictions.
 
 Touvron et al. 2021, section 4; soft distillation is Hinton et al. 2015, "Distilling the Knowledge in a Neural Network".
 """
@@ -28,35 +28,35 @@ def distillation_loss(
     """Return the distillation loss between a student and its teacher.
 
     Args:
-        logits: the student's.
-        teacher: its teacher's logits, which get no gradient.
-        kind: hard: cross-entropy with the teacher's first choice (equation 3, second half). soft: tau^2 times the
+        logits: the student's logits.
+        teacher: the teacher's logits, which get no gradient.
+        kind: hard: cross-entropy with the teacher's prediction (equation 3, second half). soft: tau^2 times the
             Kullback-Leibler divergence of the student's probabilities from the teacher's, both at temperature tau
             (equation 2).
         tau: temperature.
-        kl_reduction: batch: the mean over images, the paper's. elements: divided by the classes as well, as the
-            released code does, which makes the teacher's share of the loss that much smaller.
+        kl_reduction: batch: the mean over images, as in the paper. elements: also divided by the number of classes, as
+            in the released code, which reduces the teacher's share of the loss by this factor.
     """
     logits, teacher = logits.float(), teacher.detach().float()
     if kind == "hard":
         return cross_entropy(logits, teacher.argmax(1))
-    student, goal = (logits / tau).log_softmax(1), (teacher / tau).log_softmax(1)
-    total = tau**2 * kl_div(student, goal, reduction="sum", log_target=True)
+    student, target = (logits / tau).log_softmax(1), (teacher / tau).log_softmax(1)
+    total = tau**2 * kl_div(student, target, reduction="sum", log_target=True)
     return total / (logits.numel() if kl_reduction == "elements" else len(logits))
 
 
 class Teacher:
-    """A frozen classifier that sees a student's images as it was trained to see its own.
+    """A frozen classifier, which renormalises and resizes a student's images to its own training images.
 
-    It is no part of the student: not a module of its task, so in none of its checkpoints, averages and gradients, and
-    a copy of the task shares it.
+    It is not a submodule of the task, so that checkpoints, weight averages and gradients do not include it, and copies
+    of the task share it.
 
     Args:
-        net: images to logits.
-        name: in words.
-        seen: mean and deviation of each channel that its images were normalised with.
-        given: those of the student's images.
-        image_size: side that its images must have, in pixels; None: any.
+        net: model that maps images to logits.
+        name: name of the teacher in messages.
+        teacher_norm: mean and standard deviation of each channel with which the teacher's images were normalised.
+        student_norm: those of the student's images.
+        image_size: side of the teacher's images in pixels; None: any.
     """
 
     def __init__(
@@ -64,12 +64,13 @@ class Teacher:
         net: nn.Module,
         *,
         name: str,
-        seen: tuple[Sequence[float], Sequence[float]],
-        given: tuple[Sequence[float], Sequence[float]],
+        teacher_norm: tuple[Sequence[float], Sequence[float]],
+        student_norm: tuple[Sequence[float], Sequence[float]],
         image_size: int | None = None,
     ):
         self.net, self.name, self.image_size = net.eval().requires_grad_(False), name, image_size
-        (mean, std), (own_mean, own_std) = torch.tensor(given)[..., None, None], torch.tensor(seen)[..., None, None]
+        mean, std = torch.tensor(student_norm)[..., None, None]
+        own_mean, own_std = torch.tensor(teacher_norm)[..., None, None]
         self.scale, self.shift = std / own_std, (mean - own_mean) / own_std
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
@@ -87,22 +88,22 @@ class Teacher:
 
 
 class Distill(Classify):
-    """Trains a classifier with labels and a teacher; measures it as `Classify` does.
+    """Image classification with labels and a teacher, evaluated as in `Classify`.
 
-    The loss is (1 - alpha) times the cross-entropy with the labels, smoothed and mixed as they may be, plus alpha times
-    `distillation_loss`. Where the student has a distillation token (`head_dist`), its head hears the teacher and the
-    class token's head the labels; the logits of any other student hear both. The teacher sees the same augmented
-    images; without one both halves hear the labels.
+    The loss is (1 - alpha) times the cross-entropy with the labels (with label smoothing and mixing) plus alpha times
+    `distillation_loss`. If the student has a distillation token (`head_dist`), its head learns from the teacher and the
+    class token's head from the labels; the logits of other students learn from both. The teacher sees the same
+    augmented images. Without a teacher both parts of the loss use the labels.
 
     Args:
-        net: images to logits; one with `head_dist` gives those of its two heads when asked with `separate=True`.
-        teacher: what is listened to; None: labels alone.
-        kind, tau, kl_reduction: as in `distillation_loss`; kind none: no teacher.
+        net: model that maps images to logits; with `head_dist` it returns the logits of both heads for `separate=True`.
+        teacher: function from images to the teacher's logits; None: labels alone.
+        kind, tau, kl_reduction: as in `distillation_loss`; kind=none: no teacher.
         alpha: the teacher's share of the loss.
         **classify: as in `Classify`.
 
     Raises:
-        ValueError: `alpha`, `tau`, `kind` or `kl_reduction` is none that there is.
+        ValueError: `alpha`, `tau`, `kind` or `kl_reduction` has an invalid value.
     """
 
     def __init__(
@@ -124,19 +125,19 @@ class Distill(Classify):
             if value not in choices:
                 raise ValueError(f"`task.{key}` must be one of {', '.join(choices)}, but is {value!r}.")
         if not 0 <= alpha <= 1 or tau <= 0:
-            raise ValueError(f"`task.alpha` lies in 0..1 and `task.tau` above 0, but they are {alpha} and {tau}.")
+            raise ValueError(f"`task.alpha` must lie in 0..1 and `task.tau` above 0, but they are {alpha} and {tau}.")
         self.teacher, self.kind, self.alpha, self.tau, self.kl_reduction = teacher, kind, alpha, tau, kl_reduction
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         image, label, target = batch["image"], batch["label"], batch.get("target")
-        own, taught = self.net(image, separate=True) if hasattr(self.net, "head_dist") else (self.net(image),) * 2
-        loss = classification_loss(own, label, target, smoothing=self.label_smoothing)
+        logits, distilled = self.net(image, separate=True) if hasattr(self.net, "head_dist") else (self.net(image),) * 2
+        loss = classification_loss(logits, label, target, smoothing=self.label_smoothing)
         if self.teacher is None:
-            second = classification_loss(taught, label, target, smoothing=self.label_smoothing)
+            second = classification_loss(distilled, label, target, smoothing=self.label_smoothing)
         else:
             second = distillation_loss(
-                taught, self.teacher(image), kind=self.kind, tau=self.tau, kl_reduction=self.kl_reduction
+                distilled, self.teacher(image), kind=self.kind, tau=self.tau, kl_reduction=self.kl_reduction
             )
         loss = (1 - self.alpha) * loss + self.alpha * second
-        self.count(loss, (own + taught) / 2, label, target)
+        self.count(loss, (logits + distilled) / 2, label, target)
         return loss

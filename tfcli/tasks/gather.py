@@ -1,4 +1,4 @@
-"""Rows of all ranks as one tensor: with the gradients going back to the ranks they came from, or by their index."""
+"""Gathering of rows from all ranks into one tensor, with gradients or sorted by index."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from torch import Tensor
 
 
 def ranks() -> tuple[int, int]:
-    """This process and how many there are; (0, 1) where none were started."""
+    """Return the rank of this process and the number of processes; (0, 1) without distributed training."""
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
     return dist.get_rank(), dist.get_world_size()
 
 
 def all_gather_with_grad(x: Tensor) -> Tensor:
-    """The rows of all ranks in order of rank: (B, ...) on each to (W B, ...) on all.
+    """Return the rows of all ranks in order of rank: from (B, ...) on each rank to (W B, ...) on all ranks.
 
-    The gradient of a rank's rows is the sum of what all ranks' losses say about them, so the mean over the ranks that
-    data-parallel training takes is the gradient of the mean loss. (torch.distributed.nn has the like, deprecated.)
+    The gradient of a rank's rows is the sum of the gradients of all ranks' losses, so that the mean over the ranks in
+    data-parallel training is the gradient of the mean loss. (A similar function in torch.distributed.nn is deprecated.)
 
     Args:
-        x: of equal shape on all ranks.
+        x: rows, of equal shape on all ranks.
     """
     return x if ranks()[1] == 1 else _Gather.apply(x)
 
 
 def all_rows(parts: Sequence[Tensor]) -> Tensor:
-    """Rows (N, C) of all ranks, however many each has, in the order of their first column.
+    """Return the rows (N, C) of all ranks, sorted by their first column; ranks may have different numbers of rows.
 
     Args:
-        parts: this rank's rows, in pieces (B, C) of whole numbers; none where it had nothing to do.
+        parts: this rank's rows, in pieces (B, C) of whole numbers; may be empty.
     """
     own = torch.cat(list(parts)).cpu() if parts else None
     found = [own]

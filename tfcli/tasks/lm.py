@@ -1,10 +1,9 @@
-"""The next token: causal language modelling and what is measured of it."""
+"""Causal language modelling: prediction of the next token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -20,44 +19,36 @@ from tfcli.tasks.text import TextObjective
 def token_loss(
     logits: Float[Tensor, "B N V"], target: Int[Tensor, "B N"], *, smoothing: float = 0.0
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy over the tokens whose target is not -100.
+    """Return the mean cross-entropy over the tokens whose target is not -100.
 
     Args:
-        smoothing: share of the target spread evenly over the vocabulary (Szegedy et al. 2016, section 7).
+        smoothing: share of the target that is spread evenly over the vocabulary (Szegedy et al. 2016, section 7).
     """
     return cross_entropy(logits.flatten(0, 1).float(), target.flatten(), label_smoothing=smoothing)
 
 
 def nats(logits: Float[Tensor, "B N V"], target: Int[Tensor, "B N"]) -> Float[Tensor, "B"]:
-    """Cross-entropy of each sequence, summed over its tokens; 0 for those whose target is -100."""
+    """Return the cross-entropy of each sequence in nats, summed over the tokens whose target is not -100."""
     return cross_entropy(logits.mT.float(), target, reduction="none").sum(1)
 
 
 class CausalLM(TextObjective):
-    """Trains and measures a model of text that reads from left to right (Radford et al. 2018, equation 1).
+    """Causal language modelling (Radford et al. 2018, equation 1).
 
-    Logs train/loss (nats a token); under val/ and test/ what `LanguageMetrics` computes.
+    Logs train/loss (nats per token), and under val/ and test/ the figures of `LanguageMetrics`.
 
     Args:
-        net: `net(tokens (B, N))` gives logits (B, N, V) of what follows each token.
-        optim: makes an optimizer, called as `optim(net)`.
-        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
-        label_smoothing: in the training loss only.
+        net: model that maps tokens (B, N) to the logits (B, N, V) of the next tokens.
+        label_smoothing: label smoothing of the training loss.
+        objective: as in `Objective`.
     """
 
     net_protocol = LanguageModel
     main_figure, monitored = "bits_per_char", "loss"
     next_command = 'tfcli sample latest --text "Once"'
 
-    def __init__(
-        self,
-        net: nn.Module,
-        *,
-        optim: Callable[..., torch.optim.Optimizer],
-        schedule: Callable[..., float],
-        label_smoothing: Rate = 0.0,
-    ):
-        super().__init__(net, optim=optim, schedule=schedule)
+    def __init__(self, net: nn.Module, *, label_smoothing: Rate = 0.0, **objective: Any):
+        super().__init__(net, **objective)
         self.label_smoothing = label_smoothing
         self.measured = nn.ModuleDict({split: LanguageMetrics() for split in ("val_", "test_")})
 

@@ -1,4 +1,4 @@
-"""Base of every objective: an optimizer and its schedule, sums over an epoch that survive a kill, test figures."""
+"""Base class of all objectives: optimizer, schedule, resumable sums over an epoch, and test figures."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ class Objective(pl.LightningModule):
 
     Args:
         net: the model.
-        optim: makes an optimizer, called as `optim(net)`.
-        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
+        optim: factory of the optimizer, called as `optim(net)`.
+        schedule: factor on the learning rate, called as `schedule(step, total=..., epoch=...)`.
 
     Attributes:
-        net_protocol: what it asks of `net` (`tfcli.models.protocols`); read from the source before anything is built.
-        train_figures: title and direction of what is logged under train/.
-        main_figure: the figure that stands for a run where there is room for one.
+        net_protocol: protocol of `net` (`tfcli.models.protocols`), which is checked before anything is built.
+        train_figures: title and direction of the figures under train/.
+        main_figure: the figure that summarises a run.
         monitored: the validation figure that chooses the best checkpoint; None: the main figure.
         next_command: a command to try with the trained model.
         evaluated: the splits of the validation loaders, in their order.
-        test_results: of the last test, each figure with its 95 % interval.
-        confusion: of the last test, right classes against guessed ones, where there are classes.
-        left_out: of the last test, what could not be measured.
-        outcomes: of the last test, (N, 3) index, label and guess of each sample in the split's order, where there are
-            classes.
+        test_results: figures of the last test, with 95 % intervals.
+        confusion: confusion matrix of the last test (rows are true classes), where there are classes.
+        left_out: figures of the last test that could not be computed.
+        outcomes: (N, 3) index, label and predicted class of each sample of the last test, where there are classes.
     """
 
     net_protocol: ClassVar[type | None] = None
@@ -64,19 +63,19 @@ class Objective(pl.LightningModule):
         self._sums: Tensor | None = None  # of this epoch, on this rank
 
     def figures(self, split: str) -> Declared:
-        """Return title and direction of each figure that an evaluation of a split gives, in the order of tables."""
+        """Return title and direction of each figure of a split, in the order of the tables."""
         return {}
 
     def guesses(self, data: Any) -> dict[str, float]:
-        """Measure what guessing gives on the test samples, by `what/figure`: chance, the most frequent class."""
+        """Return the test figures of guessing (chance, the most frequent class), by `method/figure`."""
         return {}
 
     def baselines(self, data: Any) -> dict[str, float]:
-        """Measure simple models, fitted on the same data, on the test samples, by `what/figure`."""
+        """Return the test figures of simple models, fitted on the same data, by `method/figure`."""
         return {}
 
     def setup_data(self, data: Any) -> None:
-        """Take from the data what measuring needs: names of tags, right translations. Called before anything else.
+        """Set up the metrics from the data module (class names, references). It is called before anything else.
 
         Keep columns, not the data themselves: a task is copied to be timed.
         """
@@ -86,11 +85,11 @@ class Objective(pl.LightningModule):
         horizon = self.horizon
         assert horizon is not None
 
-        @lru_cache(1)  # all groups ask for the same step, and Hydra's partials are slow to answer
+        @lru_cache(1)  # all parameter groups need the same step, and a call of Hydra's partial is slow
         def factor(step: int) -> float:
             return self.schedule(step, total=horizon.total, epoch=horizon.epoch)
 
-        # A plain function: of other callables the scheduler would put the attributes into the checkpoint.
+        # A plain function, because the scheduler saves the attributes of other callables in the checkpoint.
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
@@ -102,39 +101,39 @@ class Objective(pl.LightningModule):
         super().backward(loss if share == 1 else loss * share, *args, **kwargs)
 
     def _share(self) -> float:
-        """Return what makes a step's gradient the mean over its batches.
+        """Return the factor on a loss that makes a step's gradient the mean over its batches.
 
-        Lightning divides every loss by `trainer.accumulate`, but an epoch's last step may have fewer batches.
+        Lightning divides every loss by `trainer.accumulate`, but the last step of an epoch may have fewer batches.
         """
         size = self.trainer.accumulate_grad_batches
         first = self.trainer.fit_loop.batch_idx // size * size
         return size / min(size, self.trainer.num_training_batches - first)
 
     def add(self, *values: Tensor | float) -> None:
-        """Add to the sums of this epoch, for instance loss times samples, and samples."""
+        """Add to the sums of this epoch, for instance the loss times the number of samples, and this number."""
         with torch.no_grad():
             new = torch.stack([torch.as_tensor(v, device=self.device).detach().float() for v in values])
         self._sums = new if self._sums is None else self._sums + new
 
     def epoch_sums(self) -> Tensor | None:
-        """The sums of the epoch over all ranks, which start anew; None where nothing was added."""
+        """Return the sums of the epoch over all ranks, and reset them; None where nothing was added."""
         sums, self._sums = self._sums, None
         if sums is not None and self.trainer.world_size > 1:
             torch.distributed.all_reduce(sums)
         return sums
 
     def test_figures(
-        self, what: str, with_intervals: Callable[[], Figures], compute: Callable[[], dict[str, float]]
+        self, names: str, with_intervals: Callable[[], Figures], compute: Callable[[], dict[str, float]]
     ) -> Figures:
-        """The figures of a test; without their intervals where these cannot be computed, or none where nothing can.
+        """Return the figures of a test: without intervals where these fail, and none where all fail.
 
         Args:
-            what: names the figures, for those that are left out.
-            with_intervals, compute: of a metric.
+            names: names of the figures, for the report on figures that are left out.
+            with_intervals, compute: methods of a metric.
         """
-        with self.left_out.guard(f"intervals of {what}"):
+        with self.left_out.guard(f"intervals of {names}"):
             return with_intervals()
-        with self.left_out.guard(what):
+        with self.left_out.guard(names):
             return {name: (value, UNKNOWN) for name, value in compute().items()}
         return {}
 
@@ -142,7 +141,7 @@ class Objective(pl.LightningModule):
         self.left_out = LeftOut()
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep the sums of each rank by themselves, since floating-point sums depend on their order."""
+        """Save the sums of each rank separately, since floating-point sums depend on their order."""
         sums, world = self._sums, self.trainer.world_size
         if sums is not None:
             every = [torch.empty_like(sums) for _ in range(world)] if world > 1 else [sums]

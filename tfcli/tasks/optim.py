@@ -1,8 +1,8 @@
-"""Optimizers over named parameters: what decays, and how the learning rate falls with depth."""
+"""Optimizers with parameter groups: weight decay by parameter and layer-wise learning rate decay."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -13,23 +13,28 @@ from tfcli.models.protocols import Classifier
 
 
 def param_groups(
-    net: nn.Module, *, lr: float, weight_decay: float, layer_decay: float, head_scale: float
+    net: nn.Module,
+    *,
+    lr: float,
+    weight_decay: NotNegative,
+    layer_decay: Positive = 1.0,
+    head_scale: NotNegative = 1.0,
 ) -> list[dict]:
     """Return the parameters in groups of equal learning rate and weight decay.
 
-    Vectors and scalars (norms, biases) do not decay, nor what any part of the net names in `undecayed`: position tables
-    and special tokens. With `layer_decay` d, layer i of L has the rate lr * d^(L + 1 - i): the head all of it, the stem
-    the least (Clark et al. 2020; Bao et al. 2022).
+    Vectors and scalars (norms, biases) have no weight decay, nor have the parameters that a part of the net lists in
+    `undecayed` (position tables, special tokens). With `layer_decay` d, layer i of L has the learning rate
+    lr * d^(L + 1 - i): the largest for the head, the smallest for the stem (Clark et al. 2020; Bao et al. 2022).
 
     Args:
-        net: a model; for `layer_decay` and `head_scale` it says which layer a parameter is in (`layers`, `layer_of`).
+        net: a model; for `layer_decay` and `head_scale` it needs `layers` and `layer_of`.
         lr: learning rate.
-        weight_decay: of matrices and convolutions.
-        layer_decay: 1 for equal rates.
-        head_scale: rate of the head relative to `lr`.
+        weight_decay: weight decay of matrices and convolutions.
+        layer_decay: factor on the learning rate for each layer below the head; 1: equal learning rates.
+        head_scale: learning rate of the head relative to `lr`.
 
     Raises:
-        ValueError: different rates are asked of a model that does not number its layers.
+        ValueError: the learning rates differ, but the model does not number its layers.
     """
     numbered = cast(Classifier, net) if hasattr(net, "layer_of") else None
     if numbered is None and (layer_decay != 1 or head_scale != 1):
@@ -55,37 +60,27 @@ def adamw(
     net: nn.Module,
     *,
     lr: Positive,
-    weight_decay: NotNegative,
     betas: Rates = (0.9, 0.999),
     eps: Positive = 1e-8,
-    layer_decay: Positive = 1.0,
-    head_scale: NotNegative = 1.0,
+    **groups: Any,
 ) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019), fused: one pass over the parameters."""
-    groups = param_groups(net, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, head_scale=head_scale)
+    """Build a fused AdamW optimizer (Loshchilov & Hutter 2019); `groups` are arguments of `param_groups`."""
     beta1, beta2 = betas
-    return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), eps=eps, fused=True)
+    return torch.optim.AdamW(param_groups(net, lr=lr, **groups), lr=lr, betas=(beta1, beta2), eps=eps, fused=True)
 
 
 def sgd(
-    net: nn.Module,
-    *,
-    lr: Positive,
-    weight_decay: NotNegative,
-    momentum: Rate = 0.9,
-    nesterov: bool = False,
-    layer_decay: Positive = 1.0,
-    head_scale: NotNegative = 1.0,
+    net: nn.Module, *, lr: Positive, momentum: Rate = 0.9, nesterov: bool = False, **groups: Any
 ) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with momentum, fused."""
-    groups = param_groups(net, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, head_scale=head_scale)
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
+    """Build fused stochastic gradient descent with momentum; `groups` are arguments of `param_groups`."""
+    parts = param_groups(net, lr=lr, **groups)
+    return torch.optim.SGD(parts, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
 
 
 def clip_gradients(task: pl.LightningModule, limit: float | None) -> None:
     """Scale the gradients down to a joint norm of at most `limit`.
 
-    In place of Lightning's own, which refuses fused optimizers under autocast although bf16 needs no unscaling.
+    Lightning's own clipping refuses fused optimizers under autocast, although bf16 needs no unscaling.
     """
     if not limit:
         return

@@ -1,4 +1,4 @@
-"""Protocols of tasks and data modules: all that the engine knows of them."""
+"""Protocols of tasks and data modules: the engine knows nothing else of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfcli.metrics.left_out import LeftOut
 
 @dataclass(frozen=True)
 class Horizon:
-    """Length of a run in optimizer steps, for its schedule."""
+    """The length of a run and of an epoch in optimizer steps, for the schedule."""
 
     total: int
     epoch: int
@@ -29,16 +29,16 @@ class Task(Protocol):
 
     Attributes:
         net: the model.
-        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
-        horizon: set by the engine before fitting.
-        evaluated: the splits of the validation loaders, in their order; set by the engine.
-        train_figures: title and direction of what is logged under train/.
-        main_figure: the figure that stands for a run where there is room for one.
+        schedule: factor on the learning rate, called as `schedule(step, total=..., epoch=...)`.
+        horizon: length of the run; the engine sets it before fitting.
+        evaluated: the splits of the validation loaders, in their order; the engine sets them.
+        train_figures: title and direction of the figures under train/.
+        main_figure: the figure that summarises a run.
         monitored: the validation figure that chooses the best checkpoint; None: the main figure.
         next_command: a command to try with the trained model.
-        test_results: after a test, each figure with its 95 % interval, over all ranks.
-        confusion: after a test, right classes against guessed ones, where the task has classes.
-        outcomes: after a test, (N, 3) index, label and guess of each sample, where the task has classes.
+        test_results: figures of the last test with 95 % intervals, over all ranks.
+        confusion: confusion matrix of the last test (rows are true classes), where the task has classes.
+        outcomes: (N, 3) index, label and predicted class of each test sample, where the task has classes.
     """
 
     net: nn.Module
@@ -55,19 +55,19 @@ class Task(Protocol):
     next_command: ClassVar[str]
 
     def figures(self, split: str) -> Declared:
-        """Title and direction of each figure that an evaluation of a split gives, in the order of tables."""
+        """Return title and direction of each figure of a split, in the order of the tables."""
         ...
 
     def guesses(self, data: Any) -> dict[str, float]:
-        """Return the figures of guessing on the test samples, by `what/figure`; called after a test."""
+        """Return the test figures of guessing, by `method/figure`; called after a test."""
         ...
 
     def baselines(self, data: Any) -> dict[str, float]:
-        """Return the figures of simple models on the test samples, by `what/figure`, where the data set wants them."""
+        """Return the test figures of simple models, by `method/figure`; called where the data set enables them."""
         ...
 
     def setup_data(self, data: Any) -> None:
-        """Take from the data what measuring needs; called before anything else."""
+        """Set up the metrics from the data module; called before anything else."""
         ...
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor: ...
@@ -82,18 +82,18 @@ class Data(Protocol):
 
     Attributes:
         classes: names of the classes, known after `prepare`.
-        counts: samples of train, val and test.
-        fingerprint: digest of what the set holds and how it is split; `fingerprints` of each split alone.
-        notes: what the user should be told, a line each.
-        bad_files: unusable files that are left out, and why; `on_skip` is called with those met while reading.
-        ranks: this process and how many read the set; the engine says it before `prepare`.
-        unit: what a sample is called: images, windows, sentences.
-        counted: what a speed is of: images or tokens.
-        tokenizer: of the texts, as `encode` was given it.
-        class_tokens: tokens (K, T, L) of texts that say each class, for zero-shot figures; the engine sets them.
-        view: lays out the samples.
-        rows: of each split, the columns that are served.
-        start_epoch, start_batch: where training begins; set by the engine to resume.
+        counts: number of samples of train, val and test.
+        fingerprint: digest of the set's content and splits; `fingerprints` has one for each split.
+        notes: messages for the user, one line each.
+        bad_files: unusable files that are left out, with reasons; `on_skip` is called with those found while reading.
+        ranks: rank of this process and number of processes; the engine sets it before `prepare`.
+        unit: name of a sample: images, windows, sentences.
+        counted: unit of a speed: images or tokens.
+        tokenizer: tokenizer of the texts, as passed to `encode`.
+        class_tokens: tokens (K, T, L) of each class's prompts, for zero-shot figures; the engine sets them.
+        view: layout of the samples.
+        rows: columns of each split.
+        start_epoch, start_batch: where training begins; the engine sets them to resume.
     """
 
     classes: list[str]
@@ -126,35 +126,35 @@ class Data(Protocol):
     def num_classes(self) -> int: ...
 
     def serve(self, view: Any, needs: Sequence[str]) -> None:
-        """Say what is served, before `prepare`: the view of a task and the columns that it needs."""
+        """Set the view of the task and the columns that it needs; called before `prepare`."""
         ...
 
     def prepare(self) -> None: ...
 
     def encode(self, tokenizer: Any = None, *, longest: int | None = None) -> None:
-        """Lay out the samples; `longest` is how many tokens the model takes."""
+        """Lay out the samples; `longest` is the model's limit in tokens."""
         ...
 
     def batches(self, world: int) -> int:
-        """Training batches of an epoch, on each of so many ranks."""
+        """Return the number of training batches of an epoch on each of `world` ranks."""
         ...
 
     def texts(self, split: str) -> list[str]:
-        """All texts of a split, captions included."""
+        """Return all texts of a split, captions included."""
         ...
 
     def labels(self, split: str) -> np.ndarray:
-        """The labels (N,) of a split, in its own order; empty where it has none."""
+        """Return the labels (N,) of a split, in its own order; empty where it has none."""
         ...
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images (N, Y, X, 3) uint8 of a split and their labels (N,), for baselines on small sets."""
+        """Return the images (N, Y, X, 3) uint8 of a split and their labels (N,), for baselines on small sets."""
         ...
 
     def files_dataloader(self, paths: Sequence[str | Path]) -> DataLoader:
-        """Batches of a user's files, in order, as evaluation sees them; `index` counts them. Needs no `prepare`."""
+        """Return batches of a user's files, in order, preprocessed as in evaluation; `prepare` is not needed."""
         ...
 
     def blank(self, size: int) -> dict[str, Tensor]:
-        """A training batch of noise in the right shapes, as a task gets it: for measuring."""
+        """Return a training batch of noise with the right shapes, for measuring time and memory."""
         ...

@@ -1,8 +1,8 @@
-"""The answer to a question, cut out of a text."""
+"""Extractive question answering: the answer is a span of the text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,28 +14,27 @@ from tfcli.metrics.squad import Question, SquadMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.shapes import Bool, Float, Int
 from tfcli.tasks.text import TextObjective
-from tfcli.tasks.text_classify import scored
+from tfcli.tasks.text_classify import head_output
 
 
 def span_loss(
     scores: Float[Tensor, "B N 2"], start: Int[Tensor, "B"], end: Int[Tensor, "B"], valid: Bool[Tensor, "B N"]
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy of where the answer starts and where it ends (Devlin et al. 2019, section 4.2)."""
+    """Return the mean cross-entropy of the answer's start and end (Devlin et al. 2019, section 4.2)."""
     scores = scores.float().masked_fill(~valid[:, :, None], torch.finfo(torch.float32).min)
     return (cross_entropy(scores[:, :, 0], start) + cross_entropy(scores[:, :, 1], end)) / 2
 
 
 class Span(TextObjective):
-    """Trains and measures extractive question answering; see `SquadMetrics` and `tfcli.data.views.framed.Spans`.
+    """Extractive question answering; see `SquadMetrics` and `tfcli.data.views.framed.Spans`.
 
-    How sure it must be to say nothing is chosen on the validation split, with the weights that are kept (Devlin et al.
-    2019, section 4.3).
+    The threshold for "no answer" is chosen on the validation split, with the weights that are kept (Devlin et al. 2019,
+    section 4.3).
 
     Args:
-        net: `net.classify(tokens, valid=..., segments=...)` gives scores (B, N, 2) of start and end.
-        optim: makes an optimizer, called as `optim(net)`.
-        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
-        longest: most tokens of an answer.
+        net: model whose `classify(tokens, valid=..., segments=...)` returns scores (B, N, 2) of start and end.
+        longest: largest number of tokens of an answer.
+        objective: as in `Objective`.
     """
 
     net_protocol = TextClassifier
@@ -43,21 +42,14 @@ class Span(TextObjective):
     next_command = 'tfcli predict latest --text "..." --pair "..."'
     threshold: Tensor
 
-    def __init__(
-        self,
-        net: nn.Module,
-        *,
-        optim: Callable[..., torch.optim.Optimizer],
-        schedule: Callable[..., float],
-        longest: Count = 30,
-    ):
-        super().__init__(net, optim=optim, schedule=schedule)
+    def __init__(self, net: nn.Module, *, longest: Count = 30, **objective: Any):
+        super().__init__(net, **objective)
         self.longest = longest
         self.register_buffer("threshold", torch.zeros(()))
         self.measured = nn.ModuleDict()
 
     def setup_data(self, data: DataModule) -> None:
-        """Take the questions; some without an answer make it SQuAD 2.0."""
+        """Set up the metrics with the questions; if some have no answer, the scoring is that of SQuAD 2.0."""
         unanswered = any(not answers for rows in data.rows.values() for answers in rows["answers"])
         for split in ("val", "test"):
             metric = SquadMetrics(version="2.0" if unanswered else "1.1", longest=self.longest)
@@ -70,14 +62,13 @@ class Span(TextObjective):
             self.measured[f"{split}_"] = metric
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss = span_loss(scored(self.net, batch), batch["start"], batch["end"], batch["valid"])
+        loss = span_loss(head_output(self.net, batch), batch["start"], batch["end"], batch["valid"])
         self.average(loss, batch["start"])
         return loss
 
     def on_validation_epoch_end(self) -> None:
         if "val" in self.evaluated:
-            found = self.metric("val").compute().get("best_threshold", 0.0)
-            self.threshold.fill_(found)
+            self.threshold.fill_(self.metric("val").compute().get("best_threshold", 0.0))
         super().on_validation_epoch_end()
 
     def on_test_epoch_start(self) -> None:
@@ -85,7 +76,7 @@ class Span(TextObjective):
         self.metric("test").threshold = float(self.threshold)
 
     def measure(self, split: str, batch: dict[str, Tensor]) -> None:
-        start, end = scored(self.net, batch).float().unbind(-1)
+        start, end = head_output(self.net, batch).float().unbind(-1)
         self.metric(split).update(
             start,
             end,

@@ -1,10 +1,9 @@
-"""A tag for each word, such as the kind of entity that it names."""
+"""Token classification: a tag for each word, for instance named entities."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tfcli.data.module import DataModule
@@ -13,28 +12,27 @@ from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.texts import tag_baselines
 from tfcli.tasks.lm import token_loss
 from tfcli.tasks.text import TextObjective
-from tfcli.tasks.text_classify import scored
+from tfcli.tasks.text_classify import head_output
 
 
 class Tag(TextObjective):
-    """Trains a tagger by cross-entropy on the first piece of each word, and measures whole entities.
+    """Token classification by cross-entropy on the first sub-word of each word; the figures are of whole entities.
 
     Args:
-        net: `net.classify(tokens, valid=..., segments=...)` gives logits (B, N, K).
-        optim: makes an optimizer, called as `optim(net)`.
-        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
+        net: model whose `classify(tokens, valid=..., segments=...)` returns logits (B, N, K).
+        objective: as in `Objective`.
     """
 
     net_protocol = TextClassifier
     main_figure = "f1"
     next_command = 'tfcli predict latest --text "..."'
 
-    def __init__(self, net: nn.Module, *, optim: Callable[..., torch.optim.Optimizer], schedule: Callable[..., float]):
-        super().__init__(net, optim=optim, schedule=schedule)
+    def __init__(self, net: nn.Module, **objective: Any):
+        super().__init__(net, **objective)
         self.measured = nn.ModuleDict()
 
     def setup_data(self, data: DataModule) -> None:
-        """Take the names of the tags, and the words of each sentence."""
+        """Set up the metrics with the names of the tags and the words of each sentence."""
         for split in ("val", "test"):
             metric = EntityMetrics(data.classes)
             metric.words = data.rows.get(split, {}).get("words")
@@ -44,10 +42,10 @@ class Tag(TextObjective):
         return tag_baselines(data)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss = token_loss(scored(self.net, batch), batch["target"])
+        loss = token_loss(head_output(self.net, batch), batch["target"])
         self.average(loss, batch["target"])
         return loss
 
     def measure(self, split: str, batch: dict[str, Tensor]) -> None:
-        guess = scored(self.net, batch).argmax(-1)
+        guess = head_output(self.net, batch).argmax(-1)
         self.metric(split).update(guess, batch["target"], batch["index"])

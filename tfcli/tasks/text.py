@@ -1,11 +1,9 @@
-"""Base of the objectives on text: an epoch's mean loss per token, and each split's figures with their intervals."""
+"""Base class of objectives on text: the mean training loss per target, and the figures of each split."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tfcli.metrics.info import Declared
@@ -13,22 +11,19 @@ from tfcli.tasks.objective import Objective
 
 
 class TextObjective(Objective):
-    """An objective whose `measured` has a metric for `val_` and one for `test_`, and which fills them in `measure`.
+    """An objective whose `measured` has the metrics `val_` and `test_`, which its `measure` updates.
 
-    A metric has `declared`, `compute()` and `with_intervals()`, as `ClassificationMetrics` has. Logs train/loss
-    and, under val/ and test/, what the metrics compute.
+    A metric has `declared`, `compute()` and `with_intervals()`, like `ClassificationMetrics`. Logs train/loss, and
+    under val/ and test/ the figures of the metrics.
     """
 
     measured: nn.ModuleDict
-
-    def __init__(self, net: nn.Module, *, optim: Callable[..., torch.optim.Optimizer], schedule: Callable[..., float]):
-        super().__init__(net, optim=optim, schedule=schedule)
 
     def figures(self, split: str) -> Declared:
         return self.metric(split).declared
 
     def metric(self, split: str) -> Any:
-        """The metric of a split."""
+        """Return the metric of a split."""
         return self.measured[f"{split}_"]
 
     def measure(self, split: str, batch: dict[str, Tensor]) -> None:
@@ -38,14 +33,14 @@ class TextObjective(Objective):
     # ---- training
 
     def average(self, loss: Tensor, target: Tensor) -> None:
-        """Add a batch to the epoch's train/loss, weighed by its targets."""
+        """Add a batch to the epoch's train/loss, weighted by its number of targets."""
         count = (target >= 0).sum() if target.ndim > 1 else target.new_tensor(len(target))
         self.add(loss.detach() * count, count)
 
     def on_train_epoch_end(self) -> None:
         sums = self.epoch_sums()
         if sums is not None:
-            # Not to the loggers: the engine writes the epoch's figures before it saves, so no kill can part the two.
+            # Without the loggers: the engine writes the epoch's figures together with its checkpoint.
             self.log_dict({"train/loss": sums[0] / sums[1]}, logger=False)
 
     # ---- evaluation
@@ -59,7 +54,7 @@ class TextObjective(Objective):
             self.measure(self.evaluated[dataloader_idx], batch)
 
     def on_validation_epoch_end(self) -> None:
-        for split in self.evaluated:  # the test set may be watched for its curve; nothing is chosen by it
+        for split in self.evaluated:  # may include the test set, for its curve; it chooses nothing
             self.log_dict({f"{split}/{name}": value for name, value in self.metric(split).compute().items()})
             self.metric(split).reset()
 

@@ -1,9 +1,8 @@
-"""One label a text, or a pair of texts, or the right one of several: fine-tuning as BERT and GPT-1 do it."""
+"""Text classification: fine-tuning on single texts, pairs of texts and multiple choice, as in BERT and GPT-1."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,25 +18,24 @@ from tfcli.tasks.choosing import ClassChoice
 from tfcli.tasks.lm import token_loss
 
 
-def scored(net: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def head_output(net: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """Return the head's output for a batch, from its tokens, padding mask and, where present, segments."""
-    read = {name: batch[name] for name in ("tokens", "segments", "valid") if name in batch}
-    return cast(TextClassifier, net).classify(**read)
+    inputs = {name: batch[name] for name in ("tokens", "segments", "valid") if name in batch}
+    return cast(TextClassifier, net).classify(**inputs)
 
 
 class TextClassify(ClassChoice):
-    """Trains and measures a classifier of texts.
+    """Text classification.
 
-    Logs train/loss; under val/ and test/ what `LabelMetrics` computes.
+    Logs train/loss, and under val/ and test/ the figures of `LabelMetrics`.
 
     Args:
-        net: `net.classify(tokens, valid=..., segments=...)` gives logits (B, K).
-        num_classes: K; None: as many as there are choices.
-        optim: makes an optimizer, called as `optim(net)`.
-        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
-        label_smoothing: in the training loss only.
-        lm_weight: of the language-modelling loss of the same texts, added while training (Radford et al. 2018,
-            equation 5, lambda 0.5); for models that read from left to right.
+        net: model whose `classify(tokens, valid=..., segments=...)` returns logits (B, K).
+        num_classes: K; None: the number of choices.
+        label_smoothing: label smoothing of the training loss.
+        lm_weight: weight of an additional language-modelling loss on the same texts (Radford et al. 2018, equation 5,
+            lambda 0.5); for causal models.
+        objective: as in `Objective`.
     """
 
     net_protocol = TextClassifier
@@ -49,12 +47,11 @@ class TextClassify(ClassChoice):
         net: nn.Module,
         *,
         num_classes: Count | None = None,
-        optim: Callable[..., torch.optim.Optimizer],
-        schedule: Callable[..., float],
         label_smoothing: Rate = 0.0,
         lm_weight: NotNegative = 0.0,
+        **objective: Any,
     ):
-        super().__init__(net, optim=optim, schedule=schedule)
+        super().__init__(net, **objective)
         if lm_weight and not hasattr(net, "logits"):
             raise ValueError(
                 f"`task.lm_weight` is {lm_weight}, but {type(net).__name__} does not predict the next token."
@@ -63,7 +60,7 @@ class TextClassify(ClassChoice):
         self.measured = nn.ModuleDict()
 
     def setup_data(self, data: DataModule) -> None:
-        """Take the number of classes, or of choices."""
+        """Set up the metrics with the number of classes or choices."""
         self.num_classes = self.num_classes or len(data.rows["train"]["choices"][0])
         groups = {"val_": (), "test_": tuple(data.groups)}
         self.measured.update({split: LabelMetrics(self.num_classes, groups=parts) for split, parts in groups.items()})
@@ -82,11 +79,11 @@ class TextClassify(ClassChoice):
         return loss + self.lm_weight * self.language_loss(batch) if self.lm_weight else loss
 
     def scores(self, batch: dict[str, Tensor]) -> Tensor:
-        """Logits (B, K)."""
-        return scored(self.net, batch)
+        """Return the logits (B, K)."""
+        return head_output(self.net, batch)
 
     def language_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """The language-modelling loss of a batch's texts; marks are not said."""
+        """Return the language-modelling loss of a batch's texts; the marks that frame them are not predicted."""
         tokens = batch["tokens"].flatten(0, -2)
         valid = batch["valid"].flatten(0, -2)[:, 1:] & (tokens[:, 1:] >= 0)
         return token_loss(self.net(tokens[:, :-1]), tokens[:, 1:].masked_fill(~valid, -100))

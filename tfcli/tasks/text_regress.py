@@ -1,8 +1,8 @@
-"""A number for a text or a pair of texts, such as how alike two sentences are (STS-B)."""
+"""Text regression: a number for a text or a pair of texts, for instance the similarity of two sentences (STS-B)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +13,17 @@ from tfcli.metrics.glue import ScoreMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.texts import score_baselines
 from tfcli.tasks.text import TextObjective
-from tfcli.tasks.text_classify import scored
+from tfcli.tasks.text_classify import head_output
 
 
 class TextRegress(TextObjective):
-    """Trains by mean squared error (Devlin et al. 2019, section 4.1), measures correlations.
+    """Text regression by mean squared error (Devlin et al. 2019, section 4.1); the figures are correlations.
 
-    The head gives scores in units of the training scores' deviation from their mean, so that it need not learn them.
+    The head predicts scores that are standardised by the mean and deviation of the training scores.
 
     Args:
-        net: `net.classify(tokens, valid=..., segments=...)` gives scores (B).
-        optim: makes an optimizer, called as `optim(net)`.
-        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
+        net: model whose `classify(tokens, valid=..., segments=...)` returns scores (B).
+        objective: as in `Objective`.
     """
 
     net_protocol = TextClassifier
@@ -33,21 +32,21 @@ class TextRegress(TextObjective):
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, net: nn.Module, *, optim: Callable[..., torch.optim.Optimizer], schedule: Callable[..., float]):
-        super().__init__(net, optim=optim, schedule=schedule)
+    def __init__(self, net: nn.Module, **objective: Any):
+        super().__init__(net, **objective)
         self.register_buffer("centre", torch.zeros(()))
         self.register_buffer("spread", torch.ones(()))
         self.measured = nn.ModuleDict({split: ScoreMetrics() for split in ("val_", "test_")})
 
     def setup_data(self, data: DataModule) -> None:
-        """Take the scale of the training scores."""
+        """Set mean and deviation from the training scores."""
         scores = torch.tensor(data.rows["train"]["score"], dtype=torch.float64)
         self.centre.copy_(scores.mean())
         self.spread.copy_(scores.std().clamp(min=1e-6))
 
     def scores(self, batch: dict[str, Tensor]) -> Tensor:
-        """Scores (B), in the data's own units."""
-        return scored(self.net, batch).float() * self.spread + self.centre
+        """Return the scores (B) in the units of the data."""
+        return head_output(self.net, batch).float() * self.spread + self.centre
 
     def baselines(self, data: DataModule) -> dict[str, float]:
         return score_baselines(data)

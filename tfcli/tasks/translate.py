@@ -1,9 +1,9 @@
-"""From one language to another: cross-entropy with smoothed labels, and BLEU of what a search finds."""
+"""Machine translation: training with smoothed labels, and BLEU of the translations that beam search finds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,17 +26,17 @@ MODES = ("torch", "t2t")
 BleuTokenizer = Literal[
     "13a", "zh", "intl", "char", "none", "ja-mecab", "ko-mecab", "flores101", "flores200", "spBLEU-1K"
 ]
-"""Of sacrebleu."""
+"""Tokenizer of sacrebleu."""
 
 
 def smoothed_loss(
     logits: Float[Tensor, "B N V"], target: Int[Tensor, "B N"], *, smoothing: float, mode: str = "torch"
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy over the tokens whose target is not -100, their labels smoothed (Vaswani et al. 2017, 5.4).
+    """Return the mean cross-entropy with label smoothing over targets that are not -100 (Vaswani et al. 2017, 5.4).
 
     Args:
-        smoothing: share of the target that is spread.
-        mode: over what: torch, all tokens, the right one included; t2t, all others (tensor2tensor).
+        smoothing: share of the target that is spread over the vocabulary.
+        mode: torch: spread over all tokens, the target included; t2t: over all others (tensor2tensor).
     """
     logits, target = logits.flatten(0, 1).float(), target.flatten()
     if mode == "torch":
@@ -62,17 +62,17 @@ def translate(
     longest: int | None = None,
     rules: Rules = WU,
 ) -> list[list[Hypothesis]]:
-    """Translations of each sentence, best first.
+    """Return the translations of each sentence, best first.
 
     Args:
-        source, valid: sentences, and what of them is no padding.
-        start, stop: marks of a translation.
-        beams: followed at a time; 1: the likeliest token each time.
+        source, valid: source sentences, and False for padding.
+        start, stop: ids of the start and end marks of a translation.
+        beams: number of beams; 1: greedy decoding.
         alpha: length penalty of the search.
-        longer: by how many tokens a translation may be longer than its source (Vaswani et al. 2017, section 6.1), where
-            `rules` do not say how long it may be.
-        longest: tokens that the model takes; None: any number.
-        rules: of the search.
+        longer: how many tokens a translation may be longer than its source (Vaswani et al. 2017, section 6.1), if
+            `rules` set no limit.
+        longest: the model's limit in tokens; None: there is none.
+        rules: rules of the search.
     """
     state = net.begin(source, valid)
     logits = net.step(torch.full((len(source),), start, device=source.device), state)
@@ -93,22 +93,21 @@ def translate(
 
 
 class Translate(TextObjective):
-    """Trains by teacher forcing; measures perplexity without smoothing, BLEU and chrF.
+    """Machine translation by teacher forcing; the figures are perplexity without label smoothing, BLEU and chrF.
 
-    Validation takes the likeliest token each time, which is quick; the test searches with a beam. Logs train/loss;
-    under val/ and test/ what `TranslatedMetrics` computes.
+    Validation decodes greedily, which is fast; the test uses beam search. Logs train/loss, and under val/ and test/ the
+    figures of `TranslatedMetrics`.
 
     Args:
         net: a `Translator`.
-        optim: makes an optimizer, called as `optim(net)`.
-        schedule: the learning rate's factor, called as `schedule(step, total=..., epoch=...)`.
-        label_smoothing, smoothing_mode: of the training loss; see `smoothed_loss`.
-        beams, alpha, longer, search: of the search; see `translate`, whose `rules` are `search`.
+        label_smoothing, smoothing_mode: label smoothing of the training loss; see `smoothed_loss`.
+        beams, alpha, longer, search: beam search; see `translate`, whose `rules` are `search`.
         tokenize: sacrebleu's tokenizer.
+        objective: as in `Objective`.
 
     Attributes:
-        signatures: of BLEU and chrF after a test.
-        written: after a test, what was said of each row.
+        signatures: sacrebleu's signatures of BLEU and chrF after a test.
+        written: the translation of each test sentence.
     """
 
     net_protocol = Translator
@@ -119,19 +118,16 @@ class Translate(TextObjective):
         self,
         net: nn.Module,
         *,
-        optim: Callable[..., torch.optim.Optimizer],
-        schedule: Callable[..., float],
         label_smoothing: Rate = 0.1,
         smoothing_mode: Literal["torch", "t2t"] = "torch",
         beams: Count = 4,
         alpha: NotNegative = 0.6,
         longer: Natural = 50,
         search: Rules = WU,
-        tokenize: Literal[
-            "13a", "zh", "intl", "char", "none", "ja-mecab", "ko-mecab", "flores101", "flores200", "spBLEU-1K"
-        ] = "13a",
+        tokenize: BleuTokenizer = "13a",
+        **objective: Any,
     ):
-        super().__init__(net, optim=optim, schedule=schedule)
+        super().__init__(net, **objective)
         if smoothing_mode not in MODES:
             raise ValueError(f"`task.smoothing_mode` must be one of {', '.join(MODES)}, but is {smoothing_mode!r}.")
         self.label_smoothing, self.smoothing_mode = label_smoothing, smoothing_mode
@@ -140,36 +136,36 @@ class Translate(TextObjective):
         self.signatures: dict[str, str] = {}
         self.written: list[str] = []
         self._texts: dict[str, tuple[list[str], list[str]]] = {}
-        self._spell: Callable[[list[int]], str] | None = None
-        self._marks = (0, 0)
+        self._decode: Callable[[list[int]], str] | None = None
+        self._start_stop = (0, 0)
 
     def setup_data(self, data: DataModule) -> None:
-        """Take sources and translations as they are written, and how ids are spelled."""
+        """Set source and target texts, and the tokenizer's decoder and marks."""
         assert data.tokenizer is not None
         self._texts = {split: (rows["source"], rows["target"]) for split, rows in data.rows.items()}
-        self._spell, self._marks = data.tokenizer.decode, (start_of(data.tokenizer), data.tokenizer.eos_id or 0)
+        self._decode, self._start_stop = data.tokenizer.decode, (start_of(data.tokenizer), data.tokenizer.eos_id or 0)
 
     def baselines(self, data: DataModule) -> dict[str, float]:
         return translation_baselines(data)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        logits, target = self._read(batch), batch["target"]
+        logits, target = self._logits(batch), batch["target"]
         loss = smoothed_loss(logits, target, smoothing=self.label_smoothing, mode=self.smoothing_mode)
         self.average(loss, target)
         return loss
 
-    def _read(self, batch: dict[str, Tensor]) -> Float[Tensor, "B N V"]:
+    def _logits(self, batch: dict[str, Tensor]) -> Float[Tensor, "B N V"]:
         return self.net(batch["source"], batch["tokens"], valid=batch["valid"])
 
     def measure(self, split: str, batch: dict[str, Tensor]) -> None:
-        start, stop = self._marks
+        start, stop = self._start_stop
         found = translate(
             cast(Translator, self.net), batch["source"], batch["valid"], start=start, stop=stop,
             beams=self.beams if self.trainer.testing else 1, alpha=self.alpha, longer=self.longer,
             longest=getattr(self.net, "context", None), rules=self.search,
         )  # fmt: skip
-        assert self._spell is not None
-        written = [self._spell(best[0].tokens) for best in found]
+        assert self._decode is not None
+        written = [self._decode(best[0].tokens) for best in found]
         sources, targets = self._texts[split]
         rows = batch["index"].tolist()
         self.metric(split).update(
@@ -177,7 +173,7 @@ class Translate(TextObjective):
             [targets[row] for row in rows],
             [sources[row] for row in rows],
             batch["index"],
-            nats=nats(self._read(batch), batch["target"]),
+            nats=nats(self._logits(batch), batch["target"]),
             tokens=(batch["target"] >= 0).sum(1),
         )
 

@@ -87,7 +87,7 @@ def load(config: DictConfig, data_name: str, data: Data) -> tuple[Teacher, str]:
 
     public = config.task.teacher_weights
     net, seen, side, name = _public(config, data_name, data) if public else _run(Path(config.task.teacher), data)
-    teacher = Teacher(net, name=name, seen=seen, given=(data.mean, data.std), image_size=side)
+    teacher = Teacher(net, name=name, teacher_norm=seen, student_norm=(data.mean, data.std), image_size=side)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     resized = f", images resized to {side} px" if side and side != config.data.image_size else ""
     return teacher, f"teacher: {name}, {parameters / 1e6:,.1f} M parameters{resized}"

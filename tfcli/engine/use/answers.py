@@ -16,7 +16,7 @@ from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_m
 from tfcli.engine.use.public_head import answering, with_its_head
 from tfcli.errors import ConfigError
 from tfcli.metrics.squad import best_spans
-from tfcli.tasks.text_classify import scored
+from tfcli.tasks.text_classify import head_output
 
 Row = dict[str, Any]
 
@@ -60,7 +60,7 @@ def _outputs(loaded: LoadedLanguageModel, rows: Columns) -> tuple[Tensor, dict[s
     loaded.warn_truncated(encoded.cut)
     batch = encoded.batch(np.arange(len(encoded.lengths)), seed=0, epoch=0)
     batch = {name: tensor.to(loaded.device) for name, tensor in batch.items()}
-    return scored(loaded.net, batch).float(), batch
+    return head_output(loaded.net, batch).float(), batch
 
 
 def _paired(texts: list[str], seconds: list[str]) -> Columns:

@@ -1,1 +1,1 @@
-"""Guesses and simple models that stand beside a task's result: plain functions on labels, texts and pixels."""
+"""Baselines of tasks: guesses and simple models, as plain functions of labels, texts and pixels."""

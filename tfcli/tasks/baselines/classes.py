@@ -1,4 +1,4 @@
-"""Chance and the most frequent class, beside every result on classes."""
+"""Baselines for classes: chance and the most frequent class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfcli.shapes import Int
 from tfcli.tasks.baselines.wordcounts import majority
 
 NOT_OF_A_GUESS = ("loss", "accuracy_top5", "calibration_error")
-"""Figures that a guess alone does not give."""
+"""Figures that need scores, which a constant guess does not have."""
 
 
 def class_guesses(
@@ -27,12 +27,12 @@ def class_guesses(
     prefix: str = "",
     update: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> dict[str, float]:
-    """Measure chance and the most frequent class of training; returns figures by `what/figure`.
+    """Return the test figures of chance and of the most frequent training class, by `method/figure`.
 
     Args:
-        metric: of the task; it is copied.
+        metric: the task's metric, of which a copy is used.
         train, test: labels; either may be empty.
-        prefix: of the figures' names.
+        prefix: prefix of the figures' names.
         update: further arguments of the metric's `update`.
     """
     classes = metric.num_classes

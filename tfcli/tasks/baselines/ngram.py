@@ -1,4 +1,4 @@
-"""Counting tokens: the n-gram model that a language model must beat, and the most frequent token."""
+"""Baselines for language models: an interpolated n-gram model and the most frequent token."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import numpy as np
 
 from tfcli.shapes import Float, Int
 
-BUCKETS = 24  # contexts seen as often, by powers of two, share their weights
-ROUNDS = 60  # of expectation maximisation at most, which ends when a token gains less than
-ENOUGH = 1e-4  # nats by one
+BUCKETS = 24
+"""Number of frequency classes of contexts, by powers of two; the contexts of a class share their weights."""
+ROUNDS = 60
+"""Largest number of rounds of expectation maximisation."""
+ENOUGH = 1e-4
+"""Improvement per round, in nats per token, below which expectation maximisation ends."""
 
 
 def ngram(
@@ -19,30 +22,30 @@ def ngram(
     order: int = 3,
     held_out_fraction: float = 0.1,
 ) -> Float[np.ndarray, "M"]:
-    """Nats of each test token by an interpolated n-gram model (Jelinek and Mercer 1980).
+    """Return the nats of each test token under an interpolated n-gram model (Jelinek and Mercer 1980).
 
-    The share of each order hangs on how often its context was seen. The weights are fitted on the end of the training
-    tokens by counts of the rest (deleted interpolation), by expectation maximisation; then all of them are counted.
+    The weight of each order depends on the frequency of its context. The weights are fitted by expectation maximisation
+    on the end of the training tokens, with counts of the rest (deleted interpolation); then all tokens are counted.
 
     Args:
-        train, test: tokens in line.
-        vocab_size: V; a token that was never seen has a share of 1 / V of what is left.
-        order: n, the tokens of which the last is predicted: 1 unigrams, 3 trigrams.
-        held_out_fraction: of the training tokens, at their end.
+        train, test: consecutive tokens.
+        vocab_size: V; the lowest order is the uniform distribution 1 / V.
+        order: n, the length of the n-grams: 1 unigrams, 3 trigrams.
+        held_out_fraction: share of the training tokens, at their end, on which the weights are fitted.
     """
     cut = len(train) - max(1, round(held_out_fraction * len(train)))
-    shares, seen = _shares(train[:cut], train[cut:], vocab_size=vocab_size, order=order)
-    weights = _fitted(shares, seen, vocab_size)
-    shares, seen = _shares(train, test, vocab_size=vocab_size, order=order)
-    return -np.log(_chances(shares, seen, weights, vocab_size)[-1])
+    shares, counts = _shares(train[:cut], train[cut:], vocab_size=vocab_size, order=order)
+    weights = _fit_weights(shares, counts, vocab_size)
+    shares, counts = _shares(train, test, vocab_size=vocab_size, order=order)
+    return -np.log(_probabilities(shares, counts, weights, vocab_size)[-1])
 
 
 def unigram(
     train: Int[np.ndarray, "N"], target: Int[np.ndarray, "M"], *, vocab_size: int
 ) -> tuple[float, Float[np.ndarray, "M"]]:
-    """Return how often the most frequent training token is right, and the nats of each target under unigram counts.
+    """Return the accuracy of the most frequent training token, and the nats of each target under unigram counts.
 
-    A model of masked tokens that sees nothing around them can do no better.
+    A masked language model that ignores the context cannot do better.
     """
     frequent = np.bincount(train, minlength=vocab_size).argmax()
     return float((target == frequent).mean()), ngram(train, target, vocab_size=vocab_size, order=1)
@@ -51,15 +54,15 @@ def unigram(
 def _shares(
     train: np.ndarray, test: np.ndarray, *, vocab_size: int, order: int
 ) -> tuple[Float[np.ndarray, "n M"], Int[np.ndarray, "n M"]]:
-    """For every order the share of each test token after its context in training, and how often that was seen.
+    """Return for each order the relative frequency of each test token after its context, and the context's count.
 
-    A context is the number of the gram before it among those of its length; -1 where training has none.
+    A context is the index of an n-gram among all n-grams of its length; -1 where training has none.
     """
     context, here = np.zeros(len(train), np.int64), np.zeros(len(test), np.int64)
-    shares, seen = np.zeros((order, len(test))), np.zeros((order, len(test)), np.int64)
+    shares, counts = np.zeros((order, len(test))), np.zeros((order, len(test)), np.int64)
     for level in range(order):
         known = context >= 0
-        if not known.any():  # training is shorter than such a gram
+        if not known.any():  # training is shorter than the n-gram
             break
         grams, gram, count = np.unique(
             context[known] * vocab_size + train[known], return_inverse=True, return_counts=True
@@ -68,48 +71,50 @@ def _shares(
         wanted = np.where(here >= 0, here * vocab_size + test, -1)
         place = np.minimum(np.searchsorted(grams, wanted), len(grams) - 1)
         hit = grams[place] == wanted
-        seen[level] = np.where(here >= 0, total[here], 0)
-        shares[level] = np.where(hit, count[place], 0) / np.maximum(seen[level], 1)
-        whole = np.full(len(train), -1, np.int64)
-        whole[known] = gram
-        context, here = _before(whole), _before(np.where(hit, place, -1))
-    return shares, seen
+        counts[level] = np.where(here >= 0, total[here], 0)
+        shares[level] = np.where(hit, count[place], 0) / np.maximum(counts[level], 1)
+        grams_at = np.full(len(train), -1, np.int64)
+        grams_at[known] = gram
+        context, here = _previous(grams_at), _previous(np.where(hit, place, -1))
+    return shares, counts
 
 
-def _before(gram: np.ndarray) -> np.ndarray:
-    """The gram that ends before each place; -1 at the first."""
+def _previous(gram: np.ndarray) -> np.ndarray:
+    """Return the n-gram that ends before each place; -1 for the first place."""
     return np.concatenate([[-1], gram[:-1]])
 
 
-def _buckets(seen: np.ndarray) -> np.ndarray:
-    return np.minimum(np.ceil(np.log2(seen + 1)).astype(np.int64), BUCKETS - 1)
+def _buckets(counts: np.ndarray) -> np.ndarray:
+    return np.minimum(np.ceil(np.log2(counts + 1)).astype(np.int64), BUCKETS - 1)
 
 
-def _chances(shares: np.ndarray, seen: np.ndarray, weights: np.ndarray, vocab_size: int) -> Float[np.ndarray, "n1 M"]:
-    """Of every order from none (each token alike) up, the chances of the tokens, mixed with the order below."""
-    chances = [np.full(shares.shape[1], 1 / vocab_size)]
-    for share, weight, bucket in zip(shares, weights, _buckets(seen), strict=True):
-        chances.append(weight[bucket] * share + (1 - weight[bucket]) * chances[-1])
-    return np.stack(chances)
+def _probabilities(
+    shares: np.ndarray, counts: np.ndarray, weights: np.ndarray, vocab_size: int
+) -> Float[np.ndarray, "n1 M"]:
+    """Return the tokens' probabilities for each order, from uniform upwards, interpolated with the order below."""
+    found = [np.full(shares.shape[1], 1 / vocab_size)]
+    for share, weight, bucket in zip(shares, weights, _buckets(counts), strict=True):
+        found.append(weight[bucket] * share + (1 - weight[bucket]) * found[-1])
+    return np.stack(found)
 
 
-def _fitted(shares: np.ndarray, seen: np.ndarray, vocab_size: int) -> Float[np.ndarray, "n buckets"]:
-    """The weights of each order by how often its context was seen, most likely on these tokens."""
-    order, buckets = len(shares), _buckets(seen)
+def _fit_weights(shares: np.ndarray, counts: np.ndarray, vocab_size: int) -> Float[np.ndarray, "n buckets"]:
+    """Return the maximum-likelihood weights of each order by the frequency class of its context."""
+    order, buckets = len(shares), _buckets(counts)
     weights = np.full((order, BUCKETS), 0.5)
-    weights[:, 0] = 0.0  # of a context that was never seen
+    weights[:, 0] = 0.0  # contexts that never occurred
     before = np.inf
     for _ in range(ROUNDS):
-        chances = _chances(shares, seen, weights, vocab_size)
-        now = -np.log(chances[-1]).mean()
+        found = _probabilities(shares, counts, weights, vocab_size)
+        now = -np.log(found[-1]).mean()
         if before - now < ENOUGH:
             break
         before = now
-        left = np.ones(shares.shape[1])  # of each token what the orders above do not explain
+        left = np.ones(shares.shape[1])  # share of each token that the higher orders do not explain
         for level in reversed(range(order)):
-            mine = left * weights[level, buckets[level]] * shares[level] / chances[level + 1]
-            sums = np.stack([np.bincount(buckets[level], w, BUCKETS) for w in (mine, left)])
+            explained = left * weights[level, buckets[level]] * shares[level] / found[level + 1]
+            sums = np.stack([np.bincount(buckets[level], w, BUCKETS) for w in (explained, left)])
             weights[level] = np.divide(sums[0], sums[1], out=weights[level], where=sums[1] > 0)
-            left = left - mine
-        weights = np.minimum(weights, 1 - 1e-6)  # a token that the end happens not to need must stay possible
+            left = left - explained
+        weights = np.minimum(weights, 1 - 1e-6)  # the lower orders keep some probability
     return weights

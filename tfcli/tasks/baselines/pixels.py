@@ -1,4 +1,4 @@
-"""The baseline that every result on small images stands beside: logistic regression on the pixels."""
+"""Baseline for small images: logistic regression on the pixels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tfcli.shapes import UInt8
 def logistic_regression(
     train: UInt8[np.ndarray, "N ..."], train_label: np.ndarray, test: UInt8[np.ndarray, "M ..."], test_label: np.ndarray
 ) -> float:
-    """Test accuracy of an L2-regularised multinomial logistic regression (scikit-learn, C = 1) on pixels in 0..1.
+    """Return the test accuracy of L2-regularised multinomial logistic regression (scikit-learn, C = 1) on pixels.
 
-    Pixels are standardised by the training set's overall mean and spread. At most 300 iterations: on larger sets the
-    figure is that of a solver stopped there.
+    Pixels are standardised by the training set's overall mean and deviation. The solver stops after 300 iterations,
+    which may be too early on large sets.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

@@ -1,4 +1,4 @@
-"""Simple models of texts, measured as the trained one is: figures by `what/figure`."""
+"""Baselines for texts: simple models with the figures of the task, by `method/figure`."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from tfcli.tasks.baselines.wordcounts import frequent_tags, tfidf_cosine, tfidf_
 
 MOST_ROWS = 70_000
 MOST_TOKENS = 5_000_000
-"""Limits on the training rows and tokens that are counted; the figure's name says where they cut."""
+"""Limits on the training rows and tokens that are counted; a figure's name says so if they are exceeded."""
 
 
 def _rows(data: DataModule) -> tuple[Columns, str]:
-    """Return at most `MOST_ROWS` training rows, and what a figure's name adds where some were left out."""
+    """Return at most `MOST_ROWS` training rows, and a suffix for the figures' names if some were left out."""
     train = data.rows["train"]
     some = limited(train, MOST_ROWS, seed=data.split_seed)
     return some, "" if height(some) == height(train) else f" of {MOST_ROWS:,} rows"
 
 
-def _named(what: str, figures: dict[str, float]) -> dict[str, float]:
-    return {f"{what}/{name}": value for name, value in figures.items()}
+def _named(method: str, figures: dict[str, float]) -> dict[str, float]:
+    return {f"{method}/{name}": value for name, value in figures.items()}
 
 
 def _values(figures: Figures) -> dict[str, float]:
-    """Figures without their intervals. A metric's `compute` would wait for other ranks, and here there is one alone."""
+    """Return figures without intervals; a metric's `compute` would wait for other ranks, and one rank calls this."""
     return {name: value for name, (value, _) in figures.items()}
 
 
 def language_baselines(data: DataModule) -> dict[str, float]:
-    """n-grams of the model's own tokens; of characters also one that sees as far as a word."""
+    """Measure trigrams of the model's tokens; for characters also 6-grams, which cover about a word."""
     tokenizer = data.tokenizer
     assert tokenizer is not None
-    known, asked = (Stream(data.rows[split]["text"], tokenizer, length=1, train=False) for split in ("train", "test"))
-    tokens = known.ids[-MOST_TOKENS:]
-    of = f" of {MOST_TOKENS:,} tokens" if len(tokens) < len(known.ids) else ""
-    sizes = torch.from_numpy(asked.sizes[1:].sum(0, keepdims=True))  # nothing stands before the first token
+    train, test = (Stream(data.rows[split]["text"], tokenizer, length=1, train=False) for split in ("train", "test"))
+    tokens = train.ids[-MOST_TOKENS:]
+    of = f" of {MOST_TOKENS:,} tokens" if len(tokens) < len(train.ids) else ""
+    sizes = torch.from_numpy(test.sizes[1:].sum(0, keepdims=True))  # the first token is not predicted
     found: dict[str, float] = {}
     for name, order in {"trigram": 3, **({"6-gram": 6} if tokenizer.kind == "chars" else {})}.items():
-        nats = ngram(tokens, asked.ids, vocab_size=tokenizer.vocab_size, order=order)[1:]
+        nats = ngram(tokens, test.ids, vocab_size=tokenizer.vocab_size, order=order)[1:]
         metric = LanguageMetrics()
         count, total = torch.tensor([len(nats)]), torch.tensor([nats.sum()]).float()
         metric.update(total, count, chars=sizes[:, 0], bytes=sizes[:, 1], words=sizes[:, 2])
@@ -58,20 +58,20 @@ def language_baselines(data: DataModule) -> dict[str, float]:
 
 
 def masked_baselines(data: DataModule) -> dict[str, float]:
-    """The most frequent token, and the frequencies of all."""
+    """Measure the most frequent token and the unigram frequencies."""
     tokenizer = data.tokenizer
     assert tokenizer is not None
-    known, asked = (
+    train, test = (
         np.concatenate([np.array(i, np.int64) for i in tokenizer.encode(data.rows[s]["text"])])
         for s in ("train", "test")
     )
-    share, nats = unigram(known[-MOST_TOKENS:], asked, vocab_size=tokenizer.vocab_size)
+    share, nats = unigram(train[-MOST_TOKENS:], test, vocab_size=tokenizer.vocab_size)
     loss = float(nats.mean())
     return _named("unigram", {"masked_accuracy": share, "loss": loss, "perplexity": float(np.exp(loss))})
 
 
 def label_baselines(data: DataModule) -> dict[str, float]:
-    """Logistic regression on TF-IDF."""
+    """Measure logistic regression on TF-IDF vectors."""
     (train, cut), test = _rows(data), data.rows["test"]
     texts = [name for name in ("text", "pair") if name in train]
     val = data.rows.get("val") or train
@@ -88,26 +88,26 @@ def label_baselines(data: DataModule) -> dict[str, float]:
 
 
 def score_baselines(data: DataModule) -> dict[str, float]:
-    """The cosine of the TF-IDF vectors of two texts; empty where rows are single texts."""
+    """Measure the cosine of the TF-IDF vectors of two texts; return nothing where rows are single texts."""
     (train, cut), test = _rows(data), data.rows["test"]
     if "pair" not in train:
         return {}
-    alike = tfidf_cosine([train["text"], train["pair"]], [test["text"], test["pair"]])
-    figures = score_figures(alike, np.array(test["score"], float))
+    cosine = tfidf_cosine([train["text"], train["pair"]], [test["text"], test["pair"]])
+    figures = score_figures(cosine, np.array(test["score"], float))
     return _named(f"TF-IDF cosine{cut}", {name: figures[name][0] for name in ("pearson", "spearman")})
 
 
 def tag_baselines(data: DataModule) -> dict[str, float]:
-    """The tag that each word has most often in training."""
+    """Measure the most frequent training tag of each word."""
     train, test = data.rows["train"], data.rows["test"]
-    guess = frequent_tags(train["words"], train["tags"], test["words"])
-    said, true = ([[data.classes[tag] for tag in tags] for tags in rows] for rows in (guess, test["tags"]))
-    figures = entity_figures(said, true, test["words"])
+    tags = frequent_tags(train["words"], train["tags"], test["words"])
+    guess, true = ([[data.classes[tag] for tag in row] for row in rows] for rows in (tags, test["tags"]))
+    figures = entity_figures(guess, true, test["words"])
     return _named("most frequent tag", {name: value for name, (value, _) in figures.items() if "/" not in name})
 
 
 def translation_baselines(data: DataModule) -> dict[str, float]:
-    """Sources taken for their own translations."""
+    """Measure untranslated sources as translations."""
     test = data.rows["test"]
     figures, _ = translation_figures(test["source"], test["target"], intervals=False)
     return _named("copying the source", _values(figures))

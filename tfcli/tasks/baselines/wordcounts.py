@@ -1,4 +1,4 @@
-"""Baselines from word counts, beside which a language model's results stand."""
+"""Baselines from counts of words, tags and classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Texts = Sequence[Sequence[str]]
 
 
 def majority(train_label: Int[np.ndarray, "N"], count: int) -> Int[np.ndarray, "M"]:
-    """The most frequent class of training, `count` times."""
+    """Return the most frequent training class, `count` times."""
     return np.full(count, np.bincount(train_label).argmax())
 
 
@@ -31,15 +31,15 @@ def tfidf_logistic(
     *,
     costs: Sequence[float] = COSTS,
 ) -> tuple[Int[np.ndarray, "M"], float]:
-    """Classes by logistic regression on TF-IDF of words and pairs of words, and the C that validation chose.
+    """Return the test classes of logistic regression on TF-IDF of words and bigrams, and the C chosen on validation.
 
-    Of pairs of texts both, and the product and difference of the two. scikit-learn's solver is stopped after 300
-    iterations.
+    The features of a pair are the vectors of both texts, their product and their absolute difference. scikit-learn's
+    solver stops after 300 iterations.
 
     Args:
-        train, val, test: the texts.
+        train, val, test: texts.
         train_label, val_label: their classes.
-        costs: values of C to choose from, the inverse of the penalty.
+        costs: candidates for C, the inverse of the penalty.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -47,7 +47,7 @@ def tfidf_logistic(
     vectors = _vectorizer(train)
     x, x_val = _features(vectors, train), _features(vectors, val)
     x_test = _features(vectors, test)
-    model = LogisticRegression(max_iter=300, warm_start=True)  # each C begins with the weights of the one before
+    model = LogisticRegression(max_iter=300, warm_start=True)  # each C starts from the weights of the one before
     best, guess, chosen = -1.0, np.zeros(0, np.int64), 0.0
     for cost in sorted(costs):
         with warnings.catch_warnings():
@@ -60,7 +60,7 @@ def tfidf_logistic(
 
 
 def tfidf_cosine(train: Texts, test: Texts) -> Float[np.ndarray, "M"]:
-    """Return the cosine of the TF-IDF vectors of the two texts of each pair. Only the frequencies are learnt."""
+    """Return the cosine of the TF-IDF vectors of the two texts of each pair; only the frequencies are learned."""
     vectors = _vectorizer(train)
     a, b = (vectors.transform(column) for column in test)
     return np.asarray(a.multiply(b).sum(1)).ravel()
@@ -86,11 +86,11 @@ def _features(vectors: Any, texts: Texts) -> Any:
 def frequent_tags(
     words: Sequence[Sequence[str]], tags: Sequence[Sequence[int]], test: Sequence[Sequence[str]]
 ) -> list[list[int]]:
-    """The tag that each word has most often in training; of a word that it lacks the most frequent of all tags."""
+    """Return the most frequent training tag of each word; the most frequent of all tags for an unknown word."""
     counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for sentence, row in zip(words, tags, strict=True):
         for word, tag in zip(sentence, row, strict=True):
             counts[word][tag] += 1
-    usual = sum(counts.values(), Counter()).most_common(1)[0][0]
-    best = {word: seen.most_common(1)[0][0] for word, seen in counts.items()}
-    return [[best.get(word, usual) for word in sentence] for sentence in test]
+    default = sum(counts.values(), Counter()).most_common(1)[0][0]
+    best = {word: tags_of.most_common(1)[0][0] for word, tags_of in counts.items()}
+    return [[best.get(word, default) for word in sentence] for sentence in test]
