@@ -14,7 +14,7 @@ from conftest import TINY
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition, compose
 from tfcli.engine.loading import from_run
-from tfcli.engine.loading.from_checkpoint import network, read_checkpoint
+from tfcli.engine.loading.from_checkpoint import net_state, read_checkpoint
 from tfcli.engine.runs.saved_config import find_checkpoint
 from tfcli.engine.train.prepare import prepare
 from tfcli.errors import ConfigError, RunError
@@ -56,9 +56,9 @@ def run_of_gpt(folder: Path, *, head: str | None = None, classes: tuple[str, ...
 def test_an_image_run_goes_on_with_its_size_and_its_head(tiny_run, tmp_path):
     words = ["model=vit", "data=digits", f"model.weights={tiny_run}", *TINY[4:], f"run.root={tmp_path}"]
     job = compose("train", words)
-    from_run.settle(job.config, job.overrides)
+    from_run.resolve_run(job.config, job.overrides)
     parts = prepare(job.config, job.choices, job.overrides)
-    ours, theirs = parts.task.net.state_dict(), network(read_checkpoint(find_checkpoint(tiny_run, "best")))
+    ours, theirs = parts.task.net.state_dict(), net_state(read_checkpoint(find_checkpoint(tiny_run, "best")))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert f"the model is the one of run {tiny_run.name}" in parts.notes
@@ -69,7 +69,7 @@ def test_sizes_positions_and_tokenizer_are_the_runs_the_rest_is_ones_own(tmp_pat
     run = run_of_gpt(tmp_path / "run")
     config = composed("model=gpt", "attn=windows").config
     config.model.weights, config.model.context = str(run), 4
-    path, said = from_run.adopt(config, run, {"model.weights", "model.context", "attn"})
+    path, said = from_run.adopt_run(config, run, {"model.weights", "model.context", "attn"})
     model = config.model
     assert {key: model[key] for key in NODE} == {**NODE, "context": 4}
     assert model.pos._target_.endswith("Rope")
@@ -93,7 +93,7 @@ def test_a_head_is_taken_only_where_it_means_the_same(tmp_path, head, classes, a
     run = run_of_gpt(tmp_path / "run", head=head, classes=classes)
     kind, names = asked
     config = composed("model=gpt").config
-    from_run.adopt(config, run, {"model.weights"})
+    from_run.adopt_run(config, run, {"model.weights"})
     config.model.head, config.model.num_classes = kind, len(names) or None
     net = build(config.model)
     report = load_weights(net, str(run), num_classes=len(names) or None, classes=names)
@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_one_line(tmp_path, words, error, said):
     words = [word.format(other=other) for word in words]
     config = compose("train", [*words, f"model.weights={run}"]).config
     with pytest.raises(error, match=said):
-        from_run.adopt(config, run, {word.partition("=")[0] for word in words})
+        from_run.adopt_run(config, run, {word.partition("=")[0] for word in words})
 
 
 def test_latest_is_named_by_its_path_before_the_new_run_is_the_latest(tmp_path, monkeypatch):
@@ -130,13 +130,13 @@ def test_latest_is_named_by_its_path_before_the_new_run_is_the_latest(tmp_path, 
         job = composed("model=gpt")
         job.config.model.weights = word
         job.overrides.append(f"model.weights={word}")
-        from_run.settle(job.config, job.overrides)
+        from_run.resolve_run(job.config, job.overrides)
         assert job.config.model.weights == str(run)
         assert job.overrides == ["model=gpt", f"model.weights={run}"]
     (run / "checkpoints/best.ckpt").unlink()
     with pytest.raises(RunError, match="has no checkpoint; it ended before its first one"):
-        from_run.settle(job.config, job.overrides)
+        from_run.resolve_run(job.config, job.overrides)
     elsewhere = composed("model=gpt")
     elsewhere.config.model.weights = "openai-community/gpt2"
-    from_run.settle(elsewhere.config, elsewhere.overrides)
+    from_run.resolve_run(elsewhere.config, elsewhere.overrides)
     assert elsewhere.config.model.weights == "openai-community/gpt2"

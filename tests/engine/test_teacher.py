@@ -43,22 +43,22 @@ def data(classes: list[str], side: int = 8) -> SimpleNamespace:
 )
 def test_a_missing_or_idle_teacher_is_refused(words, reason):
     with pytest.raises(ConfigError, match=reason):
-        teacher.settle(*job(*words))
+        teacher.resolve_teacher(*job(*words))
 
 
 def test_labels_alone_and_other_tasks_need_no_teacher():
-    teacher.settle(*job("task.kind=none"))
-    teacher.settle(*job("task=classify"))
+    teacher.resolve_teacher(*job("task.kind=none"))
+    teacher.resolve_teacher(*job("task=classify"))
 
 
 def test_a_run_is_named_by_its_path(tiny_run: Path, monkeypatch):
     monkeypatch.chdir(tiny_run.parent)
     config, overrides = job("task.teacher=tiny")
-    teacher.settle(config, overrides)
+    teacher.resolve_teacher(config, overrides)
     assert config.task.teacher == str(tiny_run.resolve())
     assert overrides[-1] == f"task.teacher={tiny_run.resolve()}"
     with pytest.raises(RunError, match="no run"):
-        teacher.settle(*job("task.teacher=tinny"))
+        teacher.resolve_teacher(*job("task.teacher=tinny"))
 
 
 def test_a_run_teaches_as_it_was_tested(tiny_run: Path):

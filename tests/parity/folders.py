@@ -22,7 +22,7 @@ def opened(folder: Path, *typed: str, model: str, classes: int = 5) -> tuple[Any
     overrides = [f"model={model}", "data=shapes", f"model.weights={folder}", *typed]
     config = compose("train", overrides).config
     keys = {text.partition("=")[0] for text in overrides}
-    _, said = adopt_blueprint(config, keys)
+    _, _, said = adopt_blueprint(config, keys)
     OmegaConf.update(config, "data.num_classes", classes)
     net = build(config.model)
     report = load_weights(net, str(folder), num_classes=classes, typed=keys)

@@ -398,11 +398,11 @@ def test_what_is_typed_of_a_tower_is_said_or_refused_by_name(tmp_path: Path) -> 
     transformers_clip(tmp_path)
     weights = f"model.weights={tmp_path}"
     config = compose("train", ["model=clip", weights, "model.image.heads=2"]).config
-    _, said = adopt_blueprint(config, {"model.image.heads"}, blueprint(OURS, str(tmp_path)))
+    _, _, said = adopt_blueprint(config, {"model.image.heads"})
     assert "`model.image.heads` stays 2, as it was typed; the weights were trained with 4" in said
     config = compose("train", ["model=clip", weights, "model.text.width=64"]).config
     with pytest.raises(WeightsError, match=r"`model\.text\.width=64` was typed, but the weights in .* are made for"):
-        adopt_blueprint(config, {"model.text.width"}, blueprint(OURS, str(tmp_path)))
+        adopt_blueprint(config, {"model.text.width"})
 
 
 @torch.no_grad()

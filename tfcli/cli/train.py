@@ -82,8 +82,8 @@ def _start(job, *, json: bool) -> None:
     from tfcli.engine.train import teacher
 
     paths.check_paths(job.config)
-    from_run.settle(job.config, job.overrides)
-    teacher.settle(job.config, job.overrides)
+    from_run.resolve_run(job.config, job.overrides)
+    teacher.resolve_teacher(job.config, job.overrides)
     from tfcli.engine.train import run
 
     report(*run.train(job.config, job.choices, job.overrides), json=json)

@@ -49,14 +49,14 @@ class Composition:
         config: the config, interpolations still in place.
         overrides: the overrides it was composed from, as they were typed.
         choices: the option taken in each group, for instance `{"model": "vit", "data": "pets"}`.
-        hydra: Hydra's own node, for `--cfg hydra`.
+        hydra: Hydra's own node, for `--cfg hydra`; a run's saved config has none.
         notes: what was chosen for the user, a line each.
     """
 
     config: DictConfig
     overrides: list[str]
     choices: dict[str, str]
-    hydra: DictConfig = field(repr=False)
+    hydra: DictConfig | None = field(default=None, repr=False)
     notes: list[str] = field(default_factory=list)
 
 

@@ -17,36 +17,35 @@ from tfcli.text import tokenizer as tokenizers
 from tfcli.text.tokenizer import Tokenizer
 from tfcli.weights.clip_tokenizer import merges_file
 
-CLIP_CONTEXT = 77
-
 if TYPE_CHECKING:
     from tfcli.weights.load import Blueprint
 
+CLIP_CONTEXT = 77
+"""Tokens of a row, for a text tower that does not say."""
 
-def adopt_blueprint(
-    config: DictConfig, typed: Collection[str], found: Blueprint | None = None
-) -> tuple[Path | None, list[str]]:
-    """Size and transform of the checkpoint that `model.weights` names, where its format states them; or of a run.
+
+def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Blueprint | None, Path | None, list[str]]:
+    """Take over size and preprocessing of the run or the checkpoint that `model.weights` names, where it states them.
 
     Args:
         config: changed in place: `model`, and of `data` how images are seen, unless it was typed.
         typed: keys that the user gave, or the experiment.
-        found: what the checkpoint says, where it has been read already.
 
     Returns:
-        the checkpoint's tokenizer, and what to say.
+        What a checkpoint states (None for a run, or where it states nothing), the tokenizer that stands beside the
+        weights, and lines for the user.
 
     Raises:
         WeightsError: the checkpoint cannot be found or opened, is of a kind that is not read, or lacks the tokenizer
             that its ids are of.
     """
-    run = from_run.find(config)
+    run = from_run.find_source_run(config)
     if run is not None:
-        return from_run.adopt(config, run, typed)
+        return None, *from_run.adopt_run(config, run, typed)
     from tfcli.weights.load import VOCABULARIES
 
     ours = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False))
-    found = found or says(config, typed)
+    found = read_blueprint(config, typed)
     own = (config.model.get("tokenizer") or {}).get("path")
     if not (found and found.model) and "vocab_size" in config.model and not own:
         raise WeightsError(
@@ -54,14 +53,14 @@ def adopt_blueprint(
             "nor its tokenizer. Name the run that wrote it, or its sizes and model.tokenizer.path=FOLDER."
         )
     if found is None:
-        return None, _see(config, {}, "", typed)
-    kept, changed = _against_typed(config, ours, found, typed)
+        return None, None, _adopt_preprocessing(config, {}, "", typed)
+    kept, changed = _compare_with_typed(config, ours, found, typed)
     typed = {*typed, *(f"model.{name}" for name in kept)}
     OmegaConf.set_struct(config, False)
     config.model = found.apply(ours, typed)
     OmegaConf.set_struct(config, True)
-    images = _see(config, found.data, found.images, typed)
-    _search(config, found.task, typed)
+    images = _adopt_preprocessing(config, found.data, found.images, typed)
+    _adopt_search(config, found.task, typed)
     own = config.model.get("tokenizer", {}).get("path")
     if "vocab_size" in found.model and not (own or found.tokenizer):
         raise WeightsError(
@@ -72,10 +71,10 @@ def adopt_blueprint(
         f": {', '.join(changed)}" if changed else ""
     )
     notes = [*([sized] if found.model else []), *kept.values(), *found.notes, *images]
-    return None if own else found.tokenizer, notes
+    return found, None if own else found.tokenizer, notes
 
 
-def _against_typed(
+def _compare_with_typed(
     config: DictConfig, ours: dict[str, Any], found: Blueprint, typed: Collection[str]
 ) -> tuple[dict[str, str], list[str]]:
     """Compare what a checkpoint states with the model's settings.
@@ -107,8 +106,8 @@ def _against_typed(
     return kept, changed
 
 
-def _search(config: DictConfig, found: dict[str, Any], typed: Collection[str]) -> None:
-    """Take over how what the model writes is searched for, but for what was typed."""
+def _adopt_search(config: DictConfig, found: dict[str, Any], typed: Collection[str]) -> None:
+    """Take over the settings of the search for outputs (beams, lengths), but for what was typed."""
     if not {"beams", "search"} <= set(config.get("task") or {}):  # frozen verbs have no task
         return
     for key, value in found.items():
@@ -118,8 +117,8 @@ def _search(config: DictConfig, found: dict[str, Any], typed: Collection[str]) -
                 OmegaConf.update(config.task, name, one)
 
 
-def _see(config: DictConfig, stated: dict[str, Any], source: str, typed: Collection[str]) -> list[str]:
-    """Take over how images are seen, but for what was typed. Return a line that says all of it."""
+def _adopt_preprocessing(config: DictConfig, stated: dict[str, Any], source: str, typed: Collection[str]) -> list[str]:
+    """Take over how images are preprocessed, but for what was typed. Return a line that says all of it."""
     from tfcli.data.images.resize import SETTINGS, describe
 
     if any(key not in config.data for key in SETTINGS):  # no images, or a data module of another kind
@@ -135,7 +134,7 @@ def _see(config: DictConfig, stated: dict[str, Any], source: str, typed: Collect
     return [f"images are seen {source}{but}: {describe({key: config.data[key] for key in SETTINGS})}"]
 
 
-def says(config: DictConfig, typed: Collection[str] = ()) -> Blueprint | None:
+def read_blueprint(config: DictConfig, typed: Collection[str] = ()) -> Blueprint | None:
     """Return what the checkpoint that `model.weights` names says of its model, its images and its classes.
 
     Args:

@@ -12,8 +12,8 @@ from tfcli.errors import RunError
 from tfcli.weights.pickles import load_pickle
 
 
-def whole(path: Path) -> bool:
-    """Whether every record of a checkpoint has the checksum that was written with it."""
+def is_whole(path: Path) -> bool:
+    """Tell whether every record of a checkpoint has the checksum that was written with it."""
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None
@@ -22,13 +22,13 @@ def whole(path: Path) -> bool:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """One of our checkpoints, on the CPU. No code in it is ever run.
+    """Read one of our checkpoints, on the CPU. No code in it is ever run.
 
     Raises:
         RunError: it is torn, or not a checkpoint of this program.
         WeightsError: it asks for code.
     """
-    if not whole(path):
+    if not is_whole(path):
         raise RunError(f"`{path}` is not a whole checkpoint: it was cut short or changed on disk.")
     checkpoint = load_pickle(path, mapped=False)  # the next save takes its place
     parts = [checkpoint.get(key) for key in ("tfcli", "state_dict")] if isinstance(checkpoint, dict) else [None]
@@ -55,7 +55,7 @@ def load_state(module: torch.nn.Module, state: dict[str, torch.Tensor], run: Pat
         ) from error
 
 
-def network(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint's network, by the network's own names."""
+def net_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a checkpoint's network, by the network's own names."""
     state = checkpoint["state_dict"]
     return {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}

@@ -19,8 +19,8 @@ OWN = ("weights", "head", "num_classes", "image_size", "dropout", "attention_dro
 """Settings of a model that a new run states for itself: its task, its data, how it is trained."""
 
 
-def settle(config: DictConfig, overrides: list[str]) -> None:
-    """Name a run by its path: what `latest` is changes with the run that is about to begin.
+def resolve_run(config: DictConfig, overrides: list[str]) -> None:
+    """Replace the name of a run by its path: what `latest` is changes with the run that is about to begin.
 
     Args:
         config: changed in place; one whose `model.weights` is no run is left as it is.
@@ -35,17 +35,17 @@ def settle(config: DictConfig, overrides: list[str]) -> None:
     if is_child() and RUN_DIR in os.environ:
         config.model.weights = read_config(Path(os.environ[RUN_DIR]))["model"]["weights"]
         return
-    run = find(config)
+    run = find_source_run(config)
     if run is None:
         return
-    _check(config, run)
+    _check_family(config, run)
     if not Path(config.model.weights).is_file():
         config.model.weights = str(run.resolve())
     overrides[:] = [f"model.weights={config.model.weights}" if o.startswith("model.weights=") else o for o in overrides]
 
 
-def find(config: DictConfig) -> Path | None:
-    """The run that `model.weights` means: `latest`, a name or a path, of its folder or of a checkpoint in it.
+def find_source_run(config: DictConfig) -> Path | None:
+    """Return the run that `model.weights` means: `latest`, a name or a path, of its folder or of a checkpoint in it.
 
     Returns:
         None for weights from elsewhere.
@@ -65,8 +65,8 @@ def find(config: DictConfig) -> Path | None:
         return None
 
 
-def adopt(config: DictConfig, run: Path, typed: Collection[str]) -> tuple[Path | None, list[str]]:
-    """Sizes, positions, attention and tokenizer of a run; its head is left to the task.
+def adopt_run(config: DictConfig, run: Path, typed: Collection[str]) -> tuple[Path | None, list[str]]:
+    """Take over sizes, positions, attention and tokenizer of a run; its head is left to the task.
 
     Args:
         config: changed in place, but for what was typed.
@@ -80,14 +80,14 @@ def adopt(config: DictConfig, run: Path, typed: Collection[str]) -> tuple[Path |
         RunError: it has no checkpoint.
         ConfigError: it is of another family, or speaks another vocabulary than the one asked for.
     """
-    saved = _check(config, run)
+    saved = _check_family(config, run)
     model = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False))
     tokenizer = kept_tokenizer(run)
     if tokenizer is not None:
         _same_vocabulary(config, saved["model"], tokenizer, typed)
     OmegaConf.set_struct(config, False)
     for group in ("attn", "pos"):
-        if group in saved and group in config and not _given(group, typed):
+        if group in saved and group in config and not _is_given(group, typed):
             config[group] = saved[group]
     config.model = _merged(model, saved["model"], "model", typed)
     OmegaConf.set_struct(config, True)
@@ -99,8 +99,8 @@ def adopt(config: DictConfig, run: Path, typed: Collection[str]) -> tuple[Path |
     return tokenizer, [line + (f", but for {', '.join(kept)}" if kept else "")]
 
 
-def _check(config: DictConfig, run: Path) -> dict[str, Any]:
-    """The config of a run, which has a checkpoint and is of the model's family."""
+def _check_family(config: DictConfig, run: Path) -> dict[str, Any]:
+    """Return the config of a run; refuse one without a checkpoint, or of another family than the model."""
     saved = trusted_config(run)
     if not any((run / "checkpoints" / f"{name}.ckpt").is_file() for name in ("best", "last")):
         raise RunError(f"`model.weights`: the run `{run}` has no checkpoint; it ended before its first one.")
@@ -130,7 +130,7 @@ def _same_vocabulary(config: DictConfig, saved: dict[str, Any], tokenizer: Path,
 
 
 def _merged(ours: Any, theirs: dict[str, Any], path: str, typed: Collection[str]) -> dict[str, Any]:
-    """The run's settings in place of ours, but for those that the new run states itself."""
+    """Return the run's settings in place of ours, but for those that the new run states itself."""
     merged = dict(ours)
     for name, value in theirs.items():
         key, old = f"{path}.{name}", ours.get(name)
@@ -140,7 +140,7 @@ def _merged(ours: Any, theirs: dict[str, Any], path: str, typed: Collection[str]
     return merged
 
 
-def _given(group: str, typed: Collection[str]) -> bool:
+def _is_given(group: str, typed: Collection[str]) -> bool:
     return any(key == group or key.startswith(f"{group}.") for key in typed)
 
 

@@ -1,12 +1,13 @@
 """A trained model, loaded from a run or from public weights.
 
-`load_model` finds it and builds it. A verb whose data decide on the model's head or vocabulary does the two by itself.
+`load_model` finds it and builds it. A verb whose data decide on the model's head or vocabulary takes the two steps:
+`find_model`, then `Found.build`.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +19,8 @@ from torch import Tensor, nn
 
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import Composition, compose, given
-from tfcli.engine.loading import from_run
-from tfcli.engine.loading.blueprint import adopt_blueprint, make_tokenizer, says
-from tfcli.engine.loading.from_checkpoint import load_state, network, read_checkpoint
+from tfcli.engine.loading.blueprint import adopt_blueprint, make_tokenizer
+from tfcli.engine.loading.from_checkpoint import load_state, net_state, read_checkpoint
 from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, on_these_devices
 from tfcli.errors import ConfigError
 from tfcli.probes import features
@@ -84,18 +84,26 @@ class Loaded:
             WeightsError: another part is untrained.
         """
         if self.report is not None:
-            self.report.refuse_untrained(remedy or train_first(self.overrides), unused=unused)
+            self.report.refuse_untrained(remedy or self._train_first(), unused=unused)
+
+    def _train_first(self) -> str:
+        frozen = ("heads", "features", "run.", "protocol", "cache")  # settings of verbs that train nothing
+        own = [text for text in self.overrides if not text.startswith(frozen)]
+        return f"Train it first (`{shlex.join(['tfcli', 'train', *own])}`), and ask that run."
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Found:
-    """A trained model that is not built yet.
+    """A model that is not built yet.
 
     Attributes:
         config: sized as its weights are; change it before `build`.
         weights: the name or path of public weights; None for a run, or for a model that stays as initialised.
         checkpoint: of the run; empty without one.
         tokenizer: the file of the tokenizer that it was trained with.
+        classes: names of its outputs, where the run or the weights name them.
+        notes: lines for the user.
+        blueprint: what the public weights state of the model and its images.
     """
 
     config: DictConfig
@@ -115,12 +123,16 @@ class Found:
         return given(self.overrides, self.choices)
 
     def build(
-        self, texts: Callable[[], list[str]] = list, *, num_classes: int | None = None, classes: Collection[str] = ()
+        self,
+        texts: Callable[[], list[str]] | None = list,
+        *,
+        num_classes: int | None = None,
+        classes: Sequence[str] = (),
     ) -> Loaded:
-        """Build the net and put its weights in.
+        """Build the net and put its weights in. It is in evaluation mode.
 
         Args:
-            texts: what a new tokenizer is made from, where the model has none.
+            texts: what a new tokenizer is made from, where the model has none; None: no text is read.
             num_classes: of the data, checked against the head of public weights; None: not checked.
             classes: their names, likewise.
 
@@ -128,11 +140,11 @@ class Found:
             RunError: the run's checkpoint is of another model than its config.
             WeightsError: the weights are of another model.
         """
-        tokenizer = make_tokenizer(self.config, self.tokenizer, texts)
+        tokenizer = make_tokenizer(self.config, self.tokenizer, texts) if texts is not None else None
         net = build(self.config.model)
         report = None
         if self.run is not None:
-            load_state(net, network(self.checkpoint), self.run)
+            load_state(net, net_state(self.checkpoint), self.run)
         elif self.weights is not None:
             from tfcli.weights.load import load_weights
 
@@ -164,56 +176,49 @@ def load_model(run: Path | None, overrides: list[str], *, config_dir: str | None
     return loaded
 
 
-def find_model(run: Path | None, overrides: list[str], *, config_dir: str | None = None) -> Found:
-    """Find the model of a run, or of the public weights that `overrides` name.
+def find_model(
+    run: Path | None,
+    overrides: list[str] | None = None,
+    *,
+    config_dir: str | None = None,
+    job: Composition | None = None,
+    tokenizer: Path | None = None,
+    trained: bool = True,
+) -> Found:
+    """Find the model of a run, or of the public weights that a config names, sized and preprocessed as they state.
+
+    Args:
+        run: whose best checkpoint is taken; None: public weights.
+        overrides: settings, where the config is not composed yet.
+        config_dir: the user's own configs, likewise.
+        job: the config, of which `model` is the run's own where there is a run.
+        tokenizer: of the run that goes on from the weights: its config has what they state already.
+        trained: False: it stays as it is initialised, and no weights are looked for.
 
     Raises:
         ConfigError: neither a run nor weights.
         RunError: the run has no checkpoint.
         WeightsError: the checkpoint cannot be found or opened.
     """
-    if run is None:
-        return of_weights(compose("train", overrides, config_dir))
-    config, choices = on_these_devices(run, overrides)
-    config.model.weights = None
-    return of_run(run, config, choices, overrides)
-
-
-def of_run(run: Path, config: DictConfig, choices: dict[str, str], overrides: list[str]) -> Found:
-    """Return the model of a run's best checkpoint, of which `config.model` is the run's own.
-
-    Raises:
-        RunError: the run has no checkpoint.
-    """
-    checkpoint = read_checkpoint(find_checkpoint(run, "best"))
-    return Found(
-        config,
-        choices,
-        overrides,
-        run=run,
-        checkpoint=checkpoint,
-        tokenizer=kept_tokenizer(run),
-        classes=checkpoint["tfcli"]["classes"],
-    )
-
-
-def of_weights(job: Composition) -> Found:
-    """Return the model of the public weights that a composed config names, sized and transformed as they state.
-
-    Raises:
-        ConfigError: it names none.
-        WeightsError: the checkpoint cannot be found or opened.
-    """
-    if not job.config.model.get("weights"):
-        raise ConfigError("a run, or `model.weights=NAME or PATH`, is needed: untrained weights give no useful output.")
-    found = Found(job.config, job.choices, job.overrides, weights=str(job.config.model.weights))
-    found.blueprint = None if from_run.find(job.config) else says(job.config, found.typed)
-    found.tokenizer, found.notes = adopt_blueprint(job.config, found.typed, found.blueprint)
-    found.classes = list(found.blueprint.classes) if found.blueprint else []
+    if job is None:
+        job = _of_run(run, overrides or []) if run else compose("train", overrides or [], config_dir)
+    found = Found(config=job.config, choices=job.choices, overrides=job.overrides, run=run, tokenizer=tokenizer)
+    if run is not None:
+        found.checkpoint, found.tokenizer = read_checkpoint(find_checkpoint(run, "best")), kept_tokenizer(run)
+        found.classes = found.checkpoint["tfcli"]["classes"]
+    elif trained:
+        if not job.config.model.get("weights"):
+            raise ConfigError(
+                "a run, or `model.weights=NAME or PATH`, is needed: untrained weights give no useful output."
+            )
+        found.weights = str(job.config.model.weights)
+        if tokenizer is None:
+            found.blueprint, found.tokenizer, found.notes = adopt_blueprint(job.config, found.typed)
+            found.classes = list(found.blueprint.classes) if found.blueprint else []
     return found
 
 
-def train_first(overrides: list[str]) -> str:
-    """Return the command that trains the model of these settings."""
-    own = [text for text in overrides if not text.startswith(("heads", "features", "run.", "protocol", "cache"))]
-    return f"Train it first (`{shlex.join(['tfcli', 'train', *own])}`), and ask that run."
+def _of_run(run: Path, overrides: list[str]) -> Composition:
+    config, choices = on_these_devices(run, overrides)
+    config.model.weights = None  # the checkpoint has them all
+    return Composition(config, overrides, choices)

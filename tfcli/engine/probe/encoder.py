@@ -22,7 +22,7 @@ from tfcli.data.module import DataModule
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition, given
 from tfcli.engine.config.equal import same
-from tfcli.engine.loading.load_model import Found, Loaded, of_run, of_weights
+from tfcli.engine.loading.load_model import Found, Loaded, find_model
 from tfcli.engine.runs.record import run_name
 from tfcli.engine.runs.saved_config import trusted_config
 from tfcli.engine.runs.terminal import progress
@@ -132,13 +132,10 @@ def _found(job: Composition, run: Path | None) -> Found:
     config, weights = job.config, job.config.model.get("weights")
     if run is not None:
         _adopt_run(config, run, given(job.overrides, job.choices))
-        return of_run(run, config, job.choices, job.overrides)
-    if not weights or weights == "random":
-        return Found(config, job.choices, job.overrides)
     try:
-        return of_weights(job)
+        return find_model(run, job=job, trained=weights not in (None, "random"))
     except WeightsError as error:
-        if not config.model.get("tokenizer") or Path(str(weights)).exists():
+        if run is not None or not config.model.get("tokenizer") or Path(str(weights)).exists():
             raise
         own = "`tfcli train model=clip data=shapes`, then `tfcli probe latest shapes`"
         raise WeightsError(f"{error} Or probe a CLIP of your own: {own}.") from error

@@ -27,7 +27,7 @@ def describe(config: DictConfig, choices: dict[str, str], typed: Collection[str]
     is made from its texts, without a size of its own, with 64 words.
     """
     weights = config.model.get("weights")
-    if weights and (from_run.find(config) or Path(weights).expanduser().exists()):
+    if weights and (from_run.find_source_run(config) or Path(weights).expanduser().exists()):
         adopt_blueprint(config, typed)
     if config.model.get("tokenizer"):
         texts = config.model.get("text", config.model)  # a tower of its own, or all of the model

@@ -75,7 +75,7 @@ def _place(weights: str, job: Composition, network: bool) -> Check:
 
     name = f"weights {weights}"
     try:
-        if (run := from_run.find(job.config)) is not None and weights == str(job.config.model.weights):
+        if (run := from_run.find_source_run(job.config)) is not None and weights == str(job.config.model.weights):
             return Check(name, "ok", f"run {run}")
     except TfcliError as error:
         return Check(name, "broken", " ".join(str(error).split()), "tfcli runs ls")

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 import tfcli
-from tfcli.engine.loading.from_checkpoint import read_checkpoint, whole
+from tfcli.engine.loading.from_checkpoint import is_whole, read_checkpoint
 from tfcli.engine.runs.signals import Stop
 from tfcli.engine.train.finite import last_good, on_any_rank, set_aside
 from tfcli.errors import Interrupted, PolicyStop, RunError, TfcliError
@@ -65,7 +65,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     passed: list[str] = []
     found = [folder / name for name in ("last.ckpt", "best.ckpt") if (folder / name).exists()]
     for path in found:
-        if whole(path):
+        if is_whole(path):
             return path, passed
         passed.append(f"`{path}` is torn (cut short or changed on disk) and was passed over.")
     if not found:
@@ -172,7 +172,7 @@ class Checkpoints(Checkpoint):
         self.stop.held += 1  # from now on a request is granted between two steps
         self.stop.doing = "in training"
         self.saved_at, self.saved_step = time.monotonic(), trainer.global_step or -1
-        if self.improved and trainer.is_global_zero and whole(self.folder / "last.ckpt"):
+        if self.improved and trainer.is_global_zero and is_whole(self.folder / "last.ckpt"):
             self._keep_as_best()  # the run was killed between the two
         self.improved = False
 

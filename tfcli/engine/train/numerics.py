@@ -129,7 +129,7 @@ def one_device(trainer: dict[str, Any]) -> Devices:
     return devices
 
 
-def settle(
+def choose_numerics(
     trainer: dict[str, Any],
     kernel: str,
     task: Task,

@@ -20,10 +20,9 @@ from pytorch_lightning.callbacks import Callback
 from tfcli.data.common.counter_rng import seed_for
 from tfcli.data.common.workers import Ranks
 from tfcli.engine.config.build import build, plain
-from tfcli.engine.config.compose import given
+from tfcli.engine.config.compose import Composition
 from tfcli.engine.config.configs import roots
-from tfcli.engine.loading.blueprint import adopt_blueprint, make_tokenizer
-from tfcli.engine.loading.load_model import train_first
+from tfcli.engine.loading.load_model import find_model
 from tfcli.engine.runs.folder import is_child
 from tfcli.engine.runs.ranks import preparation_s
 from tfcli.engine.train import numerics, teacher
@@ -79,7 +78,7 @@ def prepare(
     tokenizer: Path | None = None,
     trains: bool = True,
 ) -> Parts:
-    """Find the data, build model and task, load weights, settle devices and arithmetic. Nothing is written.
+    """Find the data, build model and task, load weights, choose devices and arithmetic. Nothing is written.
 
     Args:
         tokenizer: the file of the run that is continued or evaluated; a new run makes or finds its own.
@@ -91,10 +90,8 @@ def prepare(
     quiet_libraries()
     devices = numerics.find_devices(plain(config.trainer))
     numerics.set_threads(devices, config.trainer.threads)
-    notes: list[str] = []
-    typed = given(overrides, choices)
-    if config.model.get("weights") and tokenizer is None:
-        tokenizer, notes = adopt_blueprint(config, typed)
+    job = Composition(config, overrides, choices)
+    found = find_model(None, job=job, tokenizer=tokenizer, trained=bool(config.model.get("weights")))
     if config.trainer.average_last and devices.strategy == "fsdp":
         raise ConfigError("`trainer.average_last` needs whole weights, which trainer=fsdp shards: take trainer=ddp.")
     data: Data = build(config.data)
@@ -104,22 +101,18 @@ def prepare(
     data.prepare()
     OmegaConf.update(config, "data.num_classes", data.num_classes or None)
     reads = data.view is not None and data.view.reads_text
-    words = make_tokenizer(config, tokenizer, lambda: data.texts("train")) if reads else None
-    if reads and words is None:
+    if reads and not config.model.get("tokenizer"):
         raise ConfigError("this model takes no text: it has no `model.tokenizer`.")
-    data.encode(words, longest=config.model.get("context"))
     torch.manual_seed(seed_for(config.seed, "init"))
-    net = build(config.model)
-    notes = [*data.notes, *notes]
-    report = None
-    if config.model.get("weights"):
-        from tfcli.weights.load import load_weights
-
-        weights, classes = str(config.model.weights), data.classes
-        report = load_weights(net, weights, num_classes=data.num_classes, classes=classes, typed=typed)
-        for name, value in report.settings.items():  # what the weights imply is part of what the run is
+    corpus = (lambda: data.texts("train")) if reads else None
+    loaded = found.build(corpus, num_classes=data.num_classes, classes=data.classes)
+    net = loaded.net.train()
+    data.encode(loaded.tokenizer, longest=config.model.get("context"))
+    notes = [*data.notes, *loaded.notes]
+    if loaded.report is not None:
+        for name, value in loaded.report.settings.items():  # what the weights imply is part of what the run is
             record_setting(config, f"model.{name}", value)
-        notes += report.notes
+        notes += loaded.report.notes
     notes += size_notes(net, config.data.get("image_size"))
     batches = data.batches(devices.ranks)
     epoch = -(-batches // config.trainer.accumulate)
@@ -132,10 +125,10 @@ def prepare(
     task: Task = build(config.task, net=net, **teachers)
     task.horizon = horizon
     if "caption" in config.task.needs:
-        data.class_tokens = prompt_tokens(choices["data"], data.classes, cast(Tokenizer, words))
+        data.class_tokens = prompt_tokens(choices["data"], data.classes, cast(Tokenizer, loaded.tokenizer))
     task.setup_data(data)
-    if report is not None and not trains:
-        report.refuse_untrained(train_first(overrides), unused=getattr(task, "unmeasured", ()))
+    if not trains:
+        loaded.refuse_untrained(unused=getattr(task, "unmeasured", ()))
     task.evaluated = tuple(s for s in ("val", "test") if data.counts[s] and (s == "val" or data.watch_test))
     measured = monitors(task)
     if config.trainer.monitor == "auto":
@@ -145,7 +138,7 @@ def prepare(
         raise ConfigError(
             f"`trainer.monitor={monitor}` is not measured.{nearest(monitor, measured)} There are {', '.join(measured)}."
         )
-    chosen = numerics.settle(
+    chosen = numerics.choose_numerics(
         plain(config.trainer),
         asked_kernel(config),
         task,

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     """The net, mean and deviation of its images, their side if it matters, its name."""
 
 
-def settle(config: DictConfig, overrides: list[str]) -> None:
-    """Check who teaches, and name a run by its path: what `latest` is changes with the run that is about to begin.
+def resolve_teacher(config: DictConfig, overrides: list[str]) -> None:
+    """Check who teaches, and replace a run's name by its path: what `latest` is changes with the run about to begin.
 
     Args:
         config: changed in place; one whose task has no `teacher` is left as it is.
@@ -109,14 +109,14 @@ def _run(folder: Path, data: Data) -> Found:
 
 
 def _public(config: DictConfig, data_name: str, data: Data) -> Found:
-    from tfcli.engine.loading.load_model import of_weights
+    from tfcli.engine.loading.load_model import find_model
 
     model, weights = config.task.teacher, str(config.task.teacher_weights)
     size = f"data.image_size={config.data.image_size}"
     job = compose("train", [f"model={model}", f"data={data_name}", size, "task=classify"])  # the student's images
     OmegaConf.update(job.config, "data.num_classes", data.num_classes)
     OmegaConf.update(job.config, "model.weights", weights)
-    found = of_weights(job)
+    found = find_model(None, job=job)
     loaded = found.build(num_classes=data.num_classes, classes=data.classes)
     loaded.refuse_untrained(
         remedy=f"Train the teacher first (`tfcli train model={model} data={data_name} model.weights={weights}`), "

@@ -10,7 +10,7 @@ from tfcli.data.module import DataModule
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
 from tfcli.engine.loading import from_run
-from tfcli.engine.loading.load_model import Loaded, of_weights
+from tfcli.engine.loading.load_model import Loaded, find_model
 from tfcli.engine.runs.terminal import say
 from tfcli.errors import ConfigError
 from tfcli.weights.classes import agree, imagenet, listed
@@ -19,7 +19,7 @@ from tfcli.weights.classes import agree, imagenet, listed
 def run_of(overrides: list[str], config_dir: str | None) -> Path | None:
     """Return the run of ours that `model.weights=` names, if it names one."""
     config = compose("train", overrides, config_dir).config
-    return from_run.find(config) if config.model.get("weights") else None
+    return from_run.find_source_run(config) if config.model.get("weights") else None
 
 
 def classifier(overrides: list[str], config_dir: str | None = None) -> Loaded:
@@ -38,7 +38,7 @@ def classifier(overrides: list[str], config_dir: str | None = None) -> Loaded:
     _takes_images_alone(job.config, job.choices["model"])
     if not named:
         job = compose("train", ["data=folder", *overrides], config_dir)  # photographs, of which none is read
-    found = of_weights(job)
+    found = find_model(None, job=job)
     found.overrides = overrides
     for line in found.notes:
         say(line)

@@ -8,7 +8,7 @@ from typing import Any
 from tfcli.engine.config.compose import compose, given
 from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.offers import columns_of
-from tfcli.engine.loading.blueprint import says
+from tfcli.engine.loading.blueprint import read_blueprint
 from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_model
 from tfcli.errors import ConfigError
 
@@ -33,7 +33,7 @@ def with_its_head(
         ConfigError: the weights have no head that answers any of them.
     """
     job = compose("train", overrides, config_dir)
-    found = says(job.config)
+    found = read_blueprint(job.config)
     kind, outputs = found.head if found and found.head else ("", 0)
     configs = Configs(roots(config_dir))
     answered = answering(kinds, config_dir)
