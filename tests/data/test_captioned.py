@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
+from tfcli.data.common.picked import taken
 from tfcli.data.common.workers import Ranks
 from tfcli.data.module import DataModule
 from tfcli.data.sources.captions import Captions
@@ -56,8 +57,7 @@ def shapes(**kwargs) -> DataModule:
 
 
 def all_captions(data: DataModule, split: str) -> list[list[str]]:
-    column = data.rows[split]["caption"]
-    return column.take(np.arange(len(column)))
+    return taken(data.rows[split]["caption"])
 
 
 def words(data: DataModule, tokens: torch.Tensor) -> list[str]:
@@ -99,7 +99,7 @@ def test_captions_belong_to_seed_epoch_and_index(folder, workers):
     data = photographs(folder)
     for i in reference:  # over the epochs every caption of an image is met, and none of another's
         found = set(words(data, torch.tensor([epoch[i][0] for epoch in [reference, *later]])))
-        assert found <= set(data.rows["train"]["caption"].take(np.array([i]))[0])
+        assert found <= set(data.rows["train"]["caption"][i])
     assert not equal(drawn(photographs(folder, seed=1).train_dataloader()), reference)
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tfcli.data.common.request import Request
+from tfcli.data.common.rows import height
 from tfcli.data.sources.captionfiles import read_captions
 from tfcli.data.sources.captions import Captions, Flickr8k
 from tfcli.errors import DataError
@@ -76,11 +77,11 @@ def test_every_layout_says_the_same(tmp_path, layout, where):
     draw(tmp_path / where)
     file = WRITERS[layout](tmp_path)
     for root in (tmp_path, file):
-        train = load(root).pairs["train"]
-        assert [path.name for path in train.files] == list(TEXTS)
-        assert train.captions.take(np.arange(3)) == list(TEXTS.values())
-        assert all(path.is_file() for path in train.files)
-        assert set(train.labels) == {-1}
+        train = load(root).splits["train"]
+        assert [path.name for path in train["image"].paths] == list(TEXTS)
+        assert train["caption"] == list(TEXTS.values())
+        assert all(path.is_file() for path in train["image"].paths)
+        assert "label" not in train
 
 
 @pytest.mark.parametrize("folder", ["images", "."])
@@ -90,7 +91,7 @@ def test_where_the_first_image_is_missing_the_others_are_found(tmp_path, folder)
     table(tmp_path / "captions.tsv", rows, head="image\tcaption", separator="\t")
     with pytest.raises(DataError, match=rf"2 rows name .*: line 2 .*gone.png\), line {len(rows) + 1}\.$"):
         load(tmp_path)
-    files = [path for items in load(tmp_path, skip=True).pairs.values() for path in items.files]
+    files = [path for items in load(tmp_path, skip=True).splits.values() for path in items["image"].paths]
     assert sorted(path.name for path in files if not path.is_file()) == ["gone.png"]
 
 
@@ -100,14 +101,14 @@ def test_splits_are_carved_by_image(tmp_path):
     rows = [(name, f"text {k} of {name}") for k in range(3) for name in names]  # an image's captions are not together
     table(tmp_path / "captions.tsv", rows, head="image\tcaption", separator="\t")
     loaded = load(tmp_path, test_fraction=0.25)
-    train, test = loaded.pairs["train"], loaded.pairs["test"]
-    assert (len(train), len(test)) == (30, 10)
-    assert not set(train.files) & set(test.files)
+    train, test = loaded.splits["train"], loaded.splits["test"]
+    assert (height(train), height(test)) == (30, 10)
+    assert not set(train["image"].paths) & set(test["image"].paths)
     for items in (train, test):
-        for path, texts in zip(items.files, items.captions.take(np.arange(len(items))), strict=True):
+        for path, texts in zip(items["image"].paths, items["caption"], strict=True):
             assert texts == [f"text {k} of {path.name}" for k in range(3)]
     assert "10 of 40 images set aside (data.test_fraction=0.25" in loaded.notes[0]
-    assert load(tmp_path, test_fraction=0.25, split_seed=1).pairs["test"].files != test.files
+    assert load(tmp_path, test_fraction=0.25, split_seed=1).splits["test"]["image"].paths != test["image"].paths
 
 
 def test_splits_by_file_and_by_column(tmp_path):
@@ -120,8 +121,8 @@ def test_splits_by_file_and_by_column(tmp_path):
     rows = [(i, t, s) for (i, t), s in zip(ROWS, ("train", "restval", "dev", "test"), strict=True)]
     table(by_column / "all.csv", rows, head="image,caption,split", separator=",")
     for folder in (by_file, by_column):
-        pairs = load(folder).pairs
-        assert {split: [p.name for p in items.files] for split, items in pairs.items()} == {
+        pairs = load(folder).splits
+        assert {split: [p.name for p in items["image"].paths] for split, items in pairs.items()} == {
             "train": ["a.png"],
             "val": ["b.png"],
             "test": ["c.png"],
@@ -190,7 +191,7 @@ def test_choices_that_the_user_must_make(tmp_path):
         load(tmp_path)
     with pytest.raises(DataError, match="no column `image`"):
         load(tmp_path, Captions(file="captions.csv", image_column="image"))
-    assert len(load(tmp_path, Captions(file="captions.csv", image_column="picture")).pairs["train"]) == 3
+    assert load(tmp_path, Captions(file="captions.csv", image_column="picture")).counts["train"] == 3
     with pytest.raises(DataError, match="there is no caption file"):
         load(tmp_path, Captions(file="other.csv"))
     with pytest.raises(DataError, match=r"there is no caption file(.|\n)*no such folder"):
@@ -219,17 +220,17 @@ def flickr(folder: Path, *, kaggle: bool, lists: bool) -> Path:
 def test_flickr8k_in_both_layouts(tmp_path, kaggle):
     root = flickr(tmp_path / "flickr8k", kaggle=kaggle, lists=True)
     loaded = Flickr8k().load(Request(name="flickr8k", root=tmp_path))
-    assert {split: len(items) for split, items in loaded.pairs.items()} == {"train": 6, "val": 2, "test": 1}
-    assert loaded.pairs["test"].captions.take(np.array([0])) == [[f"caption {k} , of 8_x.jpg" for k in range(5)]]
+    assert loaded.counts == {"train": 6, "val": 2, "test": 1}
+    assert loaded.splits["test"]["caption"] == [[f"caption {k} , of 8_x.jpg" for k in range(5)]]
     assert any("1 images are in no list" in note for note in loaded.notes)
     assert kaggle or any("no image's name" in note for note in loaded.notes)
     without = flickr(tmp_path / "plain", kaggle=kaggle, lists=False)
-    pairs = Flickr8k().load(Request(name="flickr8k", root=without)).pairs
-    assert {split: len(items) for split, items in pairs.items()} == {"train": 8, "test": 2}
+    carved = Flickr8k().load(Request(name="flickr8k", root=without))
+    assert carved.counts == {"train": 8, "test": 2}
     (root / ("Images" if kaggle else "Flicker8k_Dataset") / "3_x.jpg").unlink()
     with pytest.raises(DataError, match=r"5 rows name an image that is not there: line \d+ .*3_x.jpg\), line \d+, "):
         Flickr8k().load(Request(name="flickr8k", root=root))
-    assert len(Flickr8k().load(Request(name="flickr8k", root=root, skip=True)).pairs["train"]) == 6
+    assert Flickr8k().load(Request(name="flickr8k", root=root, skip=True)).counts["train"] == 6
 
 
 def test_flickr8k_that_is_missing_says_how_to_get_it(tmp_path):
@@ -240,14 +241,12 @@ def test_flickr8k_that_is_missing_says_how_to_get_it(tmp_path):
 def test_real_flickr8k_subset_in_three_layouts(real_data):
     root = real_data / "flickr8k"
     loaded = Flickr8k().load(Request(name="flickr8k", root=real_data))
-    assert {split: len(items) for split, items in loaded.pairs.items()} == {"train": 800, "val": 100, "test": 100}
-    train = loaded.pairs["train"]
-    kaggle = dict(zip((p.name for p in train.files), train.captions.take(np.arange(800)), strict=True))
+    assert loaded.counts == {"train": 800, "val": 100, "test": 100}
+    train = loaded.splits["train"]
+    kaggle = dict(zip((p.name for p in train["image"].paths), train["caption"], strict=True))
     assert all(len(texts) == 5 for texts in kaggle.values())
-    coco = load(root / "captions_train.json").pairs["train"]
-    texts = coco.captions.take(np.arange(len(coco)))
-    assert {p.name: sorted(t) for p, t in zip(coco.files, texts, strict=True)} == {
+    coco = load(root / "captions_train.json").splits["train"]
+    assert {p.name: sorted(t) for p, t in zip(coco["image"].paths, coco["caption"], strict=True)} == {
         name: sorted(t) for name, t in kaggle.items()
     }
-    by_file = load(root).pairs
-    assert {split: len(items) for split, items in by_file.items()} == {"train": 800, "val": 100, "test": 100}
+    assert load(root).counts == {"train": 800, "val": 100, "test": 100}

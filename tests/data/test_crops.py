@@ -9,7 +9,7 @@ import pytest
 import torch
 from written import write
 
-from tfcli.data.columns.items import ArrayPixels
+from tfcli.data.columns.pixels import ArrayPixels
 from tfcli.data.images.cache import Store
 from tfcli.data.images.decode import BadImage
 from tfcli.data.images.imageset import Images

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from tfcli.cli.data import data
 from tfcli.data.columns.inspect import inspect
-from tfcli.data.columns.items import ArrayPixels, Items, Loaded
+from tfcli.data.columns.pixels import ArrayPixels
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.images.preview import contact_sheet, spread
 from tfcli.errors import ConfigError, DataError
 
@@ -71,8 +72,11 @@ def test_check_reports_equal_images(tree):
 def test_check_of_arrays():
     images = np.random.default_rng(0).integers(0, 256, (6, 4, 4), dtype=np.uint8)
     images[5] = images[1]
-    items = [Items(np.zeros(3, dtype=np.int64), pixels=ArrayPixels(part)) for part in (images[:3], images[3:])]
-    assert inspect(Loaded(["a", "b"], dict(zip(("train", "test"), items, strict=True)))).duplicates == [("1", "2")]
+    parts = {"train": images[:3], "test": images[3:]}
+    splits = {
+        split: {"image": ArrayPixels(part), "label": np.zeros(3, dtype=np.int64)} for split, part in parts.items()
+    }
+    assert inspect(LoadedTables(splits, {"label": ["a", "b"]})).duplicates == [("1", "2")]
 
 
 def test_get(tmp_path):

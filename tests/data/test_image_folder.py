@@ -23,27 +23,27 @@ def load(root, **kwargs):
 def test_one_folder_a_class(tmp_path):
     fill(tmp_path, {"dog": 10, "cat": 20})
     loaded = load(tmp_path)
-    assert loaded.classes == ["cat", "dog"]
-    assert {s: np.bincount(items.labels).tolist() for s, items in loaded.splits.items()} == {
+    assert loaded.classes["label"] == ["cat", "dog"]
+    assert {s: np.bincount(items["label"]).tolist() for s, items in loaded.splits.items()} == {
         "train": [16, 8],
         "test": [4, 2],
     }
-    train, test = (set(loaded.splits[s].files) for s in ("train", "test"))
+    train, test = (set(loaded.splits[s]["image"].paths) for s in ("train", "test"))
     assert not train & test
     assert all(
-        path.parent.name == loaded.classes[y]
-        for path, y in zip(loaded.splits["test"].files, loaded.splits["test"].labels, strict=True)
+        path.parent.name == loaded.classes["label"][y]
+        for path, y in zip(loaded.splits["test"]["image"].paths, loaded.splits["test"]["label"], strict=True)
     )
     assert any("test_fraction=0.2" in note for note in loaded.notes)
-    assert load(tmp_path).splits["test"].files == loaded.splits["test"].files
-    assert load(tmp_path, split_seed=1).splits["test"].files != loaded.splits["test"].files
+    assert load(tmp_path).splits["test"]["image"].paths == loaded.splits["test"]["image"].paths
+    assert load(tmp_path, split_seed=1).splits["test"]["image"].paths != loaded.splits["test"]["image"].paths
 
 
 def test_train_valid_test_trees(tmp_path):
     for split, count in (("train", 6), ("valid", 2), ("test", 3)):
         fill(tmp_path / split, {"a": count, "b": count})
     loaded = load(tmp_path)
-    assert {s: len(items) for s, items in loaded.splits.items()} == {"train": 12, "val": 4, "test": 6}
+    assert loaded.counts == {"train": 12, "val": 4, "test": 6}
     assert not loaded.notes
 
 
@@ -53,8 +53,8 @@ def test_hidden_and_stray_entries_are_noted(tmp_path):
     (tmp_path / "a" / "labels.csv").write_text("x")
     (tmp_path / "a" / ".DS_Store").write_text("x")
     loaded = load(tmp_path)
-    assert loaded.classes == ["a", "b"]
-    assert sum(len(items) for items in loaded.splits.values()) == 6
+    assert loaded.classes["label"] == ["a", "b"]
+    assert sum(loaded.counts.values()) == 6
     assert any("3 hidden" in note for note in loaded.notes)
     assert any("2 entries that are no images" in note for note in loaded.notes)
 
@@ -75,7 +75,7 @@ def test_differing_class_lists_are_listed(tmp_path):
 @pytest.mark.parametrize("name", ["Äpfel 🍎", "two words", "a\nb", "-dash", "日本語"])
 def test_any_name_is_a_class(tmp_path, name):
     fill(tmp_path, {name: 3, "other": 3})
-    assert name in load(tmp_path).classes
+    assert name in load(tmp_path).classes["label"]
 
 
 def test_wrong_roots_say_what_is_expected_and_found(tmp_path):
@@ -105,8 +105,8 @@ def test_splits_are_known_by_any_of_their_names(tmp_path, names):
     for name, count in zip(names, (6, 2, 3), strict=True):
         fill(tmp_path / name, {"a": count, "b": count})
     loaded = load(tmp_path)
-    assert loaded.classes == ["a", "b"]
-    assert {s: len(items) for s, items in loaded.splits.items()} == {"train": 12, "val": 4, "test": 6}
+    assert loaded.classes["label"] == ["a", "b"]
+    assert loaded.counts == {"train": 12, "val": 4, "test": 6}
 
 
 def test_what_looks_like_splits_is_never_a_class(tmp_path):
@@ -122,14 +122,14 @@ def test_what_looks_like_splits_is_never_a_class(tmp_path):
     with pytest.raises(DataError, match="dev, val may all be the val split"):
         load(tmp_path / "twice")
     fill(tmp_path / "vehicles", {"bus": 3, "train": 3, "test tube": 3})
-    assert load(tmp_path / "vehicles").classes == ["bus", "test tube", "train"]
+    assert load(tmp_path / "vehicles").classes["label"] == ["bus", "test tube", "train"]
 
 
 def test_folders_of_other_programs_are_no_classes(tmp_path):
     foreign = ["@eaDir", "__pycache__", "$RECYCLE.BIN", "System Volume Information", "lost+found"]
     fill(tmp_path, {"a": 3, "b": 3, **dict.fromkeys(foreign, 1)})
     loaded = load(tmp_path)
-    assert loaded.classes == ["a", "b"]
+    assert loaded.classes["label"] == ["a", "b"]
     assert any("5 hidden entries and entries of other programs ignored" in note for note in loaded.notes)
 
 
@@ -147,8 +147,8 @@ def test_names_of_two_unicode_forms_are_one_class(tmp_path):
     fill(tmp_path / "train", {"caf\u00e9": 3, "cafe\u0301": 2, "tea": 1})
     fill(tmp_path / "test", {"cafe\u0301": 1, "tea": 1})
     loaded = load(tmp_path)
-    assert loaded.classes == ["caf\u00e9", "tea"]
-    assert {s: np.bincount(items.labels).tolist() for s, items in loaded.splits.items()} == {
+    assert loaded.classes["label"] == ["caf\u00e9", "tea"]
+    assert {s: np.bincount(items["label"]).tolist() for s, items in loaded.splits.items()} == {
         "train": [5, 1],
         "test": [1, 1],
     }

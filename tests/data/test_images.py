@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from tfcli.data.columns.items import ArrayPixels, Items, Loaded
+from tfcli.data.columns.pixels import ArrayPixels
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.order import Address
 from tfcli.data.common.workers import Ranks, choose_workers
 from tfcli.data.module import DataModule
@@ -110,7 +111,7 @@ def test_splits_do_not_overlap_and_follow_their_seed():
     data.prepare()
     train, val = data.rows["train"]["image"], data.rows["val"]["image"]
     assert not set(train.rows) & set(val.rows)
-    assert len(train) + len(val) == len(whole.load(data.request).splits["train"])
+    assert len(train) + len(val) == whole.load(data.request).counts["train"]
     other = digits(split_seed=1)
     other.prepare()
     assert set(other.rows["val"]["image"].rows) != set(val.rows)
@@ -303,8 +304,8 @@ class Fixed:
 
     def load(self, request):
         pixels = ArrayPixels(np.zeros((len(self.labels), 4, 4), dtype=np.uint8))
-        items = Items(self.labels, pixels=pixels)
-        return Loaded(self.classes, {"train": items, "val": items, "test": items})
+        rows = {"image": pixels, "label": self.labels}
+        return LoadedTables(dict.fromkeys(("train", "val", "test"), rows), {"label": self.classes})
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tfcli.data.common.picked import taken
 from tfcli.data.common.request import Request
 from tfcli.data.synthetic.shapes import ShapesWorld
 from tfcli.data.synthetic.source import Shapes
@@ -64,11 +65,10 @@ def test_a_scene_shows_what_it_showed(name):
 def test_the_set_shows_what_it_showed(name, tmp_path):
     settings, expected = SETS[name]
     sizes = {"num_train": 40, "num_val": 10, "num_test": 10, "num_pairs": 6}
-    loaded = Shapes(**settings, **sizes).load(Request(name="shapes", root=tmp_path))
+    loaded = Shapes(**settings, **sizes).load(Request(name="shapes", root=tmp_path, columns=("image", "caption")))
     parts = []
     for split in ("train", "val", "test"):
-        items, pairs = loaded.splits[split], loaded.pairs[split]
-        rows = np.arange(len(pairs))
-        parts += [items.labels, items.pixels.take(np.arange(len(items))), pairs.pixels.take(rows)]
-        parts += [[text for texts in pairs.captions.take(rows) for text in texts]]
+        items, pairs = loaded.beside[split], loaded.splits[split]
+        parts += [items["label"], *(np.array(taken(rows["image"])) for rows in (items, pairs))]
+        parts += [[text for texts in taken(pairs["caption"]) for text in texts]]
     assert digest(*parts) == expected

@@ -109,11 +109,11 @@ def test_captions_are_true_and_closed():
 def test_as_a_set(label, objects, count, tmp_path):
     source = Shapes(label=label, objects=objects, num_train=300, num_val=50, num_test=60)
     loaded = source.load(Request(name="shapes", root=tmp_path))
-    assert len(loaded.classes) == count
-    assert {s: len(items) for s, items in loaded.splits.items()} == {"train": 300, "val": 50, "test": 60}
+    assert len(loaded.classes["label"]) == count
+    assert loaded.counts == {"train": 300, "val": 50, "test": 60}
     train = loaded.splits["train"]
-    assert train.labels.max() < count
-    assert train.pixels.take(np.array([5, 2])).shape == (2, 32, 32, 3)
+    assert train["label"].max() < count
+    assert train["image"].take(np.array([5, 2])).shape == (2, 32, 32, 3)
 
 
 def test_wrong_settings_are_refused(tmp_path):
@@ -190,8 +190,8 @@ def test_other_scenes_are_as_they_were_before_there_were_quadrants():
 def test_the_position_question_as_a_set():
     found = Shapes(label="quadrant", num_train=50, num_val=5, num_test=20)
     loaded = found.load(Request(name="shapes", root=None))
-    assert loaded.classes == ["top left", "top right", "bottom left", "bottom right"]
-    assert set(loaded.splits["train"].labels.tolist()) == {0, 1, 2, 3}
+    assert loaded.classes["label"] == ["top left", "top right", "bottom left", "bottom right"]
+    assert set(loaded.splits["train"]["label"].tolist()) == {0, 1, 2, 3}
 
 
 SHIFTS = get_args(shifts.Shift)
@@ -244,11 +244,11 @@ def test_shifts_are_what_they_are_called():
 
 def test_only_the_test_pictures_of_a_set_are_shifted(tmp_path):
     sizes = {"num_train": 20, "num_val": 20, "num_test": 20, "num_pairs": 20}
-    request, rows = Request(name="shapes", root=tmp_path), np.arange(20)
+    request, rows = Request(name="shapes", root=tmp_path, columns=("image", "caption")), np.arange(20)
     plain, shifted = (Shapes(**sizes, shift=shift).load(request) for shift in ("none", "outline"))
-    for part in ("splits", "pairs"):
+    for part in ("splits", "beside"):
         for split in ("train", "val", "test"):
-            a, b = (getattr(loaded, part)[split].pixels.take(rows) for loaded in (plain, shifted))
+            a, b = (getattr(loaded, part)[split]["image"].take(rows) for loaded in (plain, shifted))
             assert np.array_equal(a, b) == (split != "test")
     assert shifted.notes == ["shapes: tested on pictures that are drawn otherwise (shift=outline)"]
     with pytest.raises(ConfigError, match="neither"):

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.common.fetch import shared_folders
 from tfcli.data.common.request import Request
 from tfcli.data.sources import adapters
@@ -211,17 +212,17 @@ def test_torchvision_layouts_are_read(name, tmp_path):
     make, counts, classes = LAYOUTS[name]
     make(tmp_path / name)
     loaded = load(name, tmp_path, verify=name not in ("svhn", "stl10", "cifar100"))
-    assert {split: len(items) for split, items in loaded.splits.items()} == counts
+    assert loaded.counts == counts
     if classes:
-        assert loaded.classes == classes
+        assert loaded.classes["label"] == classes
     for items in loaded.splits.values():
-        if items.files is not None:
-            assert all(path.exists() for path in items.files)
+        if isinstance(items["image"], FileColumn):
+            assert all(path.exists() for path in items["image"].paths)
         else:
-            assert items.pixels.take(np.array([1, 0])).shape == (2, *items.pixels.size, 3)
+            assert items["image"].take(np.array([1, 0])).shape == (2, *items["image"].size, 3)
     if name in ("sun397", "caltech101", "eurosat"):
         assert any("no official test split" in note for note in loaded.notes)
-        assert not set(loaded.splits["train"].files) & set(loaded.splits["test"].files)
+        assert not set(loaded.splits["train"]["image"].paths) & set(loaded.splits["test"]["image"].paths)
 
 
 @pytest.mark.parametrize("name", [name for name in LAYOUTS if shared_folders(read(name)["source"]["expects"])])
@@ -234,11 +235,12 @@ def test_a_set_unpacked_by_hand_is_read_with_and_without_its_own_folder(name, tm
         if root.name == "photos":
             (tmp_path / inner[0]).rename(root)
         loaded = load(name, root, verify=name not in ("svhn", "stl10", "cifar100"))
-        assert {split: len(items) for split, items in loaded.splits.items()} == counts
-        assert loaded.classes == classes or classes is None
+        assert loaded.counts == counts
+        assert loaded.classes["label"] == classes or classes is None
         for items in loaded.splits.values():
-            assert all(path.is_file() and root in path.parents for path in items.files or [])
-            assert len(items.pixels.take(np.array([0])) if items.pixels else items.files)
+            paths = items["image"].paths if isinstance(items["image"], FileColumn) else []
+            assert all(path.is_file() and root in path.parents for path in paths)
+            assert len(items["image"].take(np.array([0]))) == 1
 
 
 def test_the_steps_for_pets_by_hand_work(real_data, tmp_path):
@@ -257,21 +259,20 @@ def test_the_steps_for_pets_by_hand_work(real_data, tmp_path):
     expected = load("pets", real_data / "pets")
     for root in (unpacked, itself, itself.parent):
         loaded = load("pets", root)
-        assert {split: len(items) for split, items in loaded.splits.items()} == {
-            split: len(items) for split, items in expected.splits.items()
-        }
-        assert loaded.splits["train"].files[0].is_relative_to(root)
-        assert loaded.splits["train"].files[0].read_bytes() == expected.splits["train"].files[0].read_bytes()
+        assert loaded.counts == expected.counts
+        here, there = (found.splits["train"]["image"].paths[0] for found in (loaded, expected))
+        assert here.is_relative_to(root)
+        assert here.read_bytes() == there.read_bytes()
 
 
 def test_arrays_keep_rows_and_columns(tmp_path):
     make_svhn(tmp_path)
     make_stl10(tmp_path)
     svhn = load("svhn", tmp_path, verify=False).splits["train"]
-    assert svhn.labels.tolist() == [0, 1, 2, 3, 4, 5]
-    assert svhn.pixels.take(np.array([0]))[0, 1, 2].tolist() == [7, 0, 0]
+    assert svhn["label"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert svhn["image"].take(np.array([0]))[0, 1, 2].tolist() == [7, 0, 0]
     stl10 = load("stl10", tmp_path, verify=False).splits["train"]
-    assert stl10.pixels.take(np.array([0]))[0, 2, 5].tolist() == [9, 0, 0]
+    assert stl10["image"].take(np.array([0]))[0, 2, 5].tolist() == [9, 0, 0]
 
 
 def test_pcam_without_h5py_names_the_command(tmp_path, monkeypatch):
@@ -295,8 +296,8 @@ def test_pcam(tmp_path):
         with h5py.File(f"{stem}_y.h5", "w") as file:
             file["y"] = np.array([0, 1, 0, 1, 1], dtype=np.uint8).reshape(5, 1, 1, 1)
     train = load("pcam", tmp_path).splits["train"]
-    assert train.labels.tolist() == [0, 1, 0, 1, 1]
-    pixels = pickle.loads(pickle.dumps(train.pixels))
+    assert train["label"].tolist() == [0, 1, 0, 1, 1]
+    pixels = pickle.loads(pickle.dumps(train["image"]))
     assert pixels.take(np.array([4, 1, 4]))[:, 0, 0, 0].tolist() == [4, 1, 4]
 
 
@@ -306,7 +307,7 @@ def test_checksums_are_compared_unless_told_otherwise(tmp_path):
         load("cifar100", tmp_path)
     loaded = load("cifar100", tmp_path, verify=False)
     assert any("verification off" in note for note in loaded.notes)
-    assert len(loaded.classes) == 100
+    assert len(loaded.classes["label"]) == 100
 
 
 class Hostile:
@@ -347,27 +348,27 @@ def test_checksums_are_removed_from_a_subclass_only():
 
 def test_real_pets(real_data):
     loaded = load("pets", real_data)
-    assert {s: len(items) for s, items in loaded.splits.items()} == {"train": 259, "test": 111}
-    assert np.bincount(loaded.splits["train"].labels).tolist() == [7] * 37
+    assert loaded.counts == {"train": 259, "test": 111}
+    assert np.bincount(loaded.splits["train"]["label"]).tolist() == [7] * 37
     for items in loaded.splits.values():
-        for path, label in zip(items.files, items.labels, strict=True):
-            name = loaded.classes[label].replace(" ", "_")
+        for path, label in zip(items["image"].paths, items["label"], strict=True):
+            name = loaded.classes["label"][label].replace(" ", "_")
             assert path.name.lower().startswith(name.lower())
     assert load("pets", real_data / "pets").where == real_data / "pets"
 
 
 def test_real_flowers(real_data):
     loaded = load("flowers", real_data)
-    assert {s: len(items) for s, items in loaded.splits.items()} == {"train": 1020, "val": 1020, "test": 6149}
-    assert loaded.classes[0] == "pink primrose"
-    assert len(loaded.classes) == 102
+    assert loaded.counts == {"train": 1020, "val": 1020, "test": 6149}
+    assert loaded.classes["label"][0] == "pink primrose"
+    assert len(loaded.classes["label"]) == 102
 
 
 def test_real_cifar10_and_mnist(real_data):
     cifar = load("cifar10", real_data, verify=False)
-    assert {s: len(items) for s, items in cifar.splits.items()} == {"train": 3805, "test": 761}
+    assert cifar.counts == {"train": 3805, "test": 761}
     with pytest.raises(DataError, match="verify=false"):
         load("cifar10", real_data)
     mnist = load("mnist", real_data)
-    assert {s: len(items) for s, items in mnist.splits.items()} == {"train": 6000, "test": 1500}
-    assert mnist.splits["train"].pixels.take(np.array([0])).shape == (1, 28, 28, 3)
+    assert mnist.counts == {"train": 6000, "test": 1500}
+    assert mnist.splits["train"]["image"].take(np.array([0])).shape == (1, 28, 28, 3)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tfcli.data.columns.items import Loaded
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.request import Request
 from tfcli.data.sources.torchvision_sets import Torchvision
 from tfcli.errors import DataError
@@ -18,7 +18,7 @@ from tfcli.errors import DataError
 CONF = Path(__file__).parents[2] / "conf" / "data"
 
 
-def load(name: str, root: Path, *, verify: bool = True) -> Loaded:
+def load(name: str, root: Path, *, verify: bool = True) -> LoadedTables:
     config = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
     source = Torchvision(**{k: v for k, v in config["source"].items() if k != "_target_"})
     return source.load(Request(name=name, root=root, facts=config, verify=verify))
@@ -47,9 +47,9 @@ def test_cars(tmp_path):
         for file, _ in rows[split]:
             photo(base / f"cars_{split}" / file)
     loaded = load("cars", tmp_path)
-    assert loaded.classes == ["Acura RL Sedan 2012", "Geo Metro"]
-    assert loaded.splits["train"].labels.tolist() == [1, 0]
-    assert loaded.splits["test"].files[0] == base / "cars_test/00001.jpg"
+    assert loaded.classes["label"] == ["Acura RL Sedan 2012", "Geo Metro"]
+    assert loaded.splits["train"]["label"].tolist() == [1, 0]
+    assert loaded.splits["test"]["image"].paths[0] == base / "cars_test/00001.jpg"
 
 
 @pytest.mark.parametrize("table", ["fer2013.csv", "icml_face_data.csv"])
@@ -64,12 +64,12 @@ def test_fer2013(tmp_path, table):
     with pytest.raises(DataError, match="verify=false"):
         load("fer2013", tmp_path)
     loaded = load("fer2013", tmp_path, verify=False)
-    assert loaded.splits["train"].labels.tolist() == [3, 0]
-    assert loaded.splits["test"].labels.tolist() == [6, 5]
-    image = loaded.splits["train"].pixels.take(np.array([0]))
+    assert loaded.splits["train"]["label"].tolist() == [3, 0]
+    assert loaded.splits["test"]["label"].tolist() == [6, 5]
+    image = loaded.splits["train"]["image"].take(np.array([0]))
     assert image.shape == (1, 48, 48, 3)
     assert image[0, 0, 2].tolist() == [5, 5, 5]
-    assert loaded.classes[6] == "neutral"
+    assert loaded.classes["label"][6] == "neutral"
 
 
 def test_clevr_counts(tmp_path):
@@ -82,5 +82,5 @@ def test_clevr_counts(tmp_path):
         scenes = [{"image_filename": n, "objects": [{}] * count} for n, count in zip(names, counts, strict=True)]
         (base / f"scenes/CLEVR_{split}_scenes.json").write_text(json.dumps({"scenes": scenes}))
     loaded = load("clevr_counts", tmp_path)
-    assert loaded.splits["train"].labels.tolist() == [0, 7]
-    assert loaded.classes[loaded.splits["test"].labels[0]] == "7"
+    assert loaded.splits["train"]["label"].tolist() == [0, 7]
+    assert loaded.classes["label"][loaded.splits["test"]["label"][0]] == "7"

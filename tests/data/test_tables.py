@@ -43,7 +43,7 @@ class Given:
     def load(self, request):
         answer = (self.owners % 2).tolist()
         asked = {"image": Picked(self.images, self.owners), "question": [f"q{i}" for i in range(len(answer))]}
-        return LoadedTables({"train": {**asked, "answer": answer}}, ["even", "odd"])
+        return LoadedTables({"train": {**asked, "answer": answer}}, {"answer": ["even", "odd"]})
 
 
 def module(source, **settings_):

@@ -61,13 +61,13 @@ def test_real_sets(real_data: Path, name: str) -> None:
         other = source(name, "data.direction=en-de").load(ask(real_data, name)).splits["train"]
         assert (other["source"], other["target"]) == (rows["target"], rows["source"])
     if name == "sst2":
-        assert loaded.classes[loaded.splits["test"]["label"][0]] == "positive"
+        assert loaded.classes["label"][loaded.splits["test"]["label"][0]] == "positive"
         assert "its test labels are not published; `test` is the dev split" in loaded.notes[0]
     if name == "stsb":
         assert (min(rows["score"]), max(rows["score"])) == (0.0, 5.0)
     if name == "mrpc":
         assert rows["text"][0].startswith("Amrozi accused his brother")
-        assert loaded.classes[rows["label"][0]] == "equivalent"
+        assert loaded.classes["label"][rows["label"][0]] == "equivalent"
     if name == "wikitext2":
         assert all(text.startswith(" = ") for text in rows["text"][1:])
         assert "training takes wiki.valid.tokens" in loaded.notes[0]
@@ -76,7 +76,7 @@ def test_real_sets(real_data: Path, name: str) -> None:
             assert all(context[a["start"] :].startswith(a["text"]) for a in answers)
     if name == "wnut17":
         assert rows["words"][0][14:17] == ["Empire", "State", "Building"]
-        assert [loaded.classes[tag] for tag in rows["tags"][0][13:18]] == [
+        assert [loaded.classes["tags"][tag] for tag in rows["tags"][0][13:18]] == [
             *("O", "B-location", "I-location", "I-location", "O"),
         ]
 
@@ -103,7 +103,7 @@ def layouts(folder: Path) -> dict[str, Path]:
 def test_every_layout_says_the_same(tmp_path: Path) -> None:
     for file in layouts(tmp_path).values():
         loaded = OwnTable(TABLE).load(ask(file))
-        assert loaded.classes == ["bad", "good"]
+        assert loaded.classes["label"] == ["bad", "good"]
         assert [text.replace("\t", " ") for text in loaded.splits["train"]["text"]] == [
             *("a fine day", 'a, "poor" day', "so so tab"),
         ]
@@ -117,7 +117,7 @@ def test_splits_by_file_and_by_column_and_labels_by_number(tmp_path: Path) -> No
     write(tmp_path / "column.csv", f"sentence,class,split\n{rows}")
     for root in (tmp_path / "files", tmp_path / "column.csv"):
         loaded = OwnTable(TABLE).load(ask(root))
-        assert loaded.classes == ["2", "10"]
+        assert loaded.classes["label"] == ["2", "10"]
         assert {split: rows["label"] for split, rows in loaded.splits.items()} == {
             "train": [1, 0],
             "val": [0, 1],
@@ -148,7 +148,7 @@ def test_a_test_split_may_lack_tags_but_has_no_others(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", '{"w": ["A", "B"], "t": ["O", "B-x"]}\n')
     write(tmp_path / "test.jsonl", '{"w": ["A"], "t": ["O"]}\n')
     table = OwnTable({"words": "w", "tags": "t"})
-    assert table.load(ask(tmp_path)).classes == ["O", "B-x"]
+    assert table.load(ask(tmp_path)).classes == {"tags": ["O", "B-x"]}
     write(tmp_path / "test.jsonl", '{"w": ["A"], "t": ["o"]}\n')
     with pytest.raises(DataError, match="only in test: o"):
         table.load(ask(tmp_path))
@@ -157,7 +157,7 @@ def test_a_test_split_may_lack_tags_but_has_no_others(tmp_path: Path) -> None:
 def test_words_with_tags_and_choices_come_out_of_tables(tmp_path: Path) -> None:
     file = write(tmp_path / "t.jsonl", '{"w": ["A", "B"], "t": ["O", "B-x"]}\n')
     loaded = OwnTable({"words": "w", "tags": "t"}).load(ask(file))
-    assert (loaded.classes, loaded.splits["train"]) == (["O", "B-x"], {"words": [["A", "B"]], "tags": [[0, 1]]})
+    assert (loaded.classes["tags"], loaded.splits["train"]) == (["O", "B-x"], {"words": [["A", "B"]], "tags": [[0, 1]]})
     write(tmp_path / "swag" / "train.csv", "sent1,sent2,ending0,ending1,ending2,ending3,label\nA man.,He,a,b,c,d,2\n")
     write(tmp_path / "swag" / "val.csv", "sent1,sent2,ending0,ending1,ending2,ending3,label\nA dog.,It,a,b,c,d,0\n")
     loaded = source("swag").load(ask(tmp_path, "swag"))
@@ -166,7 +166,7 @@ def test_words_with_tags_and_choices_come_out_of_tables(tmp_path: Path) -> None:
         "choices": [["He a", "He b", "He c", "He d"]],
         "label": [2],
     }
-    assert (loaded.classes, loaded.counts) == ([], {"train": 1, "test": 1})
+    assert (loaded.classes, loaded.counts) == ({}, {"train": 1, "test": 1})
 
 
 BAD = {

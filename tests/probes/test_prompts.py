@@ -103,7 +103,7 @@ def test_real_sets_agree(real_data):
     for data in ("pets", "flowers", "cifar10", "mnist"):
         config = data_config(data)
         source = Torchvision(**{k: v for k, v in config["source"].items() if k != "_target_"})
-        classes = source.load(Request(name=data, root=real_data, facts=config, verify=False)).classes
+        classes = source.load(Request(name=data, root=real_data, facts=config, verify=False)).classes["label"]
         assert len(prompts(data, classes).names) == config["num_classes"]
 
 

@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader
 from tfcli.data.common.loader import Batches, Served, batch_loader, identity
 from tfcli.data.common.order import BucketBatches, EvalBatches, TrainBatches
 from tfcli.data.common.rows import Columns
+from tfcli.data.common.splitnames import SPLITS
 from tfcli.data.common.workers import Ranks
 from tfcli.data.images.cache import Store
 from tfcli.data.images.imageset import FileSet, Images, normalised
 from tfcli.data.images.spatial import PICTURES
 from tfcli.data.images.transforms import Mix, normalise
 from tfcli.data.prepared import PreparedData
-from tfcli.data.texts.parted import SPLITS
 from tfcli.data.views.labelled import LabelledImages
 from tfcli.data.views.view import View
 from tfcli.errors import ConfigError, DataError
@@ -65,8 +65,7 @@ class DataModule(PreparedData):
         self._sets = {split: self._laid_out(self.view, rows, split, length) for split, rows in self.rows.items()}
         beside = getattr(self.view, "beside", None)
         if beside is not None:
-            labelled = self._labelled.items()
-            self._beside = {split: self._laid_out(beside, s.table, split, length) for split, s in labelled}
+            self._beside = {split: self._laid_out(beside, rows, split, length) for split, rows in self.beside.items()}
         self.counts = {split: len(self._sets[split]) if split in self._sets else 0 for split in SPLITS}
 
     def _laid_out(self, view: View, rows: Columns, split: str, length: int | None) -> Served:
@@ -170,7 +169,7 @@ class DataModule(PreparedData):
     def in_order(self, split: str, rows: np.ndarray) -> DataLoader:
         """Some labelled images of any split, in this order, as evaluation sees them: for features."""
         self.prepare()
-        table = self._labelled[split].table
+        table = self.labelled[split]
         plain = {**table, "image": table["image"].seen_by(self.eval_transform)}
         data = Served(LabelledImages().encode(plain, None, length=None, train=False), seed=self.seed)
         sampler = EvalBatches(len(rows), batch_size=self.eval_batch_size)

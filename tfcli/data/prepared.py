@@ -13,22 +13,22 @@ import torch
 from torch import Tensor
 
 from tfcli.bounds import Bounds, Count, Fraction, Natural, Positive, Rate, Share
-from tfcli.data.columns.items import Items, Loaded
-from tfcli.data.columns.tables import LoadedTables
+from tfcli.data.columns.splits import Parting
+from tfcli.data.columns.tables import Source
 from tfcli.data.common.facts import Facts
 from tfcli.data.common.paths import data_root
 from tfcli.data.common.picked import taken
 from tfcli.data.common.request import Request
 from tfcli.data.common.rows import Columns, height
+from tfcli.data.common.splitnames import SPLITS
 from tfcli.data.common.workers import Ranks
-from tfcli.data.images.assembly import Recipe, Split
-from tfcli.data.images.cache import Policy
+from tfcli.data.images.assembly import Recipe
+from tfcli.data.images.cache import Policy, Store
 from tfcli.data.images.imageset import Images
 from tfcli.data.images.preview import shown
 from tfcli.data.images.resize import Fit
 from tfcli.data.images.transforms import Augment, EvalTransform, TrainTransform
-from tfcli.data.splitting import split_images, split_tables
-from tfcli.data.texts.parted import SPLITS
+from tfcli.data.splitting import split_tables
 from tfcli.data.views.captioned import CaptionedImages
 from tfcli.data.views.labelled import LabelledImages
 from tfcli.data.views.view import View
@@ -91,13 +91,14 @@ class PreparedData(pl.LightningDataModule):
         classes, groups, num_classes, counts, fingerprint, bad_files, notes: known after `prepare`.
         fingerprints: likewise, one for each split alone.
         rows: after `prepare`, the table of each split that is served.
+        beside: likewise, labelled images that are not those of `rows`; mostly empty.
     """
 
     name: str
 
     def __init__(
         self,
-        source: Any,
+        source: Source,
         *,
         name: str,
         columns: Sequence[str] | Mapping[str, Any] = ("image", "label"),
@@ -182,7 +183,7 @@ class PreparedData(pl.LightningDataModule):
         self.bad_files: list[tuple[str, str]] = []
         self.on_skip: Callable[[list[tuple[str, str]]], object] | None = None
         self.rows: dict[str, Columns] = {}
-        self._labelled: dict[str, Split] = {}
+        self.beside: dict[str, Columns] = {}
 
     # ---- finding, checking and splitting
 
@@ -234,21 +235,25 @@ class PreparedData(pl.LightningDataModule):
         """
         if self.counts:
             return
-        loaded: Loaded | LoadedTables = self.source.load(self.request)
-        self.classes = list(loaded.classes)
-        how: dict[str, Any] = {"given": self.given_classes, "repeats": self.augment.repeats}
-        if isinstance(loaded, Loaded):
-            how["official"] = self.facts.get("counts")
-            found = split_images(loaded, self._recipe, captions="caption" in self.needs, **how)
-        else:
-            self.groups = list(loaded.groups)
-            found = split_tables(loaded, self._recipe, test_split=self.test_split, fractions=self.fractions, **how)
-            if missing := [name for name in self.needs if name not in found.rows["train"]]:
-                raise DataError(
-                    f"{self.name}: the task needs {', '.join(missing)}, but rows to train on have only "
-                    f"{', '.join(found.rows['train'])}. Choose another task=NAME, or another set."
-                )
-        self.rows, self._labelled = found.rows, found.labelled
+        loaded = self.source.load(self.request)
+        columns = loaded.splits.get("train", {})
+        if missing := [name for name in self.needs if columns and name not in columns]:
+            raise DataError(
+                f"{self.name}: the task needs {', '.join(missing)}, but rows to train on have only "
+                f"{', '.join(columns)}. Choose another task=NAME, or another set."
+            )
+        target = next((name for name in (*self.needs, *loaded.classes) if name in loaded.classes), None)
+        self.classes = list(loaded.classes.get(target or "", []))
+        self.groups = list(loaded.groups)
+        found = split_tables(
+            loaded,
+            self._recipe,
+            target=target,
+            given=self.given_classes,
+            official=self.facts.get("counts"),
+            repeats=self.augment.repeats,
+        )
+        self.rows, self.beside = found.rows, found.beside
         self.fingerprint, self.fingerprints = found.fingerprint, found.fingerprints
         self.bad_files.extend(found.bad)
         self.notes = [*loaded.notes, *self.notes, *found.notes]
@@ -258,9 +263,7 @@ class PreparedData(pl.LightningDataModule):
     def _recipe(self) -> Recipe:
         return Recipe(
             name=self.name,
-            val_fraction=self.fractions["val"],
-            split_seed=self.split_seed,
-            limits=self.limits,
+            parting=Parting(self.fractions, self.split_seed, self.limits, self.test_split),
             resize=self.kept,
             cache=self.cache,
             policy=self.policy,
@@ -272,11 +275,15 @@ class PreparedData(pl.LightningDataModule):
 
     # ---- what there is
 
+    @property
+    def labelled(self) -> dict[str, Columns]:
+        """The tables whose rows have labels, where there are any: what is served, or what stands beside it."""
+        return self.beside or self.rows
+
     def labels(self, split: str) -> np.ndarray:
         """The labels (N,) of a split, in its own order; empty where it has none."""
         self.prepare()
-        table = self._labelled[split].table if split in self._labelled else self.rows.get(split, {})
-        return np.asarray(table.get("label", []), np.int64)
+        return np.asarray(self.labelled.get(split, {}).get("label", []), np.int64)
 
     def texts(self, split: str) -> list[str]:
         """All texts of a split: what a vocabulary is made from.
@@ -300,7 +307,7 @@ class PreparedData(pl.LightningDataModule):
     def arrays(self, split: str, *, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Images (N, Y, X, 3) uint8 as evaluation sees them, and labels (N,): for baselines on small sets."""
         self.prepare()
-        table = self._labelled[split].table
+        table = self.labelled[split]
         rows = np.arange(len(table["image"]))[:limit]
         chunks = [table["image"].plain(rows[i : i + 512], self.eval_transform) for i in range(0, len(rows), 512)]
         return torch.cat(chunks).permute(0, 2, 3, 1).numpy(), table["label"][rows]
@@ -327,8 +334,7 @@ class PreparedData(pl.LightningDataModule):
     def sources(self, split: str) -> list[str]:
         """Return the origin of each labelled image of a split: its file below the set's folder, or its number."""
         self.prepare()
-        items: Items = self._labelled[split].items
-        positions = self._labelled[split].positions
-        if items.files is None:
-            return [str(i) for i in positions]
-        return ["/".join(items.files[i].parts[-2:]) for i in positions]
+        images: Images = self.labelled[split]["image"]
+        if isinstance(images.pixels, Store):
+            return ["/".join(images.pixels.files[row].parts[-2:]) for row in images.rows]
+        return [str(row) for row in images.rows]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
 from tfcli.data.columns import checks
-from tfcli.data.columns.items import Loaded
+from tfcli.data.columns.splits import of_images, parted
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.picked import taken
 from tfcli.data.common.rows import Columns, height
-from tfcli.data.images.assembly import Recipe, Split, assemble, with_images
+from tfcli.data.images.assembly import Recipe, with_images
 from tfcli.data.images.cache import Bad
 from tfcli.data.images.spatial import PICTURES
-from tfcli.data.texts.parted import parted
 from tfcli.errors import ConfigError, DataError
 
 
@@ -24,126 +23,104 @@ class Tables:
     """The splits of a set.
 
     Attributes:
-        rows: the table of each split that is served.
-        labelled: labelled images, which may be others.
+        rows: the table of each split.
         fingerprint, fingerprints: digests of all, and of each split.
-        bad: unusable image files, and why.
         notes: what to tell the user.
+        bad: unusable image files, and why.
+        beside: labelled images that are not those of `rows`.
     """
 
-    rows: dict[str, Columns] = field(default_factory=dict)
-    labelled: dict[str, Split] = field(default_factory=dict)
-    fingerprint: str = ""
-    fingerprints: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, Columns]
+    fingerprint: str
+    fingerprints: dict[str, str]
+    notes: list[str]
     bad: Bad = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, loaded: Loaded, recipe: Recipe) -> dict[str, Split]:
-        """Assemble and return the splits of a set of images."""
-        done = assemble(loaded, recipe)
-        self.bad += done.bad
-        self.notes += done.notes
-        # With both kinds: of the run all, of a split alone its labelled samples, which frozen features are made of.
-        whole = (self.fingerprint + done.fingerprint).encode()
-        self.fingerprint = sha256(whole).hexdigest() if self.fingerprint else done.fingerprint
-        self.fingerprints = done.fingerprints | self.fingerprints
-        return done.splits
-
-
-def _check_unmixed(recipe: Recipe, what: str, repeats: int, why: str) -> None:
-    """Refuse MixUp, CutMix and copies of images where these have no single label."""
-    if recipe.mixes:
-        raise ConfigError(f"data.augment.mixup and .cutmix cannot mix {what}. Set both to 0.")
-    if repeats > 1:
-        raise ConfigError(f"data.augment.repeats: repeated augmentation {why}. Set it to 1.")
-
-
-def split_images(
-    loaded: Loaded, recipe: Recipe, *, captions: bool, given: int | None, official: dict[str, int] | None, repeats: int
-) -> Tables:
-    """Return the splits of a set of images: of labelled ones, and where captions are wanted, of captioned ones.
-
-    Args:
-        loaded: by its source.
-        recipe: how they are split and kept.
-        captions: whether captioned images are served.
-        given: how many classes the config says there are.
-        official: how many samples of each split the set has.
-        repeats: copies of an image in a batch.
-
-    Raises:
-        ConfigError: mixtures or copies of images with captions.
-        DataError, PolicyStop: the set is unusable or not what the config says.
-    """
-    name, found = recipe.name, Tables(notes=checks.subset_notes(recipe.name, loaded, official))
-    if loaded.splits:
-        checks.check_classes(name, loaded.classes, given)
-        checks.check_labels(name, loaded)
-        found.labelled = found.add(loaded, recipe)
-        found.notes += checks.like_notes(name, [] if given else loaded.classes)
-        if "train" in found.labelled:
-            labels = found.labelled["train"].table["label"]
-            found.notes += checks.untrained_notes(name, loaded.classes, labels)
-    served = found.labelled
-    if captions:
-        why = "does not work with a contrastive loss: copies of one image would count as negatives"
-        _check_unmixed(recipe, "captions", repeats, why)
-        checks.check_captions(name, loaded)
-        served = found.add(loaded.captioned(), recipe)
-    found.rows = {split: s.table for split, s in served.items()}
-    _check_train(name, found, "image", "data.limit_train and the set's folder")
-    return found
+    beside: dict[str, Columns] = field(default_factory=dict)
 
 
 def split_tables(
     loaded: LoadedTables,
     recipe: Recipe,
     *,
-    test_split: str,
-    fractions: Mapping[str, float],
+    target: str | None,
     given: int | None,
+    official: Mapping[str, int] | None,
     repeats: int,
 ) -> Tables:
-    """Return the splits of a set of plain columns; see `tfcli.data.texts.parted.parted`.
+    """Return the splits of a set; see `tfcli.data.columns.splits.parted`.
 
     Args:
         loaded: by its source.
-        recipe: how images are kept, where there are any.
-        test_split, fractions: as in `parted`.
-        given: how many classes the config says there are.
+        recipe: how it is split and kept.
+        target: the column whose classes are learned; None: there is none.
+        given: how many of them the config says there are.
+        official: how many images of each split the whole set has.
         repeats: copies of an image in a batch.
 
     Raises:
-        ConfigError: there is no such `test_split`; mixtures or copies of images.
+        ConfigError: there is no such `test_split`; mixtures or copies of images that have no single label.
         DataError, PolicyStop: the set is unusable or not what the config says.
     """
-    name, found = recipe.name, Tables()
-    if loaded.classes:
-        checks.check_classes(name, loaded.classes, given)
-        found.notes += checks.like_notes(name, [] if given else loaded.classes)
-    found.rows, notes = parted(
-        name, loaded, test_split=test_split, fractions=fractions, limits=recipe.limits, seed=recipe.split_seed
-    )
-    found.notes += notes
-    found.fingerprints = {split: checks.table_digest(rows) for split, rows in found.rows.items()}
-    found.fingerprint = sha256(json.dumps([found.fingerprints, loaded.classes]).encode()).hexdigest()
-    if any(name in found.rows["train"] for name in PICTURES):
-        _check_unmixed(recipe, "images without a label of their own", repeats, "is for labelled images")
-        found.rows, found.bad, notes = with_images(found.rows, recipe)
-        found.notes += notes
-    _check_train(name, found, "row", "data.limit_train")
-    found.notes += _target_notes(name, found.rows["train"], loaded.classes)
+    name, classes = recipe.name, loaded.classes.get(target or "", [])
+    checks.check_heights(name, loaded.splits)
+    labelled = loaded.beside or loaded.splits
+    images = of_images(labelled)
+    if classes:
+        checks.check_classes(name, classes, given)
+        if images:
+            checks.check_labels(name, labelled, classes)
+    _check_mixtures(loaded.splits, recipe, repeats)
+    found = [_made(splits, loaded, recipe) for splits in (labelled, loaded.splits)[labelled is loaded.splits :]]
+    first, served = found[0], found[-1]
+    train = served.rows.get("train", {})
+    if not height(train):
+        unit, more = ("image", " and the set's folder") if images else ("row", "")
+        raise DataError(f"{name}: no {unit} is left to train on. Look at data.limit_train{more}.")
+    if "score" in train:
+        checks.check_scores(name, train["score"])
+    first.notes += checks.like_notes(name, [] if given else classes)
+    if classes and target in ("label", "answer") and target in first.rows.get("train", {}):
+        first.notes += checks.untrained_notes(name, classes, taken(first.rows["train"][target]))
+    if images:
+        first.notes = checks.subset_notes(name, labelled, official) + first.notes
+    return served if served is first else _joined(first, served)
+
+
+def _check_mixtures(splits: Mapping[str, Columns], recipe: Recipe, repeats: int) -> None:
+    """Refuse MixUp, CutMix and copies of images where these have no single label."""
+    rows = next(iter(splits.values()), {})
+    if not rows.keys() & set(PICTURES) or (of_images(splits) and "label" in rows):
+        return
+    what, why = "images without a label of their own", "is for labelled images"
+    if "caption" in rows:
+        what = "captions"
+        why = "does not work with a contrastive loss: copies of one image would count as negatives"
+    if recipe.mixes:
+        raise ConfigError(f"data.augment.mixup and .cutmix cannot mix {what}. Set both to 0.")
+    if repeats > 1:
+        raise ConfigError(f"data.augment.repeats: repeated augmentation {why}. Set it to 1.")
+
+
+def _made(splits: Mapping[str, Columns], loaded: LoadedTables, recipe: Recipe) -> Tables:
+    """Part, recognise and decode the tables of a set, or those beside it."""
+    name, known = recipe.name, loaded.known
+    rows, notes = parted(name, splits, recipe.parting)
+    if of_images(splits):
+        digests = {split: checks.image_digest(name, known, splits, {split: table}) for split, table in rows.items()}
+        whole = checks.image_digest(name, known, splits, rows)
+    else:
+        digests = {split: checks.table_digest(table) for split, table in rows.items()}
+        whole = sha256(json.dumps([digests, known]).encode()).hexdigest()
+    found = Tables(rows, whole, digests, notes)
+    if any(name in table for table in rows.values() for name in PICTURES):
+        found.rows, found.bad, lines = with_images(rows, recipe)
+        found.notes += lines
     return found
 
 
-def _check_train(name: str, found: Tables, unit: str, where: str) -> None:
-    if not height(found.rows.get("train", {})):
-        raise DataError(f"{name}: no {unit} is left to train on. Look at {where}.")
-
-
-def _target_notes(name: str, rows: Columns, classes: Sequence[str]) -> list[str]:
-    """Refuse scores that teach nothing; note classes that no training row has."""
-    if "score" in rows:
-        checks.check_scores(name, rows["score"])
-    target = next((column for column in ("label", "answer") if column in rows), None)
-    return checks.untrained_notes(name, classes, taken(rows[target])) if target and classes else []
+def _joined(labelled: Tables, served: Tables) -> Tables:
+    """Join what is served with the labelled images beside it, which frozen features are made of."""
+    whole = sha256((labelled.fingerprint + served.fingerprint).encode()).hexdigest()
+    digests = served.fingerprints | labelled.fingerprints
+    notes, bad = labelled.notes + served.notes, labelled.bad + served.bad
+    return Tables(served.rows, whole, digests, notes, bad, labelled.rows)

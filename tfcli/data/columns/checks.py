@@ -9,20 +9,20 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfcli.data.columns.filecolumn import FileColumn
-from tfcli.data.columns.items import Items, Loaded
+from tfcli.data.columns.splits import labels_of
 from tfcli.data.common.entries import composed
-from tfcli.data.common.picked import unpicked
+from tfcli.data.common.picked import pick, taken, unpicked
 from tfcli.data.common.printable import printable
-from tfcli.data.common.rows import Columns
+from tfcli.data.common.rows import Columns, height
 from tfcli.errors import DataError
 
 _SAMPLED = 10_000  # files whose sizes go into the fingerprint: all of them on most sets, evenly drawn on the largest
+_DRAWN = 1_000  # rows of which the contents go into it
 
 
 def check_classes(name: str, classes: list[str], given: int | None) -> None:
@@ -109,61 +109,73 @@ def untrained_notes(name: str, classes: Sequence[str], labels: Collection[int] |
     return [f"{name}: {len(without)} classes have no training sample: {_some(without)}"] if without else []
 
 
-def check_labels(name: str, loaded: Loaded) -> None:
-    """Every label names a class.
+def check_labels(name: str, splits: Mapping[str, Columns], classes: Sequence[str]) -> None:
+    """Every label of images names a class.
 
     Raises:
-        DataError: with the first sample whose label does not.
+        DataError: with the first image whose label does not.
     """
-    for split, items in loaded.splits.items():
-        if items.files is not None and len(items.files) != len(items.labels):
-            raise DataError(f"{name}, {split}: {len(items.files)} files but {len(items.labels)} labels.")
-        wrong = np.flatnonzero((items.labels < 0) | (items.labels >= len(loaded.classes)))
+    for split, rows in splits.items():
+        labels = labels_of(rows)
+        wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
         if len(wrong):
-            sample = printable(items.files[wrong[0]]) if items.files is not None else f"number {wrong[0]}"
+            image = rows["image"]
+            sample = printable(image.paths[wrong[0]]) if isinstance(image, FileColumn) else f"number {wrong[0]}"
             raise DataError(
-                f"{name}, {split}: the label of {sample} is {items.labels[wrong[0]]}, "
-                f"outside 0..{len(loaded.classes) - 1} ({len(wrong):,} such samples)."
+                f"{name}, {split}: the label of {sample} is {labels[wrong[0]]}, "
+                f"outside 0..{len(classes) - 1} ({len(wrong):,} such samples)."
             )
 
 
-def check_captions(name: str, loaded: Loaded) -> None:
-    """Every image of the captioned splits has a caption.
+def check_heights(name: str, splits: Mapping[str, Columns]) -> None:
+    """All columns of a split are of the same length.
 
     Raises:
-        DataError: there are no such splits, or their lists differ in length.
+        DataError: with those of the first that are not.
     """
-    if not loaded.pairs:
-        raise DataError(f"{name} has no captions.")
-    for split, items in loaded.pairs.items():
-        count = 0 if items.captions is None else len(items.captions)
-        if count != len(items) or (items.files is not None and len(items.files) != count):
-            raise DataError(f"{name}, {split}: {len(items)} images but captions of {count}.")
+    for split, rows in splits.items():
+        counts = {column: len(cells) for column, cells in rows.items()}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{count:,} of {column}" for column, count in counts.items())
+            raise DataError(f"{name}, {split}: columns differ in length: {told}.")
 
 
-def subset_notes(name: str, loaded: Loaded, official: dict[str, int] | None) -> list[str]:
-    """A note for each split whose number of samples is not the official one: published figures are of another set."""
+def subset_notes(name: str, splits: Mapping[str, Columns], official: Mapping[str, int] | None) -> list[str]:
+    """A note for each split whose number of images is not the official one: published figures are of another set."""
     return [
-        f"{name}: {len(items):,} {split} images here, {official[split]:,} officially: results are not comparable"
-        for split, items in loaded.found.items()
-        if official and split in official and official[split] != len(items)
+        f"{name}: {height(rows):,} {split} images here, {official[split]:,} officially: results are not comparable"
+        for split, rows in splits.items()
+        if official and split in official and official[split] != height(rows)
     ]
 
 
-def fingerprint(name: str, classes: list[str], loaded: Loaded, rows: dict[str, tuple[str, np.ndarray]]) -> str:
+def image_digest(name: str, classes: Any, splits: Mapping[str, Columns], parts: Mapping[str, Columns]) -> str:
     """Hex digest of names, labels, sizes and splits: equal for equal data, whatever the folder they are in.
 
     Files are told apart by name and size (10,000 evenly drawn ones on larger sets), arrays by shape and a thousand
     evenly drawn images, captions by their texts (of the same images).
+
+    Args:
+        name: of the set.
+        classes: names of its labels.
+        splits: as the source gave them.
+        parts: the rows of them that are served.
     """
     digest = hashlib.sha256(repr((name, classes)).encode("utf-8", "surrogateescape"))
-    for split in sorted(rows):
-        origin, positions = rows[split]
-        items = loaded.splits[origin]
-        digest.update(repr((split, origin, len(positions))).encode())
+    origins = {id(unpicked(rows["image"])[0]): split for split, rows in splits.items()}
+    for split in sorted(parts):
+        rows = parts[split]
+        inner, positions = unpicked(rows["image"])
+        digest.update(repr((split, origins[id(inner)], len(positions))).encode())
         digest.update(np.ascontiguousarray(positions, dtype="<i8").tobytes())
-        digest.update(np.ascontiguousarray(items.labels[positions], dtype="<i8").tobytes())
-        digest.update(_contents(items, positions))
+        digest.update(np.ascontiguousarray(labels_of(rows), dtype="<i8").tobytes())
+        contents = hashlib.sha256()
+        _add(contents, rows["image"])
+        if "caption" in rows:
+            step = _step(positions, _SAMPLED if isinstance(inner, FileColumn) else _DRAWN)
+            texts = taken(pick(rows["caption"], np.arange(len(positions))[::step]))
+            contents.update(repr(texts).encode("utf-8", "surrogateescape"))
+        digest.update(contents.digest())
     return digest.hexdigest()
 
 
@@ -177,38 +189,26 @@ def table_digest(rows: Columns) -> str:
 
 
 def _digest(column: Any) -> str:
-    inner, rows = unpicked(column)
-    digest = hashlib.sha256(np.ascontiguousarray(rows, dtype="<i8").tobytes())
-    if isinstance(inner, FileColumn):
-        _add_files(digest, [inner.paths[row] for row in rows[:: _step(rows, _SAMPLED)]])
-    elif len(rows):
-        found = inner.take(rows[:: _step(rows, 1000)])
-        digest.update(np.ascontiguousarray(found).tobytes() if isinstance(found, np.ndarray) else repr(found).encode())
+    digest = hashlib.sha256(np.ascontiguousarray(unpicked(column)[1], dtype="<i8").tobytes())
+    _add(digest, column)
     return digest.hexdigest()
 
 
-def _contents(items: Items, positions: np.ndarray) -> bytes:
-    digest = hashlib.sha256()
-    step = _step(positions, 1000 if items.files is None else _SAMPLED)
-    if items.files is not None:
-        _add_files(digest, [items.files[position] for position in positions[::step]])
-    elif items.pixels is not None and len(positions):
-        digest.update(np.ascontiguousarray(items.pixels.take(positions[::step])).tobytes())
-    if items.captions is not None:
-        digest.update(repr(items.captions.take(positions[::step])).encode("utf-8", "surrogateescape"))
-    return digest.digest()
+def _add(digest: hashlib._Hash, column: Any) -> None:
+    """Add what a column holds to a digest: of files names and sizes, of others a thousand evenly drawn rows."""
+    inner, rows = unpicked(column)
+    if isinstance(inner, FileColumn):
+        for path in (inner.paths[row] for row in rows[:: _step(rows, _SAMPLED)]):
+            size = path.stat().st_size if path.exists() else -1
+            digest.update(os.fsencode(path.name) + b"\0" + str(size).encode() + b"\0")
+    elif len(rows):
+        found = inner.take(rows[:: _step(rows, _DRAWN)])
+        digest.update(np.ascontiguousarray(found).tobytes() if isinstance(found, np.ndarray) else repr(found).encode())
 
 
 def _step(rows: np.ndarray, most: int) -> int:
     """Return how far apart rows are of which at most so many are drawn evenly."""
     return max(1, -(-len(rows) // most))
-
-
-def _add_files(digest: hashlib._Hash, paths: Sequence[Path]) -> None:
-    """Add names and sizes of files to a digest."""
-    for path in paths:
-        size = path.stat().st_size if path.exists() else -1
-        digest.update(os.fsencode(path.name) + b"\0" + str(size).encode() + b"\0")
 
 
 def _some(classes: list[str], most: int = 4) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tfcli.data.columns.items import Items, Loaded
+from tfcli.data.columns.filecolumn import FileColumn
+from tfcli.data.columns.splits import of_images
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.picked import pick, taken
 from tfcli.data.common.printable import printable
@@ -35,15 +36,13 @@ class Findings:
     unreadable: list[str] = field(default_factory=list)
 
 
-def inspect(loaded: Loaded | LoadedTables) -> Findings:
+def inspect(loaded: LoadedTables) -> Findings:
     """Hash every sample of train and test and compare: a file's bytes, the pixels of arrays, all texts of a row."""
     findings = Findings(loaded.counts)
-    splits = loaded.splits if isinstance(loaded, LoadedTables) else loaded.found
+    digests = _images if of_images(loaded.splits) else _rows
     seen: dict[bytes, str] = {}
     for split in ("train", "test"):
-        if split not in splits:
-            continue
-        for name, digest in _digests(splits[split]):
+        for name, digest in digests(loaded.splits[split]) if split in loaded.splits else ():
             if digest is None:
                 findings.unreadable.append(name)
             elif split == "train":
@@ -53,24 +52,25 @@ def inspect(loaded: Loaded | LoadedTables) -> Findings:
     return findings
 
 
-def _digests(items: Items | Columns) -> Iterator[tuple[str, bytes | None]]:
-    if not isinstance(items, Items):
-        told = [cells for name, cells in items.items() if name not in _ASIDE]
-        for row in range(height(items)):
-            cells = [taken(pick(column, np.array([row])))[0] for column in told]
-            yield str(row), hashlib.blake2b(json.dumps(cells, default=_hex).encode(), digest_size=16).digest()
-        return
-    if items.files is not None:
-        for path in items.files:
+def _rows(rows: Columns) -> Iterator[tuple[str, bytes | None]]:
+    told = [cells for name, cells in rows.items() if name not in _ASIDE]
+    for row in range(height(rows)):
+        cells = [taken(pick(column, np.array([row])))[0] for column in told]
+        yield str(row), hashlib.blake2b(json.dumps(cells, default=_hex).encode(), digest_size=16).digest()
+
+
+def _images(rows: Columns) -> Iterator[tuple[str, bytes | None]]:
+    images = rows["image"]
+    if isinstance(images, FileColumn):
+        for path in images.paths:
             try:
                 yield printable(path), hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
             except OSError:
                 yield printable(path), None
         return
-    assert items.pixels is not None
-    for start in range(0, len(items), _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, len(items)))
-        for number, image in zip(rows, items.pixels.take(rows), strict=True):
+    for start in range(0, len(images), _CHUNK):
+        chunk = np.arange(start, min(start + _CHUNK, len(images)))
+        for number, image in zip(chunk, images.take(chunk), strict=True):
             yield str(number), hashlib.blake2b(image.tobytes(), digest_size=16).digest()
 
 

@@ -1,15 +1,49 @@
-"""Splits that a set does not bring: seeded, stratified, documented."""
+"""Splits that a set does not bring, and limits: seeded, of images class by class, documented."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
 import numpy as np
 
-from tfcli.data.columns.items import Items, Loaded
+from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.common.counter_rng import hash64
+from tfcli.data.common.picked import pick
 from tfcli.data.common.request import Request
+from tfcli.data.common.rows import Columns, carved, height, limited, picked
+from tfcli.data.common.splitnames import SPLITS
+from tfcli.errors import ConfigError, nearest
 
-Rows = dict[str, tuple[str, np.ndarray]]
-"""For each split: the source's split it comes from, and which of its samples."""
+
+@dataclass(frozen=True)
+class Parting:
+    """Settings by which a set is parted.
+
+    Args:
+        fractions: of val and test, the share of train that is set aside where they are missing.
+        seed: of what is drawn.
+        limits: most rows of each split; None: all.
+        test_split: the split that is tested, where the set has several.
+    """
+
+    fractions: Mapping[str, float]
+    seed: int
+    limits: Mapping[str, int | None]
+    test_split: str = "test"
+
+
+def of_images(splits: Mapping[str, Columns]) -> bool:
+    """Return whether rows are images with a label or captions, and nothing else: these are parted class by class."""
+    rows = next(iter(splits.values()), {})
+    return "image" in rows and rows.keys() <= {"image", "label", "caption"}
+
+
+def labels_of(rows: Columns) -> np.ndarray:
+    """Return the label (N,) of each row; -1 where rows have none."""
+    return np.asarray(rows.get("label", np.full(height(rows), -1)), dtype=np.int64)
 
 
 def stratified(labels: np.ndarray, *, number: int, seed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:
@@ -39,10 +73,10 @@ def stratified(labels: np.ndarray, *, number: int, seed: int, purpose: str) -> t
     return np.flatnonzero(~taken), np.flatnonzero(taken)
 
 
-def limited(labels: np.ndarray, *, number: int | None, seed: int, purpose: str) -> np.ndarray:
-    """At most `number` positions, stratified where there are enough samples for every class, else simply drawn."""
+def drawn(labels: np.ndarray, *, number: int, seed: int, purpose: str) -> np.ndarray:
+    """Return at most `number` positions, stratified where there are enough for every class, else simply drawn."""
     count = len(labels)
-    if number is None or number >= count:
+    if number >= count:
         return np.arange(count)
     if number >= len(np.unique(labels)):
         _, taken = stratified(labels, number=number, seed=seed, purpose=purpose)
@@ -52,8 +86,8 @@ def limited(labels: np.ndarray, *, number: int | None, seed: int, purpose: str) 
     return np.sort(np.argsort(words, kind="stable")[:number])
 
 
-def carve_test(splits: dict[str, Items], request: Request, notes: list[str], *, lacking: str) -> dict[str, Items]:
-    """The splits of a set of files with a test split taken from train, as it has none; a note says so.
+def carve_test(splits: dict[str, Columns], request: Request, notes: list[str], *, lacking: str) -> dict[str, Columns]:
+    """The splits of a set of image files with a test split taken from train, as it has none; a note says so.
 
     Args:
         splits: as the source has them.
@@ -62,37 +96,69 @@ def carve_test(splits: dict[str, Items], request: Request, notes: list[str], *, 
         lacking: what the set has none of, for the note.
     """
     whole = splits["train"]
-    how = ", stratified" if (whole.labels >= 0).all() else ""
-    number = round(request.test_fraction * len(whole))
-    kept, taken = stratified(whole.labels, number=number, seed=request.split_seed, purpose="test")
+    how, number = ", stratified" if "label" in whole else "", round(request.test_fraction * height(whole))
+    parts = stratified(labels_of(whole), number=number, seed=request.split_seed, purpose="test")
+    kept, taken = ({name: _files(column, rows) for name, column in whole.items()} for rows in parts)
     notes.append(
-        f"{request.name}: no {lacking}; {len(taken):,} of {len(whole):,} images set aside{how} "
+        f"{request.name}: no {lacking}; {height(taken):,} of {height(whole):,} images set aside{how} "
         f"(data.test_fraction={request.test_fraction:g}, data.split_seed={request.split_seed})"
     )
-    return splits | {"train": whole.picked(kept), "test": whole.picked(taken)}
+    return splits | {"train": kept, "test": taken}
 
 
-def carve(
-    name: str, loaded: Loaded, *, val_fraction: float, split_seed: int, limits: dict[str, int | None]
-) -> tuple[Rows, list[str]]:
-    """The splits to work with, and what to tell the user.
+def _files(column: Any, rows: np.ndarray) -> Any:
+    """Return a column of some rows that stands by itself: its digest does not tell that there were more."""
+    if isinstance(column, FileColumn):
+        return FileColumn([column.paths[row] for row in rows], column.read)
+    return pick(column, rows)
 
-    A source without a validation split gives `val_fraction` of its training split; nothing ever comes from test.
-    `limits` then keep at most so many samples of each split.
+
+def parted(name: str, splits: Mapping[str, Columns], how: Parting) -> tuple[dict[str, Columns], list[str]]:
+    """Return the tables of train, val and test, and what to tell the user.
+
+    Splits are the set's own. What is missing is set aside from train: of images val alone, class by class; of others
+    val and test, rows at random, or of a few long documents their ends. Nothing ever comes from test.
+
+    Args:
+        name: of the set.
+        splits: by its source.
+        how: the settings.
+
+    Raises:
+        ConfigError: there is no such `test_split`.
     """
-    rows = {split: (split, np.arange(len(items))) for split, items in loaded.splits.items()}
-    notes = []
-    if "val" not in rows and val_fraction > 0 and "train" in rows:
-        labels = loaded.splits["train"].labels
-        number = round(val_fraction * len(labels))
-        kept, taken = stratified(labels, number=number, seed=split_seed, purpose="val")
-        rows |= {"train": ("train", kept), "val": ("train", taken)}
-        notes.append(
-            f"{name}: no validation split of its own; {len(taken):,} of {len(labels):,} training images "
-            f"set aside (data.val_fraction={val_fraction:g}, data.split_seed={split_seed})"
+    images, test, seed = of_images(splits), how.test_split, how.seed
+    if test not in ("test", *splits) and not images:  # whose source reads it
+        further = [split for split in splits if split not in ("train", "val")]
+        raise ConfigError(
+            f"{name} has no split `{test}`.{nearest(test, further)} "
+            f"There are {', '.join(further) or 'none besides train and val'}."
         )
-    for split, (origin, positions) in rows.items():
-        labels = loaded.splits[origin].labels[positions]
-        chosen = limited(labels, number=limits.get(split), seed=split_seed, purpose=f"limit {split}")
-        rows[split] = (origin, positions[chosen])
-    return rows, notes
+    named = {"train": "train", "val": "val", "test": test if test in splits else "test"}
+    tables = {split: splits[theirs] for split, theirs in named.items() if theirs in splits}
+    part, notes = _by_class if images else carved, list[str]()
+    for split in ("val",) if images else ("test", "val"):
+        fraction = how.fractions[split]
+        if split in tables or not fraction or "train" not in tables:
+            continue
+        tables["train"], tables[split], words = part(tables["train"], fraction, seed=seed, to=split)
+        what, more = ("validation", f", data.split_seed={seed}") if images else (split, "")
+        notes.append(f"{name}: no {what} split of its own; {words} (data.{split}_fraction={fraction:g}{more})")
+    if images:
+        limit = partial(_limited_by_class, seed=seed)
+        return {s: limit(tables[s], how.limits[s], split=s) for s in SPLITS if s in tables}, notes
+    return {s: limited(tables[s], how.limits[s], seed=seed) for s in SPLITS if s in tables}, notes
+
+
+def _by_class(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Columns, Columns, str]:
+    """Part images as `carved` parts rows, class by class."""
+    labels = labels_of(rows)
+    kept, taken = stratified(labels, number=round(fraction * len(labels)), seed=seed, purpose=to)
+    return picked(rows, kept), picked(rows, taken), f"{len(taken):,} of {len(labels):,} training images set aside"
+
+
+def _limited_by_class(rows: Columns, number: int | None, *, seed: int, split: str) -> Columns:
+    """Limit images as `limited` limits rows, class by class."""
+    if number is None or number >= height(rows):
+        return rows
+    return picked(rows, drawn(labels_of(rows), number=number, seed=seed, purpose=f"limit {split}"))

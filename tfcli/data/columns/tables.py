@@ -1,10 +1,10 @@
-"""Types that sources of tables give to the data module: named columns, a table for each split. Imports no torch."""
+"""The type that every source gives to the data module: named columns, a table for each split. Imports no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tfcli.data.common.request import Request
 from tfcli.data.common.rows import Columns, height
@@ -12,31 +12,38 @@ from tfcli.data.common.rows import Columns, height
 
 @dataclass
 class LoadedTables:
-    """A set of plain named columns that a source loaded: lists, or what gathers rows by `take`; see `Columns`.
+    """A set of named columns that a source loaded: lists, arrays, or what gathers rows by `take`; see `Columns`.
 
     Attributes:
         splits: train, val and test as far as the set has them, and whatever further ones it names
             (`test_2017_flickr`, `val_mismatched`): those are only evaluated when they are asked for.
-        classes: names of the labels, tags or answers, in the order of their indices; empty where there are none.
+        classes: for each column of classes (label, tags, answer, mask) their names, in the order of their indices.
         notes: what the user should be told, a line each.
         where: the folder or file it lies in; None where it is made.
         groups: names of the parts of a split that are measured apart too; mostly empty.
+        beside: splits of labelled images that are not those of `splits`: evaluated beside captioned ones.
     """
 
     splits: dict[str, Columns]
-    classes: list[str] = field(default_factory=list)
+    classes: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     where: Path | None = None
     groups: list[str] = field(default_factory=list)
+    beside: dict[str, Columns] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
         """Rows of each split."""
         return {split: height(columns) for split, columns in self.splits.items()}
 
+    @property
+    def known(self) -> Any:
+        """The names of classes as they go into digests: of one column its list, of several all by their columns."""
+        return self.classes if len(self.classes) > 1 else next(iter(self.classes.values()), [])
 
-class TableSource(Protocol):
-    """Protocol of sources of tables."""
+
+class Source(Protocol):
+    """Protocol of sources."""
 
     def load(self, request: Request) -> LoadedTables: ...
 

@@ -34,9 +34,11 @@ def unpicked(column: Any) -> tuple[Any, np.ndarray]:
 
 
 def pick(column: Any, rows: np.ndarray) -> Any:
-    """Return a column of some of the rows: of a list a list, of others one that gathers them when they are taken."""
+    """Return a column of some of the rows: of a list or an array its like, of others one that gathers them later."""
     if isinstance(column, list):
         return [column[row] for row in rows]
+    if isinstance(column, np.ndarray):
+        return column[rows]
     inner, which = unpicked(column)
     return Picked(inner, which[rows])
 

@@ -11,7 +11,7 @@ from tfcli.data.common.counter_rng import hash64
 from tfcli.data.common.picked import Picked, pick
 
 Columns = dict[str, Any]
-"""A table: columns of equal length. Those of texts are lists; others gather rows by `take`. Names say what they hold:
+"""A table: columns of equal length: lists, arrays, or what gathers rows by `take`. Names say what they hold:
 
     text                          running text (a document a row, line breaks kept), or a sentence
     text pair                     two sentences
@@ -23,7 +23,8 @@ Columns = dict[str, Any]
     id question context answers   answers: a list of {"text", "start"}, start counts characters; empty: no answer
     context choices label         choices: a list of texts, label the right one
     image                         images by `take`; as they are served, `tfcli.data.images.imageset.Images`
-    caption                       texts of an image, at least one
+    image label                   an image and its class
+    image caption                 an image and texts of it, at least one (a list)
     image question answer         answer: an index into `classes`
 
 A column that points into another table is a `Picked`: the questions of one image share it.

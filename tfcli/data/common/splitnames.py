@@ -15,6 +15,7 @@ WORDS = {
     "test": ("test", "testing"),
 }
 """The words for each split, the only list of them; digits, `set` and the like may stand beside (`train2017`)."""
+SPLITS = tuple(WORDS)
 SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
 _BESIDE = frozenset(("set", "sets", "split", "data", "dataset", "image", "images", "img", "imgs", "folder", "files"))
 

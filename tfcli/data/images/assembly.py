@@ -1,19 +1,16 @@
-"""From what a source found to splits that serve batches: carved, decoded, unusable images left out, recognisable."""
+"""From image files and pixels that a source gave to images that are served: decoded once, unusable ones left out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfcli.data.columns.checks import fingerprint
 from tfcli.data.columns.filecolumn import FileColumn
-from tfcli.data.columns.items import Items, Loaded
-from tfcli.data.columns.splits import carve
-from tfcli.data.common.picked import Picked, unpicked
+from tfcli.data.columns.splits import Parting
+from tfcli.data.common.picked import unpicked
 from tfcli.data.common.rows import Columns, height, picked
 from tfcli.data.common.workers import Ranks
 from tfcli.data.images.cache import Bad, Policy, Store, store_files
@@ -29,7 +26,7 @@ class Recipe:
 
     Args:
         name: of the set.
-        val_fraction, split_seed, limits: as in `tfcli.data.columns.splits.carve`.
+        parting: how it is split.
         resize: how decoded files are made smaller.
         cache: mode of the store of decoded files.
         policy: what to do about unusable files.
@@ -39,9 +36,7 @@ class Recipe:
     """
 
     name: str
-    val_fraction: float
-    split_seed: int
-    limits: dict[str, int | None]
+    parting: Parting
     resize: Resize
     cache: str
     policy: Policy
@@ -65,76 +60,6 @@ class Recipe:
         """Decode files; see `store_files`."""
         how: dict[str, Any] = {"resize": self.resize, "mode": self.cache, "policy": self.policy, "ranks": self.ranks}
         return store_files(files, name=self.name, **how)
-
-
-@dataclass
-class Split:
-    """One split, ready.
-
-    Attributes:
-        table: its columns: image, and what there is of label and caption.
-        items: what the source gave.
-        positions: (N,) which of `items` the samples are.
-    """
-
-    table: Columns
-    items: Items
-    positions: np.ndarray
-
-
-@dataclass
-class Assembled:
-    """All splits, the files left out, what to tell the user, and digests of all and of each split."""
-
-    splits: dict[str, Split]
-    fingerprint: str
-    fingerprints: dict[str, str]
-    bad: Bad = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-def assemble(loaded: Loaded, recipe: Recipe) -> Assembled:
-    """Carve and decode `loaded.splits`, by the recipe.
-
-    Raises:
-        DataError, PolicyStop: by the recipe's policy.
-    """
-    rows, notes = carve(
-        recipe.name, loaded, val_fraction=recipe.val_fraction, split_seed=recipe.split_seed, limits=recipe.limits
-    )
-    used: dict[str, np.ndarray] = {}
-    for origin, positions in rows.values():
-        if loaded.splits[origin].files is not None:
-            used[origin] = np.union1d(used.get(origin, positions), positions)
-    stores: dict[str, Store] = {}
-    digest = partial(fingerprint, recipe.name, loaded.classes, loaded)
-    result = Assembled({}, digest(rows), {s: digest({s: rows[s]}) for s in rows}, notes=notes)
-    if used:
-        files = {origin: [(loaded.splits[origin].files or [])[i] for i in chosen] for origin, chosen in used.items()}
-        stores, result.bad, lines = recipe.store(files)
-        notes.extend(lines)
-    for split, (origin, positions) in rows.items():
-        decoded = (used[origin], stores[origin]) if origin in used else None
-        result.splits[split] = _split(split, loaded.splits[origin], positions, decoded, recipe)
-    return result
-
-
-def _split(
-    split: str, items: Items, positions: np.ndarray, decoded: tuple[np.ndarray, Store] | None, recipe: Recipe
-) -> Split:
-    pixels: Any = items.pixels
-    rows = positions
-    if decoded is not None:
-        used, pixels = decoded
-        rows = np.searchsorted(used, positions)
-        good = pixels.good[rows]
-        positions, rows = positions[good], rows[good]
-    table: Columns = {"image": recipe.images(pixels, rows, train=split == "train")}
-    if items.captions is None:
-        table["label"] = items.labels[positions]
-    else:
-        table["caption"] = Picked(items.captions, positions)
-    return Split(table, items, positions)
 
 
 def with_images(rows: dict[str, Columns], recipe: Recipe) -> tuple[dict[str, Columns], Bad, list[str]]:

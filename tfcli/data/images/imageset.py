@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from tfcli.data.columns.filecolumn import FileColumn
-from tfcli.data.columns.items import Pixels
+from tfcli.data.columns.pixels import Pixels
 from tfcli.data.common.counter_rng import hash64
 from tfcli.data.common.order import Address
 from tfcli.data.common.picked import Picked

@@ -38,7 +38,7 @@ def shown(table: Columns, classes: Sequence[str], count: int) -> tuple[np.ndarra
         return rows, [classes[label] for label in table["label"][rows]]
     rows = np.unique(np.linspace(0, height(table) - 1, count).astype(np.int64))
     if "caption" in table:
-        return rows, [own[0] for own in table["caption"].take(rows)]
+        return rows, [own[0] for own in taken(pick(table["caption"], rows))]
     words = {name: taken(pick(table[name], rows)) for name in ("question", "answer") if name in table}
     if not words:
         return rows, [str(row) for row in rows]

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfcli.data.columns.items import CaptionList, Items, Loaded, unlabelled
+from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.columns.splits import carve_test
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.entries import EXTENSIONS, foreign
 from tfcli.data.common.fetch import found_in, locate, locate_or_fetch
 from tfcli.data.common.printable import printable
 from tfcli.data.common.request import Request
-from tfcli.data.common.splitnames import split_called, split_of_file
+from tfcli.data.common.rows import Columns
+from tfcli.data.common.splitnames import SPLITS, split_called, split_of_file
+from tfcli.data.images.decode import decode
 from tfcli.data.sources.captionfiles import Row, read_captions
 from tfcli.data.sources.separated import How
 from tfcli.data.sources.tables import SUFFIXES, read_text, refuse
 from tfcli.errors import DataError
 
-ORDER = ("train", "val", "test")
 _FOLDERS = ("images", "Images", "image", "img", "photos")
 _LOOKED_AT = 200
 _TREE = """    FOLDER/captions.tsv (or .csv, .json, .jsonl)   a line a caption: image and caption
@@ -43,9 +45,8 @@ class _Split:
         places = [(path, self.places[path]) for path in gone]
         return [text for path, (first, *more) in places for text in (f"{first} ({printable(path)})", *more)]
 
-    def items(self) -> Items:
-        captions = CaptionList(list(self.captions.values()))
-        return Items(unlabelled(len(captions)), files=list(self.captions), captions=captions)
+    def table(self) -> Columns:
+        return {"image": FileColumn(list(self.captions), decode), "caption": list(self.captions.values())}
 
 
 class Captions:
@@ -76,7 +77,7 @@ class Captions:
         root = request.root
         return root if root.is_file() or (root.is_dir() and self._listed(root)) else None
 
-    def load(self, request: Request) -> Loaded:
+    def load(self, request: Request) -> LoadedTables:
         """Read the captions and look for the images.
 
         Raises:
@@ -98,10 +99,10 @@ class Captions:
             raise DataError(f"{request.name}: no captions of a split `train`, only of {', '.join(sorted(splits))}.")
         _check_apart(request, splits)
         notes: list[str] = []
-        pairs = {split: found.items() for split, found in sorted(splits.items(), key=lambda s: ORDER.index(s[0]))}
-        if "test" not in pairs:
-            pairs = carve_test(pairs, request, notes, lacking="test split")
-        return Loaded([], {}, notes, next(iter(files.values())).parent, pairs=pairs)
+        tables = {split: splits[split].table() for split in SPLITS if split in splits}
+        if "test" not in tables:
+            tables = carve_test(tables, request, notes, lacking="test split")
+        return LoadedTables(tables, notes=notes, where=next(iter(files.values())).parent)
 
     def _files(self, request: Request) -> dict[str, Path]:
         """The caption files by split; under an empty name the only one."""
@@ -163,7 +164,7 @@ class Flickr8k:
     def locate(self, request: Request) -> Path | None:
         return locate(request, EXPECTS)
 
-    def load(self, request: Request) -> Loaded:
+    def load(self, request: Request) -> LoadedTables:
         """Read captions and splits.
 
         Raises:
@@ -189,10 +190,10 @@ class Flickr8k:
             splits = {"train": whole}
         if not request.skip:
             refuse(path, "name an image that is not there", [p for s in splits.values() for p in s.missing()])
-        pairs = {split: found.items() for split, found in splits.items()}
-        if "test" not in pairs:
-            pairs = carve_test(pairs, request, notes, lacking="list of the test split")
-        return Loaded([], {}, notes, root, pairs=pairs)
+        tables = {split: found.table() for split, found in splits.items()}
+        if "test" not in tables:
+            tables = carve_test(tables, request, notes, lacking="list of the test split")
+        return LoadedTables(tables, notes=notes, where=root)
 
     @staticmethod
     def _list(root: Path, names: Sequence[str]) -> list[str]:

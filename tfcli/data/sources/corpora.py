@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tfcli.data.columns.tables import LoadedTables, TableSource
+from tfcli.data.columns.tables import LoadedTables, Source
 from tfcli.data.common.entries import foreign
 from tfcli.data.common.fetch import found_in, locate, locate_or_fetch, present
 from tfcli.data.common.printable import printable
@@ -155,7 +155,7 @@ class Mixture:
     def __init__(self, parts: Mapping[str, Mapping[str, Any]]):
         self.parts = parts
 
-    def _requests(self, request: Request) -> list[tuple[str, TableSource, Request]]:
+    def _requests(self, request: Request) -> list[tuple[str, Source, Request]]:
         return [
             (name, part["source"], replace(request, name=name, facts={**request.facts, "folder": part.get("folder")}))
             for name, part in self.parts.items()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfcli.data.columns.items import ArrayPixels, Items, Loaded
+from tfcli.data.columns.pixels import ArrayPixels
 from tfcli.data.columns.splits import stratified
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.request import Request
 
 SPLIT_SEED = 0  # fixed: the test split is part of the set, not of an experiment
@@ -22,7 +23,7 @@ class Digits:
     def locate(self, request: Request) -> str:
         return "inside scikit-learn"
 
-    def load(self, request: Request) -> Loaded:
+    def load(self, request: Request) -> LoadedTables:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
@@ -30,7 +31,7 @@ class Digits:
         labels = digits.target.astype(np.int64)
         kept, taken = stratified(labels, number=TEST_COUNT, seed=SPLIT_SEED, purpose="test")
         splits = {
-            split: Items(labels[rows], pixels=ArrayPixels(images[rows]))
+            split: {"image": ArrayPixels(images[rows]), "label": labels[rows]}
             for split, rows in (("train", kept), ("test", taken))
         }
-        return Loaded([str(i) for i in range(10)], splits)
+        return LoadedTables(splits, {"label": [str(i) for i in range(10)]})

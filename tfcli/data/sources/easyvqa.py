@@ -44,7 +44,7 @@ class EasyVQA:
                 "question": asked["question"],
                 "answer": asked["answer"].tolist(),
             }
-        return LoadedTables(splits, self.answers(root), where=root)
+        return LoadedTables(splits, {"answer": self.answers(root)}, where=root)
 
     def answers(self, root: Path) -> list[str]:
         """Return the answers there are, in the order of their indices.

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from tfcli.data.columns.checks import check_splits
-from tfcli.data.columns.items import Items, Loaded
+from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.columns.splits import carve_test
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.entries import Ignored, composed, images, listed
 from tfcli.data.common.fetch import found_in
 from tfcli.data.common.printable import printable
 from tfcli.data.common.request import Request
+from tfcli.data.common.rows import Columns
 from tfcli.data.common.splitnames import WORDS, split_of_folder
+from tfcli.data.images.decode import decode
 from tfcli.errors import DataError
 
 _TREE = """    FOLDER/CLASS/IMAGE.jpg              one folder a class (a test split is set aside), or
@@ -35,7 +38,7 @@ class Folder:
     def locate(self, request: Request) -> Path | None:
         return request.root if request.root.is_dir() else None
 
-    def load(self, request: Request) -> Loaded:
+    def load(self, request: Request) -> LoadedTables:
         """Read the tree.
 
         Raises:
@@ -49,11 +52,11 @@ class Folder:
             _check_classes(request, split, trees[split], files)
         check_splits(request.name, found, mend="give all of them the same class folders")
         names = sorted(found["train"])
-        splits = {split: _items(files, names) for split, files in found.items()}
+        splits = {split: _table(files, names) for split, files in found.items()}
         notes = ignored.notes(request.name)
         if "test" not in splits:
             splits = carve_test(splits, request, notes, lacking="test folder")
-        return Loaded(names, splits, notes, request.root)
+        return LoadedTables(splits, {"label": names}, notes, request.root)
 
     def _trees(self, request: Request, ignored: Ignored) -> dict[str, Path]:
         """Return the folder of each split; where there are none, the root as that of train."""
@@ -99,9 +102,10 @@ def _classes(tree: Path, ignored: Ignored, above: tuple[Path, ...]) -> dict[str,
     return found
 
 
-def _items(files: dict[str, list[Path]], names: list[str]) -> Items:
+def _table(files: dict[str, list[Path]], names: list[str]) -> Columns:
     labels = np.repeat(np.arange(len(names)), [len(files[name]) for name in names])
-    return Items(labels.astype(np.int64), files=[path for name in names for path in files[name]])
+    images = FileColumn([path for name in names for path in files[name]], decode)
+    return {"image": images, "label": labels.astype(np.int64)}
 
 
 def _check_classes(request: Request, split: str, tree: Path, files: dict[str, list[Path]]) -> None:

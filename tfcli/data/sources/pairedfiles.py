@@ -65,7 +65,7 @@ class _Files:
             DataError: the set is not here, or as in `read`.
         """
         root = locate_or_fetch(request, self.expects, None)
-        return LoadedTables(self.read(root), list(self.classes), where=root)
+        return LoadedTables(self.read(root), {"mask": list(self.classes)} if self.classes else {}, where=root)
 
 
 class ListedFiles(_Files):

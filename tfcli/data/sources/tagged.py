@@ -46,7 +46,7 @@ class Conll:
             splits = {split: read_conll(path, self.classes) for split, path in paths.items() if path}
         else:
             splits = {split: self._of_hub(table) for split, table in tables.items()}
-        return LoadedTables(splits, self.classes, where=where)
+        return LoadedTables(splits, {"tags": self.classes}, where=where)
 
     def _of_hub(self, table: Table) -> Columns:
         assert self.hub is not None

@@ -84,7 +84,9 @@ def gathered(
     if twice := [name for i, name in enumerate(classes) if name in classes[:i]]:
         raise ConfigError(f"`data.classes` names `{printable(twice[0])}` twice.")
     splits = {split: converted(table, columns, classes) for split, table in tables.items()}
-    return LoadedTables(splits, [] if "choices" in columns else classes, notes, where)
+    column = "tags" if "tags" in columns else "label"
+    named = {column: classes} if classes and "choices" not in columns else {}
+    return LoadedTables(splits, named, notes, where)
 
 
 def _classes(tables: dict[str, Table], columns: Named, request: Request) -> list[str]:

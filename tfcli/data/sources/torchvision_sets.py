@@ -11,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from tfcli.data.columns.items import ArrayPixels, Items, Loaded
+from tfcli.data.columns.filecolumn import FileColumn
+from tfcli.data.columns.pixels import ArrayPixels
 from tfcli.data.columns.splits import carve_test
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.archives import bounded
 from tfcli.data.common.fetch import bare, locate, locate_or_fetch
 from tfcli.data.common.request import Request
+from tfcli.data.common.rows import Columns
+from tfcli.data.images.decode import decode
 from tfcli.errors import DataError, install
 
 _REFUSALS = (RuntimeError, OSError, ValueError, KeyError, IndexError)
@@ -61,7 +65,7 @@ class Torchvision:
         found = bare(request, self.expects)
         return locate(request, self.expects) or (found and found[0])
 
-    def load(self, request: Request) -> Loaded:
+    def load(self, request: Request) -> LoadedTables:
         """Find or fetch the set and read its labels.
 
         Raises:
@@ -79,12 +83,13 @@ class Torchvision:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(folder.resolve())
             loaded = self._loaded(dataset, Path(scratch).resolve(), request)
-        for items in loaded.splits.values():
-            items.files = items.files and [folder / path.relative_to(link) for path in items.files]
+        for rows in loaded.splits.values():
+            if isinstance(images := rows["image"], FileColumn):
+                images.paths = [folder / path.relative_to(link) for path in images.paths]
         loaded.where = folder
         return loaded
 
-    def _loaded(self, dataset: type, where: Path, request: Request) -> Loaded:
+    def _loaded(self, dataset: type, where: Path, request: Request) -> LoadedTables:
         notes = []
         if not request.verify:
             from tfcli.data.sources.adapters import check_pickle, without_checksums
@@ -96,10 +101,10 @@ class Torchvision:
                 f"{request.name}: verification off, torchvision's checksums are not compared (data.verify=false)"
             )
         opened = {split: self._open(dataset, where, kwargs, request) for split, kwargs in self.splits.items()}
-        splits = {split: self._items(data, request, split) for split, data in opened.items()}
+        splits = {split: self._table(data, request, split) for split, data in opened.items()}
         if "test" not in splits:
             splits = carve_test(splits, request, notes, lacking="official test split")
-        return Loaded(self._names(next(iter(opened.values()))), splits, notes, where)
+        return LoadedTables(splits, {"label": self._names(next(iter(opened.values())))}, notes, where)
 
     def _fetch(self, dataset: type, folder: Path) -> None:
         for kwargs in self.splits.values():
@@ -134,10 +139,10 @@ class Torchvision:
                 f"{request.name} is read from. Use another torchvision, or name another attribute in the set's config."
             ) from None
 
-    def _items(self, data: Any, request: Request, split: str) -> Items:
+    def _table(self, data: Any, request: Request, split: str) -> Columns:
         if self.reads["pixels"]:
             labels = np.asarray(self._read(data, "labels", request), dtype=np.int64)
-            return Items(labels, pixels=_pixels(self._read(data, "pixels", request)))
+            return {"image": _pixels(self._read(data, "pixels", request)), "label": labels}
         if self.reads["samples"]:
             samples = list(self._read(data, "samples", request))
         else:
@@ -145,13 +150,13 @@ class Torchvision:
             samples = list(zip(files, self._read(data, "labels", request), strict=True))
         if self.sort:
             samples.sort(key=lambda sample: str(sample[0]))
-        items = Items(np.array([label for _, label in samples], dtype=np.int64), files=[Path(p) for p, _ in samples])
-        if samples and not any(path.exists() for path in items.files or []):
+        files = [Path(path) for path, _ in samples]
+        if files and not any(path.exists() for path in files):
             raise DataError(
                 f"{request.name}: none of the {len(samples):,} images of the {split} split is there; "
                 f"the first would be {samples[0][0]}."
             )
-        return items
+        return {"image": FileColumn(files, decode), "label": np.array([label for _, label in samples], dtype=np.int64)}
 
     def _names(self, data: Any) -> list[str]:
         if not isinstance(self.classes, str):

@@ -48,7 +48,9 @@ class AskedShapes:
 
     def load(self, request: Request) -> LoadedTables:
         """Ask all questions; pictures are rendered later."""
-        return LoadedTables({split: self._split(split, count) for split, count in self.counts.items()}, self.answers)
+        return LoadedTables(
+            {split: self._split(split, count) for split, count in self.counts.items()}, {"answer": self.answers}
+        )
 
     def _split(self, split: str, count: int) -> Columns:
         scenes = SceneTable(self.world, split=split, count=count)

@@ -42,7 +42,8 @@ class Generated:
         held = {row for split, rows in splits.items() if split != "train" for row in _told(rows, names)}
         kept = [index for index, row in enumerate(_told(train, names)) if row not in held]
         splits["train"] = {name: [cells[row] for row in kept] for name, cells in train.items()}
-        return LoadedTables(splits, self.classes)
+        column = next((name for name in ("label", "tags") if any(name in rows for rows in splits.values())), None)
+        return LoadedTables(splits, {column: self.classes} if column and self.classes else {})
 
 
 def _told(rows: Columns, names: Sequence[str]) -> list[str]:

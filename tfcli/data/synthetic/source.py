@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 import numpy as np
 
 from tfcli.bounds import Bounds, Count, Natural
-from tfcli.data.columns.items import Items, Loaded, unlabelled
+from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.request import Request
+from tfcli.data.common.rows import Columns
 from tfcli.data.synthetic.columns import SceneColumn, SceneTable
 from tfcli.data.synthetic.objects import COLOURS, PAIR_NAMES, QUADRANTS, SHAPES
 from tfcli.data.synthetic.shapes import ShapesWorld
@@ -149,8 +150,8 @@ class Shapes:
     def locate(self, request: Request) -> str:
         return "generated"
 
-    def load(self, request: Request) -> Loaded:
-        """Labels of every scene; pictures are rendered and captions written later."""
+    def load(self, request: Request) -> LoadedTables:
+        """Labels of every scene; pictures are rendered and captions, where they are wanted, written later."""
         splits = {}
         for split, (rules, count) in self.counts.items():
             if rules not in SPLITS or count < 1:
@@ -159,7 +160,7 @@ class Shapes:
             table = SceneTable(world, split=rules, count=count, label=self.label)
             rows, label = np.arange(count), SceneColumn(table, "label")
             labels = np.concatenate([label.take(rows[i : i + _CHUNK]) for i in range(0, count, _CHUNK)])
-            splits[split] = Items(labels, pixels=ShapesPixels(table))
+            splits[split] = {"image": ShapesPixels(table), "label": labels}
         notes = []
         if self.counts["test"][0] == "comp":
             notes.append(
@@ -167,10 +168,12 @@ class Shapes:
             )
         if self.tested.shift != "none":
             notes.append(f"{request.name}: tested on pictures that are drawn otherwise (shift={self.tested.shift})")
+        classes = {"label": self.classes}
+        if "caption" not in request.columns:
+            return LoadedTables(splits, classes, notes)
         pairs = {split: self._pairs(split, count) for split, count in self.pair_counts.items() if count}
-        return Loaded(self.classes, splits, notes, pairs=pairs)
+        return LoadedTables(pairs, classes, notes, beside=splits)
 
-    def _pairs(self, split: str, count: int) -> Items:
+    def _pairs(self, split: str, count: int) -> Columns:
         table = SceneTable(self.captioned[split], split=split, count=count)
-        captions = ShapesCaptions(table, several=split == "train")
-        return Items(unlabelled(count), pixels=ShapesPixels(table), captions=captions)
+        return {"image": ShapesPixels(table), "caption": ShapesCaptions(table, several=split == "train")}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from tfcli.data.common.counter_rng import below, hash64
-from tfcli.data.common.picked import Picked
+from tfcli.data.common.picked import pick, taken
 from tfcli.data.common.rows import Columns
 from tfcli.data.images.imageset import Images
 from tfcli.data.views.labelled import LabelledImages
@@ -51,14 +51,10 @@ class Captioned:
 
     counted, cut = "images", 0
 
-    def __init__(self, image: Images, caption: Picked, tokenizer: Tokenizer, *, train: bool):
+    def __init__(self, image: Images, caption: Any, tokenizer: Tokenizer, *, train: bool):
         self.image, self.caption, self.tokenizer, self.train = image, caption, tokenizer, train
         self.lengths = np.ones(len(image), dtype=np.int64)
-        self.notes = (
-            cut_notes([text for own in caption.take(np.arange(len(caption))) for text in own], tokenizer)
-            if train
-            else []
-        )
+        self.notes = cut_notes([text for own in taken(caption) for text in own], tokenizer) if train else []
 
     @property
     def in_memory(self) -> bool:
@@ -70,7 +66,7 @@ class Captioned:
             filled = np.resize(np.arange(len(kept)), len(rows))
             image, kept = image[torch.from_numpy(filled)], kept[filled]
         batch: dict[str, Any] = {"image": image, "index": torch.from_numpy(kept)}
-        texts = self.caption.take(kept)
+        texts = taken(pick(self.caption, kept))
         if self.train:
             chosen = below(hash64(seed, "caption", epoch, kept), np.array([len(own) for own in texts]))
             texts = [[own[int(c)]] for own, c in zip(texts, chosen, strict=True)]
@@ -83,7 +79,7 @@ class Captioned:
         return torch.from_numpy(self.tokenizer.encode_padded(texts, truncate=True))
 
     def blank(self, size: int, *, seed: int) -> dict[str, Any]:
-        texts = self.caption.take(np.arange(size) % len(self.caption))
+        texts = taken(pick(self.caption, np.arange(size) % len(self.caption)))
         image = self.image.noise(size, torch.Generator().manual_seed(seed))
         return {"image": image, "index": torch.arange(size), "tokens": self._tokens([own[0] for own in texts])}
 
