@@ -31,7 +31,7 @@ def test_a_setting_has_its_default_its_choices_and_its_comment():
     assert found("optim/sgd")["optim.momentum"].default == 0.9
     assert found("knn")["knn.vote"].choices == ["majority", "weighted"]
     assert found("data")["data.augment.crop"].choices == ["resized", "padded", "none"]
-    assert found("launcher/slurm")["launcher.cpus"].comment == "cores of a job"
+    assert found("launcher/slurm")["launcher.cpus"].comment == "CPU cores of each job"
 
 
 def test_all_keys_of_the_composed_config_are_there():
