@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from written import packaged_source, write
 
 from tfcli.data.sources.meshes import read_mesh
+from tfcli.data.views.meshes import Meshes
+from tfcli.engine.config.build import build
+from tfcli.engine.config.compose import compose
 from tfcli.errors import DataError
 
 CUBE = """# a comment
@@ -54,3 +58,18 @@ def test_real_meshes_have_the_counts_of_their_index(real_data):
     for path, mesh in zip(column.paths, column.take(range(len(column))), strict=True):
         assert len(mesh.vertices) == index[path.name]["vertices"], path.name
         assert len(mesh.faces) == index[path.name]["faces"], path.name
+
+
+def test_meshes_of_a_batch_are_padded(tmp_path):
+    write(tmp_path / "obj/a.obj", CUBE)
+    write(tmp_path / "obj/b.obj", "v 0 0 0\nv 1 0 0\nv 1 1 0\nf 1 2 3\n")
+    settings = [f"data.root={tmp_path}", "data.val_fraction=0", "data.test_fraction=0", "data.workers=0"]
+    data = build(compose("data", ["data=meshes", *settings]).config.data)
+    data.serve(Meshes(), ["mesh"])
+    batch = data._set("train").samples.batch(np.array([1, 0]), seed=0, epoch=0)
+    assert batch["vertices"].shape == (2, 4, 3)
+    assert batch["vertices_valid"].tolist() == [[True, True, True, False], [True] * 4]
+    assert batch["faces"][0].tolist() == [[0, 1, 2, -1], [-1] * 4, [-1] * 4]
+    assert batch["faces"][1].tolist() == [[0, 1, 2, 3], [0, 1, 2, -1], [0, 1, 2, -1]]
+    blank, real = data.blank(2), next(iter(data.train_dataloader()))
+    assert {name: value.dtype for name, value in blank.items()} == {name: value.dtype for name, value in real.items()}

@@ -68,6 +68,7 @@ KINDS: dict[str, type[tv_tensors.TVTensor]] = {
     "right": tv_tensors.Image,
     "second": tv_tensors.Image,
     "clip": tv_tensors.Video,
+    "twin": tv_tensors.Video,
     "mask": ClassField,
     "instance": Field,
     "support": Field,

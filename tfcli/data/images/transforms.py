@@ -24,7 +24,7 @@ from tfcli.bounds import Bounds, Count, Fraction, NotNegative, Share
 from tfcli.data.common.counter_rng import below, hash64, uniform
 from tfcli.data.images.augment import LEVELS, AutoAugment, GrowingRandAugment, NoiseErasing, OnPictures, RandAugment
 from tfcli.data.images.resize import ON_TENSORS, Fit, cut, nearest
-from tfcli.data.images.spatial import FILL, Field, Sample, pixels_first
+from tfcli.data.images.spatial import FILL, Field, Sample, pictures, pixels_first
 
 POLICIES = tuple(policy.value for policy in v2.AutoAugmentPolicy)
 
@@ -254,7 +254,7 @@ class TrainTransform:
         if self.augment.crop == "resized":
             return self.sample(sample, seed)
         if self.augment.crop == "padded":
-            rows, columns = sample["image"].shape[-2:]
+            rows, columns = next(iter(pictures(sample).values())).shape[-2:]
             padding = max(1, rows // 8)
             y, x = (int(offset.item()) for offset in _offsets(seed, padding))
             for name, part in sample.items():
