@@ -79,6 +79,9 @@ def test_a_torn_mask_is_named_or_left_out(tmp_path):
     batches = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
     assert sorted(torch.cat([batch["index"] for batch in batches]).tolist()) == [0, 1, 3, 4, 5]
     assert [Path(path).name for path, _ in data.bad_files] == ["2.png"]
+    write(root / "CamVid/trainannot/0.png", b"torn")
+    assert data.blank(2)["mask"].shape == (2, 32, 32)
+    assert data._set("train").samples.bytes_each == 32 * 32 * (3 + 1) + 8
 
 
 class Framed:

@@ -117,6 +117,9 @@ class DataModule(PreparedData):
 
     def _bytes(self, data: Served) -> int:
         """Bytes of a sample, as it passes between processes."""
+        own = getattr(data.samples, "bytes_each", None)  # of samples that are more than an image and a text
+        if own is not None:
+            return own
         return 8 * int(data.samples.lengths.max(initial=1)) + 3 * self.image_size**2 * ("image" in self.columns)
 
     def _loader(self, data: Batches, sampler: Any, size: int, collate: Callable[[Any], Any] = identity) -> DataLoader:

@@ -208,7 +208,7 @@ class PreparedData(pl.LightningDataModule):
     @property
     def counted(self) -> str:
         """Unit in which speed is counted: images or tokens."""
-        return "images" if "image" in self.columns else "tokens"
+        return "images" if "image" in self.columns or (self.view and not self.view.reads_text) else "tokens"
 
     @property
     def request(self) -> Request:

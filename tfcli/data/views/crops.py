@@ -72,6 +72,11 @@ class Cropped:
     def in_memory(self) -> bool:
         return self.image.in_memory
 
+    @property
+    def bytes_each(self) -> int:
+        """Bytes of a sample, as it passes between processes."""
+        return sum(3 * transform.size**2 for transform in self.transforms)
+
     def batch(self, rows: np.ndarray, *, seed: int, epoch: int, copies: np.ndarray | None = None) -> dict[str, Any]:
         drawn = addressed(rows, seed=seed, epoch=epoch, copies=copies)
         seeds = [hash64(drawn, "crop", number) for number in range(len(self.transforms))]

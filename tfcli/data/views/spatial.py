@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tfcli.data.common.rows import Columns
+from tfcli.data.images.decode import BadImage
 from tfcli.data.images.imageset import Images, reader
 from tfcli.data.images.spatial import KINDS, PLACES, Sample, sanitized
 from tfcli.errors import ConfigError
@@ -90,6 +91,11 @@ class Spatial:
     def in_memory(self) -> bool:
         return self.image.in_memory
 
+    @property
+    def bytes_each(self) -> int:
+        """Bytes of a sample, as it passes between processes."""
+        return sum(part.nbytes for part in self.blank(1, seed=0).values())
+
     def batch(self, rows: np.ndarray, *, seed: int, epoch: int, copies: np.ndarray | None = None) -> dict[str, Any]:
         samples, rows, bad = self.image.together(self.lead, rows, self.others, seed=seed, epoch=epoch, copies=copies)
         batch: dict[str, Any] = {}
@@ -105,9 +111,16 @@ class Spatial:
         return batch | {"bad": bad} if bad else batch
 
     def blank(self, size: int, *, seed: int) -> dict[str, Any]:
-        """Return the first sample so many times: how many frames or boxes there are, only a sample says."""
-        one = self.batch(np.arange(1), seed=seed, epoch=0)
-        return {name: torch.cat([one[name]] * size) for name in one if name != "bad"} | {"index": torch.arange(size)}
+        """Return the first good sample so many times: how many frames or boxes there are, only a sample says."""
+        for row in range(len(self.lengths)):
+            try:
+                one = self.batch(np.array([row]), seed=seed, epoch=0)
+            except BadImage:
+                if self.image.skip and row + 1 < len(self.lengths):
+                    continue
+                raise
+            break
+        return {name: torch.cat([part] * size) for name, part in one.items()} | {"index": torch.arange(size)}
 
 
 def _joined(name: str, samples: Sequence[Sample]) -> dict[str, Tensor]:
