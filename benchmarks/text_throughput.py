@@ -100,7 +100,7 @@ def bare(size: Size, vocab_size: int, adamw: str) -> Bare:
 
 def vocabulary(size: Size, common: list[str]) -> int:
     """How many tokens ours will have."""
-    from tfcli.engine.loading.blueprint import make_tokenizer
+    from tfcli.engine.loading.adopt import make_tokenizer
 
     config = compose("train", [*size.overrides, *common]).config
     data = build(config.data)

@@ -16,7 +16,7 @@ from tfcli.cli.app import app
 from tfcli.engine.config.compose import compose
 from tfcli.engine.loading.load_model import load_model
 from tfcli.errors import UserError
-from tfcli.weights.load import converter_of
+from tfcli.weights.open_weights import converter_of
 
 PROCEDURAL = ("shapes", "toy_topics", "reversal", "shapes_questions")
 FAST = (

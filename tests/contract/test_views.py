@@ -11,7 +11,7 @@ import torch
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
 from tfcli.engine.config.files import options
-from tfcli.engine.loading.blueprint import make_tokenizer
+from tfcli.engine.loading.adopt import make_tokenizer
 
 SETS = {
     "answer": ("vilt", "shapes_questions"),

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
-from tfcli.engine.loading.blueprint import adopt_blueprint
-from tfcli.weights.load import LoadReport, load_weights
+from tfcli.engine.loading.adopt import adopt_weights
+from tfcli.weights.load import load_weights
+from tfcli.weights.load_report import LoadReport
 
 
 def opened(folder: Path, *typed: str, model: str, classes: int = 5) -> tuple[Any, list[str], LoadReport]:
@@ -22,7 +23,7 @@ def opened(folder: Path, *typed: str, model: str, classes: int = 5) -> tuple[Any
     overrides = [f"model={model}", "data=shapes", f"model.weights={folder}", *typed]
     config = compose("train", overrides).config
     keys = {text.partition("=")[0] for text in overrides}
-    _, _, said = adopt_blueprint(config, keys)
+    _, _, said = adopt_weights(config, keys)
     OmegaConf.update(config, "data.num_classes", classes)
     net = build(config.model)
     report = load_weights(net, str(folder), num_classes=classes, typed=keys)

@@ -14,7 +14,9 @@ from tfcli.nn.attention import Attention
 from tfcli.nn.capture import capture
 from tfcli.nn.positions import Learned
 from tfcli.text.tokenizer import make
-from tfcli.weights import load
+from tfcli.weights.blueprint import blueprint
+from tfcli.weights.load import load_weights
+from tfcli.weights.load_report import LoadReport
 
 TEXT = torch.randint(4, 60, (3, 9), generator=torch.Generator().manual_seed(3))
 
@@ -52,14 +54,14 @@ BERT = {
 }
 
 
-def ours(family: type[nn.Module], folder: Path, **changes: Any) -> tuple[Any, load.LoadReport]:
+def ours(family: type[nn.Module], folder: Path, **changes: Any) -> tuple[Any, LoadReport]:
     """A model of the size that the folder states, with its weights, and what loading said."""
-    found = load.blueprint(f"{family.__module__}.{family.__name__}", str(folder))
+    found = blueprint(f"{family.__module__}.{family.__name__}", str(folder))
     assert found is not None
     sizes = {key: value for key, value in found.model.items() if key != "tokenizer"}
     torch.manual_seed(0)
     net = family(**{**sizes, "attn": Attention, "pos": Learned, **changes}).eval()
-    return net, load.load_weights(net, str(folder), num_classes=changes.get("num_classes"))
+    return net, load_weights(net, str(folder), num_classes=changes.get("num_classes"))
 
 
 def blocks(net: nn.Module, *inputs: Any) -> list[Tensor]:

@@ -12,7 +12,8 @@ from torch.testing import assert_close
 from tfcli.errors import WeightsError
 from tfcli.models.bert import BERT
 from tfcli.weights.bert import convert
-from tfcli.weights.load import blueprint, load_weights
+from tfcli.weights.blueprint import blueprint
+from tfcli.weights.load import load_weights
 
 pytestmark = pytest.mark.parity
 

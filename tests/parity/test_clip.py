@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
-from tfcli.engine.loading.blueprint import adopt_blueprint
+from tfcli.engine.loading.adopt import adopt_weights
 from tfcli.errors import WeightsError
 from tfcli.models.clip import CLIP
 from tfcli.weights import open_clip_facts
-from tfcli.weights.load import LoadReport, blueprint, load_weights
+from tfcli.weights.blueprint import blueprint
+from tfcli.weights.load import load_weights
+from tfcli.weights.load_report import LoadReport
 
 pytestmark = pytest.mark.parity
 
@@ -398,11 +400,11 @@ def test_what_is_typed_of_a_tower_is_said_or_refused_by_name(tmp_path: Path) -> 
     transformers_clip(tmp_path)
     weights = f"model.weights={tmp_path}"
     config = compose("train", ["model=clip", weights, "model.image.heads=2"]).config
-    _, _, said = adopt_blueprint(config, {"model.image.heads"})
+    _, _, said = adopt_weights(config, {"model.image.heads"})
     assert "`model.image.heads` stays 2, as it was typed; the weights were trained with 4" in said
     config = compose("train", ["model=clip", weights, "model.text.width=64"]).config
     with pytest.raises(WeightsError, match=r"`model\.text\.width=64` was typed, but the weights in .* are made for"):
-        adopt_blueprint(config, {"model.text.width"})
+        adopt_weights(config, {"model.text.width"})
 
 
 @torch.no_grad()

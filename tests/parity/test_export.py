@@ -19,7 +19,9 @@ from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import compose
 from tfcli.errors import ConfigError
 from tfcli.weights import layout as layouts
-from tfcli.weights.load import blueprint, converter_of, load_weights
+from tfcli.weights.blueprint import blueprint
+from tfcli.weights.load import load_weights
+from tfcli.weights.open_weights import converter_of
 
 pytestmark = pytest.mark.parity
 

@@ -16,8 +16,9 @@ from tfcli.models.gpt import GPT
 from tfcli.nn.blocks import through
 from tfcli.nn.cache import Cache
 from tfcli.nn.relative import Rope
+from tfcli.weights.blueprint import blueprint
 from tfcli.weights.gpt import convert
-from tfcli.weights.load import blueprint, load_weights
+from tfcli.weights.load import load_weights
 
 pytestmark = pytest.mark.parity
 

@@ -20,7 +20,8 @@ from tfcli.nn.patterns import Causal
 from tfcli.nn.positions import Learned, Sinusoidal
 from tfcli.text.tokenizer import load
 from tfcli.weights import clip, clip_tokenizer, hub
-from tfcli.weights.load import Blueprint, blueprint, load_weights
+from tfcli.weights.blueprint import Blueprint, blueprint
+from tfcli.weights.load import load_weights
 
 TARGET = "tfcli.models.clip.CLIP"
 CAUSAL = partial(Attention, pattern=Causal())

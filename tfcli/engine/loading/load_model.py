@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import Composition, compose, given
-from tfcli.engine.loading.blueprint import adopt_blueprint, make_tokenizer
+from tfcli.engine.loading.adopt import adopt_weights, make_tokenizer
 from tfcli.engine.loading.from_checkpoint import load_state, net_state, read_checkpoint
 from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, on_these_devices
 from tfcli.errors import ConfigError
@@ -27,7 +27,8 @@ from tfcli.probes import features
 from tfcli.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from tfcli.weights.load import Blueprint, LoadReport
+    from tfcli.weights.blueprint import Blueprint
+    from tfcli.weights.load_report import LoadReport
 
 
 @dataclass(kw_only=True)
@@ -213,7 +214,7 @@ def find_model(
             )
         found.weights = str(job.config.model.weights)
         if tokenizer is None:
-            found.blueprint, found.tokenizer, found.notes = adopt_blueprint(job.config, found.typed)
+            found.blueprint, found.tokenizer, found.notes = adopt_weights(job.config, found.typed)
             found.classes = list(found.blueprint.classes) if found.blueprint else []
     return found
 

@@ -32,7 +32,7 @@ from tfcli.errors import ConfigError, WeightsError
 from tfcli.models.protocols import ImageTextEncoder
 from tfcli.probes import features, store
 from tfcli.text.tokenizer import Tokenizer
-from tfcli.weights.load import HEADS
+from tfcli.weights.load_report import HEADS
 
 
 @dataclass

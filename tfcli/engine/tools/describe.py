@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tfcli.engine.config.build import build
 from tfcli.engine.loading import from_run
-from tfcli.engine.loading.blueprint import adopt_blueprint
+from tfcli.engine.loading.adopt import adopt_weights
 from tfcli.engine.runs.published import published_for
 from tfcli.models.protocols import ImageTextEncoder, Translator
 
@@ -28,7 +28,7 @@ def describe(config: DictConfig, choices: dict[str, str], typed: Collection[str]
     """
     weights = config.model.get("weights")
     if weights and (from_run.find_source_run(config) or Path(weights).expanduser().exists()):
-        adopt_blueprint(config, typed)
+        adopt_weights(config, typed)
     if config.model.get("tokenizer"):
         texts = config.model.get("text", config.model)  # a tower of its own, or all of the model
         texts.vocab_size = texts.vocab_size or config.model.tokenizer.vocab_size or 64

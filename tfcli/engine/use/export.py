@@ -22,7 +22,7 @@ from tfcli.text.backends import ROLES
 from tfcli.text.tokenizer import Tokenizer
 from tfcli.weights import layout as layouts
 from tfcli.weights.layout import Layout
-from tfcli.weights.load import converter_of
+from tfcli.weights.open_weights import converter_of
 from tfcli.weights.preprocessing import for_transformers
 
 

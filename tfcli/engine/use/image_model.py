@@ -13,7 +13,7 @@ from tfcli.engine.runs.terminal import say
 from tfcli.engine.train.numerics import one_device
 from tfcli.engine.train.prepare import quiet_libraries
 from tfcli.errors import ConfigError
-from tfcli.weights.load import HEADS
+from tfcli.weights.load_report import HEADS
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 from tfcli.engine.config.compose import compose, given
 from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.offers import columns_of
-from tfcli.engine.loading.blueprint import read_blueprint
+from tfcli.engine.loading.adopt import read_blueprint
 from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_model
 from tfcli.errors import ConfigError
 

@@ -18,13 +18,13 @@ from tfcli.text.tokenizer import Tokenizer
 from tfcli.weights.clip_tokenizer import merges_file
 
 if TYPE_CHECKING:
-    from tfcli.weights.load import Blueprint
+    from tfcli.weights.blueprint import Blueprint
 
 CLIP_CONTEXT = 77
 """Tokens of a row, for a text tower that does not say."""
 
 
-def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Blueprint | None, Path | None, list[str]]:
+def adopt_weights(config: DictConfig, typed: Collection[str]) -> tuple[Blueprint | None, Path | None, list[str]]:
     """Take over size and preprocessing of the run or the checkpoint that `model.weights` names, where it states them.
 
     Args:
@@ -42,7 +42,7 @@ def adopt_blueprint(config: DictConfig, typed: Collection[str]) -> tuple[Bluepri
     run = from_run.find_source_run(config)
     if run is not None:
         return None, *from_run.adopt_run(config, run, typed)
-    from tfcli.weights.load import VOCABULARIES
+    from tfcli.weights.blueprint import VOCABULARIES
 
     ours = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False))
     found = read_blueprint(config, typed)
@@ -141,9 +141,9 @@ def read_blueprint(config: DictConfig, typed: Collection[str] = ()) -> Blueprint
         typed: keys that were given; where they say all of how images are seen, the checkpoint is not asked for that.
 
     Raises:
-        WeightsError: as `tfcli.weights.load.blueprint`.
+        WeightsError: as `tfcli.weights.blueprint.blueprint`.
     """
-    from tfcli.weights.load import blueprint
+    from tfcli.weights.blueprint import blueprint
     from tfcli.weights.preprocessing import TYPED
 
     target, weights = str(config.model._target_), str(config.model.weights)
