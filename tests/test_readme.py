@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import tfcli
 from PIL import Image
-from readme import blocks, commands, run, small, transcripts
+from readme import blocks, commands, small, transcripts
 
 ABSENT = ("TFCLI_OFFLINE", "sbatch", "holds no weights")
 """Words of the refusals that the README's commands may meet here: public weights, a folder of them, a cluster."""
@@ -20,9 +20,10 @@ def refusals() -> list:
     return [t for t in transcripts() if t.lines and t.lines[0].startswith("tfcli: ")]
 
 
-@pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def run(words: list[str], folder: Path) -> tuple[int, list[str]]:
+    """Run a command in a folder. Returns its exit code and its lines, those of stderr last."""
+    done = tfcli(*words, cwd=folder, env={"COLUMNS": "150"})
+    return done.returncode, [*done.stdout.splitlines(), *done.stderr.splitlines()]
 
 
 def test_there_are_commands_and_refusals():
@@ -31,8 +32,8 @@ def test_there_are_commands_and_refusals():
 
 
 @pytest.mark.parametrize("transcript", refusals(), ids=lambda t: t.command)
-def test_a_refusal_is_printed_as_the_readme_shows_it(quiet: None, transcript, tmp_path: Path):
-    code, lines = run(transcript.command, tmp_path)
+def test_a_refusal_is_printed_as_the_readme_shows_it(transcript, tmp_path: Path):
+    code, lines = run(shlex.split(transcript.command)[1:], tmp_path)
     assert (code, lines) == (2, transcript.lines)
     assert not any(tmp_path.iterdir())
 
@@ -56,7 +57,7 @@ def inputs(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_every_command_runs_from_top_to_bottom(quiet: None, real_data: Path, tmp_path: Path, monkeypatch):
+def test_every_command_runs_from_top_to_bottom(real_data: Path, tmp_path: Path, monkeypatch):
     """Small and in order. `RUN` stands for the newest run that suits; weights that are not here are named."""
     monkeypatch.setenv("TFCLI_DATA", str(real_data))
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import warnings
+from functools import cache
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,10 +16,13 @@ from tfcli.data.images.augment import OPERATIONS, GrowingRandAugment, NoiseErasi
 
 FILL = (124.0, 116.0, 104.0)
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    timm = pytest.importorskip("timm.data.auto_augment")
-    erasing = pytest.importorskip("timm.data.random_erasing")
+
+@cache
+def timms_module(name: str) -> ModuleType:
+    """A module of timm's, imported on first use: not every worker runs these tests."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip(f"timm.data.{name}")
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +59,14 @@ def timms(name: str, magnitude: float, image: Tensor, seed: int) -> Tensor:
 
     random.seed(seed)
     fill = tuple(round(v) for v in FILL)
-    apply = timm.AugmentOp(name, prob=1.0, magnitude=magnitude, hparams={"img_mean": fill, "interpolation": 2})
+    apply = timms_module("auto_augment").AugmentOp(
+        name, prob=1.0, magnitude=magnitude, hparams={"img_mean": fill, "interpolation": 2}
+    )
     return torch.from_numpy(np.array(apply(Image.fromarray(image.permute(1, 2, 0).numpy())))).permute(2, 0, 1)
 
 
 def test_the_operations_are_timms():
-    assert [THEIRS[name] for name in OPERATIONS] == timm._RAND_INCREASING_TRANSFORMS
+    assert [THEIRS[name] for name in OPERATIONS] == timms_module("auto_augment")._RAND_INCREASING_TRANSFORMS
 
 
 @pytest.mark.parametrize("magnitude", [1, 5, 9, 9.7])
@@ -77,7 +84,9 @@ def test_images_change_as_often_and_as_much_as_timms(image):
     from PIL import Image
 
     fill = tuple(round(v) for v in FILL)
-    theirs = timm.rand_augment_transform("rand-m8-mstd0.5-inc1", {"img_mean": fill, "interpolation": 2})
+    theirs = timms_module("auto_augment").rand_augment_transform(
+        "rand-m8-mstd0.5-inc1", {"img_mean": fill, "interpolation": 2}
+    )
     ours = GrowingRandAugment(8, std=0.5, fill=FILL)  # at 9 timm asks Pillow for no bits at times, which it refuses
     picture = Image.fromarray(image.permute(1, 2, 0).numpy())
     random.seed(0)
@@ -101,7 +110,7 @@ def test_noise_is_standard_normal_once_normalised_and_as_large_as_timms():
     assert float((touched > 0).float().mean()) == pytest.approx(0.5, abs=0.06)
 
     random.seed(0)
-    theirs = erasing.RandomErasing(1.0, mode="pixel", device="cpu")
+    theirs = timms_module("random_erasing").RandomErasing(1.0, mode="pixel", device="cpu")
     areas = torch.stack([(theirs(torch.full((3, 40, 40), 9.0)) != 9.0).any(0).float().mean() for _ in range(800)])
     assert float(touched[touched > 0].mean()) == pytest.approx(float(areas.mean()), rel=0.1)
 

@@ -38,7 +38,7 @@ MpiDefault=none
 ReturnToService=2
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
 MinJobAge=300
-KillWait=5
+KillWait=30
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory=500 State=UNKNOWN
 PartitionName=test Nodes={host} Default=YES MaxTime=10 OverSubscribe=FORCE:4
 """

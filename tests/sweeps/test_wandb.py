@@ -7,12 +7,13 @@ import re
 import wandb
 import yaml
 from conftest import ROOT
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from tfcli.engine.config.compose import compose
 
 
 def test_the_agents_command_composes():
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args  # a second to import
+
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
     (text,) = [block for block in blocks if "args_no_hyphens" in block]
     config = yaml.safe_load(text)
