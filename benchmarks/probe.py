@@ -43,7 +43,7 @@ from tfcli.data.images.transforms import normalise
 from tfcli.data.synthetic.shapes import ShapesWorld
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
-from tfcli.engine.train.numerics import MARGIN, race
+from tfcli.engine.train.numerics import MARGIN, time_in_turns
 from tfcli.probes import features
 from tfcli.probes.logistic import Fit, Space, fit, predict
 from tfcli.probes.neighbours import neighbours
@@ -202,7 +202,7 @@ def extraction_row(*, turns: int, count: int, batch_size: int = 32) -> dict:
         (copied,) = features.replicas(net, [place], features.DTYPES[name])
         pixels = normalise(few, MEAN, STD).to(features.DTYPES[name])
         steps.append(torch.no_grad()(partial(copied.encode_image, pixels)))
-    plain_s, half_s = race(steps)
+    plain_s, half_s = time_in_turns(steps)
     chosen = "bf16" if plain_s / half_s >= MARGIN else "32"
     times: dict[str, list[float]] = {"ours": [], "loop": []}
     for _ in range(turns):

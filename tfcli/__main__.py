@@ -5,8 +5,8 @@ from tfcli.engine.runs import signals, terminal
 
 def main() -> None:
     """Run the command in `sys.argv`. Exit codes: see tfcli.errors."""
-    terminal.make_lasting()
-    signals.begin()
+    terminal.make_streams_resilient()
+    signals.install_handlers()
     try:
         from tfcli.cli.app import main as run
 

@@ -39,7 +39,7 @@ def test_a_reader_that_goes_away_is_no_error_and_a_full_disk_is_one(words, tmp_p
 
 def test_a_stream_that_was_closed_gives_its_number_to_no_file(tmp_path):
     (tmp_path / "try.py").write_text(
-        "from tfcli.engine.runs.terminal import make_lasting\nmake_lasting()\n"
+        "from tfcli.engine.runs.terminal import make_streams_resilient\nmake_streams_resilient()\n"
         "raise SystemExit(open('file', 'w').fileno())\n"
     )
     done = shell(f"{sys.executable} try.py <&- >&- 2>&-", tmp_path)

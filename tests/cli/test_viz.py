@@ -15,7 +15,13 @@ from torch.testing import assert_close
 
 from tfcli.engine.runs.figures import confusion_of, curves_of, lengths_of
 from tfcli.engine.runs.record import Record, read_record
-from tfcli.engine.use.attention import Looked, attention_of_image, attention_of_text, reading, translating
+from tfcli.engine.use.attention import (
+    AttentionWeights,
+    attention_in_text,
+    attention_of_image,
+    attention_of_text,
+    attention_to_source,
+)
 from tfcli.engine.use.language_model import LoadedLanguageModel
 from tfcli.engine.use.translate import translations
 from tfcli.errors import ConfigError, DataError, IncompatibleError, RunError
@@ -41,18 +47,18 @@ def loaded(family, kind: str, sizes=SIZES, **facts) -> LoadedLanguageModel:
 
 
 def test_a_text_is_read_with_its_marks_and_nothing_ahead_is_seen():
-    looked = reading(loaded(GPT, "chars"), "a dog\nsat")
+    looked = attention_in_text(loaded(GPT, "chars"), "a dog\nsat")
     assert looked.rows == looked.columns == ["<bos>", *"a␣dog↵sat"]
     for layer in looked.layers:
         assert layer.shape == (4, 10, 10)
         assert np.triu(layer, 1).max() == 0
         assert layer.sum(-1) == pytest.approx(np.ones((4, 10)), abs=1e-5)
-    looked = reading(loaded(BERT, "wordpiece", layout="cls"), "the cat")
+    looked = attention_in_text(loaded(BERT, "wordpiece", layout="cls"), "the cat")
     assert (looked.rows[0], looked.rows[-1]) == ("[CLS]", "[SEP]")
     assert "".join(looked.rows[1:-1]).replace("##", "") == "thecat"
-    assert "".join(reading(loaded(GPT, "byte_bpe"), "the cat").rows[1:]) == "the␣cat"
+    assert "".join(attention_in_text(loaded(GPT, "byte_bpe"), "the cat").rows[1:]) == "the␣cat"
     assert np.triu(looked.layers[0], 1).max() > 0
-    assert reading(loaded(GPT, "words", layout="start", head="classes"), "the cat").rows == [
+    assert attention_in_text(loaded(GPT, "words", layout="start", head="classes"), "the cat").rows == [
         "<start>", "the", "cat", "<extract>",
     ]  # fmt: skip
 
@@ -67,14 +73,14 @@ RECURRENT = {"width": 16, "embed_width": 8}
 def test_a_translation_looks_at_its_source(family, sizes, heads):
     of = loaded(family, "words", sizes)
     source = "the cat saw the dog"
-    looked = translating(of, source)
+    looked = attention_to_source(of, source)
     assert looked.columns == [*source.split(), "<eos>"]
     said = [row for row in looked.rows if row != "<eos>"]
     assert looked.facts["translation"].split() == [word for word in said if word not in ("<pad>", "<bos>")]
     shape = (len(looked.rows), len(looked.columns))
     assert [layer.shape for layer in looked.layers] == [(count, *shape) for count in heads]
     assert all(layer.sum(-1) == pytest.approx(np.ones(layer.shape[:2]), abs=1e-5) for layer in looked.layers)
-    assert not np.allclose(translating(of, "a mat").layers[-1][:, 0, 0], looked.layers[-1][:, 0, 0])
+    assert not np.allclose(attention_to_source(of, "a mat").layers[-1][:, 0, 0], looked.layers[-1][:, 0, 0])
 
 
 def test_what_a_translator_does_not_read_is_said(capsys):
@@ -87,12 +93,12 @@ def test_what_a_translator_does_not_read_is_said(capsys):
 
 def test_without_attention_there_is_nothing_to_look_at():
     with pytest.raises(IncompatibleError, match="no attention to look at"):
-        translating(loaded(RNN, "words", RECURRENT), "the cat")
+        attention_to_source(loaded(RNN, "words", RECURRENT), "the cat")
 
 
 def test_layers_and_heads_are_counted_from_one(tmp_path):
     layers = [np.full((2, 3, 3), 0.1), np.stack([np.eye(3), np.ones((3, 3))])]
-    looked = Looked(layers, list("abc"), list("abc"))
+    looked = AttentionWeights(layers, list("abc"), list("abc"))
     assert (looked.pick(None, 1)[0] == np.eye(3)).all()
     assert looked.pick(1, None) == (pytest.approx(layers[0][0]), "layer 1 of 2, mean of 2 heads")
     for choice in ((0, None), (3, None), (1, 3)):

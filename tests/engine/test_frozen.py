@@ -66,7 +66,7 @@ def test_precision_auto_is_remembered_and_agrees_with_fp32(tmp_path: Path, monke
     def forbidden(steps: list) -> list:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(encoder.numerics, "race", forbidden)
+    monkeypatch.setattr(encoder.numerics, "time_in_turns", forbidden)
     again = encoder.prepare(*frozen_job(words))
     x, label = encoder.fetch_features(again, "test")
     assert again.precision == first.precision

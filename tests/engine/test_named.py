@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from tfcli.cli.app import app
 from tfcli.engine.config.compose import compose, given
-from tfcli.engine.runs.named import frozen_job, predictor, which
+from tfcli.engine.runs.named import frozen_job, name_with_size, resolve_model
 
 LAPTOP = "clip (laptop size; the public CLIP ViT-B/32 is clip_vit_b32)"
 SAID = "clip: the public CLIP ViT-B/32 (openai/clip-vit-base-patch32); "
@@ -17,15 +17,15 @@ PUBLIC = SAID + "`tfcli train model=clip` trains one of laptop size\n"
 def test_clip_says_first_which_one_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     frozen_job(["clip", "flowers"])
     assert capsys.readouterr().err == PUBLIC
-    predictor(["clip", "cat.jpg"], [], None)
+    resolve_model(["clip", "cat.jpg"], [], None)
     assert capsys.readouterr().err == PUBLIC
     frozen_job(["clip_vit_b32", "flowers"])
     assert capsys.readouterr().err == ""  # the name says it
     model = compose("train", ["model=clip"]).config.model
-    assert which("clip", model) == LAPTOP
+    assert name_with_size("clip", model) == LAPTOP
     OmegaConf.update(model, "weights", "FOLDER")
-    assert which("clip", model).startswith("clip (sized as its weights are; the public")
-    assert which("vit", compose("train", ["model=vit"]).config.model) == "vit"
+    assert name_with_size("clip", model).startswith("clip (sized as its weights are; the public")
+    assert name_with_size("vit", compose("train", ["model=vit"]).config.model) == "vit"
     app(["describe", "model=clip"], standalone_mode=False)
     assert capsys.readouterr().out.startswith(f"{LAPTOP} on shapes\n")
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tfcli.cli.app import app
-from tfcli.engine.train.skipped import SHOWN, Skipped
+from tfcli.engine.train.skipped import MAX_NAMED, SkippedFiles
 
 SMALL = ("model=vit", "model.width=8", "model.depth=1", "model.heads=1", "data=folder", "data.image_size=8")
 SMALL += ("data.patch_size=4", "data.workers=0", "logger=csv", "trainer.precision=32", "trainer.threads=1")
@@ -39,12 +39,12 @@ def test_a_run_lists_what_it_skips(tmp_path, monkeypatch, cache):
     app(["train", *SMALL, f"data.root={tmp_path / 'set'}", f"data.cache={cache}", "run.dir=run"], standalone_mode=False)
     assert sorted(listed(tmp_path / "run")) == sorted(map(str, bad))
     log = (tmp_path / "run" / "log.txt").read_text()
-    assert sum(str(path) in log for path in bad) == SHOWN
+    assert sum(str(path) in log for path in bad) == MAX_NAMED
     assert "bad_files.csv" in log
 
 
 def test_a_file_is_listed_once(tmp_path, capsys):
-    for kept in (Skipped(tmp_path), Skipped(tmp_path)):  # two ranks, or a run and its resumption
+    for kept in (SkippedFiles(tmp_path), SkippedFiles(tmp_path)):  # two ranks, or a run and its resumption
         kept.add([("a.png", "empty")])
         kept.add([("a.png", "empty"), ('b, "c".png', "text")])
     assert listed(tmp_path) == ["a.png", 'b, "c".png']

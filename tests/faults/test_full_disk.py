@@ -15,9 +15,9 @@ from conftest import ROOT, TINY, tfcli
 from omegaconf import OmegaConf
 
 from tfcli.cli import app as cli
+from tfcli.engine.runs.disk_space import RESERVED_BYTES, check_space
 from tfcli.engine.runs.folder import locked, logged, say
 from tfcli.engine.runs.record import Record, read_record
-from tfcli.engine.runs.room import RESERVED_BYTES, check_room
 from tfcli.errors import RunError, TfcliError
 
 
@@ -90,10 +90,10 @@ def test_the_size_of_a_checkpoint_is_known_beforehand(tiny_run):
 
 
 def test_a_limit_on_the_size_of_files_counts(tmp_path, monkeypatch):
-    check_room(tmp_path / "not" / "yet", checkpoint_bytes=10**6, copies=3)
+    check_space(tmp_path / "not" / "yet", checkpoint_bytes=10**6, copies=3)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (100_000, 100_000))
     with pytest.raises(RunError, match=r"files may have 100 kB here \(`ulimit -f`\)"):
-        check_room(tmp_path, checkpoint_bytes=10**6, copies=1)
+        check_space(tmp_path, checkpoint_bytes=10**6, copies=1)
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ sys.argv = ['tfcli', *sys.argv[1:]]
 from pathlib import Path
 import tfcli.engine.train.run as run, tfcli.engine.train.checkpoints as checkpoints
 from test_full_disk import fill
-run.check_room = lambda *given, **named: None
+run.check_space = lambda *given, **named: None
 save = checkpoints.Checkpoints.save
 def filled_up(self, trainer):
     if self.folder.joinpath('last.ckpt').exists():

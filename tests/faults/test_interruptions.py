@@ -165,7 +165,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
 def test_a_full_disk_keeps_the_checkpoint_before_it(tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch):
     shutil.copytree(tiny_run, tmp_path / "run")
     before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
-    monkeypatch.setattr("tfcli.engine.train.run.check_room", lambda *given, **named: None)  # or it is known beforehand
+    monkeypatch.setattr("tfcli.engine.train.run.check_space", lambda *given, **named: None)  # or it is known beforehand
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:

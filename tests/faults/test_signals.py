@@ -29,12 +29,12 @@ from benchmarks.signals import (
     stop_a_run,
     stop_a_sweep,
 )
-from tfcli.engine.runs.lifecycle import Life, recorded
-from tfcli.engine.runs.ranks import Board, Stage, check_free
+from tfcli.engine.runs.lifecycle import ActiveRun, recorded
+from tfcli.engine.runs.ranks import SharedStatus, Stage, check_free
 from tfcli.engine.runs.record import Record, read_record
 from tfcli.engine.runs.signals import Stopped, kill_workers
 from tfcli.errors import ConfigError, Interrupted
-from tfcli.sweeps.process import Process, words_of
+from tfcli.sweeps.process import Process, command_words
 from tfcli.sweeps.state import Job, State
 
 RECORD = {"verb": "train", "status": "failed", "model": "vit", "data": "digits"}
@@ -55,15 +55,15 @@ def test_a_run_stopped_in_any_part_of_it_loses_nothing(whole, part: str, share: 
     assert trial.wrong == []
 
 
-def run_in(folder: Path, body: Callable[[Life], object]) -> None:
-    with recorded(folder, Record(**RECORD), resumable=True) as life:
-        life.stop.doing = "during the test"
-        body(life)
+def run_in(folder: Path, body: Callable[[ActiveRun], object]) -> None:
+    with recorded(folder, Record(**RECORD), resumable=True) as active:
+        active.stop.doing = "during the test"
+        body(active)
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
 def test_a_signal_where_nothing_can_be_lost_is_granted_at_once_and_recorded(tmp_path: Path, signum: int):
-    def body(life: Life) -> None:
+    def body(active: ActiveRun) -> None:
         os.kill(os.getpid(), signum)
         time.sleep(5)
 
@@ -81,8 +81,8 @@ def test_a_signal_where_nothing_can_be_lost_is_granted_at_once_and_recorded(tmp_
 def test_a_signal_while_a_run_saves_waits(tmp_path: Path):
     done = []
 
-    def body(life: Life) -> None:
-        with life.stop.holding():
+    def body(active: ActiveRun) -> None:
+        with active.stop.holding():
             os.kill(os.getpid(), signal.SIGTERM)
             done.append("saved")
         done.append("went on")
@@ -93,7 +93,7 @@ def test_a_signal_while_a_run_saves_waits(tmp_path: Path):
 
 
 def test_a_signal_that_a_library_swallows_still_stops_the_run(tmp_path: Path):
-    def body(life: Life) -> None:
+    def body(active: ActiveRun) -> None:
         with suppress(Stopped):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(1)
@@ -106,7 +106,7 @@ def test_a_signal_that_a_library_swallows_still_stops_the_run(tmp_path: Path):
 DROPPED = """
 import os, signal
 from tfcli.engine.runs import signals
-signals.begin()
+signals.install_handlers()
 class Dropping:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -143,8 +143,8 @@ def test_the_end_of_a_killed_worker_is_no_error():
 
 
 def test_an_error_that_a_signal_has_caused_is_an_interruption(tmp_path: Path):
-    def body(life: Life) -> None:
-        life.stop.held += 1  # in the fit
+    def body(active: ActiveRun) -> None:
+        active.stop.held += 1  # in the fit
         os.kill(os.getpid(), signal.SIGTERM)
         raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Terminated.")
 
@@ -156,7 +156,7 @@ def test_an_error_that_a_signal_has_caused_is_an_interruption(tmp_path: Path):
 
 @pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("gone"), RecursionError("deep")])
 def test_any_error_is_written_down(tmp_path: Path, error: Exception):
-    def body(life: Life) -> None:
+    def body(active: ActiveRun) -> None:
         raise error
 
     with pytest.raises(type(error)):
@@ -167,11 +167,11 @@ def test_any_error_is_written_down(tmp_path: Path, error: Exception):
 
 def test_the_board_keeps_the_first_reason(tmp_path: Path):
     with open(tmp_path / "board", "w+b") as file:
-        file.truncate(2 * Board.PLACE)
-        here, there = Board(file.fileno(), 0), Board(file.fileno(), 1)
+        file.truncate(2 * SharedStatus.PLACE)
+        here, there = SharedStatus(file.fileno(), 0), SharedStatus(file.fileno(), 1)
         there.beat(Stage.FORWARD_PASS)
-        there.fell(3, "the loss is nan — é")
-        there.fell(1, "connection closed by peer")
+        there.report_failure(3, "the loss is nan — é")
+        there.report_failure(1, "connection closed by peer")
         assert here.read(1)[1:3] == (1, Stage.FORWARD_PASS)
         assert (here.read(1)[4], here.reason(1)) == (3, "the loss is nan — é")
         assert here.read(0)[3] == 0
@@ -341,8 +341,8 @@ def test_a_finished_training_is_not_thrown_away_on_retry(tmp_path: Path):
     (run / "config.yaml").touch()
     record = Record(**RECORD, checkpoint="checkpoints/best.ckpt")
     record.write(run)
-    assert words_of(job, State("train", [], {}, [job]), run) == ["resume", str(run)]
+    assert command_words(job, State("train", [], {}, [job]), run) == ["resume", str(run)]
     record.checkpoint = None  # it failed in training
     record.write(run)
-    assert words_of(job, State("train", [], {}, [job]), run)[0] == "train"
+    assert command_words(job, State("train", [], {}, [job]), run)[0] == "train"
     assert not run.exists()

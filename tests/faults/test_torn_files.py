@@ -143,10 +143,10 @@ def test_one_torn_manifest_stops_no_list_of_features(tmp_path, capsys):
 
 
 def test_a_torn_memory_of_measurements_is_measured_again(tmp_path, monkeypatch, capsys):
-    from tfcli.engine.train.numerics import remembered
+    from tfcli.engine.train.numerics import cached_measurement
 
     monkeypatch.setenv("TFCLI_CACHE", str(tmp_path))
     (tmp_path / "numerics.json").write_text('{"a": {"prec')
-    assert remembered(["facts"], lambda: {"precision": "32"}) == {"precision": "32"}
+    assert cached_measurement(["facts"], lambda: {"precision": "32"}) == {"precision": "32"}
     assert "numerics.json` is not JSON" in capsys.readouterr().err
-    assert remembered(["facts"], lambda: {"precision": "bf16"}) == {"precision": "32"}
+    assert cached_measurement(["facts"], lambda: {"precision": "bf16"}) == {"precision": "32"}

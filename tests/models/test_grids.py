@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch.testing import assert_close
 
 from tfcli.engine.config.compose import compose
-from tfcli.engine.runs.saved_config import on_these_devices
+from tfcli.engine.runs.saved_config import config_for_this_machine
 from tfcli.engine.train.prepare import record_setting, size_notes
 from tfcli.errors import ConfigError, DataError, IncompatibleError
 from tfcli.models.resnet import ModifiedResNet
@@ -70,10 +70,10 @@ def test_the_rule_of_a_checkpoint_becomes_part_of_the_config(model, key):
 
 
 def test_a_trained_model_keeps_its_size_when_it_is_shown_others(tiny_run):
-    built = on_these_devices(tiny_run, [])[0].model.image_size
-    config, _ = on_these_devices(tiny_run, ["data.image_size=24"])
+    built = config_for_this_machine(tiny_run, [])[0].model.image_size
+    config, _ = config_for_this_machine(tiny_run, ["data.image_size=24"])
     assert (config.data.image_size, config.model.image_size) == (24, built)
-    typed, _ = on_these_devices(tiny_run, ["data.image_size=24", "model.image_size=24"])
+    typed, _ = config_for_this_machine(tiny_run, ["data.image_size=24", "model.image_size=24"])
     assert typed.model.image_size == 24
 
 

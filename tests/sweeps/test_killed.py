@@ -21,7 +21,7 @@ from tfcli.sweeps.find import all_sweeps, find_sweep
 from tfcli.sweeps.runner import Launch
 from tfcli.sweeps.state import Job, State, read_state
 from tfcli.sweeps.sweep import extend, retry, run_sweep
-from tfcli.sweeps.watch import Watch, time_left
+from tfcli.sweeps.watch import SweepDisplay, time_left
 
 VERB = [sys.executable, str(Path(__file__).with_name("verb.py"))]
 CODE = """
@@ -178,11 +178,11 @@ def test_a_config_is_shown_of_one_job_only(word: str):
 def test_the_line_below_the_live_table(tmp_path: Path):
     jobs = [Job(i, f"{i}", [f"seed={i}"], status) for i, status in enumerate(("finished", "failed", "pending"), 1)]
     jobs[0].seconds = 60.0
-    watch = Watch(State("train", [], {"seed": []}, jobs), tmp_path, slots=1, total=5)
+    watch = SweepDisplay(State("train", [], {"seed": []}, jobs), tmp_path, slots=1, total=5)
     said = watch.summary([])
     assert said.startswith("5 jobs · 1 finished · 1 failed · 3 pending · ")
     assert said.endswith(" · about 3:00 min left")
-    assert "left" not in Watch(State("train", [], {}, jobs[1:]), tmp_path, slots=1).summary([])
+    assert "left" not in SweepDisplay(State("train", [], {}, jobs[1:]), tmp_path, slots=1).summary([])
 
 
 def stamp(file: Path) -> int:

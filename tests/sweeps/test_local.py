@@ -16,7 +16,7 @@ import pytest
 
 from tfcli.errors import ConfigError, RunError
 from tfcli.sweeps.expand import job_id
-from tfcli.sweeps.process import quoted
+from tfcli.sweeps.process import quote
 from tfcli.sweeps.runner import Launch, run_in
 from tfcli.sweeps.state import read_state
 from tfcli.sweeps.sweep import run_sweep
@@ -169,4 +169,4 @@ def test_a_root_that_cannot_be_written(tmp_path):
 def test_paths_survive_hydras_grammar(path):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    assert OverridesParser.create().parse_override(f"run.dir={quoted(path)}").value() == path
+    assert OverridesParser.create().parse_override(f"run.dir={quote(path)}").value() == path

@@ -19,7 +19,7 @@ from tfcli.cli.app import app
 from tfcli.errors import ConfigError, install
 from tfcli.sweeps.options import split
 from tfcli.sweeps.runner import Launch
-from tfcli.sweeps.search import Search, chosen, space
+from tfcli.sweeps.search import Search, default_metric, space
 from tfcli.sweeps.state import read_state
 from tfcli.sweeps.sweep import extend, run_sweep
 
@@ -83,9 +83,9 @@ def test_what_cannot_be_searched(words, said):
 
 
 def test_the_test_set_chooses_nothing():
-    assert chosen({"test/accuracy": 1, "val/accuracy": 1}, "test/accuracy") == "val/accuracy"
-    assert chosen({"linear/accuracy": 1}, "linear/accuracy") == "linear/accuracy"
-    assert chosen({}, None) is None
+    assert default_metric({"test/accuracy": 1, "val/accuracy": 1}, "test/accuracy") == "val/accuracy"
+    assert default_metric({"linear/accuracy": 1}, "linear/accuracy") == "linear/accuracy"
+    assert default_metric({}, None) is None
 
 
 def test_a_search_is_ordinary_jobs_and_goes_on_with_more_trials(tmp_path: Path):

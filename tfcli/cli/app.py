@@ -96,13 +96,13 @@ def _invoke() -> NoReturn:
 def main() -> None:
     """Run the command in `sys.argv`. Exit codes: see tfcli.errors."""
     debug = os.environ.get("TFCLI_DEBUG") == "1"
-    gone = not _stands_somewhere()
+    gone = not _has_current_folder()
     try:
         _invoke()
     except TfcliError as error:
         if debug:
             raise
-        if not _told_rank_0(error, error.exit_code):
+        if not _reported_to_rank_0(error, error.exit_code):
             print(f"tfcli: {GONE if gone else error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
@@ -110,15 +110,15 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        told = GONE if gone else f"{type(error).__name__}: {error} (TFCLI_DEBUG=1 shows where)"
-        if not _told_rank_0(error, 1):
-            print(f"tfcli: {told}", file=sys.stderr)
+        message = GONE if gone else f"{type(error).__name__}: {error} (TFCLI_DEBUG=1 shows where)"
+        if not _reported_to_rank_0(error, 1):
+            print(f"tfcli: {message}", file=sys.stderr)
         sys.exit(2 if gone else 1)
     finally:
-        _say_all()
+        _flush_stdout()
 
 
-def _stands_somewhere() -> bool:
+def _has_current_folder() -> bool:
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -126,7 +126,7 @@ def _stands_somewhere() -> bool:
     return True
 
 
-def _say_all() -> None:
+def _flush_stdout() -> None:
     """Write out what stdout still holds; a result that nobody gets is an error (`tfcli ... > /dev/full`)."""
     try:
         sys.stdout.flush()
@@ -135,10 +135,10 @@ def _say_all() -> None:
         sys.exit(error.exit_code)
 
 
-def _told_rank_0(error: Exception, code: int) -> bool:
+def _reported_to_rank_0(error: Exception, code: int) -> bool:
     """Leave the error for rank 0 to show, where it has started this process."""
     if PARENT not in os.environ:
         return False
-    from tfcli.engine.runs.ranks import tell_rank_0
+    from tfcli.engine.runs.ranks import report_to_rank_0
 
-    return tell_rank_0(error, code)
+    return report_to_rank_0(error, code)

@@ -28,14 +28,14 @@ def describe(
 
     facts, structure = measure(job.config, job.choices, given(job.overrides, job.choices))
     from tfcli.cli.console import emit_json, out, table
-    from tfcli.engine.runs.named import which
+    from tfcli.engine.runs.named import name_with_size
     from tfcli.engine.runs.published import in_words
 
     if json:
         emit_json({**facts, **({"structure": structure} if tree else {})})
         return
     table(
-        f"{which(facts['model'], job.config.model)} on {facts['data']}",
+        f"{name_with_size(facts['model'], job.config.model)} on {facts['data']}",
         {"what": "", "value": ""},
         [{"what": k, "value": v} for k, v in lines(facts)],
     )

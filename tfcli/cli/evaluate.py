@@ -42,9 +42,9 @@ def evaluate(
         return
     found = None
     if run is not None:
-        from tfcli.engine.runs.named import predictor
+        from tfcli.engine.runs.named import resolve_model
 
-        found, settings = predictor([run], settings, flags.config_dir)
+        found, settings = resolve_model([run], settings, flags.config_dir)
     if found is None:
         job = composed("train", settings, flags)
         from tfcli.engine.runs.paths import check_paths

@@ -48,10 +48,10 @@ def fewshot(
     rest = [w for w in words if "=" not in w]
     if len(rest) != 2:
         raise ConfigError("`tfcli fewshot` wants a model and a set: tfcli fewshot latest sst2")
-    from tfcli.engine.runs.named import predictor
+    from tfcli.engine.runs.named import resolve_model
 
     name = rest[1]
-    run, model = predictor(rest[:1], [s for s in settings if not s.startswith("data")], config_dir, takes="text")
+    run, model = resolve_model(rest[:1], [s for s in settings if not s.startswith("data")], config_dir, takes="text")
     data = [s for s in settings if s.startswith("data")]
     from tfcli.engine.config.compose import compose
 

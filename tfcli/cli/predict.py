@@ -55,9 +55,9 @@ def predict(
     names = list(dict.fromkeys(label.strip() for label in (labels or "").split(",") if label.strip()))
     if labels is not None and len(names) < 2:
         raise ConfigError(f"`--labels` wants at least two texts with commas between, but has {len(names)}.")
-    from tfcli.engine.runs.named import predictor
+    from tfcli.engine.runs.named import resolve_model
 
-    folder, settings = predictor(rest, settings, config_dir, takes="text" if text else "images")
+    folder, settings = resolve_model(rest, settings, config_dir, takes="text" if text else "images")
     if text:
         if rest:
             raise ConfigError(f"`{rest[0]}`: with --text there are no files.")

@@ -69,11 +69,11 @@ def sample(
             raise ConfigError(f"`{option}` must be a finite number, but is {number}.")
     if top_p is not None and not 0 < top_p <= 1:
         raise ConfigError(f"`--top-p` must lie above 0 and at most at 1, but is {top_p:g}.")
-    from tfcli.engine.runs.named import predictor
+    from tfcli.engine.runs.named import resolve_model
 
     settings = [w for w in words if "=" in w and not Path(w).exists()]
     rest = [w for w in words if w not in settings]
-    run, settings = predictor(rest, settings, config_dir, takes="text")
+    run, settings = resolve_model(rest, settings, config_dir, takes="text")
     if rest:
         raise ConfigError(f"`{rest[0]}`: give the text to continue with --text.")
     texts = [*(text or []), *(_lines(file) if file else [])]

@@ -89,9 +89,9 @@ def attention(
     """
     settings = [w for w in words if "=" in w and not Path(w).exists()]
     rest = [w for w in words if w not in settings]
-    from tfcli.engine.runs.named import predictor
+    from tfcli.engine.runs.named import resolve_model
 
-    run, settings = predictor(rest, settings, config_dir, takes="images" if text is None else "text")
+    run, settings = resolve_model(rest, settings, config_dir, takes="images" if text is None else "text")
     if len(rest) + (text is not None) != 1:
         raise ConfigError("give one thing to look at: --text SENTENCE for a model of text, or an image file.")
     folder = out or (run / "figures" if run else Path())

@@ -40,9 +40,9 @@ def words(
     """
     settings = [w for w in given if re.match(r"[^\s=]+=", w)]
     rest = [w for w in given if w not in settings]
-    from tfcli.engine.runs.named import predictor
+    from tfcli.engine.runs.named import resolve_model
 
-    run, settings = predictor(rest, settings, config_dir, takes="text")
+    run, settings = resolve_model(rest, settings, config_dir, takes="text")
     if len(rest) < 2:
         raise ConfigError('`tfcli words` wants two sentences or more: tfcli words RUN "…" "…" --word bank')
     if pool not in ("mean", "first"):

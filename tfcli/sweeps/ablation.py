@@ -33,7 +33,7 @@ from tfcli.engine.config.compose import compose
 from tfcli.engine.config.files import describe, search_path
 from tfcli.engine.config.heads import FROZEN_VERBS
 from tfcli.errors import ConfigError, nearest
-from tfcli.sweeps.ablation_values import axis, known_label, mapping, overrides, texts
+from tfcli.sweeps.ablation_values import axis, check_label, mapping, overrides, texts
 from tfcli.sweeps.expand import expand, job_id
 
 KEYS = {"base", "axes", "rows", "columns", "na", "default", "metric", "also", "verb", "questions", "budgets"}
@@ -218,7 +218,7 @@ def _read(name: str, file: Path, values: Any) -> Ablation:
     asked = [q.name for q in questions]
     budgets = mapping(values["budgets"], f"{where}: `budgets`")
     na = {
-        (known_label(row, rows, f"{where}: `na`"), known_label(column, columns, f"{where}: `na`")): str(why)
+        (check_label(row, rows, f"{where}: `na`"), check_label(column, columns, f"{where}: `na`")): str(why)
         for row, of in mapping(values.get("na", {}), f"{where}: `na`").items()
         for column, why in mapping(of, f"{where}: `na`: `{row}`").items()
     }
@@ -262,7 +262,7 @@ def _budget(
     kept = []
     for key, labels, default in zip(("rows", "columns"), grid[:2], grid[2], strict=True):
         given = texts(values.get(key, list(labels)), f"{where}: `{key}`")
-        kept.append([known_label(label, labels, f"{where}: `{key}`") for label in given])
+        kept.append([check_label(label, labels, f"{where}: `{key}`") for label in given])
         if default not in kept[-1]:
             raise ConfigError(f"{where}: `{key}` leaves out `{default}`, where the default cell is.")
 
@@ -291,15 +291,15 @@ def _published(values: Any, rows: Mapping, columns: Mapping, asked: list[str], w
     values = mapping(values, where, known, needed=("source", "values"))
     found = {}
     for row, of in mapping(values["values"], f"{where}: `values`").items():
-        known_label(row, rows, where)
+        check_label(row, rows, where)
         of = of if isinstance(of, Mapping) else {next(iter(columns)): of}
         for column, value in of.items():
             if type(value) not in (int, float):
                 raise ConfigError(f"{where}: `{row}`: a published value is a number, but is {value!r}.")
-            found[row, known_label(column, columns, where)] = float(value)
+            found[row, check_label(column, columns, where)] = float(value)
     question = str(values.get("question", asked[0]))
     return {**{k: str(values.get(k) or "") for k in ("source", "protocol", "differs")}} | {
-        "question": known_label(question, asked, where),
+        "question": check_label(question, asked, where),
         "values": found,
     }
 

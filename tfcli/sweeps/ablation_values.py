@@ -70,7 +70,7 @@ def mapping(values: Any, where: str, known: set[str] | None = None, needed: Sequ
     return values
 
 
-def known_label(label: Any, labels: Mapping | Sequence[str], where: str) -> str:
+def check_label(label: Any, labels: Mapping | Sequence[str], where: str) -> str:
     """Return a label as text; refuse it where it is not among `labels`."""
     if str(label) not in labels:
         raise ConfigError(

@@ -65,7 +65,7 @@ def expand(overrides: list[str], *, limit: int = MAX_JOBS) -> Grid:
     return Grid(kept, swept, len(grid) - len(kept))
 
 
-def parsed(text: str) -> Any:
+def parse_override(text: str) -> Any:
     """Parse one override in Hydra's grammar, where `glob()` knows the options of our groups.
 
     Raises:
@@ -86,7 +86,7 @@ def parsed(text: str) -> Any:
 
 def _values(text: str, limit: int) -> tuple[str, list[str], bool]:
     """Return the key of one override, its single-valued overrides, and whether it had several values."""
-    override = parsed(text)
+    override = parse_override(text)
     key = override.get_key_element()
     if not override.is_sweep_override():
         return key, [text if override.is_delete() else f"{key}={override.get_value_element_as_str()}"], False

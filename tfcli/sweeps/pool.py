@@ -15,13 +15,13 @@ from typing import Protocol
 
 from tfcli.engine.runs.signals import handling
 from tfcli.sweeps.state import Job, State, read_job, settle
-from tfcli.sweeps.watch import Watch
+from tfcli.sweeps.watch import SweepDisplay
 
 TICK_S = 0.1
-LOOK_S = 1.0  # between two looks into the files of a job that runs without us
+POLL_S = 1.0  # between two reads of the files of a detached job
 
 
-class Started(Protocol):
+class StartedJob(Protocol):
     """A job that was started. `signum` is the last signal that was passed on to it, or 0."""
 
     job: Job
@@ -38,7 +38,7 @@ class Launcher(Protocol):
     slots: int
 
     def open(self, state: State, folder: Path, command: Sequence[str]) -> None: ...
-    def start(self, jobs: Sequence[Job]) -> Sequence[Started]: ...
+    def start(self, jobs: Sequence[Job]) -> Sequence[StartedJob]: ...
 
 
 class Source(Protocol):
@@ -53,8 +53,8 @@ class Source(Protocol):
         """Take note that a job has ended."""
 
 
-class Listed:
-    """The jobs of a list, in order."""
+class JobList:
+    """Source of jobs: a list, in order."""
 
     total: int | None = None
 
@@ -68,20 +68,20 @@ class Listed:
         pass
 
 
-class Found:
-    """A job that runs without us, at SLURM or from a process that is gone. Its files say how it stands."""
+class DetachedJob:
+    """A job that runs without this process, at SLURM or started by a process that is gone; its files give its state."""
 
     def __init__(self, job: Job, folder: Path):
-        self.job, self.folder, self.signum, self.looked = job, folder, 0, -LOOK_S
+        self.job, self.folder, self.signum, self.polled = job, folder, 0, -POLL_S
 
     def poll(self) -> bool:
         if self.signum and self.job.slurm:
             return True  # it goes on without us
-        if time.monotonic() - self.looked < LOOK_S:
+        if time.monotonic() - self.polled < POLL_S:
             return False
         vars(self.job).update(vars(read_job(self.folder / f"{self.job.name}.json")))
         settle(self.job, self.folder)
-        self.looked = time.monotonic()
+        self.polled = time.monotonic()
         return self.job.status not in ("pending", "running")
 
     def stop(self, signum: int, *, at_once: bool = False) -> None:
@@ -97,16 +97,16 @@ class Found:
             self.stop(signal.SIGTERM)
 
 
-def is_handed(job: Job) -> bool:
+def is_active(job: Job) -> bool:
     """Return whether a job runs, or waits at SLURM."""
     return job.status == "running" or (job.status == "pending" and job.slurm is not None)
 
 
 class Pool:
-    """Runs jobs until none is left or a signal came.
+    """Runs jobs until none is left or a signal arrives.
 
-    Ctrl-C and SIGTERM reach every running job, which saves and ends; the third kills them. Jobs at SLURM go on.
-    `signum` says which came.
+    Ctrl-C and SIGTERM are passed on to every running job, which saves and ends; the third signal kills them. Jobs at
+    SLURM continue. `signum` is the signal that arrived, or 0.
 
     Args:
         state, folder: the sweep's.
@@ -121,18 +121,18 @@ class Pool:
         self.state, self.folder, self.launcher = state, folder, launcher
         self.fail_fast, self.on_finished = fail_fast, on_finished
         self.signum, self.count, self.stopping = 0, 0, False
-        self.running: list[Started] = []
+        self.running: list[StartedJob] = []
 
     def run(self, source: Source, found: Sequence[Job] = ()) -> None:
         """Run what `source` gives, and wait for the jobs `found` running."""
-        again: list[Job] = []
-        watching = Watch(self.state, self.folder, slots=self.launcher.slots, total=source.total)
-        with handling(self._signalled), watching as watch:
-            self.running = [Found(job, self.folder) for job in found]
+        requeued: list[Job] = []
+        watching = SweepDisplay(self.state, self.folder, slots=self.launcher.slots, total=source.total)
+        with handling(self._on_signal), watching as watch:
+            self.running = [DetachedJob(job, self.folder) for job in found]
             while True:
                 if not self.stopping:
                     free = max(0, self.launcher.slots - len(self.running))
-                    jobs, again = again[:free], again[free:]
+                    jobs, requeued = requeued[:free], requeued[free:]
                     jobs += source.take(free - len(jobs)) if free > len(jobs) else []
                     self.running += self.launcher.start(jobs) if jobs else []
                 if not self.running:
@@ -141,16 +141,17 @@ class Pool:
                     self._pass_on(only_new=True)
                 for started in [s for s in self.running if s.poll()]:
                     self.running.remove(started)
-                    if is_handed(started.job):  # we stop, it does not
+                    job = started.job
+                    if is_active(job):  # we stop, it does not
                         continue
-                    if isinstance(started, Found) and started.job.status == "interrupted" and not started.job.slurm:
-                        again.append(started.job)
+                    if isinstance(started, DetachedJob) and job.status == "interrupted" and not job.slurm:
+                        requeued.append(job)
                     else:
-                        self._ended(started.job, source, watch)
+                        self._ended(job, source, watch)
                 watch.tick([s.job for s in self.running])
                 time.sleep(TICK_S)
 
-    def _ended(self, job: Job, source: Source, watch: Watch) -> None:
+    def _ended(self, job: Job, source: Source, watch: SweepDisplay) -> None:
         source.ended(job)
         watch.ended(job)
         if job.status == "finished":
@@ -160,7 +161,7 @@ class Pool:
             for started in self.running:
                 started.cancel()
 
-    def _signalled(self, signum: int, frame: FrameType | None) -> None:
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self.signum, self.count, self.stopping = signum, self.count + 1, True
         self._pass_on()
 

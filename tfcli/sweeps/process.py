@@ -18,7 +18,7 @@ from tfcli.engine.config import moved
 from tfcli.engine.config.files import options
 from tfcli.engine.runs.folder import RUN_DIR
 from tfcli.engine.runs.format import number
-from tfcli.engine.runs.record import Record, readable
+from tfcli.engine.runs.record import Record, readable_records
 from tfcli.engine.runs.signals import CODES, die_with_parent
 from tfcli.engine.runs.summary import main_metric
 from tfcli.sweeps.state import Job, State, settle
@@ -48,7 +48,7 @@ class Process:
     ):
         self.job, self.folder, self.signum = job, folder, 0
         self.run, self.log = folder / job.name, folder / f"{job.name}.log"
-        words = words_of(job, state, self.run)
+        words = command_words(job, state, self.run)
         job.status, job.error, job.exit_code, job.seconds = "running", None, None, None
         job.pid, job.host, job.started = None, socket.gethostname(), time.time()
         job.write(folder)
@@ -107,7 +107,7 @@ class Process:
         job.write(self.folder)
 
 
-def words_of(job: Job, state: State, run: Path) -> list[str]:
+def command_words(job: Job, state: State, run: Path) -> list[str]:
     """Return the verb and its words: on from a checkpoint where the last attempt left one, else from the start.
 
     A failed job goes on only where its training was done, in its test or figures; a failed training would fail again.
@@ -116,15 +116,15 @@ def words_of(job: Job, state: State, run: Path) -> list[str]:
     trained = job.status != "failed" or any(record.checkpoint for record in _written(run))
     if state.verb == "train" and trained and (run / "config.yaml").exists() and any(run.glob("checkpoints/*.ckpt")):
         return ["resume", str(run)]
-    clear(run)
+    remove_attempt(run)
     words = [state.verb]
     words += ["--config-dir", state.config_dir] if state.config_dir else []
     words += ["--config-name", state.config_name] if state.config_name else []
     typed = moved.overrides(job.overrides, lambda group: options(group, state.config_dir))
-    return [*words, *state.words, *typed, f"run.dir={quoted(str(run))}"]
+    return [*words, *state.words, *typed, f"run.dir={quote(str(run))}"]
 
 
-def clear(run: Path) -> None:
+def remove_attempt(run: Path) -> None:
     """Remove what an attempt left in a run folder."""
     if run.exists():
         shutil.rmtree(run)
@@ -142,10 +142,10 @@ def _environment(folder: Path, changes: Mapping[str, str | None]) -> dict[str, s
 
 def _written(run: Path) -> list[Record]:
     """Return the record that a run has left, if it has, and if it can be read."""
-    return [record for _, record in readable([run] if (run / "results.json").exists() else [])]
+    return [record for _, record in readable_records([run] if (run / "results.json").exists() else [])]
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Return `text` quoted so that Hydra's grammar takes it as it stands."""
     plain = text.replace("\\", "\\\\").replace("'", "\\'")
     return text if text.replace("/", "").replace("-", "").replace("_", "").replace(".", "").isalnum() else f"'{plain}'"

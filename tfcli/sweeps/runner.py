@@ -17,7 +17,7 @@ from tfcli.engine.runs.folder import link_latest, locked, make_folder
 from tfcli.errors import Interrupted
 from tfcli.sweeps import ablation_table
 from tfcli.sweeps.expand import job_id
-from tfcli.sweeps.pool import Listed, Pool, is_handed
+from tfcli.sweeps.pool import JobList, Pool, is_active
 from tfcli.sweeps.process import TFCLI
 from tfcli.sweeps.state import State, read_state
 from tfcli.sweeps.suite import write_suite
@@ -49,7 +49,7 @@ class Launch:
     command: Sequence[str] = TFCLI
 
 
-PLAIN = Launch()
+DEFAULT = Launch()
 
 
 def run_in(
@@ -59,7 +59,7 @@ def run_in(
     *,
     swept: dict[str, list[str]],
     overrides: Sequence[str] = (),
-    launch: Launch = PLAIN,
+    launch: Launch = DEFAULT,
     config_dir: str | None = None,
     config_name: str | None = None,
     words: Sequence[str] = (),
@@ -95,7 +95,7 @@ def run_in(
         known = (folder / "sweep.json").exists()
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         state = read_state(folder) if known else State(verb, list(overrides), {}, [], now)
-        launcher, source = parts_of(launch, state)
+        launcher, source = build_parts(launch, state)
         before = len(state.jobs)
         added = state.add(jobs, swept)
         state.words, state.config_dir, state.config_name, state.root = list(words), config_dir, config_name, str(root)
@@ -110,7 +110,7 @@ def run_in(
     return state
 
 
-def parts_of(launch: Launch, state: State) -> tuple[Any, Any]:
+def build_parts(launch: Launch, state: State) -> tuple[Any, Any]:
     """Return the launcher of the jobs, and the search that proposes them (None where they are a list)."""
     state.launcher = dict(launch.launcher or state.launcher or LOCAL)
     if launch.jobs:
@@ -139,14 +139,14 @@ def _run(state: State, folder: Path, launch: Launch, launcher: Any, search: Any,
         for job in state.jobs:
             if job.status == "running" and job.host != socket.gethostname() and not job.slurm:
                 job.status = "interrupted"  # we hold the sweep's lock: whoever ran it there is gone, and it too
-        found = [job for job in state.jobs if is_handed(job)]
+        found = [job for job in state.jobs if is_active(job)]
         left = ("pending", "interrupted", "failed") if launch.retry else ("pending", "interrupted")
         todo = [job for job in state.jobs if job.status in left and job.id in wanted and job not in found]
-        pool.run(Listed(todo), found)
+        pool.run(JobList(todo), found)
     tables(folder, state)
     if pool.signum:
         rest = len(state.jobs) - state.count("finished", "failed")
-        goes_on = sum(is_handed(job) for job in state.jobs) if not search else 0
+        goes_on = sum(is_active(job) for job in state.jobs) if not search else 0
         more = f" ({goes_on} go on at SLURM; `scancel` ends them)" if goes_on else ""
         message = f"stopped: {state.count('finished')} jobs finished, {rest} left{more} · {folder}"
         raise Interrupted(pool.signum, message)

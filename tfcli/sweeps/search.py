@@ -19,7 +19,7 @@ from tfcli.engine.runs.record import lower_is_better, read_record
 from tfcli.engine.runs.summary import main_metric
 from tfcli.errors import ConfigError, install, nearest
 from tfcli.files import alone, identity, is_alive
-from tfcli.sweeps.expand import job_id, parsed
+from tfcli.sweeps.expand import job_id, parse_override
 from tfcli.sweeps.state import Job, State, settle
 
 DRY_S = 2.0  # before the study is asked again whether another worker left something
@@ -86,7 +86,7 @@ class Search:
         if time.monotonic() - self.dry < DRY_S:
             return []
         with alone(self.lock):
-            self._bury()
+            self._report_dead_workers()
             jobs = []
             for _ in range(count):
                 trials = self.study.get_trials(deepcopy=False)
@@ -110,7 +110,7 @@ class Search:
             else samplers.TPESampler(seed=seed, constant_liar=True)
         )
         trial = self.study.ask(self.space)
-        overrides = [*self.fixed, *(f"{key}={text(trial.params[key])}" for key in self.space)]
+        overrides = [*self.fixed, *(f"{key}={as_setting(trial.params[key])}" for key in self.space)]
         trial.set_user_attr("worker", f"{identity()} {socket.gethostname()}")
         ident = job_id(overrides)
         job = next((j for j in self.state.jobs if j.id == ident and j.status == "interrupted"), None)
@@ -152,7 +152,7 @@ class Search:
         record = read_record(self.folder / job.name)
         attrs = self.study.user_attrs
         if "metric" not in attrs:
-            metric = self.metric or chosen(record.metrics, main_metric(record))
+            metric = self.metric or default_metric(record.metrics, main_metric(record))
             if metric is None:
                 return None
             self.study.set_user_attr("metric", metric)
@@ -175,12 +175,12 @@ class Search:
         if not done:
             return None
         trial = self.study.best_trial
-        varied = " ".join(f"{key}={text(value)}" for key, value in trial.params.items())
+        varied = " ".join(f"{key}={as_setting(value)}" for key, value in trial.params.items())
         name = self.study.user_attrs["metric"]
         job = trial.user_attrs["job"]
         return {"job": job, "varied": varied, "metric": name, "value": self._sign(name) * float(trial.value or 0)}
 
-    def _bury(self) -> None:
+    def _report_dead_workers(self) -> None:
         """Report finished trials of dead workers on this machine to the study; requeue the others."""
         here = socket.gethostname()
         for trial in self.study.get_trials(deepcopy=False):
@@ -197,7 +197,7 @@ class Search:
             self._tell(trial.number, job)
 
 
-def chosen(metrics: Mapping[str, float], main: str | None) -> str | None:
+def default_metric(metrics: Mapping[str, float], main: str | None) -> str | None:
     """Return the metric that a search optimises by default: the main figure on validation, never on test."""
     if main is None:
         return None
@@ -219,7 +219,7 @@ def space(overrides: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     fixed: list[str] = []
     found: dict[str, Any] = {}
     for word in overrides:
-        override = parsed(word)
+        override = parse_override(word)
         key = override.get_key_element()
         found.pop(key, None)
         fixed = [other for other in fixed if other.partition("=")[0] != key]
@@ -251,6 +251,6 @@ def _is_cast(word: str) -> bool:
     return word.partition("=")[2].replace(" ", "").startswith(("int(", "tag(log,int("))
 
 
-def text(value: Any) -> str:
+def as_setting(value: Any) -> str:
     """Return a proposed value as it is written in a setting: a number to six figures, with which the trial computes."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -18,8 +18,8 @@ from tfcli.bounds import Count, Natural
 from tfcli.engine.runs.signals import handling
 from tfcli.errors import ConfigError, install
 from tfcli.sweeps import squeue
-from tfcli.sweeps.pool import Found
-from tfcli.sweeps.process import Process, clear
+from tfcli.sweeps.pool import DetachedJob
+from tfcli.sweeps.process import Process, remove_attempt
 from tfcli.sweeps.state import Job, State, read_job, read_state
 
 ALL = 1_000_000
@@ -64,7 +64,7 @@ class Slurm:
         # SLURM itself keeps to `jobs` of an array; a search hands in one job after the other.
         self.slots = (self.jobs or 1) if state.search else ALL
 
-    def start(self, jobs: Sequence[Job]) -> list[Found]:
+    def start(self, jobs: Sequence[Job]) -> list[DetachedJob]:
         """Hand these jobs in.
 
         Raises:
@@ -74,7 +74,7 @@ class Slurm:
 
         for job in jobs:
             if job.status == "failed":
-                clear(self.folder / job.name)
+                remove_attempt(self.folder / job.name)
             job.status, job.error, job.exit_code, job.seconds = "pending", None, None, None
             job.pid, job.host, job.started = None, None, None
         executor = submitit.AutoExecutor(self.folder / "slurm", cluster="slurm")
@@ -89,7 +89,7 @@ class Slurm:
         for job, at in zip(jobs, handed, strict=True):
             job.slurm = at.job_id
             job.write(self.folder)
-        return [Found(job, self.folder) for job in jobs]
+        return [DetachedJob(job, self.folder) for job in jobs]
 
 
 def work(folder: str, name: str, command: Sequence[str]) -> str:

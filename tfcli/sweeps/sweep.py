@@ -10,12 +10,12 @@ from pathlib import Path
 from tfcli.engine.config.compose import compose
 from tfcli.engine.runs import terminal
 from tfcli.engine.runs.folder import locked, make_folder, safe
-from tfcli.engine.runs.named import NEUTRAL
+from tfcli.engine.runs.named import ANY_DATA
 from tfcli.engine.runs.record import read_overrides
 from tfcli.errors import ConfigError, RunError
 from tfcli.sweeps.expand import Grid, expand, job_id
 from tfcli.sweeps.options import split
-from tfcli.sweeps.runner import PLAIN, TABLES, Launch, parts_of, run_in
+from tfcli.sweeps.runner import DEFAULT, TABLES, Launch, build_parts, run_in
 from tfcli.sweeps.state import Job, State, read_state
 
 
@@ -24,7 +24,7 @@ def run_sweep(
     overrides: list[str],
     root: Path | str | None = None,
     *,
-    launch: Launch = PLAIN,
+    launch: Launch = DEFAULT,
     new: bool = False,
     config_dir: str | None = None,
     config_name: str | None = None,
@@ -51,8 +51,8 @@ def run_sweep(
         RunError: the folder cannot be written, or another process runs this sweep.
         Interrupted: a signal ended it.
     """
-    parts_of(launch, State(verb, [], {}, []))  # what is missing is said before anything is made
-    grid = _first_of(overrides) if launch.search else expand(overrides)
+    build_parts(launch, State(verb, [], {}, []))  # what is missing is said before anything is made
+    grid = _first_trial(overrides) if launch.search else expand(overrides)
     primary = "probe" if verb in TABLES else "train"
     pair, configured = _check(grid, config_name or primary, config_dir, run=words[0] if words else None)
     root = Path(root or configured)
@@ -88,7 +88,7 @@ def run_sweep(
     return folder
 
 
-def retry(folder: Path, words: Sequence[str] = (), launch: Launch = PLAIN) -> State:
+def retry(folder: Path, words: Sequence[str] = (), launch: Launch = DEFAULT) -> State:
     """Run the failed and the unfinished jobs of a sweep.
 
     Args:
@@ -107,7 +107,7 @@ def retry(folder: Path, words: Sequence[str] = (), launch: Launch = PLAIN) -> St
     return _again(folder, state, replace(launch, retry=True, launcher=launcher))
 
 
-def extend(folder: Path, words: Sequence[str], launch: Launch = PLAIN) -> State:
+def extend(folder: Path, words: Sequence[str], launch: Launch = DEFAULT) -> State:
     """Add every combination of further values with a sweep's other settings, and run what is new or unfinished.
 
     Raises:
@@ -155,12 +155,12 @@ def _typed(overrides: Sequence[str], grid: Grid) -> dict[str, list[str]]:
     return {key: [value] for key, value in pairs if key in grid.swept}
 
 
-def _first_of(overrides: Sequence[str]) -> Grid:
+def _first_trial(overrides: Sequence[str]) -> Grid:
     """Return the first job that a search could propose, and the words that it may choose among."""
-    from tfcli.sweeps.search import space, text
+    from tfcli.sweeps.search import as_setting, space
 
     fixed, found = space(overrides)
-    values = {key: [text(v) for v in getattr(d, "choices", None) or [d.low]] for key, d in found.items()}
+    values = {key: [as_setting(v) for v in getattr(d, "choices", None) or [d.low]] for key, d in found.items()}
     return Grid([[*fixed, *(f"{key}={options[0]}" for key, options in values.items())]], values)
 
 
@@ -186,7 +186,7 @@ def _check(grid: Grid, primary: str, config_dir: str | None, *, run: str | None 
 
     Returns MODEL-DATA, the options of a swept group joined by `+`, and the folder of all runs as configured.
     """
-    neutral = [] if run is None else [NEUTRAL] if primary == "probe" else read_overrides(Path(run))
+    neutral = [] if run is None else [ANY_DATA] if primary == "probe" else read_overrides(Path(run))
     neutral = [text for text in neutral if not text.startswith("run.dir=")]
     composed = compose(primary, [*neutral, *grid.jobs[0]], config_dir)
     for key, values in grid.swept.items():

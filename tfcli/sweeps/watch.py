@@ -17,7 +17,7 @@ EVERY_S = 0.5
 ROWS = 16  # of running jobs
 
 
-class Watch:
+class SweepDisplay:
     """Shows how the jobs of a sweep stand.
 
     Args:
@@ -30,7 +30,7 @@ class Watch:
         self.state, self.folder, self.slots, self.total = state, folder, slots, total
         self.begun, self.drawn, self.live = time.time(), 0.0, None if not terminal.is_terminal(sys.stderr) else _live()
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> SweepDisplay:
         if self.live:
             self.live.start()
         return self

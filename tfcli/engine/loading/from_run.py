@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tfcli.engine.runs.folder import RUN_DIR, is_child
 from tfcli.engine.runs.record import CHECKPOINT, find_run, read_config, run_name
-from tfcli.engine.runs.saved_config import kept_tokenizer, trusted_config
+from tfcli.engine.runs.saved_config import saved_tokenizer, trusted_config
 from tfcli.errors import ConfigError, RunError
 from tfcli.text.tokenizer import check_matches, load
 
@@ -82,7 +82,7 @@ def adopt_run(config: DictConfig, run: Path, typed: Collection[str]) -> tuple[Pa
     """
     saved = _check_family(config, run)
     model = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=False))
-    tokenizer = kept_tokenizer(run)
+    tokenizer = saved_tokenizer(run)
     if tokenizer is not None:
         _same_vocabulary(config, saved["model"], tokenizer, typed)
     OmegaConf.set_struct(config, False)

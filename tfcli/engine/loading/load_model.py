@@ -21,7 +21,7 @@ from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import Composition, compose, given
 from tfcli.engine.loading.adopt import adopt_weights, make_tokenizer
 from tfcli.engine.loading.from_checkpoint import load_state, net_state, read_checkpoint
-from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, on_these_devices
+from tfcli.engine.runs.saved_config import config_for_this_machine, find_checkpoint, saved_tokenizer
 from tfcli.errors import ConfigError
 from tfcli.probes import features
 from tfcli.text.tokenizer import Tokenizer
@@ -205,7 +205,7 @@ def find_model(
         job = _of_run(run, overrides or []) if run else compose("train", overrides or [], config_dir)
     found = Found(config=job.config, choices=job.choices, overrides=job.overrides, run=run, tokenizer=tokenizer)
     if run is not None:
-        found.checkpoint, found.tokenizer = read_checkpoint(find_checkpoint(run, "best")), kept_tokenizer(run)
+        found.checkpoint, found.tokenizer = read_checkpoint(find_checkpoint(run, "best")), saved_tokenizer(run)
         found.classes = found.checkpoint["tfcli"]["classes"]
     elif trained:
         if not job.config.model.get("weights"):
@@ -220,6 +220,6 @@ def find_model(
 
 
 def _of_run(run: Path, overrides: list[str]) -> Composition:
-    config, choices = on_these_devices(run, overrides)
+    config, choices = config_for_this_machine(run, overrides)
     config.model.weights = None  # the checkpoint has them all
     return Composition(config, overrides, choices)

@@ -273,7 +273,7 @@ def settle_precision(frozen: Frozen) -> None:
         return dict(zip(("precision", "why"), _compared(frozen, batch["image"]), strict=True))
 
     identity = [frozen.loaded.digest, frozen.data.image_size, str(frozen.devices[0]), torch.get_num_threads()]
-    known = numerics.remembered(["features", *identity], measure)
+    known = numerics.cached_measurement(["features", *identity], measure)
     frozen.precision, frozen.why = known["precision"], known["why"]
 
 
@@ -302,7 +302,7 @@ def _compared(frozen: Frozen, image: Tensor) -> tuple[str, str]:
     cosine = float(torch.nn.functional.cosine_similarity(outs["32"], outs["bf16"]).min())
     if not cosine >= 0.9999:
         return "32", f"bf16 features differ here: cosine {cosine:.5f}"
-    plain_s, half_s = numerics.race(steps)
+    plain_s, half_s = numerics.time_in_turns(steps)
     if plain_s / half_s < numerics.MARGIN:
         return "32", f"measured: bf16 is {plain_s / half_s:.1f}x fp32 here"
     return "bf16", f"measured: {plain_s / half_s:.1f}x fp32 here, cosine {cosine:.5f}"

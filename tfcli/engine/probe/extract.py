@@ -7,7 +7,7 @@ from typing import Any
 
 from tfcli.engine.config.compose import Composition
 from tfcli.engine.probe import encoder
-from tfcli.engine.probe.heads import chosen
+from tfcli.engine.probe.heads import requested_heads
 from tfcli.engine.probe.views import Views
 from tfcli.engine.probe.zeroshot import classify, prompts_for
 from tfcli.engine.runs.folder import say
@@ -54,7 +54,7 @@ def try_templates(job: Composition, run: Path | None, templates: list[str]) -> l
         check_template(template)
     job.config.heads = ["zeroshot"]
     frozen = encoder.prepare(job, run)
-    chosen(frozen)
+    requested_heads(frozen)
     if not frozen.data.counts["test"]:
         raise ConfigError(f"data `{frozen.data.name}` has no test split to try prompts on.")
     for line in frozen.notes:

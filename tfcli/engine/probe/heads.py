@@ -67,7 +67,7 @@ class Head(Protocol):
         """Draw figures of this head's rows into a folder; `every` has the rows of all heads."""
 
 
-def chosen(frozen: encoder.Frozen) -> dict[str, Head]:
+def requested_heads(frozen: encoder.Frozen) -> dict[str, Head]:
     """Build the heads that were asked for and that the model allows, by the names of their nodes.
 
     Raises:

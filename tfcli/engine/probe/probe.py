@@ -10,14 +10,14 @@ from typing import Any
 from tfcli.engine.config.build import plain
 from tfcli.engine.config.compose import Composition
 from tfcli.engine.probe import encoder
-from tfcli.engine.probe.heads import Head, Result, chosen
+from tfcli.engine.probe.heads import Head, Result, requested_heads
 from tfcli.engine.probe.views import Views
 from tfcli.engine.runs.folder import check_writable, locked, logged, run_folder, say, write_start
 from tfcli.engine.runs.format import to_csv, to_markdown
 from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.published import gap, in_words, published_for
 from tfcli.engine.runs.record import Record
-from tfcli.engine.train.report import peak_memory, shown
+from tfcli.engine.train.report import peak_memory, relative_path
 from tfcli.engine.train.skipped import list_skipped
 from tfcli.errors import DataError
 from tfcli.files import write_atomic
@@ -43,7 +43,7 @@ def probe(job: Composition, run: Path | None, *, verb: str = "probe") -> tuple[P
     check_writable(Path(job.config.run.dir) if job.config.run.dir else root)
     began = time.monotonic()
     frozen = encoder.prepare(job, run)
-    heads = chosen(frozen)
+    heads = requested_heads(frozen)
     learning = [name for name, head in heads.items() if head.learns]
     for split in ("train", "test") if learning else ("test",):
         if not frozen.data.counts[split]:
@@ -63,8 +63,8 @@ def probe(job: Composition, run: Path | None, *, verb: str = "probe") -> tuple[P
         checkpoint=frozen.weights,
         figures={name: FigureInfo(title) for name, title in FIGURES.items()},
     )
-    with locked(folder), logged(folder), recorded(folder, record) as life:
-        life.stop.doing = "(features already extracted are cached)"
+    with locked(folder), logged(folder), recorded(folder, record) as active:
+        active.stop.doing = "(features already extracted are cached)"
         results = _heads(frozen, heads, folder)
         record.main = f"{next(r.head for r in results if r.head.partition('/')[0] in (learning or heads))}/accuracy"
         _write(frozen, heads, results, folder, record, began)
@@ -80,7 +80,7 @@ def _heads(frozen: encoder.Frozen, heads: dict[str, Head], folder: Path) -> list
     counts = " ".join(f"{split} {frozen.data.counts[split]:,}" for split in ("train", "val", "test"))
     arithmetic = "fp32" if frozen.precision == "32" else "fp16" if frozen.precision == "16" else "bf16"
     say(f"features   {frozen.name} ({short(frozen.source)}) · {frozen.job.choices['data']} {counts}")
-    say(f"           {label}, {arithmetic} ({frozen.why}) · {shown(folder)}")
+    say(f"           {label}, {arithmetic} ({frozen.why}) · {relative_path(folder)}")
     say(f"           {_cache_line(cached)}")
     for line in frozen.notes:
         say(line)
@@ -150,7 +150,7 @@ def _write(
 
         command = (folder / "command.txt").read_text(encoding="utf-8")
         write_atomic(folder / "report.md", report(frozen, results, command=command, figures=folder / "figures"))
-        say(f"report  {shown(folder)}/report.md")
+        say(f"report  {relative_path(folder)}/report.md")
     record.status = "finished"
 
 

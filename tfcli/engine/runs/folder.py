@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from tfcli.engine.runs import terminal
-from tfcli.engine.runs.room import record_room, writing
+from tfcli.engine.runs.disk_space import reserved_space, writing
 from tfcli.errors import RunError
 from tfcli.files import alone, write_atomic
 
@@ -138,7 +138,7 @@ def locked(folder: Path) -> Iterator[None]:
                 os.ftruncate(handle, 0)
                 os.write(handle, f"{os.getpid()} {socket.gethostname()}".encode())
             stack.callback(lock.unlink, missing_ok=True)
-            stack.enter_context(record_room(folder))
+            stack.enter_context(reserved_space(folder))
         yield
 
 

@@ -1,4 +1,4 @@
-"""A run's life: it listens to signals, watches its ranks, and leaves a record however it ends. Imports no torch."""
+"""The life of a run: it handles signals, watches its ranks, and leaves a record however it ends. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.engine.runs.folder import is_child
-from tfcli.engine.runs.ranks import Board, Ranks
+from tfcli.engine.runs.ranks import Ranks, SharedStatus
 from tfcli.engine.runs.record import Record
 from tfcli.engine.runs.signals import CODES, WORDS, Stop, Stopped
 from tfcli.errors import Interrupted, TfcliError
 
 
-class Life:
-    """A run while it lives.
+class ActiveRun:
+    """A run in progress.
 
     Attributes:
         stop: the request to stop that a signal leaves.
         ranks: the other processes of the run, where this one has started some.
-        explain: turns an error into one that helps.
+        explain: turns an error into one that says what to do.
         complete: called before the record of a run that did not finish is written.
         finish: called when the record is written: loggers are closed here.
     """
 
     def __init__(self, folder: Path, record: Record, *, resumable: bool):
         self.folder, self.record, self.resumable = folder, record, resumable
-        self.stop = Stop(self._cut)
+        self.stop = Stop(self._end_at_once)
         self.stop.quiet = is_child()
         self.ranks: Ranks | None = None
-        self.board = Board.here()  # what the ranks of this machine share; None where there is one rank
+        self.shared = SharedStatus.here()  # of the ranks of this machine; None where there is one rank
         self.explain: Callable[[BaseException], BaseException] = lambda error: error
         self.complete: Callable[[], None] = lambda: None
         self.finish: Callable[[], None] = lambda: None
@@ -46,19 +46,19 @@ class Life:
             strategy: Lightning's.
             count: ranks on this machine.
             nodes: machines.
-            timeout_s: how long none may come further.
+            timeout_s: the longest time without progress on any rank.
         """
         cluster = getattr(strategy, "cluster_environment", None)
         if self.ranks is None and count > 1 and cluster and not cluster.creates_processes_externally:
             self.ranks = Ranks(cluster, count, nodes=nodes, timeout_s=timeout_s)
-            self.board = self.ranks.board
+            self.shared = self.ranks.shared
             self.stop.trouble = self.ranks.trouble
 
     def close(self, error: BaseException | None) -> BaseException | None:
         """Write the record, end the other ranks and the loggers. Return the error to raise; None for a finished run."""
         failure = self._failure(error)
-        if self.board and failure:
-            self.board.fell(getattr(failure, "exit_code", 1), _line(failure))
+        if self.shared and failure:
+            self.shared.report_failure(getattr(failure, "exit_code", 1), _line(failure))
         if self.ranks and failure:
             found = self.ranks.cause(failure)
             failure = found or failure
@@ -98,11 +98,11 @@ class Life:
             record.write(self.folder)
             self._written = True
 
-    def _cut(self, code: int, reason: str) -> None:
+    def _end_at_once(self, code: int, reason: str) -> None:
         """Print and record why the program is ended, from the thread that watches over it."""
         if is_child():
-            if self.board:
-                self.board.fell(code, reason)
+            if self.shared:
+                self.shared.report_failure(code, reason)
             return
         stopped = code in CODES
         reason = f"{reason}{f' {self.stop.doing}' if stopped else ''}. {self._advice()}" if stopped else reason
@@ -121,8 +121,8 @@ def _line(error: BaseException) -> str:
 
 
 @contextmanager
-def recorded(folder: Path, record: Record, *, resumable: bool = False) -> Iterator[Life]:
-    """Run the block as the run in `folder`: it owns the signals, and leaves its record however it ends.
+def recorded(folder: Path, record: Record, *, resumable: bool = False) -> Iterator[ActiveRun]:
+    """Run the block as the run in `folder`: it handles the signals, and leaves its record however it ends.
 
     The record is `finished` if the block ends, `interrupted` if a signal stopped it, else `failed` with the error.
 
@@ -131,21 +131,21 @@ def recorded(folder: Path, record: Record, *, resumable: bool = False) -> Iterat
         record: filled by the block.
         resumable: whether `tfcli resume` can go on with it.
     """
-    life = Life(folder, record, resumable=resumable)
-    with life.stop.listening():
+    active = ActiveRun(folder, record, resumable=resumable)
+    with active.stop.listening():
         error: BaseException | None = None
         try:
             try:
-                yield life
-                life.stop.check()
-                life.stop.held += 1  # from here on the run is over: a signal does not cut the writing of its record
+                yield active
+                active.stop.check()
+                active.stop.held += 1  # from here on the run is over: a signal does not cut the writing of its record
             except BaseException as caught:  # noqa: BLE001  it is written down, then raised again
-                life.stop.held += 1
+                active.stop.held += 1
                 error = caught
         except Stopped as caught:  # it came between the two
-            life.stop.held += 1
+            active.stop.held += 1
             error = caught
-        failure = life.close(error)
+        failure = active.close(error)
     if failure is None:
         return
     if failure is error:

@@ -17,11 +17,11 @@ from tfcli.engine.config.files import options, torchvision_names
 from tfcli.engine.config.offers import columns_of, families_for
 from tfcli.engine.runs.paths import check_paths, check_results
 from tfcli.engine.runs.record import CHECKPOINT, all_runs, find_run, read_config, run_name
-from tfcli.engine.runs.saved_config import find_checkpoint, on_these_devices
+from tfcli.engine.runs.saved_config import config_for_this_machine, find_checkpoint
 from tfcli.engine.runs.terminal import say
 from tfcli.errors import ConfigError, RunError, nearest
 
-NEUTRAL = "model=pixels"
+ANY_DATA = "model=pixels"
 """A model that composes with every data set."""
 
 
@@ -42,7 +42,7 @@ def frozen_job(
     if run is not None:
         # Its own model and image size replace these; the family's defaults need not fit this data set.
         rest = [o for o in overrides if not o.startswith("model=")]
-        job = compose(name, [NEUTRAL, *rest], config_dir)
+        job = compose(name, [ANY_DATA, *rest], config_dir)
         saved = read_config(run)
         job.choices["model"], job.overrides[:] = str(saved.get("choices", {}).get("model")), overrides
         find_checkpoint(run, "best")
@@ -148,7 +148,7 @@ def check_takes(run: Path, takes: Literal["images", "text"]) -> None:
         raise ConfigError(f"`{run}` takes no text: its model has no `model.tokenizer`.")
 
 
-def predictor(
+def resolve_model(
     rest: list[str], settings: list[str], config_dir: str | None, *, takes: Literal["images", "text"] | None = None
 ) -> tuple[Path | None, list[str]]:
     """Take the run or the model off the front of `rest`; a model without weights of its own is the public one.
@@ -171,7 +171,7 @@ def predictor(
             if takes:
                 check_takes(run, takes)
             if settings:
-                check_results(on_these_devices(run, settings)[0])
+                check_results(config_for_this_machine(run, settings)[0])
             return run, settings
         settings = [f"model={word}", *settings]
     job = compose("train", [*settings], config_dir)
@@ -188,7 +188,7 @@ def predictor(
     return None, [f"model={public.model}", f"model.weights={public.weights}", *own]
 
 
-def which(name: str, model: DictConfig) -> str:
+def name_with_size(name: str, model: DictConfig) -> str:
     """Return a model's name, and which of its sizes it is where the bare name of a family stands for two.
 
     Args:
@@ -199,16 +199,16 @@ def which(name: str, model: DictConfig) -> str:
     if not public or public.model == name:
         return name
     size = "sized as its weights are" if model.get("weights") else "laptop size"
-    return f"{name} ({size}; the public {_spoken(public.model)} is {public.model})"
+    return f"{name} ({size}; the public {_public_title(public.model)} is {public.model})"
 
 
 def _say_public(name: str, public: DictConfig) -> None:
     if public.model != name:
-        spoken = _spoken(public.model)
-        say(f"{name}: the public {spoken} ({public.weights}); `tfcli train model={name}` trains one of laptop size")
+        title = _public_title(public.model)
+        say(f"{name}: the public {title} ({public.weights}); `tfcli train model={name}` trains one of laptop size")
 
 
-def _spoken(model: str) -> str:
+def _public_title(model: str) -> str:
     return options("model").get(model, model).partition(":")[0]
 
 

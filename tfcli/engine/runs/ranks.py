@@ -1,7 +1,7 @@
 """The ranks of a run on this machine: how they are started, watched and ended. Imports no torch.
 
-The process that the user has started is rank 0 and the parent of the others. It knows how far each has come and why one
-fell, though the main thread of each may hang in a collective: they share a board in memory.
+The process that the user has started is rank 0 and the parent of the others. The ranks share their status in memory, so
+that it knows the progress of each and why one failed, even while their main threads hang in a collective.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Protocol
 from tfcli.engine.runs.signals import BEGAN, CODES, PARENT, WORDS
 from tfcli.errors import ConfigError, Interrupted, TfcliError
 
-BOARD = "TFCLI_BOARD"
-FALLEN_S = 5.0  # for rank 0 to notice by itself that another one is gone
-TOLD_S = 3.0  # for the others to say why, when a collective of rank 0 has failed
+SHARED_STATUS = "TFCLI_BOARD"
+NOTICE_S = 5.0  # for rank 0 to notice by itself that another one is gone
+REPORT_S = 3.0  # for the others to say why, when a collective of rank 0 has failed
 ENDING_S = 15.0  # for the others to end by themselves when all is done
 
 
@@ -56,15 +56,15 @@ class Cluster(Protocol):
     def node_rank(self) -> int: ...
 
 
-class Board:
-    """Memory that the ranks of a machine share: a place for each, which it alone writes.
+class SharedStatus:
+    """Memory that the ranks of a machine share: a slot for each rank, which it alone writes.
 
     Args:
         handle: the file behind it.
-        rank: whose place is ours.
+        rank: this process's rank, which chooses its slot.
     """
 
-    PLACE, HEAD = 4096, struct.Struct("<qqidi")  # beats, place in the training, stage; when it fell, exit code
+    PLACE, HEAD = 4096, struct.Struct("<qqidi")  # beats, batch, stage; time of its failure, exit code
 
     def __init__(self, handle: int, rank: int):
         self.memory = mmap.mmap(handle, os.fstat(handle).st_size)
@@ -72,12 +72,12 @@ class Board:
         self.beats = self.batch = 0
 
     @classmethod
-    def here(cls) -> Board | None:
+    def here(cls) -> SharedStatus | None:
         """Return the shared status that this rank was given; None where it was given none."""
-        if BOARD not in os.environ:
+        if SHARED_STATUS not in os.environ:
             return None
         with suppress(OSError, ValueError):  # of a process that started us for something else
-            return cls(int(os.environ[BOARD]), int(os.environ.get("LOCAL_RANK", 0)))
+            return cls(int(os.environ[SHARED_STATUS]), int(os.environ.get("LOCAL_RANK", 0)))
         return None
 
     def beat(self, stage: Stage) -> None:
@@ -86,7 +86,7 @@ class Board:
         self.batch += stage == Stage.FORWARD_PASS
         self.memory[self._head()] = self.HEAD.pack(self.beats, self.batch, stage, math.inf, 0)
 
-    def fell(self, code: int, reason: str) -> None:
+    def report_failure(self, code: int, reason: str) -> None:
         """Report why this rank ends. The first reason counts."""
         beats, batch, stage, when, _ = self.read(self.rank)
         if when == math.inf or not when:
@@ -100,11 +100,11 @@ class Board:
         return slice(start, start + self.HEAD.size)
 
     def read(self, rank: int) -> tuple[int, int, int, float, int]:
-        """Return a rank's beats, batch, stage, when it fell (0 or infinite: it did not) and with which exit code."""
+        """Return a rank's beats, batch, stage, the time of its failure (0 or infinite: none) and its exit code."""
         return self.HEAD.unpack(self.memory[self._head(rank)])
 
     def reason(self, rank: int) -> str:
-        """Return why a rank fell."""
+        """Return why a rank failed."""
         start = self._head(rank)
         return self.memory[start.stop : start.start + self.PLACE].partition(b"\0")[0].decode(errors="replace")
 
@@ -116,7 +116,7 @@ class Ranks:
         cluster: Lightning's description.
         count: how many there are here.
         nodes: on how many machines.
-        timeout_s: how long none may come further before the run is given up.
+        timeout_s: the longest time without progress on any rank, before the run is ended.
 
     Raises:
         ConfigError: `MASTER_PORT` is taken.
@@ -128,8 +128,8 @@ class Ranks:
         if given and not cluster.node_rank():
             check_free(given)
         with tempfile.TemporaryFile() as file:
-            file.truncate(count * Board.PLACE)
-            self.board = Board(file.fileno(), 0)
+            file.truncate(count * SharedStatus.PLACE)
+            self.shared = SharedStatus(file.fileno(), 0)
             os.environ |= {
                 "MASTER_ADDR": cluster.main_address,
                 "MASTER_PORT": str(cluster.main_port),
@@ -137,7 +137,7 @@ class Ranks:
                 "LOCAL_RANK": "0",
                 "WORLD_SIZE": str(count * nodes),
             }
-            own = {PARENT: str(os.getpid()), BOARD: str(file.fileno())}
+            own = {PARENT: str(os.getpid()), SHARED_STATUS: str(file.fileno())}
             self.others = [
                 subprocess.Popen(
                     _command(),
@@ -150,18 +150,18 @@ class Ranks:
             ]
         self.seen: list[tuple[int, ...]] = []
         self.moved = time.monotonic() + preparation_s()
-        self.fallen_at: float | None = None
+        self.failed_at: float | None = None
 
     def trouble(self) -> tuple[int, str] | None:
-        """Return the exit code and the reason to end for, where a rank is gone or hangs and we do not notice."""
+        """Return the exit code and the reason to end, where a rank is gone or hangs unnoticed; else None."""
         now = time.monotonic()
         codes = [other.poll() for other in self.others]
         if any(codes):
-            self.fallen_at = self.fallen_at or now
-            if now - self.fallen_at > FALLEN_S:
+            self.failed_at = self.failed_at or now
+            if now - self.failed_at > NOTICE_S:
                 error = self.cause(None)
                 return (error.exit_code, str(error)) if error else None
-        seen = [self.board.read(rank)[:3] for rank in range(len(codes) + 1)]
+        seen = [self.shared.read(rank)[:3] for rank in range(len(codes) + 1)]
         if seen != self.seen or all(code == 0 for code in codes):
             self.seen, self.moved = list(seen), max(self.moved, now)
         if now - self.moved > self.timeout_s:
@@ -170,7 +170,7 @@ class Ranks:
 
     def _hanging(self) -> str:
         """Name the ranks that are behind, of these the stopped ones where some are, and say where each is."""
-        places = {rank: self.board.read(rank)[1:3] for rank in range(len(self.others) + 1)}
+        places = {rank: self.shared.read(rank)[1:3] for rank in range(len(self.others) + 1)}
         last = min(places.values())
         behind = [rank for rank, place in places.items() if place == last]
         behind = [rank for rank in behind if rank and _state(self.others[rank - 1].pid) in ("T", "D")] or behind
@@ -179,16 +179,16 @@ class Ranks:
         return f"{names}: no rank has come further for {self.timeout_s:.0f} s (`trainer.timeout_s`). {where}."
 
     def cause(self, own: BaseException | None) -> TfcliError | None:
-        """Return the error of the rank that fell first; None where that was this one, with the error `own`.
+        """Return the error of the rank that failed first; None where that was this one, with the error `own`.
 
         Args:
             own: the error of rank 0, which may only be that the others have left. None: it does not know.
         """
         if isinstance(own, TfcliError):
             return None
-        end = time.monotonic() + (TOLD_S if own is None or isinstance(own, RuntimeError) else 0)
+        end = time.monotonic() + (REPORT_S if own is None or isinstance(own, RuntimeError) else 0)
         while True:
-            reports = [(self.board.read(rank)[3], rank) for rank in range(len(self.others) + 1)]
+            reports = [(self.shared.read(rank)[3], rank) for rank in range(len(self.others) + 1)]
             reports = [(when, rank) for when, rank in reports if 0 < when < math.inf]
             gone = [rank for rank, other in enumerate(self.others, 1) if other.poll()]
             if any(rank for _, rank in reports) or gone or time.monotonic() > end:
@@ -198,7 +198,7 @@ class Ranks:
         if silent and (own is None or isinstance(own, RuntimeError)):
             return _ended(silent[0], self.others[silent[0] - 1].returncode)
         first = min(reports, default=(0.0, 0))[1]
-        return _as_error(first, self.board.read(first)[4], self.board.reason(first)) if first else None
+        return _as_error(first, self.shared.read(first)[4], self.shared.reason(first)) if first else None
 
     def end(self, *, at_once: bool) -> None:
         """End the other ranks: wait for them first unless `at_once`; then kill them with their loader workers."""
@@ -220,11 +220,11 @@ def preparation_s() -> float:
     return 2 * (time.monotonic() - BEGAN)
 
 
-def tell_rank_0(error: BaseException, code: int) -> bool:
-    """Write the error and the exit code on the board; return whether there is one."""
-    if board := Board.here():
-        board.fell(code, str(error) if isinstance(error, TfcliError) else f"{type(error).__name__}: {error}")
-    return board is not None
+def report_to_rank_0(error: BaseException, code: int) -> bool:
+    """Write the error and the exit code to the shared status; return whether there is one."""
+    if shared := SharedStatus.here():
+        shared.report_failure(code, str(error) if isinstance(error, TfcliError) else f"{type(error).__name__}: {error}")
+    return shared is not None
 
 
 def _as_error(rank: int, code: int, reason: str) -> TfcliError:

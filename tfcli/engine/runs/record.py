@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfcli.engine.config import moved
-from tfcli.engine.runs.room import free_record_room
+from tfcli.engine.runs.disk_space import free_reserved_space
 from tfcli.engine.runs.terminal import say
 from tfcli.errors import RunError, nearest
 from tfcli.files import is_full, write_atomic
@@ -85,7 +85,7 @@ class Record:
         except OSError as error:
             if not is_full(error):
                 raise
-            free_record_room(path.parent)
+            free_reserved_space(path.parent)
             write_atomic(path, text)
         return path
 
@@ -184,7 +184,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def readable(folders: Iterable[Path]) -> Iterator[tuple[Path, Record]]:
+def readable_records(folders: Iterable[Path]) -> Iterator[tuple[Path, Record]]:
     """Yield each run folder with its record; one whose files cannot be read is named on stderr and left out."""
     for folder in folders:
         try:

@@ -86,7 +86,7 @@ def _other_task(folder: Path, job: Composition) -> list[str]:
     return [f"task={task}"] if task and job.choices.get("task") not in (None, task) else []
 
 
-def kept_tokenizer(folder: Path) -> Path | None:
+def saved_tokenizer(folder: Path) -> Path | None:
     """Return the file of the tokenizer that a run was trained with, if its model has one."""
     file = folder / "tokenizer.json"
     return file if file.exists() else None
@@ -110,7 +110,7 @@ def find_checkpoint(run: Path, which: str) -> Path:
     raise RunError(f"`{run}` has no checkpoint yet.")
 
 
-def on_these_devices(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
+def config_for_this_machine(run: Path, overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
     """Return a run's config for use on one process or the GPUs that are here, however the run was trained.
 
     Raises:
@@ -135,7 +135,7 @@ def resumed_config(folder: Path, overrides: list[str]) -> tuple[DictConfig, dict
         RunError: the folder has no config.
     """
     config, choices = saved_config(folder)
-    changed = apply_saved(config, overrides)
+    changed = change_saved(config, overrides)
     other = [f"{k}: {old} -> {new}" for k, (old, new) in changed.items() if not k.startswith(RESUMABLE)]
     if other:
         raise ConfigError(
@@ -145,7 +145,7 @@ def resumed_config(folder: Path, overrides: list[str]) -> tuple[DictConfig, dict
     return config, choices, changed
 
 
-def apply_saved(config: DictConfig, overrides: list[str]) -> dict[str, tuple[Any, Any]]:
+def change_saved(config: DictConfig, overrides: list[str]) -> dict[str, tuple[Any, Any]]:
     """Change values of a saved config; return the keys that changed, with old and new value."""
     changed: dict[str, tuple[Any, Any]] = {}
     for text in overrides:
@@ -178,7 +178,7 @@ def _recompose(run: Path, config: DictConfig, choices: dict[str, str], overrides
             typed = [*other, *typed]
             job = compose("train", typed)
     except ConfigError:  # composed by other configs than are here now
-        apply_saved(config, overrides)
+        change_saved(config, overrides)
         return
     before, after = (flatten(plain(composed.config)) for composed in (job, compose("train", [*typed, *overrides])))
     for text in overrides:
@@ -189,7 +189,7 @@ def _recompose(run: Path, config: DictConfig, choices: dict[str, str], overrides
                 f"`tfcli rerun {run_name(run)} {text}` trains it anew."
             )
     asked = {text.partition("=")[0] for text in overrides}
-    apply_saved(config, [o for o in overrides if (key := o.partition("=")[0]) not in after and key not in choices])
+    change_saved(config, [o for o in overrides if (key := o.partition("=")[0]) not in after and key not in choices])
     for key, value in after.items():
         built_for = key.startswith("model.") and key.endswith(".image_size") and key not in asked
         if before.get(key) != value and not built_for:

@@ -1,8 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP, and what they ask of this process. Imports no torch.
+"""Handle Ctrl-C, SIGTERM and SIGHUP. Imports no torch.
 
-From the program's first line to its last each signal has one owner. Before a run begins, and in verbs that keep no run
-folder, it ends the program at once: files are written whole or not at all, so that nothing can be torn. While a run
-lives it belongs to the run's `Stop`.
+Before a run begins, and in verbs that keep no run folder, a signal ends the program at once: files are written whole or
+not at all, so that nothing can be torn. During a run its `Stop` handles the signals.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ GRANT_S = 3.0  # a run that is at no step boundary and does not stop by then is 
 CLOSING_S = 30.0  # for the loggers of a run that stops
 
 
-def begin() -> None:
-    """Take the signals over at the program's first line; they end it at once, with its exit code and no traceback.
+def install_handlers() -> None:
+    """Handle the signals from the first line on: they end the program at once, with its exit code and no traceback.
 
     A further rank also ends when rank 0, which has started it, is gone.
     """
@@ -50,24 +49,24 @@ def begin() -> None:
 
 
 def _ignore() -> None:
-    """Let no signal change the exit code of a program that is done: Python gives its handlers up before its end."""
+    """Ignore signals once the program is done: Python removes its handlers early, and the exit code must stay."""
     for signum in _taken():
         signal.signal(signum, signal.SIG_IGN)
 
 
 def _unraisable(lost: sys.UnraisableHookArgs) -> None:
-    """Print nothing of a `Stopped` that rose where Python drops errors (a finalizer, a fork's hook): it comes again."""
+    """Print nothing of a `Stopped` where Python drops errors (a finalizer, a fork's hook): it is raised again."""
     if lost.exc_type is not Stopped:
         sys.__unraisablehook__(lost)
 
 
 def _end(signum: int, frame: FrameType | None) -> None:
     os.write(2, f"\ntfcli: stopped by {WORDS[signal.Signals(signum)]}.\n".encode())
-    leave(128 + signum)
+    exit_now(128 + signum)
 
 
-def leave(code: int) -> None:
-    """End this process now, and those that it started; Python's own clean-up is left out."""
+def exit_now(code: int) -> None:
+    """End this process and its children now, without Python's own clean-up."""
     if sys.stderr and sys.stderr.isatty():
         os.write(2, b"\x1b[?25h")  # a progress bar has hidden the cursor
     kill_children()
@@ -77,7 +76,7 @@ def leave(code: int) -> None:
 
 @contextmanager
 def handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Send the signals to `handler` meanwhile, and afterwards where they went before."""
+    """Let `handler` handle the signals inside the block, and restore the earlier handlers afterwards."""
     before = {s: signal.signal(s, handler) for s in _taken()}
     try:
         yield
@@ -94,7 +93,7 @@ def _taken() -> list[signal.Signals]:
 
 
 def _forget() -> None:
-    """Give a forked process the system's handlers: its signals are not its parent's."""
+    """Give a forked process the system's handlers, since its signals are not its parent's."""
     with suppress(ValueError):  # forked from another thread
         signal.set_wakeup_fd(-1)
     for signum in SIGNALS:
@@ -115,14 +114,14 @@ class Stopped(BaseException):
 
 
 class Stop:
-    """A request to stop, left by a signal.
+    """A request to stop, made by a signal.
 
-    While the run trains or writes (`holding`) it is only noted, and granted at the next step's end. Elsewhere it is
-    granted at once: `Stopped` is raised in the main thread. A second signal ends the program, as does a main thread
-    that does not answer because it waits inside a library; a thread of its own sees to both.
+    While the run trains or writes (`holding`) it is only noted, and granted at the end of the next step. Elsewhere it
+    is granted at once: `Stopped` is raised in the main thread. A second signal ends the program, and so does a main
+    thread that does not react because it waits inside a library; a thread of its own watches for both.
 
     Args:
-        ended: writes what is left to say, an exit code and a reason, when the program is ended so.
+        ended: called with an exit code and a reason when the program is ended in this way; it writes the record.
     """
 
     def __init__(self, ended: Callable[[int, str], None]):
@@ -150,12 +149,12 @@ class Stop:
             raise Stopped(self.signum)
 
     def grant(self) -> None:
-        """Say that the run is stopping."""
+        """Note that the run is stopping."""
         self.granted_at = self.granted_at or time.monotonic()
 
     @contextmanager
     def holding(self) -> Iterator[None]:
-        """Put a request off until the end of the block."""
+        """Defer a request until the end of the block."""
         self.held += 1
         try:
             yield
@@ -166,23 +165,23 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[Stop]:
-        """Own the signals meanwhile."""
+        """Handle the signals inside the block."""
         if not _taken():
             yield self
             return
-        with handling(self), Watch(self):
+        with handling(self), SignalThread(self):
             yield self
 
 
-class Watch(threading.Thread):
-    """Hears the signals in a thread of its own, which also works while the main thread waits inside a library."""
+class SignalThread(threading.Thread):
+    """Receives the signals in a thread of its own, which also works while the main thread waits inside a library."""
 
     def __init__(self, stop: Stop):
         super().__init__(name="tfcli-signals", daemon=True)
         self.stop, self.over = stop, False
         self.first, self.asked_at = 0, 0.0
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> SignalThread:
         self.read, self.write = os.pipe()
         for end in (self.read, self.write):
             os.set_blocking(end, False)
@@ -228,7 +227,7 @@ class Watch(threading.Thread):
 
     def _end(self, code: int, reason: str) -> None:
         self.stop.ended(code, reason)
-        leave(code)
+        exit_now(code)
 
 
 def kill_children() -> None:

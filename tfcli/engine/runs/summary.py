@@ -61,7 +61,7 @@ def select(
             raise RunError(f"`{key}` is no filter: filters are written key=value, for instance `model=vit seed=0`.")
     given = {"model": model, "data": data, "status": status, "verb": verb}
     found = []
-    for folder, record in records.readable(records.all_runs(root)):
+    for folder, record in records.readable_records(records.all_runs(root)):
         if any(value and getattr(record, key) != value for key, value in given.items()):
             continue
         if wanted and not _has(folder, record, [(key, value) for key, _, value in wanted]):

@@ -1,4 +1,4 @@
-"""Lines for the reader's eyes on stderr, and writing that no encoding and no closed pipe can break."""
+"""Write to the terminal: lines on stderr, a progress bar, and streams that survive any encoding and a closed pipe."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def readable(stream: TextIO, text: str) -> str:
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Write and flush. A reader that went away silences the stream; the command goes on to its end."""
+    """Write and flush. A closed pipe silences the stream; the command goes on to its end."""
     try:
         stream.write(readable(stream, text))
         stream.flush()
@@ -46,16 +46,16 @@ def write(stream: TextIO, text: str) -> None:
 
 
 def _silence(stream: TextIO) -> None:
-    """Send the rest of a closed stream to nowhere, so that neither we nor Python's exit trip over it."""
+    """Redirect a closed stream to /dev/null, so that neither later writes nor Python's exit fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
-class Lasting:
-    """A standard stream that a reader who goes away only silences. On stderr nothing that fails stops the command.
+class ResilientStream:
+    """A standard stream that a closed pipe only silences. On stderr no failure stops the command.
 
-    Results are another matter: where stdout cannot be written (`> /dev/full`), that is an error (TfcliError).
+    Results must arrive: where stdout cannot be written (`> /dev/full`), that is an error (TfcliError).
     """
 
     def __init__(self, stream: TextIO, *, results: bool):
@@ -83,11 +83,11 @@ class Lasting:
         return getattr(self.stream, name)
 
 
-def make_lasting() -> None:
-    """Give this process standard streams that are there and last.
+def make_streams_resilient() -> None:
+    """Give this process three open standard streams that survive a closed pipe.
 
-    A stream that was closed (`>&-`) is opened on nothing: else the next file that is opened would get its number, and
-    what a library prints would land in a checkpoint.
+    A stream that was closed (`>&-`) is opened on /dev/null: else the next file that is opened would get its number, and
+    what a library prints would end up in a checkpoint.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
@@ -95,7 +95,7 @@ def make_lasting() -> None:
             stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115  it lives as long as the process
             setattr(sys, name, stream)
         if mode == "w":
-            setattr(sys, name, Lasting(stream, results=name == "stdout"))
+            setattr(sys, name, ResilientStream(stream, results=name == "stdout"))
 
 
 def say(line: str = "") -> None:
@@ -111,7 +111,7 @@ def is_terminal(stream: TextIO | None = None) -> bool:
 
 
 class _Status:
-    """Whether a line of `status` stands on the terminal."""
+    """State of the status line: whether one is on the terminal."""
 
     drawn = False
 
@@ -150,7 +150,7 @@ def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]
 
 
 class Tee:
-    """stderr that is also written to a file; what is drawn to be replaced stays out of the file."""
+    """stderr that is also written to a file; lines that are redrawn stay out of the file."""
 
     def __init__(self, stream: TextIO, file: TextIO):
         self.stream, self.file = stream, file

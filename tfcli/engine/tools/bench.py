@@ -60,8 +60,8 @@ def attention(config: DictConfig, choices: dict[str, str], overrides: list[str])
     def cost() -> None:
         record.cost = {"seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory()}
 
-    with locked(folder), logged(folder), recorded(folder, record) as life:
-        life.stop.doing, life.complete = "while it measured", cost
+    with locked(folder), logged(folder), recorded(folder, record) as active:
+        active.stop.doing, active.complete = "while it measured", cost
         write_start(folder, config=plain(config), overrides=overrides, devices="cpu")
         record.metrics, record.params = _measure(config, settings)
         record.figures = {n: FigureInfo(n, lower_is_better=True) for n in record.metrics if n != "longest"}

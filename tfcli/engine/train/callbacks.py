@@ -13,7 +13,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
 
 from tfcli.data.common.counter_rng import seed_for
-from tfcli.engine.runs.ranks import Board, Stage
+from tfcli.engine.runs.ranks import SharedStatus, Stage
 from tfcli.engine.runs.terminal import clear_status, is_terminal, say, status, width
 from tfcli.metrics.info import Declared, FigureInfo
 from tfcli.tasks.protocols import Task
@@ -29,31 +29,31 @@ def monitors(task: Task) -> tuple[str, ...]:
     )
 
 
-class Beats(Callback):
+class Heartbeat(Callback):
     """Reports to the other ranks how far this one is, so that one which hangs can be named."""
 
-    def __init__(self, board: Board):
-        self.board = board
+    def __init__(self, shared: SharedStatus):
+        self.shared = shared
 
     def on_train_batch_start(self, trainer, pl_module, batch: Any, batch_idx: int) -> None:
-        self.board.beat(Stage.FORWARD_PASS)
+        self.shared.beat(Stage.FORWARD_PASS)
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
-        self.board.beat(Stage.BACKWARD_PASS)
+        self.shared.beat(Stage.BACKWARD_PASS)
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer: Any) -> None:
-        self.board.beat(Stage.OPTIMIZER_STEP)
+        self.shared.beat(Stage.OPTIMIZER_STEP)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
-        self.board.beat(Stage.LOADING_OF_THE_NEXT_BATCH)
+        self.shared.beat(Stage.LOADING_OF_THE_NEXT_BATCH)
 
     def on_validation_batch_start(
         self, trainer, pl_module, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self.board.beat(Stage.VALIDATION)
+        self.shared.beat(Stage.VALIDATION)
 
     def on_test_batch_start(self, trainer, pl_module, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self.board.beat(Stage.TEST)
+        self.shared.beat(Stage.TEST)
 
 
 class AddressedRandomness(Callback):

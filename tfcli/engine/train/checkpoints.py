@@ -48,13 +48,13 @@ class AtomicIO(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
-def clean(folder: Path) -> None:
+def remove_temporary_files(folder: Path) -> None:
     """Remove the temporary files of killed writers; the lock on the run ensures that nobody is writing now."""
     for stray in folder.glob(".*.tmp"):
         stray.unlink(missing_ok=True)
 
 
-def newest(folder: Path) -> tuple[Path | None, list[str]]:
+def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     """Return the checkpoint to go on from, and a line for each one that had to be passed over.
 
     The checkpoint is None where the run was stopped before its first one.

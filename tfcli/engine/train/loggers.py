@@ -11,8 +11,8 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from tfcli.engine.runs.disk_space import writing
 from tfcli.engine.runs.folder import is_child
-from tfcli.engine.runs.room import writing
 from tfcli.errors import ConfigError, install
 from tfcli.files import write_atomic
 

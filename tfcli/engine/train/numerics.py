@@ -30,7 +30,7 @@ from tfcli.nn.attention import MultiHead, set_kernel
 from tfcli.nn.attention import best_kernel as best_of_pattern
 from tfcli.tasks.protocols import Task
 
-HANDED_DOWN = "TFCLI_NUMERICS"
+NUMERICS_VARIABLE = "TFCLI_NUMERICS"
 """The parent's choice, for its further ranks: all must compute alike."""
 MARGIN = 1.1  # a variant must be this much faster than fp32 to be taken
 
@@ -151,8 +151,8 @@ def choose_numerics(
         identity: of the model's config; a measurement is kept for it in the user's cache folder, so that the same
             command computes in the same arithmetic tomorrow.
     """
-    if HANDED_DOWN in os.environ and int(os.environ.get("LOCAL_RANK", 0)) > 0:
-        return Numerics(**json.loads(os.environ[HANDED_DOWN]))
+    if NUMERICS_VARIABLE in os.environ and int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        return Numerics(**json.loads(os.environ[NUMERICS_VARIABLE]))
     precision = PRECISIONS.get(str(trainer["precision"]), str(trainer["precision"]))
     on_cpu = devices.accelerator == "cpu"
     parts = list(task.net.modules())
@@ -161,7 +161,7 @@ def choose_numerics(
     if precision == "auto" and not on_cpu:
         bf16 = devices.accelerator != "mps" and torch.cuda.is_bf16_supported()
         chosen = Numerics("bf16-mixed" if bf16 else "32-true", best_kernel("", attention), convolves, why="")
-    elif precision == "auto" and not _under_a_launcher():
+    elif precision == "auto" and not _has_launcher():
         chosen = _measured(task, batch, attention, convolves, identity)
     else:
         # What was asked for is never left to a clock: equal commands compute alike.
@@ -171,7 +171,7 @@ def choose_numerics(
         chosen.kernel = kernel
     asked = str(trainer["compile"]).lower()
     chosen.compile = asked == "true" or (asked == "auto" and devices.accelerator in ("gpu", "cuda") and steps >= 2000)
-    os.environ[HANDED_DOWN] = json.dumps(asdict(chosen))
+    os.environ[NUMERICS_VARIABLE] = json.dumps(asdict(chosen))
     return chosen
 
 
@@ -189,7 +189,7 @@ def apply(numerics: Numerics, net: nn.Module) -> None:
         handle = net.register_forward_hook(compile_now)
 
 
-def _under_a_launcher() -> bool:
+def _has_launcher() -> bool:
     """Return whether something else started several ranks, which could measure differently and disagree."""
     return int(os.environ.get("WORLD_SIZE", 1)) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
@@ -214,7 +214,7 @@ def _measured(
 ) -> Numerics:
     """Choose fp32 or bf16, contiguous or channels-last, by timing training steps for about a second.
 
-    The choice is remembered.
+    The choice is cached_measurement.
     """
     variants = [Numerics(p, best_kernel(p, attention)) for p in ("32-true", "bf16-mixed")]
     if convolves:
@@ -222,7 +222,7 @@ def _measured(
     shapes = {name: list(tensor.shape) for name, tensor in batch.items()}
 
     def measure() -> dict[str, Any]:
-        seconds = race([_stepper(task, batch, v) for v in variants])
+        seconds = time_in_turns([_stepper(task, batch, v) for v in variants])
         plain = seconds[0]
         best = min(range(len(variants)), key=lambda i: seconds[i])
         chosen = variants[best] if plain / seconds[best] >= MARGIN else variants[0]
@@ -231,10 +231,10 @@ def _measured(
         return asdict(chosen)
 
     facts = [identity, shapes, torch.get_num_threads(), [asdict(v) for v in variants]]
-    return Numerics(**remembered(facts, measure))
+    return Numerics(**cached_measurement(facts, measure))
 
 
-def remembered(facts: list[Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def cached_measurement(facts: list[Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return the measurement for these facts on this chip, measuring on first use; kept in the user's cache folder."""
     key = hashlib.sha256(json.dumps([*facts, torch.__version__, _chip()]).encode()).hexdigest()[:16]
     memory = cache_root() / "numerics.json"
@@ -270,7 +270,7 @@ def _stepper(task: Task, batch: dict[str, Tensor], numerics: Numerics) -> Callab
     return step
 
 
-def race(steps: list[Callable[[], None]], budget_s: float = 1.0) -> list[float]:
+def time_in_turns(steps: list[Callable[[], None]], budget_s: float = 1.0) -> list[float]:
     """Return the least time of each step; they take turns, so that disturbances meet all of them."""
     with torch.random.fork_rng(devices=[]):
         for step in steps:

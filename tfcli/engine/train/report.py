@@ -1,4 +1,4 @@
-"""A run's output: its first lines, the record, baselines, figures, and failures explained."""
+"""A run's output: its first lines, the record, baselines, figures, and errors with a remedy."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
+from tfcli.engine.runs.disk_space import no_space
 from tfcli.engine.runs.folder import RUN_DIR, say
-from tfcli.engine.runs.named import which
+from tfcli.engine.runs.named import name_with_size
 from tfcli.engine.runs.paired import write_outcomes, write_translations
 from tfcli.engine.runs.published import published_for
 from tfcli.engine.runs.record import Record, read_metrics
-from tfcli.engine.runs.room import no_room
 from tfcli.engine.runs.summary import main_metric
 from tfcli.engine.train.callbacks import TrainLog
 from tfcli.engine.train.prepare import Parts
@@ -33,10 +33,10 @@ def announce(parts: Parts, folder: Path, *, resumed: bool) -> None:
     )
     why = f" ({numerics.why})" if numerics.why else ""
     size = f"{parts.params['total'] / 1e6:,.1f} M parameters"
-    model, name = which(parts.name.rpartition("-")[0], parts.config.model), parts.choices["data"]
+    model, name = name_with_size(parts.name.rpartition("-")[0], parts.config.model), parts.choices["data"]
     say(
         f"{model} on {name} · {parts.choices['task']} · {size} · {parts.devices.label}, "
-        f"{arithmetic}{why} · {shown(folder)}"
+        f"{arithmetic}{why} · {relative_path(folder)}"
     )
     counts = " · ".join(f"{split} {data.counts[split]:,}" for split in ("train", "val", "test"))
     classes = f" · {len(data.classes)} classes" if data.classes else ""
@@ -73,7 +73,7 @@ def structure(parts: Parts) -> str:
     return "\n".join(lines) + "\n"
 
 
-def shown(folder: Path) -> str:
+def relative_path(folder: Path) -> str:
     """Return a path relative to the current folder, where it lies below it."""
     try:
         return str(folder.resolve().relative_to(Path.cwd().resolve()))
@@ -114,7 +114,7 @@ def is_lower_better(parts: Parts, metric: str) -> bool:
     return name in figures and figures[name].lower_is_better
 
 
-def fill_tested(record: Record, parts: Parts, *, seconds: float | None, trained: bool = True) -> None:
+def add_test_results(record: Record, parts: Parts, *, seconds: float | None, trained: bool = True) -> None:
     """Add the test's figures and intervals to the record, and what was published for similar runs.
 
     Args:
@@ -144,7 +144,7 @@ def fill_tested(record: Record, parts: Parts, *, seconds: float | None, trained:
         record.cost = {"seconds": seconds, "examples_per_second": tested / seconds, "peak_memory_bytes": peak_memory()}
 
 
-def measure_after(record: Record, parts: Parts, folder: Path) -> list[Path]:
+def measure_finished_run(record: Record, parts: Parts, folder: Path) -> list[Path]:
     """Measure, draw and keep everything that comes after a run; return the figures' files.
 
     What fails is left out of the record with its reason, said, and its traceback stands in log.txt.
@@ -229,14 +229,14 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
-def explained(error: BaseException, parts: Parts) -> BaseException:
-    """Return an error in words that help: out of memory or disk, a killed loader process. Others stay as they are."""
+def explain_error(error: BaseException, parts: Parts) -> BaseException:
+    """Return an error with its remedy: out of memory or disk, a killed loader process; others stay as they are."""
     if "DataLoader worker" in str(error):
         return TfcliError(
             f"{str(error).strip()} Memory ran out, or someone ended it: try a smaller `data.workers=`, or 0."
         )
     if isinstance(error, OSError) and is_full(error):
-        return no_room(Path(error.filename or os.environ.get(RUN_DIR, ".")), error)
+        return no_space(Path(error.filename or os.environ.get(RUN_DIR, ".")), error)
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         batch, accumulate = parts.data.batch_size, parts.config.trainer.accumulate
         return TfcliError(

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAverag
 
 from tfcli.engine.config.build import plain
 from tfcli.engine.loading.from_checkpoint import load_state, read_checkpoint
+from tfcli.engine.runs.disk_space import check_space
 from tfcli.engine.runs.folder import (
     RUN_DIR,
     check_writable,
@@ -25,23 +26,22 @@ from tfcli.engine.runs.folder import (
     write_resumed,
     write_start,
 )
-from tfcli.engine.runs.lifecycle import Life, recorded
+from tfcli.engine.runs.lifecycle import ActiveRun, recorded
 from tfcli.engine.runs.ranks import Stage
 from tfcli.engine.runs.record import Record, read_overrides, read_record
-from tfcli.engine.runs.room import check_room
-from tfcli.engine.runs.saved_config import kept_tokenizer, merged, resumed_config
-from tfcli.engine.train.callbacks import AddressedRandomness, Beats, Progress, TrainLog
-from tfcli.engine.train.checkpoints import Checkpoints, EpochWeights, clean, newest
+from tfcli.engine.runs.saved_config import merged, resumed_config, saved_tokenizer
+from tfcli.engine.train.callbacks import AddressedRandomness, Heartbeat, Progress, TrainLog
+from tfcli.engine.train.checkpoints import Checkpoints, EpochWeights, newest_checkpoint, remove_temporary_files
 from tfcli.engine.train.finite import Finite, check_test_results
 from tfcli.engine.train.loggers import check_logger, finish_loggers, forget_after, make_loggers
 from tfcli.engine.train.prepare import Parts, make_trainer, prepare, quiet_evaluation, stored, stretched, timeout
 from tfcli.engine.train.report import (
+    add_test_results,
     announce,
-    explained,
-    fill_tested,
+    explain_error,
     is_lower_better,
     last_values,
-    measure_after,
+    measure_finished_run,
     new_record,
     peak_memory,
     structure,
@@ -62,7 +62,7 @@ def train(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> 
     check_writable(Path(config.run.dir) if config.run.dir else root)
     parts = prepare(config, choices, overrides)
     if not is_child():
-        _check_room(parts, Path(config.run.dir) if config.run.dir else root, there=0)
+        _check_space(parts, Path(config.run.dir) if config.run.dir else root, there=0)
     folder = run_folder("train", parts.name, root=root, given=config.run.dir)
     with locked(folder), logged(folder):
         if not is_child():
@@ -93,8 +93,8 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
         return folder, record
     check_logger(plain(config.logger))
     with locked(folder), logged(folder):
-        clean(folder / "checkpoints")
-        start, passed = newest(folder / "checkpoints")
+        remove_temporary_files(folder / "checkpoints")
+        start, passed = newest_checkpoint(folder / "checkpoints")
         for line in passed:
             say(line)
         if start is None:
@@ -103,12 +103,12 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
         weights = config.model.get("weights") if start else None
         if weights:
             config.model.weights = None  # the checkpoint has them all
-        parts = prepare(config, choices, merged(read_overrides(folder), overrides), tokenizer=kept_tokenizer(folder))
+        parts = prepare(config, choices, merged(read_overrides(folder), overrides), tokenizer=saved_tokenizer(folder))
         if weights:
             config.model.weights = weights
         step = _go_on_at(start, parts, folder) if start else -1
         if not is_child():
-            _check_room(parts, folder, there=len(list((folder / "checkpoints").glob("*.ckpt"))))
+            _check_space(parts, folder, there=len(list((folder / "checkpoints").glob("*.ckpt"))))
             parts.notes += stretched(parts, changed, step) if start else []
             forget_after(folder / "metrics.csv", step)
             write_resumed(folder, config=stored(parts), overrides=parts.overrides)
@@ -130,14 +130,14 @@ def _go_on_at(start: Path, parts: Parts, folder: Path) -> int:
     return checkpoint["global_step"]
 
 
-def _check_room(parts: Parts, folder: Path, *, there: int) -> None:
+def _check_space(parts: Parts, folder: Path, *, there: int) -> None:
     """Refuse a run whose checkpoints cannot fit: last, best, and the one that takes the place of either.
 
     Args:
         there: how many lie there already.
     """
     copies = 3 if parts.data.counts["val"] else 2
-    check_room(folder, checkpoint_bytes=checkpoint_bytes(parts.module, parts.config), copies=max(1, copies - there))
+    check_space(folder, checkpoint_bytes=checkpoint_bytes(parts.module, parts.config), copies=max(1, copies - there))
 
 
 def checkpoint_bytes(task: torch.nn.Module, config: DictConfig) -> int:
@@ -148,13 +148,13 @@ def checkpoint_bytes(task: torch.nn.Module, config: DictConfig) -> int:
     return weights * (2 if config.trainer.ema_decay else 1) + moments * trained
 
 
-def evaluate(parts: Parts, life: Life, *, checkpoint: Path | None) -> None:
+def evaluate(parts: Parts, active: ActiveRun, *, checkpoint: Path | None) -> None:
     """Fill a record with test metrics of a run's checkpoint, or of the weights that the config names."""
     if checkpoint:
         load_state(parts.module, read_checkpoint(checkpoint)["state_dict"], checkpoint.parents[1])
     began = time.monotonic()
-    _test(parts, life)
-    fill_tested(life.record, parts, seconds=time.monotonic() - began, trained=checkpoint is not None)
+    _test(parts, active)
+    add_test_results(active.record, parts, seconds=time.monotonic() - began, trained=checkpoint is not None)
 
 
 def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = False) -> Record:
@@ -176,8 +176,8 @@ def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = Fals
             finish_loggers(loggers, record.metrics, images, failed=record.status != "finished")
 
     loggers: list[Any] = []
-    with recorded(folder, record, resumable=True) as life:
-        life.explain, life.complete, life.finish = (lambda error: explained(error, parts)), complete, finish
+    with recorded(folder, record, resumable=True) as active:
+        active.explain, active.complete, active.finish = (lambda error: explain_error(error, parts)), complete, finish
         announce(parts, folder, resumed=start is not None)
         list_skipped(parts.data, folder)
         if not is_child():
@@ -192,7 +192,7 @@ def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = Fals
             resumed=resumed,
             say=say,
         )
-        best = _fit(parts, folder, loggers, progress, start, life)
+        best = _fit(parts, folder, loggers, progress, start, active)
         record.cost = {
             "seconds": time.monotonic() - began,
             "examples_per_second": progress.rate,
@@ -205,17 +205,17 @@ def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = Fals
         if parts.config.trainer.test != "none" and parts.data.counts["test"]:
             if best and parts.devices.strategy != "fsdp":
                 parts.task.load_state_dict(read_checkpoint(best)["state_dict"])
-            _test(parts, life, checkpoint=best if parts.devices.strategy == "fsdp" else None)
-            fill_tested(record, parts, seconds=None)
+            _test(parts, active, checkpoint=best if parts.devices.strategy == "fsdp" else None)
+            add_test_results(record, parts, seconds=None)
         if not is_child():
-            life.stop.doing = "while the figures were drawn"
-            images += measure_after(record, parts, folder)
+            active.stop.doing = "while the figures were drawn"
+            images += measure_finished_run(record, parts, folder)
             check_test_results(record.metrics, best)
     return record
 
 
 def _fit(
-    parts: Parts, folder: Path, loggers: list[Any], progress: Progress, start: Path | None, life: Life
+    parts: Parts, folder: Path, loggers: list[Any], progress: Progress, start: Path | None, active: ActiveRun
 ) -> Path | None:
     """Train; returns the checkpoint to test."""
     trainer_config = parts.config.trainer
@@ -223,7 +223,7 @@ def _fit(
     lower = is_lower_better(parts, monitor)
     saver = Checkpoints(
         folder / "checkpoints",
-        stop=life.stop,
+        stop=active.stop,
         monitor=monitor,
         lower_is_better=lower,
         every_minutes=trainer_config.save_every_minutes,
@@ -253,12 +253,12 @@ def _fit(
                 check_on_train_epoch_end=monitor.startswith("train/"),
             )
         )
-    trainer = _trainer(parts, life, callbacks, loggers)
+    trainer = _trainer(parts, active, callbacks, loggers)
     (folder / "checkpoints").mkdir(exist_ok=True)
     parts.module.train()  # the model was measured in evaluation mode, and Lightning leaves modes as they are
     trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=start, weights_only=True)
-    life.stop.doing = "after the last epoch, before the test"
-    life.stop.check()
+    active.stop.doing = "after the last epoch, before the test"
+    active.stop.check()
     if trainer_config.average_last:
         if trainer.is_global_zero:
             averaging.average()
@@ -270,20 +270,20 @@ def _fit(
     return found[0] if found else None
 
 
-def _test(parts: Parts, life: Life, checkpoint: Path | None = None) -> None:
-    trainer = _trainer(parts, life, [], None)
-    life.stop.doing = "during the test"
+def _test(parts: Parts, active: ActiveRun, checkpoint: Path | None = None) -> None:
+    trainer = _trainer(parts, active, [], None)
+    active.stop.doing = "during the test"
     with quiet_evaluation():
         trainer.test(parts.module, datamodule=parts.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
 
 
-def _trainer(parts: Parts, life: Life, callbacks: list[Callback], loggers: list[Any] | None) -> pl.Trainer:
+def _trainer(parts: Parts, active: ActiveRun, callbacks: list[Callback], loggers: list[Any] | None) -> pl.Trainer:
     """Make a Trainer, start the other ranks where it is the first, and let each say how far it is."""
     trainer = make_trainer(parts, callbacks, loggers or [], log=loggers is not None)
     devices = parts.devices
     timeout_s = timeout(parts.config)
-    life.start_ranks(trainer.strategy, count=devices.devices, nodes=devices.num_nodes, timeout_s=timeout_s)
-    if life.board:
-        life.board.beat(Stage.MEETING_OF_THE_RANKS)
-        trainer.callbacks.append(Beats(life.board))  # type: ignore[attr-defined]  # set by Lightning's connector
+    active.start_ranks(trainer.strategy, count=devices.devices, nodes=devices.num_nodes, timeout_s=timeout_s)
+    if active.shared:
+        active.shared.beat(Stage.MEETING_OF_THE_RANKS)
+        trainer.callbacks.append(Heartbeat(active.shared))  # type: ignore[attr-defined]  # set by Lightning's connector
     return trainer

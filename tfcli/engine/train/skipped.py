@@ -11,19 +11,19 @@ from typing import Any
 from tfcli.data.common.printable import printable
 from tfcli.engine.runs.folder import is_child, say
 
-SHOWN = 5
+MAX_NAMED = 5
 FILE = "bad_files.csv"
 
 
 def list_skipped(data: Any, folder: Path) -> None:
     """List the files that `data` has left out, and from now on those that it meets while it reads."""
-    kept = Skipped(folder)
+    kept = SkippedFiles(folder)
     if not is_child():
         kept.add(data.bad_files, named=True)  # its notes have named them
     data.on_skip = kept.add
 
 
-class Skipped:
+class SkippedFiles:
     """The list of a run's folder. Every rank adds the files that it meets, a line each; none is there twice.
 
     Args:
@@ -31,7 +31,7 @@ class Skipped:
     """
 
     def __init__(self, folder: Path):
-        self.file, self.shown = folder / FILE, 0
+        self.file, self.named = folder / FILE, 0
 
     def add(self, bad: Sequence[tuple[str, str]], *, named: bool = False) -> None:
         """Add files and why they cannot be used; the first few are named on screen unless they have been."""
@@ -49,11 +49,11 @@ class Skipped:
         if named:
             say(f"skipped files are listed in {FILE}")
             return
-        for path, reason in new[: max(0, SHOWN - self.shown)]:
+        for path, reason in new[: max(0, MAX_NAMED - self.named)]:
             say(f"skipped {printable(path)}: {reason}")
-        if self.shown < SHOWN <= self.shown + len(new):
+        if self.named < MAX_NAMED <= self.named + len(new):
             say(f"further skipped files are listed in {FILE}")
-        self.shown += len(new)
+        self.named += len(new)
 
     def _paths(self) -> set[str]:
         if not self.file.exists():

@@ -31,12 +31,12 @@ BEAMS = 4
 
 
 @dataclass
-class Looked:
+class AttentionWeights:
     """Attention weights of one input.
 
     Attributes:
         layers: (H, N, M) of each layer, the first first.
-        rows, columns: what looks and what is looked at.
+        rows, columns: what looks and what is found at.
         facts: what else was found.
     """
 
@@ -46,16 +46,16 @@ class Looked:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def pick(self, layer: int | None, head: int | None) -> tuple[np.ndarray, str]:
-        """Weights (N, M) of one layer (the last) and head (the mean of all), counted from 1, and their name.
+        """Return the weights (N, M) of one layer (the last) and head (the mean of all), counted from 1, and their name.
 
         Raises:
             ConfigError: there is no such layer or head.
         """
-        chosen = self.layers[_counted("layer", layer, len(self.layers)) if layer is not None else -1]
+        chosen = self.layers[_index_of("layer", layer, len(self.layers)) if layer is not None else -1]
         place = f"layer {layer or len(self.layers)} of {len(self.layers)}"
         if head is None:
             return chosen.mean(0), f"{place}, mean of {len(chosen)} heads" if len(chosen) > 1 else place
-        return chosen[_counted("head", head, len(chosen))], f"{place}, head {head}"
+        return chosen[_index_of("head", head, len(chosen))], f"{place}, head {head}"
 
     def save(self, path: Path) -> Path:
         """Write all weights: `layer1`, `layer2`, ..., `rows`, `columns`."""
@@ -75,8 +75,8 @@ def attention_of_text(
     head: int | None,
     folder: Path,
     config_dir: str | None = None,
-) -> tuple[list[Path], Looked]:
-    """Attention between the tokens of a text; of a translator, from its translation to the text.
+) -> tuple[list[Path], AttentionWeights]:
+    """Draw attention between the tokens of a text; of a translator, from its translation to the text.
 
     Args:
         run: whose model; None: the model and weights that `settings` name.
@@ -88,18 +88,18 @@ def attention_of_text(
         IncompatibleError: the model has no attention.
     """
     loaded = load_language_model(run, settings, config_dir=config_dir, inside=True)
-    looked = translating(loaded, text) if loaded.translates else reading(loaded, text)
-    weights, place = looked.pick(layer, head)
+    found = attention_to_source(loaded, text) if loaded.translates else attention_in_text(loaded, text)
+    weights, place = found.pick(layer, head)
     title = f"{loaded.choices['model']} on {loaded.choices['data']}"
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "attention.png", folder / "heads.png"]
     names, gamma = (("translation", "source"), 1.0) if loaded.translates else (("from", "to"), 0.5)
     matrix(
-        weights, files[0], rows=looked.rows, columns=looked.columns, title=f"{title} · {place}",
+        weights, files[0], rows=found.rows, columns=found.columns, title=f"{title} · {place}",
         row_name=names[0], column_name=names[1], gamma=gamma,
     )  # fmt: skip
-    heads(looked.layers, files[1], title=title, gamma=gamma)
-    return [*files, looked.save(folder / "attention.npz")], looked
+    heads(found.layers, files[1], title=title, gamma=gamma)
+    return [*files, found.save(folder / "attention.npz")], found
 
 
 def attention_of_image(
@@ -110,7 +110,7 @@ def attention_of_image(
     layer: int | None,
     folder: Path,
     config_dir: str | None = None,
-) -> tuple[list[Path], Looked]:
+) -> tuple[list[Path], AttentionWeights]:
     """Draw where the class token looks in an image: each head of a layer, and the rollout over all layers.
 
     In a model without a class token, where all patches look on average.
@@ -125,12 +125,12 @@ def attention_of_image(
         DataError: the file is missing or is no image.
     """
     loaded = load_image_model(run, settings, config_dir=config_dir)
-    shown, layers, places = seeing(loaded, file)
+    shown, layers, places = attention_in_image(loaded, file)
     special = int(places.special.sum())
     tokens = ["class token", *(f"special {i}" for i in range(1, special))][:special]
     tokens += [f"patch {y},{x}" for y, x in np.ndindex(*places.extent)]
-    looked = Looked(layers, tokens, tokens, {"grid": list(places.extent)})
-    number = _counted("layer", layer, len(layers)) if layer is not None else len(layers) - 1
+    found = AttentionWeights(layers, tokens, tokens, {"grid": list(places.extent)})
+    number = _index_of("layer", layer, len(layers)) if layer is not None else len(layers) - 1
     maps = {f"head {i}": weights for i, weights in enumerate(layers[number], 1)} | {"rollout": rollout(layers)}
     looker = slice(0, 1) if special else slice(None)
     patches = {name: weights[looker].mean(0)[special:].reshape(places.extent) for name, weights in maps.items()}
@@ -138,11 +138,11 @@ def attention_of_image(
     who = "the class token" if special else "all patches on average"
     title = f"{loaded.choices['model']} on {loaded.choices['data']} · {who}, layer {number + 1} of {len(layers)}"
     over_image(shown, patches, folder / "attention.png", title=title)
-    return [folder / "attention.png", looked.save(folder / "attention.npz")], looked
+    return [folder / "attention.png", found.save(folder / "attention.npz")], found
 
 
-def _counted(what: str, number: int, count: int) -> int:
-    """A number counted from 1 as an index.
+def _index_of(what: str, number: int, count: int) -> int:
+    """Return the index of a layer or head that is counted from 1.
 
     Raises:
         ConfigError: there are not so many.
@@ -153,8 +153,8 @@ def _counted(what: str, number: int, count: int) -> int:
 
 
 @torch.no_grad()
-def reading(loaded: LoadedLanguageModel, text: str) -> Looked:
-    """Attention inside a text, framed as the model reads texts."""
+def attention_in_text(loaded: LoadedLanguageModel, text: str) -> AttentionWeights:
+    """Return the attention inside a text, framed as the model reads texts."""
     tokenizer = loaded.tokenizer
     model = loaded.config.model
     if model.get("head") or model.get("layout") == "cls":  # else it has read bare text
@@ -164,19 +164,18 @@ def reading(loaded: LoadedLanguageModel, text: str) -> Looked:
     net: Any = loaded.net
     with capture(net) as trace:
         net.features(torch.tensor([ids], device=loaded.device))
-    tokens = _shown(loaded, ids)
-    return Looked(_arrays(trace.attention.values(), loaded), tokens, tokens)
+    tokens = _visible_tokens(loaded, ids)
+    return AttentionWeights(_arrays(trace.attention.values(), loaded), tokens, tokens)
 
 
 @torch.no_grad()
-def translating(loaded: LoadedLanguageModel, text: str) -> Looked:
-    """Attention from each token of the likeliest translation, as it is written, to the source."""
+def attention_to_source(loaded: LoadedLanguageModel, text: str) -> AttentionWeights:
+    """Return the attention of each token of the likeliest translation, as it is written, to the source."""
     net: Any = loaded.net
     tokenizer, start, end = loaded.tokenizer, start_of(loaded.tokenizer), cast(int, loaded.tokenizer.eos_id)
     rows = {"source": [text], "target": [""]}
-    batch = (
-        Translations().encode(rows, tokenizer, length=loaded.context, train=False).batch(np.array([0]), seed=0, epoch=0)
-    )
+    encoded = Translations().encode(rows, tokenizer, length=loaded.context, train=False)
+    batch = encoded.batch(np.array([0]), seed=0, epoch=0)
     source, valid = batch["source"].to(loaded.device), batch["valid"].to(loaded.device)
     ((best, *_),) = translate(net, source, valid, start=start, stop=end, beams=BEAMS, longest=loaded.context)
     written = [*best.tokens, end] if best.ended else best.tokens
@@ -188,12 +187,13 @@ def translating(loaded: LoadedLanguageModel, text: str) -> Looked:
         if weights.shape[-2:] == (len(written), source.shape[1]) and not SELF.search(name)
     ]
     facts = {"source": text, "translation": tokenizer.decode(written)}
-    return Looked(_arrays(across, loaded), _shown(loaded, written), _shown(loaded, source[0].tolist()), facts)
+    said, read = (_visible_tokens(loaded, ids) for ids in (written, source[0].tolist()))
+    return AttentionWeights(_arrays(across, loaded), said, read, facts)
 
 
 @torch.no_grad()
-def seeing(loaded: LoadedImageModel, file: Path) -> tuple[np.ndarray, list[np.ndarray], Places]:
-    """The image (Y, X, 3) as the model sees it, weights of each layer, and where the tokens stand."""
+def attention_in_image(loaded: LoadedImageModel, file: Path) -> tuple[np.ndarray, list[np.ndarray], Places]:
+    """Return the image (Y, X, 3) as the model sees it, the weights of each layer, and the places of the tokens."""
     found = next(((name, module) for name, module in loaded.net.named_modules() if hasattr(module, "places_of")), None)
     if found is None:
         raise IncompatibleError(f"{loaded.choices['model']} has no attention over the patches of an image.")
@@ -224,8 +224,8 @@ def _arrays(layers: Sequence[Tensor] | Any, loaded: LoadedLanguageModel) -> list
     return found
 
 
-def _shown(loaded: LoadedLanguageModel, ids: Sequence[int]) -> list[str]:
-    """Tokens as they may be told apart in a picture: spaces and line ends visible, words' beginnings marked."""
+def _visible_tokens(loaded: LoadedLanguageModel, ids: Sequence[int]) -> list[str]:
+    """Return tokens as texts for a picture: spaces and line ends visible, words' beginnings marked."""
     tokenizer, tokens = loaded.tokenizer, []
     for number in ids:
         name = {START: "<start>", EXTRACT: "<extract>"}.get(number) or tokenizer.id_to_token(number) or f"<{number}>"

@@ -17,7 +17,7 @@ from tfcli.engine.loading.load_model import find_model
 from tfcli.engine.runs.folder import check_writable, is_child, locked, logged, run_folder, write_start
 from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.record import Record
-from tfcli.engine.runs.saved_config import find_checkpoint, kept_tokenizer, on_these_devices
+from tfcli.engine.runs.saved_config import config_for_this_machine, find_checkpoint, saved_tokenizer
 from tfcli.engine.train import numerics
 from tfcli.engine.train.finite import check_test_results
 from tfcli.engine.train.prepare import (
@@ -46,9 +46,9 @@ def of_run(run: Path, overrides: list[str], *, which: str) -> tuple[Path, Record
         DataError: the data have other classes than the run's.
     """
     checkpoint = find_checkpoint(run, which)
-    config, choices = on_these_devices(run, overrides)
+    config, choices = config_for_this_machine(run, overrides)
     weights, config.model.weights = config.model.get("weights"), None  # the checkpoint has them all
-    parts = prepare(config, choices, overrides, tokenizer=kept_tokenizer(run))
+    parts = prepare(config, choices, overrides, tokenizer=saved_tokenizer(run))
     config.model.weights = weights  # what the run started from is part of what it is
     if {"label", "tags"} & set(config.task.needs):
         known = read_checkpoint(checkpoint)["tfcli"]["classes"]
@@ -75,12 +75,12 @@ def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
     folder = run_folder("evaluate", parts.name, root=root, given=given)
     record = new_record(parts, "evaluate")
     record.checkpoint = str(checkpoint) if checkpoint else str(parts.config.model.weights)
-    with locked(folder), logged(folder), recorded(folder, record) as life:
+    with locked(folder), logged(folder), recorded(folder, record) as active:
         if not is_child():
             write_start(folder, config=stored(parts), overrides=parts.overrides, devices=parts.devices.label)
         announce(parts, folder, resumed=False)
         list_skipped(parts.data, folder)
-        evaluate(parts, life, checkpoint=checkpoint)
+        evaluate(parts, active, checkpoint=checkpoint)
         if not is_child():
             with parts.task.left_out.guard("outcomes of the test"):
                 keep_outcomes(parts, folder)

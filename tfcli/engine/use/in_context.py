@@ -23,7 +23,7 @@ from tfcli.engine.runs.folder import check_writable, locked, logged, run_folder,
 from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.record import Record
 from tfcli.engine.runs.terminal import progress
-from tfcli.engine.train.report import peak_memory, shown
+from tfcli.engine.train.report import peak_memory, relative_path
 from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_model
 from tfcli.engine.use.sample import greedy, prompt_ids
 from tfcli.errors import ConfigError, DataError
@@ -104,12 +104,12 @@ def fewshot(
     folder = run_folder("fewshot", name, root=Path("outputs"), given=None)
     record = Record("fewshot", "failed", loaded.choices["model"], data, task="fewshot", seed=seed, overrides=words)
     began = time.monotonic()
-    with locked(folder), logged(folder), recorded(folder, record) as life:
-        life.stop.doing = "while the model answered"
+    with locked(folder), logged(folder), recorded(folder, record) as active:
+        active.stop.doing = "while the model answered"
         values = {**plain(loaded.config), "choices": {**loaded.choices, "data": data}}
         write_start(folder, config=values, overrides=words, devices=str(loaded.device))
         there = texts.counts["test"]
-        say(f"{name} · {there:,} test rows, {min(rows, there):,} asked · {shown(folder)}")
+        say(f"{name} · {there:,} test rows, {min(rows, there):,} asked · {relative_path(folder)}")
         for note in texts.notes:
             say(note)
         found = [_ask(loaded, texts, prompt, k, rows=rows, seed=seed, calibrate=calibrate) for k in sorted(set(shots))]

@@ -1,4 +1,4 @@
-"""Room on the disk: asked for before a run begins, kept for its record, and named where there is none. No torch."""
+"""Space on the disk: checked before a run begins, reserved for its record, named where it runs out. No torch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tfcli.files import is_full
 RESERVED_BYTES = 64 * 1024
 
 
-def no_room(path: Path, error: OSError) -> TfcliError:
-    """Return the error that says which file could not be written, how much room its disk has, and what to do."""
+def no_space(path: Path, error: OSError) -> TfcliError:
+    """Return the error that says which file could not be written, how much space its disk has, and what to do."""
     reason = error.strerror or str(error)
     free = size(shutil.disk_usage(_nearest(path)).free)
     return TfcliError(
@@ -28,25 +28,25 @@ def no_room(path: Path, error: OSError) -> TfcliError:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Name `path` where the block cannot write it for want of room.
+    """Turn a full disk inside the block into an error that names `path`.
 
     Raises:
-        TfcliError: see `no_room`.
+        TfcliError: see `no_space`.
     """
     try:
         yield
     except OSError as error:
         if not is_full(error):
             raise
-        raise no_room(path, error) from error
+        raise no_space(path, error) from error
 
 
 @contextmanager
-def record_room(folder: Path) -> Iterator[None]:
-    """Keep a few kilobytes of the disk for the record, so that a run on a disk that fills up can say how it ended.
+def reserved_space(folder: Path) -> Iterator[None]:
+    """Reserve a few kilobytes for the record, so that a run on a disk that fills up can still say how it ended.
 
     Raises:
-        RunError: the disk has not even these.
+        RunError: the disk has not even that.
     """
     file = folder / ".reserve"
     try:
@@ -57,20 +57,20 @@ def record_room(folder: Path) -> Iterator[None]:
     except OSError as error:
         file.unlink(missing_ok=True)
         if is_full(error):
-            raise RunError(str(no_room(file, error))) from error
+            raise RunError(str(no_space(file, error))) from error
     try:
         yield
     finally:
-        free_record_room(folder)
+        free_reserved_space(folder)
 
 
-def free_record_room(folder: Path) -> None:
-    """Give back what `record_room` keeps: the record is written now."""
+def free_reserved_space(folder: Path) -> None:
+    """Free what `reserved_space` reserved, before the record is written."""
     with suppress(OSError):
         (folder / ".reserve").unlink(missing_ok=True)
 
 
-def check_room(folder: Path, *, checkpoint_bytes: int, copies: int) -> None:
+def check_space(folder: Path, *, checkpoint_bytes: int, copies: int) -> None:
     """Refuse a run whose checkpoints cannot fit.
 
     Args:
