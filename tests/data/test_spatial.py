@@ -178,3 +178,18 @@ def test_frames_of_a_clip_have_one_geometry_and_erasing_is_of_pictures_alone():
         assert sample["clip"].shape == (3, 3, 24, 24)
         assert torch.equal(sample["clip"][0], sample["clip"][2])
         assert set(np.unique(sample["mask"]).tolist()) <= {0, 1, 2, VOID}
+
+
+@pytest.mark.parametrize("name", ["randaugment", "growing", "autoaugment"])
+def test_boxes_hold_what_policies_turn(name):
+    turned = 0
+    for seed in hash64(3, np.arange(12)):
+        sample = TrainTransform(Fit(48), augment=replace(AUGMENTS[name], crop="none")).sample(assembled(scene()), seed)
+        boxes, valid = sanitized(sample["boxes"])
+        for number in (1, 2):
+            left, top, right, bottom = box_of(sample["mask"] == number)
+            if right and valid[number - 1]:
+                box = boxes[number - 1] + torch.tensor([-2, -2, 2, 2])
+                assert box[0] <= left and box[1] <= top and right <= box[2] and bottom <= box[3]  # noqa: PT018
+                turned += bool(sample["mask"].eq(VOID).any())
+    assert turned > 4

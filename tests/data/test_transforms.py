@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tfcli.data.common.counter_rng import hash64
+from tfcli.data.images.mixing import Mix
 from tfcli.data.images.resize import Fit
 from tfcli.data.images.transforms import (
     Augment,
     EvalTransform,
-    Mix,
     TrainTransform,
     mirror,
     normalise,

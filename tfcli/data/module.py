@@ -19,8 +19,9 @@ from tfcli.data.common.splitnames import SPLITS
 from tfcli.data.common.workers import Ranks
 from tfcli.data.images.cache import Store
 from tfcli.data.images.imageset import FileSet, Images, normalised
+from tfcli.data.images.mixing import Mix
 from tfcli.data.images.spatial import PICTURES
-from tfcli.data.images.transforms import Mix, normalise
+from tfcli.data.images.transforms import normalise
 from tfcli.data.prepared import PreparedData
 from tfcli.data.views.labelled import LabelledImages
 from tfcli.data.views.view import View

@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.columns.splits import of_images
 from tfcli.data.columns.tables import LoadedTables
-from tfcli.data.common.picked import pick, taken
+from tfcli.data.common.picked import pick, taken, unpicked
 from tfcli.data.common.printable import printable
 from tfcli.data.common.rows import Columns, height
 
@@ -55,8 +56,21 @@ def inspect(loaded: LoadedTables) -> Findings:
 def _rows(rows: Columns) -> Iterator[tuple[str, bytes | None]]:
     told = [cells for name, cells in rows.items() if name not in _ASIDE]
     for row in range(height(rows)):
-        cells = [taken(pick(column, np.array([row])))[0] for column in told]
-        yield str(row), hashlib.blake2b(json.dumps(cells, default=_hex).encode(), digest_size=16).digest()
+        try:
+            cells = [_cell(column, row) for column in told]
+        except OSError as error:
+            yield printable(error.filename), None
+        else:
+            yield str(row), hashlib.blake2b(json.dumps(cells, default=_hex).encode(), digest_size=16).digest()
+
+
+def _cell(column: Any, row: int) -> Any:
+    """Return a cell; of a column of files the digest of the file."""
+    one = pick(column, np.array([row]))
+    inner, which = unpicked(one)
+    if isinstance(inner, FileColumn):
+        return hashlib.blake2b(inner.paths[which[0]].read_bytes()).hexdigest()
+    return taken(one)[0]
 
 
 def _images(rows: Columns) -> Iterator[tuple[str, bytes | None]]:

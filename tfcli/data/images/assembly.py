@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torchvision.tv_tensors import Video
 
 from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.columns.splits import Parting
@@ -16,7 +17,7 @@ from tfcli.data.common.workers import Ranks
 from tfcli.data.images.cache import Bad, Policy, Store, store_files
 from tfcli.data.images.imageset import Images
 from tfcli.data.images.resize import Resize
-from tfcli.data.images.spatial import PICTURES
+from tfcli.data.images.spatial import KINDS, PICTURES
 from tfcli.data.images.transforms import EvalTransform, TrainTransform
 
 
@@ -82,7 +83,7 @@ def with_images(rows: dict[str, Columns], recipe: Recipe) -> tuple[dict[str, Col
     for (split, name), (column, which) in held.items():
         own = split if name == "image" else f"{split}-{name}"
         key, _, others = used.get(id(column), (own, column, which))
-        if name != "clip":
+        if KINDS[name] is not Video:
             used[id(column)] = key, column, np.union1d(others, which)
     files = {
         key: [column.paths[row] for row in which]
@@ -90,6 +91,9 @@ def with_images(rows: dict[str, Columns], recipe: Recipe) -> tuple[dict[str, Col
         if isinstance(column, FileColumn)
     }
     stores, bad, notes = recipe.store(files) if files else ({}, [], [])
+    if any(name in KINDS for table in rows.values() for name in table if name != "image"):
+        for key, store in stores.items():
+            store.files = files[key]  # sizes and messages of what lies beside an image
     served = {}
     for split, table in rows.items():
         places, good = {}, np.ones(height(table), dtype=bool)

@@ -80,8 +80,7 @@ class Store:
         offsets, sizes: (N,) first byte and (N, 2) rows and columns of each image in the buffer.
         buffer: the bytes, with memory.
         path: the file of bytes, with disk.
-        files: of the images.
-        resize: how they are made smaller, with none.
+        files, resize: what to decode and how, with none; the files otherwise where further columns refer to them.
     """
 
     def __init__(
@@ -243,8 +242,7 @@ def _in_memory(paths: Sequence[Path], *, name: str, read: Read, advance: Callabl
         used += len(image)
 
     sizes, bad = _fill(paths, read=read, write=write, advance=advance)
-    good, starts = sizes[:, 0] > 0, _offsets(sizes)
-    store = Store("memory", good=good, offsets=starts, sizes=sizes, buffer=buffer[:used], files=paths)
+    store = Store("memory", good=sizes[:, 0] > 0, offsets=_offsets(sizes), sizes=sizes, buffer=buffer[:used])
     return store, bad
 
 
@@ -284,8 +282,7 @@ def _on_disk(paths: Sequence[Path], *, name: str, read: Read, advance: Callable[
     if found is None:
         raise DataError(f"`{index}` was changed while it was read; run the command again, or set data.cache=none.")
     sizes, bad = found
-    good, starts = sizes[:, 0] > 0, _offsets(sizes)
-    return Store("disk", good=good, offsets=starts, sizes=sizes, path=data, files=paths), bad
+    return Store("disk", good=sizes[:, 0] > 0, offsets=_offsets(sizes), sizes=sizes, path=data), bad
 
 
 def _read_index(index: Path, data: Path) -> tuple[np.ndarray, Bad] | None:
