@@ -144,3 +144,29 @@ def test_symbol_maps_train_a_language_model():
     assert compose("train", ["model=gpt", "data=symbol_maps"]).choices["task"] == "lm"
     with pytest.raises(ConfigError, match="label"):
         compose("train", ["model=gpt", "data=symbol_maps", "task=text_classify"])
+
+
+class Twofold:
+    """Texts with two columns of classes, each with names of its own."""
+
+    def load(self, request):
+        rows = {"text": [f"t{i}" for i in range(40)], "label": [0, 1] * 20, "answer": [0, 1, 2, 2] * 10}
+        return LoadedTables({"train": rows}, {"label": ["no", "yes"], "answer": ["a", "b", "c"]})
+
+
+@pytest.mark.parametrize(("needs", "names"), [(("text", "answer"), ["a", "b", "c"]), (("text",), ["no", "yes"])])
+def test_classes_are_those_of_what_the_task_needs(needs, names):
+    data, wrong = (DataModule(Twofold(), name="twofold", columns=["text"], num_classes=given) for given in (None, 7))
+    for each in (data, wrong):
+        each.serve(None, needs)
+    data.prepare()
+    assert (data.classes, data.num_classes) == (names, len(names))
+    with pytest.raises(DataError, match=rf"is 7, but twofold has {len(names)} classes"):
+        wrong.prepare()
+
+
+def test_columns_of_unequal_length_are_refused():
+    source = Given([0, 1, 2])
+    source.load = lambda request: LoadedTables({"train": {"text": ["a", "b"], "label": [0]}})
+    with pytest.raises(DataError, match=r"given, train: columns differ in length: 2 of text, 1 of label"):
+        module(source).prepare()

@@ -62,28 +62,30 @@ def split_tables(
         DataError, PolicyStop: the set is unusable or not what the config says.
     """
     name, classes = recipe.name, loaded.classes.get(target or "", [])
+    tables = loaded.beside or loaded.splits
+    images = of_images(tables)
     checks.check_heights(name, loaded.splits)
-    labelled = loaded.beside or loaded.splits
-    images = of_images(labelled)
     if classes:
         checks.check_classes(name, classes, given)
         if images:
-            checks.check_labels(name, labelled, classes)
+            checks.check_labels(name, tables, classes)
     _check_mixtures(loaded.splits, recipe, repeats)
-    found = [_made(splits, loaded, recipe) for splits in (labelled, loaded.splits)[labelled is loaded.splits :]]
-    first, served = found[0], found[-1]
+    beside = _made(loaded.beside, loaded, recipe) if loaded.beside else None
+    served = _made(loaded.splits, loaded, recipe)
     train = served.rows.get("train", {})
     if not height(train):
         unit, more = ("image", " and the set's folder") if images else ("row", "")
         raise DataError(f"{name}: no {unit} is left to train on. Look at data.limit_train{more}.")
     if "score" in train:
         checks.check_scores(name, train["score"])
-    first.notes += checks.like_notes(name, [] if given else classes)
-    if classes and target in ("label", "answer") and target in first.rows.get("train", {}):
-        first.notes += checks.untrained_notes(name, classes, taken(first.rows["train"][target]))
+    labelled = beside or served
+    labelled.notes += checks.like_notes(name, [] if given else classes)
+    learned = labelled.rows.get("train", {}).get(target) if target in ("label", "answer") else None
+    if classes and learned is not None:
+        labelled.notes += checks.untrained_notes(name, classes, taken(learned))
     if images:
-        first.notes = checks.subset_notes(name, labelled, official) + first.notes
-    return served if served is first else _joined(first, served)
+        labelled.notes = checks.subset_notes(name, tables, official) + labelled.notes
+    return served if beside is None else _joined(beside, served)
 
 
 def _check_mixtures(splits: Mapping[str, Columns], recipe: Recipe, repeats: int) -> None:
@@ -103,7 +105,8 @@ def _check_mixtures(splits: Mapping[str, Columns], recipe: Recipe, repeats: int)
 
 def _made(splits: Mapping[str, Columns], loaded: LoadedTables, recipe: Recipe) -> Tables:
     """Part, recognise and decode the tables of a set, or those beside it."""
-    name, known = recipe.name, loaded.known
+    name, classes = recipe.name, loaded.classes
+    known = classes if len(classes) > 1 else next(iter(classes.values()), [])  # as digests have always held one list
     rows, notes = parted(name, splits, recipe.parting)
     if of_images(splits):
         digests = {split: checks.image_digest(name, known, splits, {split: table}) for split, table in rows.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tfcli.data.common.request import Request
 from tfcli.data.common.rows import Columns, height
@@ -35,11 +35,6 @@ class LoadedTables:
     def counts(self) -> dict[str, int]:
         """Rows of each split."""
         return {split: height(columns) for split, columns in self.splits.items()}
-
-    @property
-    def known(self) -> Any:
-        """The names of classes as they go into digests: of one column its list, of several all by their columns."""
-        return self.classes if len(self.classes) > 1 else next(iter(self.classes.values()), [])
 
 
 class Source(Protocol):

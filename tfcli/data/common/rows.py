@@ -15,17 +15,17 @@ Columns = dict[str, Any]
 
     text                          running text (a document a row, line breaks kept), or a sentence
     text pair                     two sentences
-    label                         class of a row, an index into `classes`
+    label                         class of a row, an index into the names that `classes` has for the column
     score                         a number instead of a class
     group                         the part of its split that a row is of, an index into `groups`
     source target                 a sentence and its translation
-    words tags                    the words of a sentence (a list) and the index of each one's tag in `classes` (a list)
+    words tags                    the words of a sentence (a list) and the index of each one's tag (a list)
     id question context answers   answers: a list of {"text", "start"}, start counts characters; empty: no answer
     context choices label         choices: a list of texts, label the right one
     image                         images by `take`; as they are served, `tfcli.data.images.imageset.Images`
     image label                   an image and its class
     image caption                 an image and texts of it, at least one (a list)
-    image question answer         answer: an index into `classes`
+    image question answer         answer: a class, as label
 
 A column that points into another table is a `Picked`: the questions of one image share it.
 """
