@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from tfcli.engine.config.compose import compose
 from tfcli.errors import ConfigError
 from tfcli.weights import layout as layouts
 from tfcli.weights.blueprint import blueprint
+from tfcli.weights.generation import as_stated
+from tfcli.weights.generation import search as read_search
 from tfcli.weights.load import load_weights
 from tfcli.weights.open_weights import converter_of
 
@@ -192,8 +195,14 @@ def test_a_transformer_is_marian(tmp_path: Path, changes: list[str]):
         (["model=gpt", "+model.mlp_bias=false"], "`model.mlp_bias=false` cannot be exported"),
         (["model=gpt1"], "`model.post_norm=true` cannot be exported"),
         (["model=gpt", "data=sst2"], "`model.head=classes` cannot be exported"),
-        (["model=transformer"], "`model.norm_eps=1e-06` cannot be exported"),
-        (["model=transformer", "pos=learned"], "`pos=learned` cannot be exported.* holds Sinusoidal alone"),
+        (
+            ["model=transformer", "pos=learned"],
+            "`pos=learned` cannot.* holds Sinusoidal alone; `model.norm_eps=1e-06` cannot be exported",
+        ),
+        (
+            ["model=transformer"],
+            "`model.norm_eps=1e-06` cannot be exported.* Trained with `model.norm_eps=1e-05` it can",
+        ),
         (["model=clip", "data=shapes"], "`model.image.stem=conv` cannot be exported"),
         (["model=clip_rn50", "data=shapes"], "`model.image=ModifiedResNet` cannot be exported"),
         (["model=clip", "data=shapes", "pos@model.text.pos=rope"], "`pos@model.text.pos=rope` cannot be exported"),
@@ -204,3 +213,24 @@ def test_a_transformer_is_marian(tmp_path: Path, changes: list[str]):
 def test_what_the_format_cannot_hold_is_refused_by_name(words: list[str], said: str):
     with pytest.raises(ConfigError, match=said):
         checked(words)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_search_is_stated_as_it_is_read(seed: int, tmp_path: Path):
+    draw = Random(seed)
+    search = {
+        "penalty": "power",
+        "early": draw.choice((True, False, "never")),
+        "longest": draw.choice((5, 30)),
+        "banned": draw.choice(([], [0, 7])),
+        "renormalise": draw.random() < 0.5,
+        "ends": draw.random() < 0.5,
+    }
+    task = {"beams": draw.choice((1, 4)), "alpha": draw.choice((0.0, 0.6)), "search": search}
+    stated, unsaid = as_stated(task, context=30, end=3)
+    (tmp_path / "generation_config.json").write_text(json.dumps(stated))
+    back, _ = read_search(tmp_path, {})
+    assert back == task
+    assert not unsaid
+    _, unsaid = as_stated(task | {"search": search | {"penalty": "wu"}}, context=30, end=3)
+    assert "cannot state `task.search.penalty=wu`" in unsaid[0]

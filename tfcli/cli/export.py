@@ -32,3 +32,5 @@ def export(
         return
     out(f"{facts['folder']}  {facts['architecture']} of {facts['library']}, {facts['tensors']} tensors")
     out(f"files  {', '.join(facts['files'])}")
+    for line in facts["notes"]:
+        out(f"note   {line}")

@@ -1,4 +1,4 @@
-"""Read a checkpoint's generation settings from `generation_config.json`, for older ones from `config.json`."""
+"""Generation settings of a checkpoint: `generation_config.json` (for older ones `config.json`) read, and written."""
 
 from __future__ import annotations
 
@@ -76,6 +76,28 @@ def search(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], list[s
     more = {key: value for key, value in odd.items() if value is not None}
     lines = [f"translations are searched for as {source} states: {said}", *unread(found, source, more)]
     return {"beams": beams, "alpha": alpha, "search": rules}, lines
+
+
+def as_stated(task: dict[str, Any], *, context: int, end: int) -> tuple[dict[str, Any], list[str]]:
+    """Return a translator's search as `generation_config.json` states it, and a line for what cannot be said there.
+
+    Args:
+        task: `config.task` of the run, as plain values.
+        context: the most tokens that the model reads and writes.
+        end: the id that ends a translation.
+    """
+    rules = task["search"]
+    settings = {
+        "num_beams": task["beams"],
+        "length_penalty": task["alpha"],
+        "early_stopping": rules["early"],
+        "max_length": min(rules["longest"] or context, context) + 1,  # with the mark that a translation begins with
+        "bad_words_ids": [[number] for number in rules["banned"]] or None,
+        "renormalize_logits": rules["renormalise"],
+        "forced_eos_token_id": end if rules["ends"] else None,
+    }
+    unsaid = f"{FILE} cannot state `task.search.penalty={rules['penalty']}`: transformers divides by |Y|^alpha"
+    return settings, [unsaid] if rules["penalty"] != "power" else []
 
 
 def sampler(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

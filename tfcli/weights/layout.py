@@ -62,22 +62,28 @@ def check(converter: ModuleType | None, settings: Mapping[str, Any], choices: Ma
         choices: the option taken in each group, by which `pos` and `attn` are named.
 
     Raises:
-        ConfigError: with the setting, and what the format can hold.
+        ConfigError: with every setting that is in the way, and what the format can hold in its place.
     """
     model = choices["model"]
     if converter is None or not hasattr(converter, "export"):
         raise ConfigError(f"`model={model}` has no public format to export to; its run folder holds all of it.")
-    for key, held in converter.HOLDS.items():
+    refused: dict[str, str] = {}  # by a part's own class, whose settings are then not looked at
+    for key, held in sorted(converter.HOLDS.items(), key=lambda entry: not entry[0].endswith("_target_")):
         there, value = _at(settings, key)
         wanted = held if isinstance(held, tuple) else (held,)
-        if not there or value in wanted:
+        part = key.removesuffix("_target_") if key.endswith("_target_") else None
+        if not there or value in wanted or any(key.startswith(other) for other in refused):
             continue
-        only = " or ".join(map(_plain, wanted))
-        typed = _typed(key, value, choices)
-        raise ConfigError(
-            f"`{typed}` cannot be exported: the public format of `model={model}` holds {only} alone. "
-            "`model.weights=RUN` takes the run itself."
+        refused[part if part is not None else key] = (
+            f"`{_typed(key, value, choices)}` cannot be exported: the public format of `model={model}` holds "
+            f"{' or '.join(map(_plain, wanted))} alone"
         )
+    if not refused:
+        return
+    values = {key: converter.HOLDS[key] for key in refused if key in converter.HOLDS}  # the others are parts
+    typed = " ".join(f"model.{key}={_plain(v[0] if isinstance(v, tuple) else v)}" for key, v in values.items())
+    mend = f"Trained with `{typed}` it can be exported. " if len(values) == len(refused) else ""
+    raise ConfigError(f"{'; '.join(refused.values())}. {mend}`model.weights=RUN` takes the run itself.")
 
 
 def written(state: State, renames: Renames) -> State:

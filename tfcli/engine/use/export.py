@@ -20,6 +20,7 @@ from tfcli.errors import ConfigError
 from tfcli.files import write_atomic
 from tfcli.text.backends import ROLES
 from tfcli.text.tokenizer import Tokenizer
+from tfcli.weights import generation
 from tfcli.weights import layout as layouts
 from tfcli.weights.layout import Layout
 from tfcli.weights.open_weights import converter_of
@@ -33,7 +34,7 @@ def export(run: Path, folder: Path) -> dict[str, Any]:
     a model card made from the run's results.
 
     Returns:
-        `folder`, `library`, `architecture`, `tensors` (their number) and `files`.
+        `folder`, `library`, `architecture`, `tensors` (their number), `files` and `notes`: what the format cannot say.
 
     Raises:
         ConfigError: the folder is there already, or the public format cannot hold one of the model's settings.
@@ -54,7 +55,7 @@ def export(run: Path, folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         made = Path(temporary) / folder.name
         made.mkdir()
-        _write(made, loaded, layout)
+        notes = _write(made, loaded, layout)
         write_atomic(made / "README.md", card)
         files = sorted(file.name for file in made.iterdir())
         made.rename(folder)
@@ -64,11 +65,12 @@ def export(run: Path, folder: Path) -> dict[str, Any]:
         "architecture": layout.architecture,
         "tensors": len(layout.state),
         "files": files,
+        "notes": notes,
     }
 
 
-def _write(folder: Path, loaded: Loaded, layout: Layout) -> None:
-    """Write the weights and what says how they are used.
+def _write(folder: Path, loaded: Loaded, layout: Layout) -> list[str]:
+    """Write the weights and what says how they are used. Return lines for what no file can say.
 
     Raises:
         ConfigError: the library cannot see images as the model does.
@@ -76,12 +78,15 @@ def _write(folder: Path, loaded: Loaded, layout: Layout) -> None:
     save_file(layout.state, folder / "model.safetensors", metadata={"format": "pt"})
     if loaded.preprocessing:
         _write_json(folder / "preprocessor_config.json", for_transformers(loaded.preprocessing))
-    marks: dict[str, int] = {}
-    if loaded.tokenizer is not None:
-        marks = _write_tokenizer(folder, loaded.tokenizer, loaded.config.model, layout)
-        if layout.config.get("is_encoder_decoder"):
-            marks = {"pad_token_id": 0, **marks, "decoder_start_token_id": start_of(loaded.tokenizer)}
+    tokenizer, notes = loaded.tokenizer, list[str]()
+    marks = _write_tokenizer(folder, tokenizer, loaded.config.model, layout) if tokenizer is not None else {}
+    if tokenizer is not None and layout.config.get("is_encoder_decoder"):
+        marks = {"pad_token_id": 0, **marks, "decoder_start_token_id": start_of(tokenizer)}
+        task, context = plain(loaded.config.task), loaded.config.model.context
+        settings, notes = generation.as_stated(task, context=context, end=marks["eos_token_id"])
+        _write_json(folder / generation.FILE, settings | marks)
     _write_json(folder / "config.json", layout.config | marks | {"dtype": "float32"})
+    return notes
 
 
 def _write_tokenizer(folder: Path, tokenizer: Tokenizer, model: DictConfig, layout: Layout) -> dict[str, int]:
