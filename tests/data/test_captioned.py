@@ -20,6 +20,7 @@ from tfcli.data.synthetic.objects import COLOURS, HELD_OUT, PAIR_NAMES, SHAPES, 
 from tfcli.data.synthetic.shapes import ShapesWorld
 from tfcli.data.synthetic.source import Shapes
 from tfcli.data.views.captioned import CaptionedImages
+from tfcli.engine.tools.preview import samples
 from tfcli.errors import ConfigError, DataError
 from tfcli.text.tokenizer import make
 
@@ -204,11 +205,11 @@ def test_blank_batches_and_samples(folder):
     batch = data.blank(5)
     assert batch["image"].shape == (5, 3, 16, 16)
     assert batch["tokens"].shape == (5, 8)
-    images, names, _ = data.samples("train", 6)
-    assert len(images) == len(names) == 6
-    assert all(name.startswith("wording 0") for name in names)
+    shown = samples(data, "train", PAIRED, 6, augmented=False)
+    assert [sample["image"].shape for sample in shown] == [(16, 16, 3)] * 6
+    assert all(sample["caption"][0].startswith("wording 0") for sample in shown)
     with pytest.raises(DataError, match="no split `vla`, only train, val, test"):
-        data.samples("vla", 3)
+        samples(data, "vla", PAIRED, 3, augmented=False)
 
 
 # ---- shapes and real data

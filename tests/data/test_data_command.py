@@ -13,7 +13,8 @@ from tfcli.cli.data import data
 from tfcli.data.columns.inspect import inspect
 from tfcli.data.columns.pixels import ArrayPixels
 from tfcli.data.columns.tables import LoadedTables
-from tfcli.data.images.preview import contact_sheet, spread
+from tfcli.data.images.preview import sheet, spread
+from tfcli.data.synthetic.questions import ANSWERS
 from tfcli.errors import ConfigError, DataError
 
 
@@ -103,6 +104,24 @@ def test_preview(tree, tmp_path, augmented):
         run("preview", "folder", f"data.root={tree}", "--split", "trian")
 
 
+def test_preview_draws_the_columns_that_are_named(tmp_path):
+    few = ("data.num_train=20", "data.num_val=5", "data.num_test=5")
+    words = ("preview", "shapes", *few, "--out", str(tmp_path / "sheet.png"))
+    answered = ("--columns", "image,question,answer", "--count", "3", "--json")
+    document = json.loads(run(*words, *answered))
+    assert document["columns"] == ["image", "question", "answer"]
+    assert [row.keys() for row in document["rows"]] == [{"row", "question", "answer"}] * 3
+    assert all(row["answer"] in ANSWERS for row in document["rows"])
+    with Image.open(document["path"]) as sheet:
+        assert sheet.width == 3 * 170 - 10 + 32
+    run(*words, "--columns", "boxes, depth,clip", "--count", "1")
+    run(*words, "--columns", "mask,boxes", "--count", "2", "--augmented")
+    with pytest.raises(ConfigError, match=r"no column `maks`. Did you mean `mask`"):
+        run(*words, "--columns", "maks")
+    with pytest.raises(ConfigError, match="not amodal"):
+        run(*words, "--columns", "image,amodal", "--augmented")
+
+
 def test_texts_are_checked_and_shown_as_rows(tmp_path):
     head = "id,words,gold\n"
     (tmp_path / "train.csv").write_text(
@@ -123,8 +142,7 @@ def test_texts_are_checked_and_shown_as_rows(tmp_path):
 
 def test_contact_sheets_take_any_name():
     images = np.zeros((3, 8, 8, 3), dtype=np.uint8)
-    sheet = contact_sheet(
-        images, ["日本語", "a\nb", "a very long name that cannot possibly fit below an image"], columns=2
-    )
-    assert sheet.size == (2 * 136 + 8, 2 * 154 + 8)
+    names = ["日本語", "a\nb", "a very long name that cannot possibly fit below an image"]
+    samples = [{"image": image, "name": name} for image, name in zip(images, names, strict=True)]
+    assert sheet(samples, ["image", "name"], {}).width == 3 * 170 - 10 + 32
     assert spread(np.array([0, 0, 0, 1, 1, 2]), 5).tolist() == [0, 3, 5, 1, 4]

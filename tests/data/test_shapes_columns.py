@@ -346,18 +346,20 @@ def test_columns_of_a_table_are_those_of_its_scenes(monkeypatch):
     painted = []
     monkeypatch.setattr(module, "paint", lambda *a, **k: painted.append(1) or rendering.paint(*a, **k))
     table = SceneTable(ShapesWorld(32, k=1), split="val", count=50, per_scene=3)
-    names = ("image", "semantic", "label", "question.text", "question.answer", "answer", "statement.text", "truth")
-    columns, rows = table.columns(names), np.array([7, 148, 6, 7])
+    names = ("image", "mask", "label", "question", "answer", "program", "statement", "truth")
+    columns, rows = {name: table.column(name) for name in names}, np.array([7, 148, 6, 7])
     found = {name: column.take(rows) for name, column in columns.items()}
     assert len(painted) == 2  # one of each scene, and one of its partner
     assert all(len(column) == 150 for column in columns.values())
     assert table.scene_of(rows).tolist() == [2, 49, 2, 2]
     scenes = ShapesWorld(32, k=1).scenes([2, 49, 2, 2], split="val", number=np.array([1, 1, 0, 1]))
-    assert np.array_equal(found["image"], scenes.image)
-    assert found["question.text"] == [question.text for question in scenes.question]
-    assert [ANSWERS[i] for i in found["answer"]] == found["question.answer"]
+    assert np.array_equal(found["image"], scenes.image.transpose(0, 2, 3, 1))
+    assert np.array_equal(found["mask"], scenes.semantic)
+    assert found["question"] == [question.text for question in scenes.question]
+    assert found["program"] == [question.program for question in scenes.question]
+    assert [ANSWERS[i] for i in found["answer"]] == [question.answer for question in scenes.question]
     assert found["truth"].tolist() == [int(statement.truth) for statement in scenes.statement]
-    again = pickle.loads(pickle.dumps(columns["question.text"]))
-    assert again.take(rows[1:]) == found["question.text"][1:]
+    again = pickle.loads(pickle.dumps(columns["question"]))
+    assert again.take(rows[1:]) == found["question"][1:]
     with pytest.raises(ValueError, match="not height"):
-        table.columns(["height"])
+        table.column("height")

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
+from tfcli.data.common.picked import pick, taken
+from tfcli.data.common.request import Request
+from tfcli.data.common.rows import height
+from tfcli.data.synthetic.columns import GIVEN
 from tfcli.data.synthetic.language import phrase
 from tfcli.data.synthetic.objects import COLOURS, HELD_OUT, SHAPES, pair_numbers
 from tfcli.data.synthetic.relations import HELD_RELATIONS, RELATIONS, relation
 from tfcli.data.synthetic.shapes import ShapesWorld
+from tfcli.data.synthetic.source import Shapes
 from tfcli.data.synthetic.splits import FURTHER, SPLITS
+from tfcli.errors import ConfigError
 
+CONF = Path(__file__).parents[2] / "conf"
 MANY = np.arange(800)
 NAMES = f"({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})"
 STATED = re.compile(rf"{NAMES} ({'|'.join(RELATIONS)}) (?:an? |the )(?:small |medium |large )?{NAMES}")
@@ -96,3 +105,70 @@ def test_a_split_needs_room_for_its_objects():
     for k, split in ((1, "comp_rel"), (1, "comp_count"), (2, "len")):
         with pytest.raises(ValueError, match=f"`{split}` need `k` of at least {k + 1}"):
             ShapesWorld(32, k=k).scenes(MANY, split=split)
+
+
+# As a set
+
+
+def loaded(*columns, **settings):
+    sizes = {"num_train": 40, "num_val": 10, "num_test": 12, "num_pairs": 6}
+    return Shapes(**sizes, **settings).load(Request(name="shapes", root=Path(), columns=columns))
+
+
+def test_every_column_is_given_on_demand_and_agrees_with_the_others():
+    assert set(OmegaConf.load(CONF / "data" / "shapes.yaml").columns) == set(GIVEN)
+    rows, plain = np.array([3, 21, 2]), [name for name in GIVEN if name not in ("label", "caption")]
+    table = loaded(*plain, size=48).splits["train"]
+    assert {len(column) for column in table.values()} == {160}
+    cells = {name: [taken(pick(column, rows))[i] for i in range(3)] for name, column in table.items()}
+    scenes = ShapesWorld(48, k=4, vary=True).scenes(rows // 4, number=rows % 4)
+    assert np.array_equal(cells["image"], scenes.image.transpose(0, 2, 3, 1))
+    assert np.array_equal(cells["clip"], scenes.clip.transpose(0, 1, 3, 4, 2))
+    assert cells["question"] == [question.text for question in scenes.question]
+    for name in ("boxes", "depth", "right", "occluded", "support", "second", "truth", "events"):
+        expected = getattr(scenes, name)
+        assert np.array_equal(cells[name], np.moveaxis(expected, 1, -1) if name in ("right", "second") else expected)
+    only = loaded("image", "mask").splits
+    assert {split: height(table) for split, table in only.items()} == {"train": 40, "val": 10, "test": 12}
+    named = loaded("image", "label", "boxes")
+    assert {name: len(classes) for name, classes in named.classes.items()} == {"label": 48}
+    assert loaded("image", "mask", "answer").classes.keys() == {"mask", "answer"}
+    assert (taken(named.splits["train"]["boxes"])[0] > 0).any(axis=-1).tolist() == [True]  # one object
+    captioned = loaded("image", "caption", "boxes").splits
+    assert height(captioned["test"]) == 6
+    assert [len(texts) for texts in taken(captioned["train"]["caption"])[:3]] == [5, 5, 5]
+
+
+def test_a_set_withholds_from_training_what_its_test_split_shows():
+    def pairs(found, split):
+        return [text for texts in taken(found.splits[split]["caption"]) for text in texts]
+
+    relations = loaded("image", "caption", test_split="comp_rel")
+    assert not any(stated(pairs(relations, "train") + pairs(relations, "val")))
+    assert stated(pairs(relations, "test")) == [True] * 6
+    asked = loaded("image", "question", "answer", test_split="comp_rel").splits
+    assert all(stated(asked["comp_rel"]["question"]))
+    assert not any(stated([*asked["train"]["question"], *asked["val"]["question"]]))
+    counted = loaded("image", "label", test_split="comp_count", label="count", objects=3)
+    assert [set(rows["label"].tolist()) for rows in counted.splits.values()] == [{0, 1}, {0, 1}, {2}]
+    seen = loaded("image", "objects", test_split="comp_count").splits
+    assert {int(rows[:, -1].sum()) for rows in taken(seen["train"]["objects"])} == {1, 2, 3}
+    assert {int(rows[:, -1].sum()) for rows in taken(seen["comp_count"]["objects"])} == {4}
+    assert min(len(text.split()) for text in pairs(loaded("image", "caption", test_split="len"), "test")) > 13
+    blurred = loaded("image", "label", test_split="robust_blur")
+    by_shift = loaded("image", "label", shift="blur")
+    pictures = [taken(found.splits["test"]["image"]) for found in (blurred, by_shift)]
+    assert np.array_equal(*pictures)
+    assert blurred.notes == ["shapes: tested on scenes that differ from those of training (test_split=robust_blur)"]
+
+
+def test_splits_that_a_set_cannot_have_are_refused():
+    for columns, settings, said in (
+        (("image", "label"), {"test_split": "len"}, "labelled scenes have none"),
+        (("image", "mask"), {"test_split": "len"}, "plain scenes have none"),
+        (("image", "mask"), {"test_split": "comp_count", "scene_objects": 1}, r"data\.scene_objects is 1"),
+        ((), {"test_split": "robust_blur", "shift": "noise"}, "both change pictures"),
+        ((), {"test_split": "robust_texture", "texture": False}, "neither"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            loaded(*columns, **settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from data.test_easyvqa import easy_vqa
@@ -11,12 +13,15 @@ from hypothesis import strategies as st
 from tfcli.data.columns.checks import table_digest
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.picked import Picked, taken
+from tfcli.data.common.request import Request
 from tfcli.data.common.rows import carved, height, items, limited
 from tfcli.data.module import DataModule
 from tfcli.data.sources.easyvqa import EasyVQA
-from tfcli.data.synthetic.asked import AskedShapes
+from tfcli.data.synthetic.questions import ANSWERS
+from tfcli.data.synthetic.source import Shapes
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
+from tfcli.engine.tools.preview import samples
 from tfcli.errors import ConfigError, DataError
 
 
@@ -110,14 +115,16 @@ def test_mixtures_and_copies_are_refused(augment):
 
 
 def test_questions_about_shapes_have_answers_of_their_scene():
-    source = AskedShapes(num_train=40, num_val=5, num_test=5)
-    table = source.load(None).splits["train"]
+    request = Request(name="shapes", root=Path(), columns=("image", "question", "answer"))
+    loaded = Shapes(num_train=40, num_val=5, num_test=5).load(request)
+    table = loaded.splits["train"]
+    assert loaded.classes == {"answer": list(ANSWERS)}
     assert height(table) == 160
     assert np.array_equal(items(table), np.arange(160) // 4)
     images = np.stack(taken(table["image"]))
     assert all((images[i : i + 4] == images[i]).all() for i in range(0, 160, 4))
     assert len(set(map(str, zip(items(table), table["question"], strict=True)))) > 120  # mostly different ones
-    assert max(table["answer"]) < len(source.answers) == 24
+    assert max(table["answer"]) < len(ANSWERS) == 24
 
 
 def test_real_easy_vqa_is_one_file(real_data):
@@ -127,9 +134,9 @@ def test_real_easy_vqa_is_one_file(real_data):
     assert data.counts["test"] == 2384
     shared = set(data.rows["train"]["image"].rows) & set(data.rows["val"]["image"].rows)
     assert not shared
-    images, names, _ = data.samples("test", 3)
-    assert images.shape == (3, 64, 64, 3)
-    assert names[0].split(":")[0] in data.classes
+    shown = samples(data, "test", ["image", "question", "answer"], 3, augmented=False)
+    assert [sample["image"].shape for sample in shown] == [(64, 64, 3)] * 3
+    assert all(sample["question"].split()[0] in ("what", "is", "does", "are") for sample in shown)
 
 
 def test_a_column_that_training_lacks_is_named():

@@ -147,6 +147,12 @@ def test_a_config_that_names_a_moved_part_is_told_the_new_one():
         build({"_target_": "tfcli.data.digits.Digits"})
 
 
+def test_questions_about_shapes_are_asked_of_the_one_source():
+    saved = {"_target_": "tfcli.data.synthetic.asked.AskedShapes", "objects": 3, "questions": 2}
+    now = {"_target_": "tfcli.data.synthetic.source.Shapes", "scene_objects": 3, "questions": 2}
+    assert moved.values({"source": saved}) == {"source": now}
+
+
 @pytest.mark.parametrize("old", moved.TARGETS)
 def test_a_part_that_has_moved_is_found_in_its_new_place(old):
     new = moved.values({"part": {"_target_": old, "size": 2}})["part"]["_target_"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from tfcli.errors import DataError, nearest
+from tfcli.errors import DataError
 
 data = typer.Typer(help="Status, download and preview of data sets.", no_args_is_help=True)
 
@@ -108,49 +108,43 @@ def get(name: str = Name, settings: list[str] = Settings, json: bool = Json) -> 
 def preview(
     name: str = Name,
     settings: list[str] = Settings,
-    out_path: str = typer.Option(None, "--out", metavar="FILE", help="Of images; outputs/preview-NAME.png by default."),
+    columns: str = typer.Option(None, "--columns", metavar="A,B|all", help="Columns that are shown."),
+    out_path: str = typer.Option(None, "--out", metavar="FILE", help="PNG; outputs/preview-NAME.png by default."),
     split: str = typer.Option("train", "--split", metavar="train|val|test"),
-    count: int = typer.Option(None, "--count", min=1, max=600, help="24 images, classes in turn; 10 rows of text."),
+    count: int = typer.Option(
+        None, "--count", min=1, max=600, help="Samples: 24 images, 6 of several pictures, 10 of text."
+    ),
     augmented: bool = typer.Option(False, "--augmented", help="Images as training sees them in its first epoch."),
     json: bool = Json,
 ) -> None:
-    """Images of a split on a contact sheet with their class names or captions; rows of text as a table."""
+    """Draw samples of a split on one sheet: images, masks, boxes, depth, stereo pairs, clips, meshes, and their texts.
+
+    Rows of text alone are printed as a table.
+    """
+    from tfcli.cli.console import emit_json, out, say, table
     from tfcli.engine.config.build import build
+    from tfcli.engine.tools.preview import chosen, drawn, in_words, samples, settings_for
 
     config = _composed(name, settings or [])
-    if "image" not in config.columns:
-        _rows(build(config), split, count or 10, json=json)
+    names = chosen(config.columns, columns)
+    pictures = drawn(names)
+    module = build(_composed(name, [*(settings or []), *settings_for(config, names)]))
+    usual = {0: 10, 1: 24}.get(len(pictures), 6)
+    found = samples(module, split, names, count or usual, augmented=augmented)
+    for note in module.notes:
+        say(note)
+    rows = in_words(found, module.classes_of)
+    if not pictures:
+        from tfcli.data.texts.textpreview import short
+
+        shown = rows if json else [short(row) for row in rows]
+        table(None, list(shown[0]), shown, json=json)
         return
     from pathlib import Path
 
-    from tfcli.cli.console import emit_json, out, say
-
-    module = build(_composed(name, [*(settings or []), "data.cache=none"]))
-    images, names, _ = module.samples(split, count or 24, augmented=augmented)
-    from tfcli.data.images.preview import contact_sheet, save
+    from tfcli.data.images.preview import save, sheet
 
     path = Path(out_path or f"outputs/preview-{name}.png")
-    save(contact_sheet(images, names), path)
-    for note in module.notes:
-        say(note)
-    if json:
-        emit_json({"path": str(path), "set": name, "split": split, "images": len(images), "counts": module.counts})
-    else:
-        out(str(path))
-
-
-def _rows(module: Any, split: str, count: int, *, json: bool) -> None:
-    from tfcli.cli.console import say, table
-    from tfcli.data.texts.textpreview import sampled, short
-
-    module.prepare()
-    if split not in module.rows:
-        raise DataError(
-            f"{module.name} has no split `{split}`, only {', '.join(module.rows)}.{nearest(split, module.rows)} "
-            "Further ones are tested with data.test_split=NAME."
-        )
-    rows = sampled(module.rows[split], module.classes, count)
-    for note in module.notes:
-        say(note)
-    shown = rows if json else [short(row) for row in rows]
-    table(None, list(shown[0]), shown, json=json)
+    save(sheet(found, names, module.classes_of), path)
+    facts = {"path": str(path), "set": name, "split": split, "images": len(found), "counts": module.counts}
+    emit_json(facts | {"columns": names, "rows": rows}) if json else out(str(path))

@@ -25,14 +25,13 @@ from tfcli.data.common.workers import Ranks
 from tfcli.data.images.assembly import Recipe
 from tfcli.data.images.cache import Policy, Store
 from tfcli.data.images.imageset import Images
-from tfcli.data.images.preview import shown
 from tfcli.data.images.resize import Fit
 from tfcli.data.images.transforms import Augment, EvalTransform, TrainTransform
 from tfcli.data.splitting import split_tables
 from tfcli.data.views.captioned import CaptionedImages
 from tfcli.data.views.labelled import LabelledImages
 from tfcli.data.views.view import View
-from tfcli.errors import ConfigError, DataError, nearest
+from tfcli.errors import ConfigError, DataError
 
 TEXTS = ("text", "pair", "source", "target", "question", "context")
 """Columns of plain text: what a vocabulary is made from, besides captions and lists of words and of choices."""
@@ -88,6 +87,7 @@ class PreparedData(pl.LightningDataModule):
         class_tokens: tokens (K, T, L) of texts that say each class, for zero-shot figures; set by the engine.
         on_skip: called with unusable files that are met only while reading, and why; set by the engine.
         ranks: this process and how many there are; from the environment until a trainer is attached.
+        classes_of: names of the classes of each column that has some; known after `prepare`.
         classes, groups, num_classes, counts, fingerprint, bad_files, notes: known after `prepare`.
         fingerprints: likewise, one for each split alone.
         rows: after `prepare`, the table of each split that is served.
@@ -175,6 +175,7 @@ class PreparedData(pl.LightningDataModule):
         self.tokenizer: Any = None
         self.class_tokens: Tensor | None = None
         self.classes: list[str] = []
+        self.classes_of: dict[str, list[str]] = {}
         self.groups: list[str] = []
         self.counts: dict[str, int] = {}
         self.fingerprint = ""
@@ -243,13 +244,13 @@ class PreparedData(pl.LightningDataModule):
                 f"{', '.join(columns)}. Choose another task=NAME, or another set."
             )
         target = next((name for name in (*self.needs, *loaded.classes) if name in loaded.classes), None)
-        self.classes = list(loaded.classes.get(target or "", []))
+        self.classes, self.classes_of = list(loaded.classes.get(target or "", [])), loaded.classes
         self.groups = list(loaded.groups)
         found = split_tables(
             loaded,
             self._recipe,
             target=target,
-            given=self.given_classes,
+            given=self.given_classes if target == "label" or "label" not in self.columns else None,
             official=self.facts.get("counts"),
             repeats=self.augment.repeats,
         )
@@ -311,25 +312,6 @@ class PreparedData(pl.LightningDataModule):
         rows = np.arange(len(table["image"]))[:limit]
         chunks = [table["image"].plain(rows[i : i + 512], self.eval_transform) for i in range(0, len(rows), 512)]
         return torch.cat(chunks).permute(0, 2, 3, 1).numpy(), table["label"][rows]
-
-    def samples(self, split: str, count: int, *, augmented: bool = False) -> tuple[np.ndarray, list[str], np.ndarray]:
-        """Return some images (N, Y, X, 3) uint8 of a split, what they show in words, and their row numbers.
-
-        Raises:
-            DataError: there is no such split.
-        """
-        self.prepare()
-        if not self.counts.get(split):
-            found = ", ".join(name for name, number in self.counts.items() if number)
-            raise DataError(f"{self.name} has no split `{split}`, only {found}.{nearest(split, SPLITS)}")
-        table = self.rows[split]
-        images: Images = table["image"]
-        rows, names = shown(table, self.classes, count)
-        if augmented:
-            image, _, _ = images.draw(rows, seed=self.seed, epoch=0)
-        else:
-            image = images.plain(rows, self.eval_transform)
-        return image.permute(0, 2, 3, 1).numpy(), names, rows
 
     def sources(self, split: str) -> list[str]:
         """Return the origin of each labelled image of a split: its file below the set's folder, or its number."""

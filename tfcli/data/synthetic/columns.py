@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -17,7 +16,7 @@ class SceneTable:
 
     Args:
         world: where they come from.
-        split: train, val, test or comp.
+        split: one of `SPLITS`.
         count: how many scenes there are.
         per_scene: rows of each scene, which differ in their question, expression and statement; row r is of scene
             r // per_scene.
@@ -49,13 +48,31 @@ class SceneTable:
         self._latest = key, found
         return found
 
-    def columns(self, names: Sequence[str]) -> dict[str, SceneColumn]:
-        """Return columns by name: properties of `Scenes`, or a part of what they hold: `question.text`.
+    def column(self, name: str) -> SceneColumn:
+        """Return a column of a set by its name, one of `GIVEN`.
 
         Raises:
             ValueError: there is no such column.
         """
-        return {name: SceneColumn(self, name) for name in names}
+        if name not in GIVEN:
+            raise ValueError(f"Columns of scenes are {', '.join(GIVEN)}; not {name}.")
+        kind = SceneCaptions if name == "caption" else ScenePictures if name in PICTURES else SceneColumn
+        return kind(self, MADE_FROM.get(name, name))
+
+
+MADE_FROM = {
+    "mask": "semantic",
+    "object_tags": "tags",
+    "question": "question.text",
+    "program": "question.program",
+    "expression": "expression.text",
+    "statement": "statement.text",
+}
+"""Columns of sets that are called otherwise in `Scenes`, or are a part of what it holds."""
+PICTURES = ("image", "right", "second", "regions", "clip", "twin")
+"""Columns whose channels come last in sets, as those of files do."""
+GIVEN = tuple(name for name in (*FIELDS, *MADE_FROM) if name not in ("semantic", "captions", "tags"))
+"""Every column that a set can have."""
 
 
 class SceneColumn:
@@ -64,15 +81,10 @@ class SceneColumn:
     Args:
         table: that it is of.
         name: of a property of `Scenes`, then, after a point, of an attribute of what it holds.
-
-    Raises:
-        ValueError: there is no such property.
     """
 
     def __init__(self, table: SceneTable, name: str):
         self.table, (self.name, _, self.part) = table, name.partition(".")
-        if self.name not in FIELDS:
-            raise ValueError(f"Columns of scenes are {', '.join(FIELDS)}; not {self.name}.")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -81,3 +93,22 @@ class SceneColumn:
         """Return an array (B, ...) or a list of B, for some rows."""
         found = getattr(self.table.scenes(rows), self.name)
         return list(map(attrgetter(self.part), found)) if self.part else found
+
+
+class ScenePictures(SceneColumn):
+    """A column of pictures, regions or clips: (B, ..., Y, X, 3) uint8."""
+
+    def __init__(self, table: SceneTable, name: str):
+        super().__init__(table, name)
+        self.size = (table.world.size, table.world.size)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        return np.moveaxis(super().take(rows), -3, -1)
+
+
+class SceneCaptions(SceneColumn):
+    """Sentences about each scene, B lists: five to train with, else one."""
+
+    def take(self, rows: np.ndarray) -> list[list[str]]:
+        scenes = self.table.scenes(rows)
+        return scenes.captions if self.table.split == "train" else [[text] for text in scenes.caption]

@@ -1,86 +1,72 @@
-"""The world of shapes as a set with train, validation and test splits of fixed sizes."""
+"""The world of shapes as a set: whatever is asked of its scenes, in splits of fixed sizes."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from tfcli.bounds import Bounds, Count, Natural
 from tfcli.data.columns.tables import LoadedTables
+from tfcli.data.common.picked import Picked
 from tfcli.data.common.request import Request
 from tfcli.data.common.rows import Columns
-from tfcli.data.synthetic.columns import SceneColumn, SceneTable
-from tfcli.data.synthetic.objects import COLOURS, PAIR_NAMES, QUADRANTS, SHAPES
-from tfcli.data.synthetic.shapes import ShapesWorld
+from tfcli.data.synthetic.columns import SceneTable
+from tfcli.data.synthetic.objects import COLOURS, MOST_OBJECTS, PAIR_NAMES, QUADRANTS, SHAPES
+from tfcli.data.synthetic.questions import ANSWERS
+from tfcli.data.synthetic.shapes import FEWEST, ShapesWorld
 from tfcli.data.synthetic.shifts import Shift
 from tfcli.data.synthetic.splits import SPLITS
 from tfcli.errors import ConfigError
 
+Kind = Literal["labelled", "captioned", "plain"]
+"""Kinds of scenes; see `Shapes`."""
+OWN: dict[str, tuple[Kind, ...]] = {
+    "comp": ("labelled", "plain"),
+    "comp_rel": ("captioned", "plain"),
+    "len": ("captioned",),
+}
+"""Kinds of scenes that a further split shows, where it does not show all: in place of the others stands `test`."""
+OBJECTS: dict[Kind, str] = {"labelled": "objects", "captioned": "caption_objects", "plain": "scene_objects"}
+"""Settings that say how many objects scenes have."""
+ASKED = ("question", "answer", "program", "support")
+"""Columns of which each scene has several."""
+LISTS = ("label", "question", "answer")
+"""Columns that are made at once, by which the set is recognised."""
+CLASSES = {"answer": ANSWERS, "truth": ("false", "true"), "mask": ("background", *PAIR_NAMES)}
+"""Names of the classes of columns, besides those of `label`."""
 _CHUNK = 4096
 
 
-class ShapesPixels:
-    """Images rendered when they are asked for, with their channels last.
-
-    Args:
-        table: of the scenes.
-    """
-
-    def __init__(self, table: SceneTable):
-        self.images, self.size = SceneColumn(table, "image"), (table.world.size, table.world.size)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        """(B, Y, X, 3) uint8."""
-        return self.images.take(rows).transpose(0, 2, 3, 1)
-
-
-class ShapesCaptions:
-    """Sentences made when they are asked for.
-
-    Args:
-        table: of the scenes.
-        several: five sentences for each scene; else one.
-    """
-
-    def __init__(self, table: SceneTable, *, several: bool):
-        self.several, self.sentences = several, SceneColumn(table, "captions" if several else "caption")
-
-    def __len__(self) -> int:
-        return len(self.sentences)
-
-    def take(self, rows: np.ndarray) -> list[list[str]]:
-        """All sentences about some scenes."""
-        found = self.sentences.take(rows)
-        return found if self.several else [[text] for text in found]
-
-
 class Shapes:
-    """`data=shapes`: what the label is, what is captioned, and how many scenes each split has.
+    """`data=shapes`: what is asked of scenes of coloured shapes (`Request.columns`, any of `columns.GIVEN`).
 
-    Labelled scenes have one object (but for label=count and label=quadrant), captioned ones up to `caption_objects` and
-    five sentences to train with. To be evaluated, a captioned scene has all the objects and one sentence: what is said
-    of one object is true of many scenes. For the same reason there are few of them: among 512 the right caption is
-    mostly the only one.
+    What is asked for decides which scenes there are. Labelled ones have one object, but for label=count and
+    label=quadrant. Captioned ones have up to `caption_objects` and five sentences to train with; to be evaluated, a
+    captioned scene has all the objects and one sentence: what is said of one object is true of many scenes. For the
+    same reason there are few of them: among 512 the right caption is mostly the only one. Where neither label nor
+    caption is asked for, scenes are plain: of one to `scene_objects` objects, with `questions` about each.
+
     Captions never name a held-out pair, whatever `test_split`.
 
     Args:
-        size, objects, seed, texture: of `ShapesWorld` (`objects` is its `k`).
+        size, seed, texture: of `ShapesWorld`.
         label: colour, shape or pair of the one object; count of up to `objects` objects; or quadrant: which of the four
             holds the circle (among `objects` objects), to which the bag of patches has no answer.
+        objects: in a labelled scene, 1..4.
         cross: with label=quadrant, width in pixels of a cross of four colours between the quadrants: landmarks.
         num_train, num_val, num_test: scenes of each split; `num_train` also of captioned ones.
         num_pairs: captioned scenes to validate and to test with.
         caption_objects: in a captioned scene, 1..4.
-        test_split: `test`, or `comp`: only pairs of colour and shape that training never showed.
+        scene_objects: at most, in a plain scene, 1..4.
+        questions: about each plain scene.
+        test_split: what is tested; see `tfcli.data.synthetic.splits`. What `comp_rel` and `comp_count` test is withheld
+            from training.
         shift: how the pictures of the test split differ from those of training; see `tfcli.data.synthetic.shifts`.
 
     Raises:
-        ConfigError: a label that the scenes do not determine.
+        ConfigError: a label that the scenes do not determine, or a split that they cannot have.
     """
 
     def __init__(
@@ -97,9 +83,14 @@ class Shapes:
         num_test: Count = 2_000,
         num_pairs: Count = 512,
         caption_objects: Annotated[int, Bounds(low=1, high=4)] = 2,
-        test_split: Literal["test", "comp"] = "test",
+        scene_objects: Annotated[int, Bounds(low=1, high=4)] = 4,
+        questions: Count = 4,
+        test_split: Literal[
+            "test", "comp", "comp_rel", "comp_count", "len", "robust_outline", "robust_texture", "robust_background",
+            "robust_noise", "robust_blur", "robust_scale",
+        ] = "test",
         shift: Shift = "none",
-    ):
+    ):  # fmt: skip
         if label == "count" and objects < 2:
             raise ConfigError(f"data.label=count needs data.objects of at least 2, but it is {objects}.")
         if label not in ("count", "quadrant") and objects != 1:
@@ -113,37 +104,22 @@ class Shapes:
                 "data.label=quadrant needs an even number of at least 16 pixels beside the cross, but data.image_size "
                 f"less data.cross is {size - cross}."
             )
-        if shift == "texture" and not texture:
-            raise ConfigError("data.shift=texture draws stripes in place of noise, but data.texture=false has neither.")
-        self.world = ShapesWorld(
-            size,
-            k=objects,
-            seed=seed,
-            texture=texture,
-            vary=label == "count",
-            quadrants=label == "quadrant",
-            cross=cross,
-        )
-        self.label = label
-        self.counts = {"train": ("train", num_train), "val": ("val", num_val), "test": (test_split, num_test)}
-        self.pair_counts = {"train": num_train, "val": num_pairs, "test": num_pairs}
-        self.tested = replace(self.world, shift=shift)
-        self.captioned = {
-            split: ShapesWorld(
-                size,
-                k=caption_objects,
-                seed=seed,
-                texture=texture,
-                vary=split == "train",
-                shift=shift if split == "test" else "none",
+        if "none" not in (shift, SPLITS[test_split].shift):
+            raise ConfigError(f"data.test_split={test_split} and data.shift={shift} both change pictures: take one.")
+        if "texture" in (shift, SPLITS[test_split].shift) and not texture:
+            raise ConfigError(
+                "stripes are drawn in place of noise (shift=texture), but data.texture=false has neither. Leave it out."
             )
-            for split in self.pair_counts
-        }
+        self.size, self.seed, self.texture, self.cross, self.shift = size, seed, texture, cross, shift
+        self.label, self.questions, self.test_split = label, questions, test_split
+        self.objects: dict[Kind, int] = {"labelled": objects, "captioned": caption_objects, "plain": scene_objects}
+        self.counts = {"train": num_train, "val": num_val, "test": num_test}
+        self.pair_counts = {"train": num_train, "val": num_pairs, "test": num_pairs}
 
     @property
     def classes(self) -> list[str]:
         """Names in label order."""
-        counts = [str(i + 1) for i in range(self.world.k)]
+        counts = [str(i + 1) for i in range(self.objects["labelled"])]
         names = {"colour": COLOURS, "shape": SHAPES, "pair": PAIR_NAMES, "count": counts, "quadrant": QUADRANTS}
         return list(names[self.label])
 
@@ -151,29 +127,97 @@ class Shapes:
         return "generated"
 
     def load(self, request: Request) -> LoadedTables:
-        """Labels of every scene; pictures are rendered and captions, where they are wanted, written later."""
-        splits = {}
-        for split, (rules, count) in self.counts.items():
-            if rules not in SPLITS or count < 1:
-                continue
-            world = self.tested if split == "test" else self.world
-            table = SceneTable(world, split=rules, count=count, label=self.label)
-            rows, label = np.arange(count), SceneColumn(table, "label")
-            labels = np.concatenate([label.take(rows[i : i + _CHUNK]) for i in range(0, count, _CHUNK)])
-            splits[split] = {"image": ShapesPixels(table), "label": labels}
-        notes = []
-        if self.counts["test"][0] == "comp":
-            notes.append(
-                f"{request.name}: tested on pairs of colour and shape that training never shows (test_split=comp)"
-            )
-        if self.tested.shift != "none":
-            notes.append(f"{request.name}: tested on pictures that are drawn otherwise (shift={self.tested.shift})")
-        classes = {"label": self.classes}
-        if "caption" not in request.columns:
-            return LoadedTables(splits, classes, notes)
-        pairs = {split: self._pairs(split, count) for split, count in self.pair_counts.items() if count}
-        return LoadedTables(pairs, classes, notes, beside=splits)
+        """Make labels and questions; all else is made later.
 
-    def _pairs(self, split: str, count: int) -> Columns:
-        table = SceneTable(self.captioned[split], split=split, count=count)
-        return {"image": ShapesPixels(table), "caption": ShapesCaptions(table, several=split == "train")}
+        Raises:
+            ConfigError: scenes of this kind have not `test_split`, or too few objects for it.
+        """
+        wanted, beside = request.columns or tuple(request.facts.get("columns", ())), dict[str, Columns]()
+        kind: Kind = "captioned" if "caption" in wanted else "plain" if wanted else "labelled"
+        if "label" in wanted and (kind == "plain" or not request.columns):
+            kind = "labelled"
+        if request.columns and not self._has(kind) and self.test_split != "comp":
+            raise ConfigError(
+                f"data.test_split={self.test_split} is about texts of several objects, of which {kind} scenes have "
+                f"none ({', '.join(wanted)}). Leave it out, or choose another task."
+            )
+        if kind == "labelled" and (not request.columns or set(wanted) <= {"image", "label"}):
+            wanted = ("image", "label")
+        elif kind == "captioned" and set(wanted) <= {"image", "caption"}:
+            wanted = ("image", "caption")
+            beside = {split: self._columns("labelled", split, ("image", "label")) for split in self.counts}
+        classes = {"label": self.classes, **CLASSES}
+        named = {name: list(classes[name]) for name in classes if name in wanted or (name == "label" and beside)}
+        splits = {split: self._columns(kind, split, wanted) for split in self.counts}
+        if not set(wanted) <= {"image", "label", "caption"}:
+            splits[self.test_split] = splits.pop("test")
+        return LoadedTables(splits, named, self._notes(request.name, kind), beside=beside)
+
+    # ---- scenes
+
+    def _has(self, kind: Kind) -> bool:
+        """Return whether the test split shows scenes of a kind that are not those of `test`."""
+        if self.test_split == "comp_count":
+            return kind != "labelled" or self.label == "count"
+        return kind in OWN.get(self.test_split, OBJECTS)
+
+    def _table(self, kind: Kind, split: str, *, per_scene: int = 1) -> SceneTable:
+        """Return the scenes of a split."""
+        rules, most = self.test_split if split == "test" and self._has(kind) else split, self.objects[kind]
+        if self._has(kind) and most < FEWEST.get(SPLITS[self.test_split].new, 1) and self.test_split != "len":
+            raise ConfigError(
+                f"data.test_split={self.test_split} is about scenes of several objects, but data.{OBJECTS[kind]} is "
+                f"{most}. Make it at least 2."
+            )
+        if rules == "len":
+            most = MOST_OBJECTS
+        elif split != "test" and self.test_split == "comp_count" and self._has(kind):
+            most -= 1
+        labelled = kind == "labelled"
+        world = ShapesWorld(
+            self.size,
+            k=most,
+            seed=self.seed,
+            texture=self.texture,
+            vary=self.label == "count" if labelled else kind == "plain" or split == "train",
+            quadrants=labelled and self.label == "quadrant",
+            cross=self.cross if labelled else 0,
+            shift=self.shift if split == "test" else "none",
+            hold_relations=self.test_split == "comp_rel",
+        )
+        count = (self.pair_counts if kind == "captioned" else self.counts)[split]
+        return SceneTable(world, split=rules, count=count, per_scene=per_scene, label=self.label)
+
+    def _notes(self, name: str, kind: Kind) -> list[str]:
+        notes = []
+        if self.test_split == "comp":
+            notes.append(f"{name}: tested on pairs of colour and shape that training never shows (test_split=comp)")
+        elif self._has(kind) and self.test_split != "test":
+            notes.append(f"{name}: tested on scenes that differ from those of training (test_split={self.test_split})")
+        if self.shift != "none":
+            notes.append(f"{name}: tested on pictures that are drawn otherwise (shift={self.shift})")
+        return notes
+
+    # ---- columns
+
+    def _columns(self, kind: Kind, split: str, names: Sequence[str]) -> Columns:
+        several = self.questions if set(ASKED) & set(names) else 1
+        scenes, asked = self._table(kind, split), self._table(kind, split, per_scene=several)
+        owner = asked.scene_of(np.arange(len(asked)))
+
+        def column(name: str) -> Any:
+            if name in LISTS:
+                found = _listed(self._table(kind, split, per_scene=several), name)
+                return np.array(found, dtype=np.int64) if name == "label" else found
+            if name in ASKED or several == 1:
+                return asked.column(name)
+            return Picked(scenes.column(name), owner)
+
+        return {name: column(name) for name in names}
+
+
+def _listed(table: SceneTable, name: str) -> list[Any]:
+    """Return a whole column."""
+    column, rows = table.column(name), np.arange(len(table))
+    chunks = [column.take(rows[i : i + _CHUNK]) for i in range(0, len(rows), _CHUNK)]
+    return [cell for chunk in chunks for cell in (chunk.tolist() if isinstance(chunk, np.ndarray) else chunk)]

@@ -4,24 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from tfcli.data.common.rows import Columns, height
-
 WIDEST = 90
 """Letters of a text that are shown."""
-
-
-def sampled(rows: Columns, classes: list[str], count: int) -> list[dict[str, Any]]:
-    """Some rows, evenly drawn, with the names of their labels."""
-    chosen = np.unique(np.linspace(0, height(rows) - 1, count).astype(np.int64))
-    return [{"row": int(i), **{name: _named(name, cells[i], classes) for name, cells in rows.items()}} for i in chosen]
-
-
-def _named(column: str, cell: Any, classes: list[str]) -> Any:
-    if column == "label" and classes:
-        return classes[cell]
-    return [classes[tag] for tag in cell] if column == "tags" else cell
 
 
 def short(row: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def windows(node: dict[str, Any]) -> dict[str, Any]:
 TARGETS = {
     f"{PATTERNS}.Window": f"{PATTERNS}.SlidingWindow",
     f"{PATTERNS}.Local": f"{PATTERNS}.Windows",
+    "tfcli.data.synthetic.asked.AskedShapes": "tfcli.data.synthetic.source.Shapes",
     "tfcli.models.clip.ModifiedResNet": "tfcli.models.resnet.ModifiedResNet",
     "tfcli.models.clip.TextTransformer": "tfcli.models.text_encoder.TextTransformer",
     "tfcli.models.clip.TextBag": "tfcli.models.text_encoder.TextBag",
@@ -73,8 +74,14 @@ def named_columns(node: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key != "kinds"} | ({"columns": columns} if columns else {})
 
 
+def asked(node: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `Shapes` for those of `AskedShapes`."""
+    return {"scene_objects" if key == "objects" else key: value for key, value in node.items()}
+
+
 ARGUMENTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     f"{PATTERNS}.Local": windows,
+    "tfcli.data.synthetic.asked.AskedShapes": asked,
     **dict.fromkeys(VIEWS, viewed),
     **dict.fromkeys(DATA, named_columns),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tfcli.data.images.preview import spread
 from tfcli.engine.probe.encoder import Frozen
 from tfcli.engine.probe.heads import Result
 from tfcli.engine.runs.format import to_markdown
@@ -72,8 +73,11 @@ def draw_samples(data: Any, guess: Any, path: Path) -> None:
     Args:
         guess: the predicted class of every test image, in the split's order.
     """
-    images, truth, rows = data.samples("test", SAMPLES)
-    samples(images, truth, [data.classes[guess[row]] for row in rows], path, title=f"{data.name}, test: zero-shot")
+    labels = data.labels("test")
+    rows = spread(labels, SAMPLES)
+    images = data.labelled["test"]["image"].plain(rows, data.eval_transform).permute(0, 2, 3, 1).numpy()
+    truth, guessed = ([data.classes[kind[row]] for row in rows] for kind in (labels, guess))
+    samples(images, truth, guessed, path, title=f"{data.name}, test: zero-shot")
 
 
 def _answers(results: list[Result], flowers: bool, kind: str) -> str:

@@ -1,0 +1,178 @@
+"""Cells of columns as pictures: each kind of column is drawn as what it is.
+
+A drawing takes a sample, the name of the column and the room there is, and may look at the sample's other columns: a
+mask lies over its image, boxes have the names in `object_tags`. What has no drawing is a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tfcli.data.images.masks import VOID
+from tfcli.data.images.meshes import shaded
+from tfcli.data.images.panels import FAINT, below, beside, colours, legend, scale, widened, written
+
+Sample = Mapping[str, Any]
+"""Cells of a row by the names of their columns; images are (Y, X, 3) uint8."""
+Classes = Mapping[str, Sequence[str]]
+"""Names of the classes of each column that has some."""
+Size = tuple[int, int]
+"""Width and height, in pixels."""
+
+_MARK = (230, 60, 60)
+_FRAMES = 8  # of a clip that are shown
+
+
+def fitted(image: np.ndarray, size: Size, *, sharp: bool = False) -> Image.Image:
+    """Return an array (Y, X) or (Y, X, 3) uint8 as the largest picture that there is room for, in its proportions.
+
+    Args:
+        image: the array.
+        size: the room.
+        sharp: of classes, which have no means between them.
+    """
+    factor = min(size[0] / image.shape[1], size[1] / image.shape[0])
+    width, height = (max(1, round(factor * length)) for length in (image.shape[1], image.shape[0]))
+    how = Image.Resampling.NEAREST if sharp or factor > 1 else Image.Resampling.LANCZOS
+    return Image.fromarray(np.ascontiguousarray(image)).resize((width, height), how)
+
+
+def _photograph(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
+    return fitted(sample[name], size)
+
+
+def _ground(sample: Sample, shape: tuple[int, ...], size: Size) -> np.ndarray:
+    """Return the sample's image, or grey in that shape (Y, X), as a picture (Y, X, 3) to draw on."""
+    image = sample.get("image")
+    return np.asarray(fitted(np.full((*shape, 3), 128, np.uint8) if image is None else image, size))
+
+
+def _covered(ground: np.ndarray, numbers: np.ndarray, palette: Mapping[int, Any]) -> Image.Image:
+    """Return a picture with colours over some of its pixels.
+
+    Args:
+        ground: (Y, X, 3) uint8.
+        numbers: (Y', X') uint8, of any size.
+        palette: the colour of each number that is coloured.
+    """
+    places = np.asarray(Image.fromarray(numbers).resize(ground.shape[1::-1], Image.Resampling.NEAREST))
+    picture = 0.35 * ground.mean(axis=2, keepdims=True) + 0.25 * ground + 40
+    for number, colour in palette.items():
+        there = places == number
+        picture[there] = 0.35 * picture[there] + 0.65 * np.array(colour)
+    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+
+
+def _mask(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
+    """Draw each class in its colour over the image; the background and what is not judged keep the image's grey."""
+    numbers = np.asarray(sample[name]).astype(np.uint8)
+    names, found = classes.get(name, ()), [int(number) for number in np.unique(numbers)]
+    palette = colours(max(found) + 1 if found else 0)
+    called = {n: names[n] if n < len(names) else "void" if n == VOID else str(n) for n in found}
+    shown = {n: palette[n] for n in found if n != VOID and called[n] not in ("background", "0")}
+    picture = _covered(_ground(sample, numbers.shape, size), numbers, shown)
+    return below([picture, legend(((shown[n], called[n]) for n in shown), size[0])], 5)
+
+
+def _marked(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
+    """Draw true pixels in red over the image."""
+    there = np.asarray(sample[name])
+    picture = _covered(_ground(sample, there.shape, size), there.astype(np.uint8), {1: _MARK})
+    return below([picture, legend([(_MARK, f"{name}: {there.mean():.1%}")], size[0])], 5)
+
+
+def _boxes(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
+    """Draw boxes (k, 4) on the image: left, top, right, bottom, those of no area left out."""
+    boxes = np.asarray(sample[name]).reshape(-1, 4)
+    ground = Image.fromarray(_ground(sample, (int(boxes.max(initial=1)),) * 2, size))
+    factor = ground.width / (sample["image"].shape[1] if "image" in sample else max(1, boxes.max(initial=1)))
+    numbers = [str(i) for i in range(1, len(boxes) + 1)]
+    names = [sample.get("expression", "")] if name == "target_box" else sample.get("object_tags", numbers)
+    draw, entries = ImageDraw.Draw(ground), []
+    for box, called, colour in zip(boxes, names, colours(len(boxes)), strict=True):
+        if (box[2:] > box[:2]).all():
+            draw.rectangle([*(factor * box[:2]), *(factor * box[2:] - 1)], outline=colour, width=2)
+            entries.append((colour, called or "?"))
+    return below([ground, legend(entries, size[0])], 5)
+
+
+def _regions(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
+    """Draw crops (k, Y, X, 3) in two columns, each over its name."""
+    crops = sample[name]
+    tags = sample.get("object_tags", [str(i) for i in range(1, len(crops) + 1)])
+    half = ((size[0] - 6) // 2, (size[0] - 6) // 2)
+    cells = [
+        below([fitted(crop, half), written(tag, half[0], size=11)], 3)
+        for crop, tag in zip(crops, tags, strict=True)
+        if np.any(crop)
+    ]
+    return below([beside(cells[i : i + 2], 6) for i in range(0, len(cells), 2)], 6)
+
+
+def _heat(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
+    """Draw values (Y, X) in colours from dark to light, with their scale; grey where there is none."""
+    from matplotlib import colormaps
+
+    values = np.asarray(sample[name], dtype=np.float64)
+    known = np.isfinite(values) & (values > 0 if name == "depth" else values >= 0)
+    low, high = (float(end(values[known])) if known.any() else 0.0 for end in (np.min, np.max))
+    shades = (255 * colormaps["viridis"](np.linspace(0, 1, 256))[:, :3]).round().astype(np.uint8)
+    places = np.where(known, (values - low) / max(high - low, 1e-9) * 255, 0).astype(np.uint8)
+    picture = np.where(known[..., None], shades[places], np.uint8(210))
+    return below([fitted(picture, size, sharp=True), scale(low, high, shades, size[0], _UNITS.get(name, ""))], 5)
+
+
+def _strip(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
+    """Draw frames (T, Y, X, 3) in a row; where its segments are told, two of each over their sentence."""
+    frames, story = sample[name], sample.get(_STORIES[name])
+    if story is None:
+        rows = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)).tolist()
+        cells = [below([fitted(frames[i], size), written(f"frame {i + 1}", size[0], colour=FAINT)], 3) for i in rows]
+        return below([beside(cells[i : i + 4], 6) for i in range(0, len(cells), 4)], 6)
+    length, small = len(frames) // len(story), (size[0] * 2 // 3, size[1] * 2 // 3)
+    segments = []
+    for i, sentence in enumerate(story):
+        pair = beside([fitted(frames[i * length + end], small) for end in (0, length - 1)], 2)
+        segments.append(below([pair, written(sentence, pair.width)], 4))
+    return beside(segments, 12)
+
+
+def _mesh(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
+    mesh = sample[name]
+    counts = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces"
+    return below([shaded(mesh.vertices, mesh.faces, size), written(counts, size[0], colour=FAINT, size=11)], 3)
+
+
+_UNITS = {"disparity": "px"}
+_STORIES = {"clip": "story", "twin": "twin_story"}
+DRAWINGS: dict[str, Callable[[Sample, str, Size, Classes], Image.Image]] = {
+    **dict.fromkeys(("image", "right", "second"), _photograph),
+    **dict.fromkeys(("mask", "instance"), _mask),
+    **dict.fromkeys(("occluded", "support"), _marked),
+    **dict.fromkeys(("boxes", "amodal", "target_box"), _boxes),
+    "regions": _regions,
+    **dict.fromkeys(("depth", "disparity"), _heat),
+    **dict.fromkeys(_STORIES, _strip),
+    "mesh": _mesh,
+}
+"""How columns are drawn, by name."""
+WIDE = frozenset(_STORIES)
+"""Those that take a line of their own."""
+BESIDE = {
+    **dict.fromkeys(("mask", "instance", "occluded", "support"), ("image",)),
+    **dict.fromkeys(("boxes", "amodal"), ("image", "object_tags")),
+    "target_box": ("image", "expression"),
+    "regions": ("object_tags",),
+    **{clip: (story,) for clip, story in _STORIES.items()},
+}
+"""Columns that a drawing looks at too, as far as a set has them."""
+
+
+def panel(sample: Sample, name: str, size: Size, classes: Classes, *, titled: bool) -> Image.Image:
+    """Return a drawn column, under its name where that is wanted."""
+    picture = widened(DRAWINGS[name](sample, name, size, classes), size[0])
+    return below([written(name, size[0], colour=FAINT, size=11), picture], 2) if titled else picture

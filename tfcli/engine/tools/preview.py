@@ -1,0 +1,136 @@
+"""Samples of a set as people look at them: which columns, which rows, and what each cell holds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from tfcli.data.common.picked import pick, taken
+from tfcli.data.common.rows import height
+from tfcli.data.images.drawings import DRAWINGS, Classes, Sample
+from tfcli.data.images.imageset import Images, addressed
+from tfcli.data.images.preview import beside_of, spelled, spread
+from tfcli.data.images.spatial import KINDS, PICTURES, assembled
+from tfcli.data.module import DataModule
+from tfcli.errors import ConfigError, DataError, nearest
+
+ORDINARY = (("image", "label"), ("image", "caption"))
+"""Columns that are shown where none are named, of sets that have more."""
+WHOLE = {"cache": "none", "decode_size": 100_000}
+"""Settings with which images keep their size, so that boxes fit them."""
+
+
+def chosen(given: Collection[str], asked: str | None) -> list[str]:
+    """Return the columns to be shown.
+
+    Args:
+        given: by the set.
+        asked: for, separated by commas; `all`; or None.
+
+    Raises:
+        ConfigError: the set does not give such a column.
+    """
+    if asked is None:
+        return list(next((few for few in ORDINARY if set(few) <= set(given)), given))
+    names = list(given) if asked == "all" else [name.strip() for name in asked.split(",")]
+    for name in names:
+        if name not in given:
+            raise ConfigError(f"There is no column `{name}`.{nearest(name, given)} There are {', '.join(given)}.")
+    return names
+
+
+def settings_for(config: DictConfig, columns: Sequence[str]) -> list[str]:
+    """Return further settings of a set, under which its columns can be drawn over each other."""
+    if drawn(columns) == ["image"]:
+        return ["data.cache=none"]
+    return [f"data.{key}={value}" for key, value in WHOLE.items() if key in config]
+
+
+def drawn(columns: Sequence[str]) -> list[str]:
+    """Return the columns that are drawn, and not told in words."""
+    return [name for name in columns if name in DRAWINGS]
+
+
+def samples(module: DataModule, split: str, columns: Sequence[str], count: int, *, augmented: bool) -> list[Any]:
+    """Return the cells of some rows of a split, with the number of each: classes in turn, or rows evenly drawn.
+
+    Images that are drawn alone are as models see them; beside other columns, as they are in their files.
+
+    Args:
+        module: of the set, not yet prepared.
+        split: train, val or test.
+        columns: those that are shown.
+        count: rows, at most.
+        augmented: as training sees them in its first epoch.
+
+    Raises:
+        ConfigError: a column that training does not move with its image.
+        DataError: there is no such split.
+    """
+    needed = beside_of(columns).union(columns)
+    module.needs = tuple(name for name in module.columns if name in needed)
+    module.prepare()
+    if not height(module.rows.get(split, {})):
+        there = [name for name in module.rows if height(module.rows[name])]
+        raise DataError(
+            f"{module.name} has no split `{split}`, only {', '.join(there)}.{nearest(split, there)} "
+            "Further ones are tested with data.test_split=NAME."
+        )
+    table = {n: c for n, c in module.rows[split].items() if n in needed or n not in module.columns}
+    total = height(table)
+    rows = np.unique(np.linspace(0, total - 1, count).astype(np.int64))
+    if "label" in table:
+        rows = spread(np.asarray(table["label"]), count)
+    alone = drawn(columns) == ["image"]
+    cells = {
+        name: _images(module, column, rows, alone=alone, augmented=augmented)
+        if isinstance(column, Images)
+        else taken(pick(column, rows))
+        for name, column in table.items()
+    }
+    found: list[Any] = [{"row": int(row), **{name: cells[name][i] for name in table}} for i, row in enumerate(rows)]
+    return _augmented(module, found, drawn(columns)) if augmented and not alone else found
+
+
+def _images(module: DataModule, images: Images, rows: np.ndarray, *, alone: bool, augmented: bool) -> list[np.ndarray]:
+    """Return pictures (..., Y, X, 3) uint8: images that are shown alone as models see them, others as they are."""
+    if not alone:
+        return images.each(rows, lambda image, position: image)[0]
+    seen = images.draw(rows, seed=module.seed, epoch=0)[0] if augmented else images.plain(rows, module.eval_transform)
+    return list(seen.permute(0, 2, 3, 1).numpy())
+
+
+def _augmented(module: DataModule, found: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return samples whose parts are moved with their image as training moves them."""
+    still = [name for name in names if name not in KINDS]
+    if still or not names:
+        raise ConfigError(
+            f"--augmented shows columns that training moves with an image ({', '.join(KINDS)}), not "
+            f"{', '.join(still) or 'texts'}. Leave it out, or name others by --columns."
+        )
+    seeds = addressed(np.array([sample["row"] for sample in found]), seed=module.seed, epoch=0)
+    moved = []
+    for sample, seed in zip(found, seeds, strict=True):
+        parts = module.train_transform.sample(assembled({k: v for k, v in sample.items() if k in KINDS}), seed)
+        arrays = {k: np.moveaxis(v.numpy(), -3, -1) if k in PICTURES else v.numpy() for k, v in parts.items()}
+        moved.append(sample | arrays)
+    return moved
+
+
+def in_words(found: Sequence[Sample], classes: Classes) -> list[dict[str, Any]]:
+    """Return what is not drawn of samples, classes by their names: for a table or a document."""
+    return [
+        {name: _plain(cell, classes.get(name, ())) for name, cell in sample.items() if name not in DRAWINGS}
+        for sample in found
+    ]
+
+
+def _plain(cell: Any, classes: Sequence[str]) -> Any:
+    if classes and not isinstance(cell, (list, tuple, np.ndarray)):
+        return spelled(cell, classes)
+    if isinstance(cell, (list, tuple)):
+        return [_plain(item, classes) for item in cell]
+    return cell.tolist() if isinstance(cell, (np.ndarray, np.generic)) else cell
