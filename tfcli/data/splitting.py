@@ -70,8 +70,8 @@ def split_tables(
         if images:
             checks.check_labels(name, tables, classes)
     _check_mixtures(loaded.splits, recipe, repeats)
-    beside = _made(loaded.beside, loaded, recipe) if loaded.beside else None
-    served = _made(loaded.splits, loaded, recipe)
+    beside = _prepared(loaded.beside, loaded, recipe) if loaded.beside else None
+    served = _prepared(loaded.splits, loaded, recipe)
     train = served.rows.get("train", {})
     if not height(train):
         unit, more = ("image", " and the set's folder") if images else ("row", "")
@@ -103,7 +103,7 @@ def _check_mixtures(splits: Mapping[str, Columns], recipe: Recipe, repeats: int)
         raise ConfigError(f"data.augment.repeats: repeated augmentation {why}. Set it to 1.")
 
 
-def _made(splits: Mapping[str, Columns], loaded: LoadedTables, recipe: Recipe) -> Tables:
+def _prepared(splits: Mapping[str, Columns], loaded: LoadedTables, recipe: Recipe) -> Tables:
     """Part, recognise and decode the tables of a set, or those beside it."""
     name, classes = recipe.name, loaded.classes
     known = classes if len(classes) > 1 else next(iter(classes.values()), [])  # as digests have always held one list

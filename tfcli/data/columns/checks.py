@@ -26,7 +26,7 @@ _DRAWN = 1_000  # rows of which the contents go into it
 
 
 def check_classes(name: str, classes: list[str], given: int | None) -> None:
-    """At least two classes, and as many as the config says.
+    """Check that there are at least two classes, and as many as the config says.
 
     Raises:
         DataError: with both numbers.
@@ -41,7 +41,7 @@ def check_classes(name: str, classes: list[str], given: int | None) -> None:
 
 
 def check_splits(name: str, found: Mapping[str, Collection[str]], *, mend: str) -> None:
-    """Every split has the labels of train: one that is written otherwise (`0`, `0.0`) would be another class.
+    """Check that every split has the labels of train: one that is written otherwise (`0`, `0.0`) is another class.
 
     Args:
         name: of the set.
@@ -63,7 +63,7 @@ def check_splits(name: str, found: Mapping[str, Collection[str]], *, mend: str) 
 
 
 def check_known(name: str, classes: Sequence[str], known: Sequence[str], *, run: str) -> None:
-    """A run is measured on data with the classes that it was trained on, in their order.
+    """Check that a run is measured on data with the classes that it was trained on, in their order.
 
     Args:
         name: of the set.
@@ -84,7 +84,7 @@ def check_known(name: str, classes: Sequence[str], known: Sequence[str], *, run:
 
 
 def check_scores(name: str, scores: Sequence[float]) -> None:
-    """The training scores of a regression are not all the same.
+    """Check that the training scores of a regression are not all the same.
 
     Raises:
         DataError: with the score.
@@ -110,7 +110,7 @@ def untrained_notes(name: str, classes: Sequence[str], labels: Collection[int] |
 
 
 def check_labels(name: str, splits: Mapping[str, Columns], classes: Sequence[str]) -> None:
-    """Every label of images names a class.
+    """Check that every label of images names a class.
 
     Raises:
         DataError: with the first image whose label does not.
@@ -128,7 +128,7 @@ def check_labels(name: str, splits: Mapping[str, Columns], classes: Sequence[str
 
 
 def check_heights(name: str, splits: Mapping[str, Columns]) -> None:
-    """All columns of a split are of the same length.
+    """Check that all columns of a split are of the same length.
 
     Raises:
         DataError: with those of the first that are not.
@@ -141,7 +141,7 @@ def check_heights(name: str, splits: Mapping[str, Columns]) -> None:
 
 
 def subset_notes(name: str, splits: Mapping[str, Columns], official: Mapping[str, int] | None) -> list[str]:
-    """A note for each split whose number of images is not the official one: published figures are of another set."""
+    """Return a note for each split whose number of images is not the official one: published figures are of others."""
     return [
         f"{name}: {height(rows):,} {split} images here, {official[split]:,} officially: results are not comparable"
         for split, rows in splits.items()
@@ -150,7 +150,7 @@ def subset_notes(name: str, splits: Mapping[str, Columns], official: Mapping[str
 
 
 def image_digest(name: str, classes: Any, splits: Mapping[str, Columns], parts: Mapping[str, Columns]) -> str:
-    """Hex digest of names, labels, sizes and splits: equal for equal data, whatever the folder they are in.
+    """Return a digest of labelled or captioned images: equal for equal data, whatever the folder they are in.
 
     Files are told apart by name and size (10,000 evenly drawn ones on larger sets), arrays by shape and a thousand
     evenly drawn images, captions by their texts (of the same images).
@@ -180,9 +180,9 @@ def image_digest(name: str, classes: Any, splits: Mapping[str, Columns], parts: 
 
 
 def table_digest(rows: Columns) -> str:
-    """Hex digest of a table: equal for equal data.
+    """Return a digest of a table: equal for equal data.
 
-    Lists are told apart by all that they hold, files as in `fingerprint`, others by a thousand evenly drawn rows.
+    Lists are told apart by all that they hold, files as in `image_digest`, others by a thousand evenly drawn rows.
     """
     plain = {name: column if isinstance(column, list) else _digest(column) for name, column in rows.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

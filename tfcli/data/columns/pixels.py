@@ -20,7 +20,7 @@ class Pixels(Protocol):
 
 
 class ArrayPixels:
-    """Images held in memory. Grey ones are stored once and repeated to three channels on the way out.
+    """Images of one size, held in memory. Grey ones are stored once and repeated to three channels on the way out.
 
     The array lives in a torch tensor, which loader processes share instead of copying.
 

@@ -87,7 +87,7 @@ def drawn(labels: np.ndarray, *, number: int, seed: int, purpose: str) -> np.nda
 
 
 def carve_test(splits: dict[str, Columns], request: Request, notes: list[str], *, lacking: str) -> dict[str, Columns]:
-    """The splits of a set of image files with a test split taken from train, as it has none; a note says so.
+    """Return the splits of a set of image files with a test split taken from train, as it has none; a note says so.
 
     Args:
         splits: as the source has them.
@@ -159,6 +159,6 @@ def _by_class(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Co
 
 def _limited_by_class(rows: Columns, number: int | None, *, seed: int, split: str) -> Columns:
     """Limit images as `limited` limits rows, class by class."""
-    if number is None or number >= height(rows):
+    if number is None:
         return rows
     return picked(rows, drawn(labels_of(rows), number=number, seed=seed, purpose=f"limit {split}"))
