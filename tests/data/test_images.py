@@ -171,6 +171,7 @@ def test_cache_modes_change_nothing(tree, tmp_path, monkeypatch):
         assert equal(train[mode], train["memory"])
         assert equal(test[mode], test["memory"])
     assert len({data.fingerprint for data in results.values()}) == 1
+    assert len({tuple(data.sources("val")) for data in results.values()}) == 1
     assert equal(by_index(photographs(tree, cache="disk", workers=2).train_dataloader()), train["memory"])
 
 
@@ -275,6 +276,8 @@ def test_skip_lists_exactly_the_bad_files(tree, cache, workers):
     data = photographs(tree, cache=cache, workers=workers, on_error="skip", max_bad_fraction=0.1)
     assert everything(data) == 37
     assert sorted(path for path, _ in data.bad_files) == bad
+    told = {name for split in ("train", "val", "test") for name in data.sources(split)}
+    assert (not told & {"/".join(Path(path).parts[-2:]) for path in bad}) == (cache == "memory")
 
 
 @pytest.mark.parametrize("cache", ["memory", "none"])

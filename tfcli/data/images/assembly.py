@@ -91,9 +91,8 @@ def with_images(rows: dict[str, Columns], recipe: Recipe) -> tuple[dict[str, Col
         if isinstance(column, FileColumn)
     }
     stores, bad, notes = recipe.store(files) if files else ({}, [], [])
-    if any(name in KINDS for table in rows.values() for name in table if name != "image"):
-        for key, store in stores.items():
-            store.files = files[key]  # sizes and messages of what lies beside an image
+    for key, store in stores.items():
+        store.files = files[key]  # whence an image is, and the size of what lies beside it
     served = {}
     for split, table in rows.items():
         places, good = {}, np.ones(height(table), dtype=bool)

@@ -80,7 +80,8 @@ class Store:
         offsets, sizes: (N,) first byte and (N, 2) rows and columns of each image in the buffer.
         buffer: the bytes, with memory.
         path: the file of bytes, with disk.
-        files, resize: what to decode and how, with none; the files otherwise where further columns refer to them.
+        files: of the images.
+        resize: how they are decoded, with none.
     """
 
     def __init__(
