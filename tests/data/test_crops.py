@@ -83,3 +83,13 @@ def test_files_are_decoded_once_and_bad_ones_named(tmp_path: Path, monkeypatch: 
 def test_scales_are_least_and_most():
     with pytest.raises(ConfigError, match=r"`task.view.local_scale` must be \[least, most\], but is \[0.5, 0.1\]"):
         Crops(local_crops=1, local_scale=(0.5, 0.1))
+
+
+def test_each_kind_of_crop_has_its_own_blur_and_solarisation():
+    view = Crops(global_crops=3, local_crops=1, local_size=16, blur=(1.0, 0.0, 0.0), solarize=(0.0, 1.0, 0.0))
+    first, *further, local = cropped(view, ArrayPixels(PIXELS)).batch(np.arange(8), seed=0, epoch=0)["crops"]
+    assert [int(crop.max()) < 128 for crop in further] == [True, True]
+    assert int(local.max()) > 128
+    plain = cropped(Crops(global_crops=3), ArrayPixels(PIXELS)).batch(np.arange(8), seed=0, epoch=0)["crops"][0]
+    assert int(first.max()) > 128
+    assert float(first.float().std()) < float(plain.float().std())

@@ -7,16 +7,14 @@ import pytest
 import torch
 
 from tfcli.data.common.counter_rng import hash64
+from tfcli.data.images.arrays import mirror, one_batch, shift
 from tfcli.data.images.mixing import Mix
 from tfcli.data.images.resize import Fit
 from tfcli.data.images.transforms import (
     Augment,
     EvalTransform,
     TrainTransform,
-    mirror,
     normalise,
-    one_batch,
-    shift,
 )
 
 ALL = Augment(crop="resized", randaugment=9, color_jitter=0.4, erasing=0.5)
@@ -133,3 +131,19 @@ def test_normalise():
 def test_what_cannot_be_is_refused(augment, reason):
     with pytest.raises(ValueError, match=reason):
         Augment(**augment)
+
+
+def test_colours_of_self_supervision(images):
+    grey = TrainTransform(Fit(32, 1.0), augment=Augment(crop="none", flip=0.0, grayscale=1.0))
+    result = grey.batch(images, hash64(np.arange(6)))
+    assert torch.equal(result[:, 0], result[:, 1])
+    assert torch.equal(result[:, 0], result[:, 2])
+    light = TrainTransform(Fit(32, 1.0), augment=Augment(crop="none", flip=0.0, solarize=1.0))
+    assert int(light.batch(images, hash64(np.arange(6))).max()) < 128
+    for change in ("blur", "color_jitter", "hue"):
+        still = Augment(crop="none", flip=0.0, **{change: 0.5}, jitter_fraction=0.5)
+        result = TrainTransform(Fit(32, 1.0), augment=still).batch(images[:1].repeat(200, 0), hash64(np.arange(200)))
+        share = (result != one_batch(images[:1])).flatten(1).any(1).float().mean()
+        assert 0.35 < float(share) < 0.65, change
+    blurred = TrainTransform(Fit(32, 1.0), augment=Augment(crop="none", flip=0.0, blur=1.0))
+    assert float(blurred.batch(images, hash64(np.arange(6))).float().std()) < 0.8 * float(images.std())

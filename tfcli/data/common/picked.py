@@ -45,4 +45,6 @@ def pick(column: Any, rows: np.ndarray) -> Any:
 
 def taken(column: Any) -> list[Any]:
     """Return all rows of a column as a list."""
-    return column if isinstance(column, list) else list(column.take(np.arange(len(column))))
+    if isinstance(column, list | np.ndarray):
+        return list(column)
+    return list(column.take(np.arange(len(column))))

@@ -49,8 +49,9 @@ def reader(column: Any, rows: np.ndarray) -> Callable[[int], Any]:
         return lambda position: holder.one(int(which[position]))
     if isinstance(holder, FileColumn):
         return lambda position: holder.read(holder.paths[which[position]])
-    cells = [holder[row] for row in which] if isinstance(holder, list) else holder.take(which)
-    return cells.__getitem__
+    if isinstance(holder, list | np.ndarray):
+        return lambda position: holder[which[position]]
+    return holder.take(which).__getitem__
 
 
 def file_of(column: Any, row: int) -> Path | None:

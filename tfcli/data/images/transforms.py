@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import wrap
 
 from tfcli.bounds import Bounds, Count, Fraction, NotNegative, Share
-from tfcli.data.common.counter_rng import below, hash64, uniform
+from tfcli.data.images.arrays import mirror, mirrored, offsets, one_batch, shift
 from tfcli.data.images.augment import LEVELS, AutoAugment, GrowingRandAugment, NoiseErasing, OnPictures, RandAugment
 from tfcli.data.images.resize import ON_TENSORS, Fit, cut, nearest
 from tfcli.data.images.spatial import FILL, Field, Sample, pictures, pixels_first
@@ -45,6 +45,11 @@ class Augment:
         randaugment_std: deviation of each operation's magnitude; `timm` alone has it.
         autoaugment: a policy of AutoAugment (`imagenet`, `cifar10`, `svhn`), in place of RandAugment; `none` is off.
         color_jitter: strength of brightness, contrast and saturation changes; 0 is off.
+        hue: strength of its changes of hue, at most 0.5, a half turn of the circle of colours.
+        jitter_fraction: probability of `color_jitter` and `hue`, where they are on.
+        grayscale: probability that all colour goes.
+        blur: probability of a Gaussian blur whose deviation is drawn from 0.1 to 2 pixels (SimCLR's and DINO's).
+        solarize: probability that what is lighter than the middle is inverted.
         erasing: probability that a random rectangle is painted over.
         erasing_fill: `mean` (the mean colour) or `pixel` (noise, a colour for each pixel).
         mixup, cutmix: alpha of the Beta distribution; 0 is off; with both, each batch draws one of the two.
@@ -64,6 +69,11 @@ class Augment:
     randaugment_std: NotNegative = 0.0
     autoaugment: Literal["none", "imagenet", "cifar10", "svhn"] = "none"
     color_jitter: NotNegative = 0.0
+    hue: Annotated[float, Bounds(low=0, high=0.5)] = 0.0
+    jitter_fraction: Fraction = 1.0
+    grayscale: Fraction = 0.0
+    blur: Fraction = 0.0
+    solarize: Fraction = 0.0
     erasing: Fraction = 0.0
     erasing_fill: Literal["mean", "pixel"] = "mean"
     mixup: NotNegative = 0.0
@@ -94,12 +104,6 @@ class Augment:
                 "`data.augment.randaugment_std`: torchvision's RandAugment draws no magnitudes; "
                 "randaugment_kind=timm does."
             )
-
-
-def one_batch(images: np.ndarray) -> Tensor:
-    """(B, Y, X, 3) array to a contiguous (B, 3, Y, X) tensor."""
-    images = np.ascontiguousarray(images)
-    return torch.from_numpy(images if images.flags.writeable else images.copy()).permute(0, 3, 1, 2).contiguous()
 
 
 def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -174,15 +178,16 @@ class TrainTransform:
         self.extra = [*self._policy(fill), *self._painting(fill, noise)]
         self.steps = [*self._crop(), v2.RandomHorizontalFlip(augment.flip), *self.extra]
 
-    def cropped(self, scale: tuple[float, float], size: int | None = None) -> TrainTransform:
+    def cropped(self, scale: tuple[float, float], size: int | None = None, **changes: Any) -> TrainTransform:
         """Return the same augmentation of random crops.
 
         Args:
             scale: share of the image's area that a crop takes, (least, most).
             size: of the crops, in pixels; None: as the images.
+            changes: further settings of `Augment`.
         """
         fit = replace(self.fit, image_size=size or self.size)
-        augment = replace(self.augment, crop="resized", scale=scale)
+        augment = replace(self.augment, crop="resized", scale=scale, **changes)
         return TrainTransform(fit, augment=augment, fill=self.fill, noise=self.noise)
 
     def _crop(self) -> list:
@@ -207,10 +212,21 @@ class TrainTransform:
         return [RandAugment(num_ops=augment.randaugment_ops, magnitude=augment.randaugment)]
 
     def _painting(self, fill: Sequence[float], noise: Sequence[float]) -> list:
-        """Colour jitter and erasing."""
+        """Colour jitter, grey, blur, solarisation, and erasing."""
         steps: list = []
-        if strength := self.augment.color_jitter:
-            steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
+        augment, strength = self.augment, self.augment.color_jitter
+        if strength or augment.hue:
+            jitter = v2.ColorJitter(
+                brightness=strength, contrast=strength, saturation=strength, hue=augment.hue or None
+            )
+            steps.append(jitter if augment.jitter_fraction == 1 else v2.RandomApply([jitter], augment.jitter_fraction))
+        if augment.grayscale:
+            steps.append(v2.RandomGrayscale(augment.grayscale))
+        if augment.blur:
+            blurred = v2.GaussianBlur(max(3, self.size // 10 | 1), sigma=(0.1, 2.0))
+            steps.append(v2.RandomApply([blurred], augment.blur))
+        if augment.solarize:
+            steps.append(v2.RandomSolarize(128, augment.solarize))
         if self.augment.erasing and self.augment.erasing_fill == "pixel":
             steps.append(NoiseErasing(self.augment.erasing, mean=fill, std=noise))
         elif self.augment.erasing:
@@ -256,12 +272,12 @@ class TrainTransform:
         if self.augment.crop == "padded":
             rows, columns = next(iter(pictures(sample).values())).shape[-2:]
             padding = max(1, rows // 8)
-            y, x = (int(offset.item()) for offset in _offsets(seed, padding))
+            y, x = (int(offset.item()) for offset in offsets(seed, padding))
             for name, part in sample.items():
                 part = F.pad(part, [padding], fill=FILL.get(type(part), 0))
                 sample = sample | {name: F.crop(part, y, x, rows, columns)}
         sample = self.plain.sample(sample)
-        if _mirrored(seed, self.augment.flip):
+        if mirrored(seed, self.augment.flip):
             sample = {name: F.horizontal_flip(part) for name, part in sample.items()}
         with fork_rng(devices=[]):
             return self._run(self.extra, sample, seed)
@@ -273,34 +289,3 @@ class TrainTransform:
         for step in steps:
             image = step(image)
         return image
-
-
-def _offsets(seeds: Any, padding: int) -> tuple[Any, Any]:
-    """Return where the crops of padded images begin, rows and columns, by their seeds."""
-    y, x = (below(hash64(seeds, axis), 2 * padding + 1) for axis in ("y", "x"))
-    return y, x
-
-
-def _mirrored(seeds: Any, probability: float) -> Any:
-    """Return whether images are mirrored, by their seeds."""
-    return uniform(hash64(seeds, "flip")) < probability
-
-
-def shift(images: np.ndarray, seeds: np.ndarray, *, padding: int) -> np.ndarray:
-    """Random crops of the old size out of zero-padded images: (B, Y, X, 3) by (B,) seeds."""
-    count, rows, columns, _ = images.shape
-    padded = np.zeros((count, rows + 2 * padding, columns + 2 * padding, 3), dtype=images.dtype)
-    padded[:, padding:-padding, padding:-padding] = images
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (rows, columns, 3), axis=(1, 2, 3))[:, :, :, 0]
-    y, x = _offsets(seeds, padding)
-    return windows[np.arange(count), y, x]
-
-
-def mirror(images: Tensor, seeds: np.ndarray, probability: float) -> Tensor:
-    """(B, 3, Y, X) with some images mirrored, chosen by (B,) seeds."""
-    if probability <= 0:
-        return images
-    chosen = torch.from_numpy(_mirrored(seeds, probability))
-    result = images.clone()
-    result[chosen] = images[chosen].flip(3)
-    return result

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tfcli.bounds import Count, Natural, Share
+from tfcli.bounds import Count, Fraction, Natural, Share
 from tfcli.data.common.counter_rng import hash64
 from tfcli.data.common.rows import Columns
 from tfcli.data.images.imageset import Images, addressed
@@ -28,6 +28,11 @@ class Crops:
         local_crops: small ones.
         global_scale, local_scale: share of the image's area that a crop takes, (least, most).
         local_size: side of the small ones in pixels.
+        blur, solarize: probabilities of the first global crop, the further ones, and the local ones, as DINO's
+            (1, 0.1, 0.5) and (0, 0.2, 0); None: those of `data.augment`.
+
+    Raises:
+        ConfigError: a scale's least is more than its most.
     """
 
     unit, reads_text = "images", False
@@ -40,18 +45,25 @@ class Crops:
         global_scale: tuple[Share, Share] = (0.4, 1.0),
         local_scale: tuple[Share, Share] = (0.05, 0.4),
         local_size: Count = 96,
+        blur: tuple[Fraction, Fraction, Fraction] | None = None,
+        solarize: tuple[Fraction, Fraction, Fraction] | None = None,
     ):
         self.global_crops, self.local_crops = global_crops, local_crops
         self.global_scale, self.local_scale, self.local_size = global_scale, local_scale, local_size
+        self.changes: list[dict[str, Any]] = [
+            {name: value for name, value in (("blur", blur), ("solarize", solarize)) if value is not None}
+            for blur, solarize in zip(blur or (None,) * 3, solarize or (None,) * 3, strict=True)
+        ]
         for name, (least, most) in (("global_scale", global_scale), ("local_scale", local_scale)):
             if least > most:
                 raise ConfigError(f"`task.view.{name}` must be [least, most], but is [{least}, {most}].")
 
     def encode(self, rows: Columns, tokenizer: Any, *, length: int | None, train: bool) -> Cropped:
         augment: TrainTransform = rows["image"].augmented
-        large = [augment.cropped(self.global_scale)] * self.global_crops
-        small = [augment.cropped(self.local_scale, self.local_size)] * self.local_crops
-        return Cropped(rows["image"], [*large, *small])
+        first, further, local = self.changes
+        large = [augment.cropped(self.global_scale, **changes) for changes in (first, further)]
+        small = [augment.cropped(self.local_scale, self.local_size, **local)] * self.local_crops
+        return Cropped(rows["image"], [large[0], *[large[1]] * (self.global_crops - 1), *small])
 
 
 class Cropped:

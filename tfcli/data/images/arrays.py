@@ -1,0 +1,48 @@
+"""Padded crops and mirror images of whole batches of arrays, by the seeds of their samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tfcli.data.common.counter_rng import below, hash64, uniform
+
+
+def one_batch(images: np.ndarray) -> Tensor:
+    """(B, Y, X, 3) array to a contiguous (B, 3, Y, X) tensor."""
+    images = np.ascontiguousarray(images)
+    return torch.from_numpy(images if images.flags.writeable else images.copy()).permute(0, 3, 1, 2).contiguous()
+
+
+def offsets(seeds: Any, padding: int) -> tuple[Any, Any]:
+    """Return where the crops of padded images begin, rows and columns, by their seeds."""
+    y, x = (below(hash64(seeds, axis), 2 * padding + 1) for axis in ("y", "x"))
+    return y, x
+
+
+def mirrored(seeds: Any, probability: float) -> Any:
+    """Return whether images are mirrored, by their seeds."""
+    return uniform(hash64(seeds, "flip")) < probability
+
+
+def shift(images: np.ndarray, seeds: np.ndarray, *, padding: int) -> np.ndarray:
+    """Random crops of the old size out of zero-padded images: (B, Y, X, 3) by (B,) seeds."""
+    count, rows, columns, _ = images.shape
+    padded = np.zeros((count, rows + 2 * padding, columns + 2 * padding, 3), dtype=images.dtype)
+    padded[:, padding:-padding, padding:-padding] = images
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (rows, columns, 3), axis=(1, 2, 3))[:, :, :, 0]
+    y, x = offsets(seeds, padding)
+    return windows[np.arange(count), y, x]
+
+
+def mirror(images: Tensor, seeds: np.ndarray, probability: float) -> Tensor:
+    """(B, 3, Y, X) with some images mirrored, chosen by (B,) seeds."""
+    if probability <= 0:
+        return images
+    chosen = torch.from_numpy(mirrored(seeds, probability))
+    result = images.clone()
+    result[chosen] = images[chosen].flip(3)
+    return result
