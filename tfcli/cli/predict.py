@@ -34,6 +34,12 @@ def predict(
         list[str] | None,
         typer.Option("--text", "-t", help="A text instead of files: a sentence, a question. May be repeated."),
     ] = None,
+    question: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--question", "-q", help="A question about the images, for a run of task=answer; may be repeated."
+        ),
+    ] = None,
     pair: Annotated[
         list[str] | None, typer.Option("--pair", help="The second text of a pair, a question's context, a choice.")
     ] = None,
@@ -45,6 +51,8 @@ def predict(
 ) -> None:
     """Print classes and probabilities for image files, folders or texts: of a run, of weights, or of labels in words.
 
+    With --question, print the answers to questions about the images.
+
     Files that cannot be used are listed at the end, and the exit code is then 1; it is 2 where none can be used.
     """
     settings = [w for w in words if "=" in w and not Path(w).exists()]
@@ -55,9 +63,12 @@ def predict(
     names = list(dict.fromkeys(label.strip() for label in (labels or "").split(",") if label.strip()))
     if labels is not None and len(names) < 2:
         raise ConfigError(f"`--labels` wants at least two texts with commas between, but has {len(names)}.")
-    from tfcli.engine.runs.named import resolve_model
+    if sum(map(bool, (text, question, names))) > 1:
+        raise ConfigError("`--text`, `--question` and `--labels` exclude each other: give one of them.")
+    from tfcli.engine.runs.named import Takes, resolve_model
 
-    folder, settings = resolve_model(rest, settings, config_dir, takes="text" if text else "images")
+    takes: Takes = "text" if text else "questions" if question else "images"
+    folder, settings = resolve_model(rest, settings, config_dir, takes=takes)
     if text:
         if rest:
             raise ConfigError(f"`{rest[0]}`: with --text there are no files.")
@@ -68,7 +79,11 @@ def predict(
     from tfcli.data.common.entries import collect
 
     files = collect([Path(r) for r in rest])
-    if labels is not None:
+    if question:
+        from tfcli.engine.use.image_questions import answer_questions
+
+        found = answer_questions(folder, settings, files, question, top=top, config_dir=config_dir)
+    elif labels is not None:
         from tfcli.engine.use.texts import predict_labels
 
         found = predict_labels(folder, settings, files, names, template, top=top, config_dir=config_dir)
@@ -117,7 +132,8 @@ def _show(found: list[dict[str, Any]], what: str, *, out: Path | None, json: boo
     bad = [row for row in found if "error" in row]
     if bad:
         listing = "\n".join(f"  {row[what]}: {row['error']}" for row in bad)
-        raise TfcliError(f"{len(bad):,} of {len(found):,} files cannot be used and have no prediction:\n{listing}")
+        files = len({row[what] for row in found})
+        raise TfcliError(f"{len(bad):,} of {files:,} files cannot be used and have no prediction:\n{listing}")
 
 
 def _table(told: list[dict[str, Any]], found: list[dict[str, Any]], what: str, *, out: Path | None, json: bool) -> None:
@@ -127,15 +143,16 @@ def _table(told: list[dict[str, Any]], found: list[dict[str, Any]], what: str, *
         numbers = range(1, len(row["classes"]) + 1)
         return zip(numbers, row["classes"], row["probabilities"], strict=True)
 
+    keys = [what, *(["question"] if "question" in told[0] else [])]
     if out:
-        lines = [[row[what], i, name, f"{p:.6f}"] for row in told for i, name, p in pairs(row)]
-        _to_csv(out, [what, "rank", "class", "probability"], lines)
+        lines = [[*(row[k] for k in keys), i, name, f"{p:.6f}"] for row in told for i, name, p in pairs(row)]
+        _to_csv(out, [*keys, "rank", "class", "probability"], lines)
     if json:
         emit_json(found)
         return
-    flat = [{what: row[what], **{f"class{i}": f"{name} {p:.3f}" for i, name, p in pairs(row)}} for row in told]
+    flat = [row | {f"class{i}": f"{name} {p:.3f}" for i, name, p in pairs(row)} for row in told]
     width = max(len(row["classes"]) for row in told)
-    table(None, {what: what, **{f"class{i + 1}": f"{i + 1}" for i in range(width)}}, flat)
+    table(None, {**{k: k for k in keys}, **{f"class{i + 1}": f"{i + 1}" for i in range(width)}}, flat)
 
 
 def _to_csv(path: Path, head: list[str], lines: list[list[Any]]) -> None:

@@ -134,14 +134,23 @@ def resolve(words: Sequence[str], config_dir: str | None = None) -> tuple[Path |
     return run, overrides
 
 
-def check_takes(run: Path, takes: Literal["images", "text"]) -> None:
-    """Refuse a run whose model takes the other kind of input, or both at once. Raises ConfigError."""
+Takes = Literal["images", "text", "questions"]
+"""What a command gives a model; `questions` are asked about images."""
+
+
+def check_takes(run: Path, takes: Takes) -> None:
+    """Refuse a run whose model takes another kind of input. Raises ConfigError."""
     saved = read_config(run)
-    if "question" in saved.get("task", {}).get("needs", []) and "image_size" in saved.get("data", {}):
+    answers = "question" in saved.get("task", {}).get("needs", []) and "image_size" in saved.get("data", {})
+    if answers and takes != "questions":
         raise ConfigError(
             f"`{run}` answers questions about images, and this command gives its model {takes} alone. "
-            f"`tfcli evaluate {run}` measures it on its set."
+            f"`tfcli predict {run} FILE --question TEXT` asks it, `tfcli evaluate {run}` measures it on its set."
         )
+    if takes == "questions":
+        if not answers:
+            raise ConfigError(f"`{run}` answers no questions about images; runs of `task=answer` (model=vilt) do.")
+        return
     if takes == "images" and "image_size" not in saved.get("data", {}):
         raise ConfigError(f"`{run}` was trained on data without images, and this command needs a model of images.")
     if takes == "text" and not saved.get("model", {}).get("tokenizer"):
@@ -149,7 +158,7 @@ def check_takes(run: Path, takes: Literal["images", "text"]) -> None:
 
 
 def resolve_model(
-    rest: list[str], settings: list[str], config_dir: str | None, *, takes: Literal["images", "text"] | None = None
+    rest: list[str], settings: list[str], config_dir: str | None, *, takes: Takes | None = None
 ) -> tuple[Path | None, list[str]]:
     """Take the run or the model off the front of `rest`; a model without weights of its own is the public one.
 
