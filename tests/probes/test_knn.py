@@ -112,13 +112,13 @@ def test_no_more_than_a_chunk_and_a_few_candidates_are_held(monkeypatch):
         for _ in range(60):
             yield torch.randn(1000, 16, generator=source)
 
-    look = module.Part.look
+    scan = module.Part.scan
 
     def watched(self, block):
-        look(self, block)
+        scan(self, block)
         held.append(sum(len(kept[0]) for kept in self.kept))
 
-    monkeypatch.setattr(module.Part, "look", watched)
+    monkeypatch.setattr(module.Part, "scan", watched)
     _, index = neighbours(query, chunks, k=5, chunk=1000)
     assert max(held) < 64 * (16 * 5 + 512)
     assert torch.equal(index, brute(query, torch.cat(list(chunks())), 5)[1])

@@ -180,7 +180,7 @@ def test_several_names_of_a_class_have_equal_shares():
 def test_a_set_without_a_file():
     found = prompts("folder", ["cat", "sea lion"])
     assert texts(found) == [["a photo of a cat."], ["a photo of a sea lion."]]
-    assert "no prompts of its own" in found.notes[0]
+    assert "no file of prompts" in found.notes[0]
     assert texts(prompts("folder", ["cat", "dog"], templates="my {}")) == [["my cat"], ["my dog"]]
     for classes in (None, ["n01440764", "n01443537"], ["0001", "0002"]):
         with pytest.raises(ConfigError, match=r"\./conf/prompts/folder\.yaml"):

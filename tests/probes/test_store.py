@@ -125,7 +125,7 @@ def test_a_damaged_shard_alone_is_extracted_again_and_said(tmp_path: Path, damag
     assert (extracted, again.asked) == (4, [4, 5, 6, 7])
     assert len(said) == 1
     assert "features-00001.safetensors" in said[0]
-    assert ("gone" if damage == "gone" else "damaged") in said[0]
+    assert ("missing" if damage == "gone" else "damaged") in said[0]
     assert fetch(entry, Encoder()) == (0, [])
 
 

@@ -1,4 +1,4 @@
-"""Extract features of images with a frozen encoder: one pass, any layer, any pooling, one device or several."""
+"""Feature extraction with a frozen image encoder: one pass, any layer, any pooling, one or more devices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Encode = Callable[[Tensor], Tensor]
 
 
 def image_weights(net: nn.Module) -> dict[str, Tensor]:
-    """The tensors that features of images depend on: of the image tower, or of everything but the head."""
+    """Return the weights that image features depend on: those of the image tower, or all except the head's."""
     tower = net.image if isinstance(net, ImageTextEncoder) else None
     if isinstance(tower, nn.Module):
         return tower.state_dict()
@@ -32,7 +32,7 @@ def image_weights(net: nn.Module) -> dict[str, Tensor]:
 
 
 def digest(state: dict[str, Tensor]) -> str:
-    """SHA-256 of names and values."""
+    """Return the SHA-256 of names and values."""
     found = hashlib.sha256()
     for name, tensor in state.items():
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -41,12 +41,11 @@ def digest(state: dict[str, Tensor]) -> str:
 
 
 def encoder(net: Any, *, layer: str | None, pool: str) -> Encode:
-    """Images (B, C, Y, X) to features (B, D).
+    """Return a function from images (B, C, Y, X) to features (B, D).
 
     Args:
-        layer: the name of a module whose output is taken; None: the encoder's own features.
-        pool: head (what the task's head reads), class (the first token) or mean (of the tokens that stand in the
-            image, or of a map's cells).
+        layer: name of a module whose output is used; None: the encoder's own features.
+        pool: head (the input of the task's head), class (the first token) or mean (over patches or a map's cells).
 
     Raises:
         ConfigError: there is no such layer or pooling, or the two do not fit.
@@ -54,7 +53,7 @@ def encoder(net: Any, *, layer: str | None, pool: str) -> Encode:
     if pool not in POOLS:
         raise ConfigError(f"`features.pool` must be one of {', '.join(POOLS)}, but is {pool!r}.")
     if not hasattr(net, "features"):
-        raise ConfigError(f"{type(net).__name__} is no image encoder: it has no `features(image)`.")
+        raise ConfigError(f"{type(net).__name__} is not an image encoder: it has no `features(image)`.")
     if layer is None:
         return lambda image: _pooled(net.features(image), pool, _special(net))
     modules = dict(net.named_modules())
@@ -66,21 +65,21 @@ def encoder(net: Any, *, layer: str | None, pool: str) -> Encode:
     if pool == "head":
         pool = "class" if _special(net) else "mean"
 
-    def through(image: Tensor) -> Tensor:
-        seen: list[Tensor] = []
-        handle = modules[layer].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    def encode(image: Tensor) -> Tensor:
+        outputs: list[Tensor] = []
+        handle = modules[layer].register_forward_hook(lambda module, inputs, output: outputs.append(output))
         try:
             net.features(image)
         finally:
             handle.remove()
-        if not seen or not isinstance(seen[-1], Tensor):
-            raise ConfigError(f"`features.layer={layer}` gave no tensor when an image went through the model.")
-        out = seen[-1]
+        if not outputs or not isinstance(outputs[-1], Tensor):
+            raise ConfigError(f"`features.layer={layer}`: this module returns no tensor when the model reads an image.")
+        out = outputs[-1]
         if out.ndim == 4:
             out = out.flatten(2).mT
         return out if out.ndim == 2 else _pooled(Features(out, out[:, 0]), pool, _special(net))
 
-    return through
+    return encode
 
 
 def _special(net: Any) -> int:
@@ -94,15 +93,15 @@ def _pooled(features: Features, pool: str, special: int) -> Tensor:
         return features.pooled
     if pool == "class":
         if not special:
-            raise ConfigError("`features.pool=class`: this model has no class token; take mean or head.")
+            raise ConfigError("`features.pool=class`: this model has no class token; use mean or head.")
         return features.tokens[:, 0]
     return features.tokens[:, special:].mean(1)
 
 
 def replicas(net: nn.Module, devices: Sequence[torch.device], dtype: torch.dtype) -> list[nn.Module]:
-    """The encoder on each device, its weights cast: faster than autocast, which casts them again in every pass.
+    """Return a copy of the encoder on each device, with its weights cast to `dtype`, which is faster than autocast.
 
-    Convolutional ones with channels last in memory: 1.3 to 1.7 times as fast on a CPU.
+    Convolutional encoders use the memory format channels last: 1.3 to 1.7 times as fast on a CPU.
     """
     parts = list(net.modules())
     convolves = any(isinstance(m, nn.Conv2d) for m in parts) and not any(isinstance(m, MultiHead) for m in parts)
@@ -120,16 +119,16 @@ def extract(
     dtype: torch.dtype,
     where: str,
 ) -> Iterator[dict[str, Tensor]]:
-    """Features of batches, in order. Devices take batches in turn, each working while the others are fed.
+    """Yield the features of batches, in order; the devices process batches in turn and in parallel.
 
     Args:
-        encoders, devices: one pair a device.
+        encoders, devices: one of each for every device.
         batches: `image` uint8 (B, 3, Y, X), `label` and `index`.
-        ready: what the data do to a batch on its device: normalise, and keep count of files that were skipped.
-        where: the split, for messages.
+        ready: function that prepares a batch on its device: it normalises, and counts files that were skipped.
+        where: name of the split, for messages.
 
     Raises:
-        DataError: a feature is NaN or infinite; names the first image.
+        DataError: a feature is NaN or infinite; the message names the first image.
     """
     waiting: list[tuple[dict[str, Any], Tensor]] = []
     for number, batch in enumerate(batches):

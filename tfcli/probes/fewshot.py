@@ -1,4 +1,4 @@
-"""The linear probe with n images of each class: several draws, their mean and spread."""
+"""Few-shot linear probe: n training images of each class, with mean and deviation over several draws."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ GRID = (1e-2, 1e-1, 0.316, 1.0, 1e1, 1e2, 1e3)
 
 @dataclass(frozen=True)
 class Shot:
-    """Result of a probe on n images of each class.
+    """Result of a probe with n images of each class.
 
     Args:
-        n: images of each class.
-        mean, std: of the draws' figures; the spread is that of a sample (n - 1), NaN for one draw.
-        draws: the figures on test, one for each draw.
-        C: the one of each draw.
+        n: number of images of each class.
+        mean, std: mean and sample standard deviation (n - 1) over the draws; NaN for one draw.
+        draws: test figures of each draw.
+        C: C of each draw.
     """
 
     n: int
@@ -38,12 +38,13 @@ class Shot:
 
 
 def draw(label: Int[np.ndarray, "N"], *, n: int, seed: int, number: int) -> Int[np.ndarray, "n*K"]:
-    """Positions of n samples of each class that occurs, sorted.
+    """Return the sorted positions of n samples of each class that occurs.
 
-    A draw with more samples holds that with fewer: the order of a class's samples depends on seed and number alone.
+    A draw with more samples contains the draw with fewer, since the order of the samples depends on seed and number
+    alone.
 
     Raises:
-        DataError: a class has fewer than n.
+        DataError: a class has fewer than n samples.
     """
     words = hash64(seed, "few shot", number, np.arange(len(label)))
     taken = []
@@ -69,25 +70,25 @@ def few_shot(
     select: str = "accuracy",
     progress: Callable[[Shot], None] | None = None,
 ) -> list[Shot]:
-    """Fit on n images of each class, for each n and draw; measure on test.
+    """Fit on n images of each class, for each n and draw, and measure on test.
 
     Args:
-        train, val, test: features and labels. Validation chooses C for each draw; without it C is 1 unless given.
-            It is used whole, so C is known better than n images alone would tell.
-        shots: the values of n. Those that some class has too few images for are left out if smaller ones are not.
-        draws: for each n, seeded and nested: a draw of 4 holds the same number's draw of 2.
-        C: a fixed one.
-        grid: the values of C to choose from, as for `sweep`.
-        select: `accuracy` or `per_class`: what chooses C, and what mean and std are of.
-        progress: called with each n's result.
+        train, val, test: features and labels. The whole validation split chooses C for each draw; without it C is 1
+            unless it is given.
+        shots: values of n. A value is left out if some class has too few images.
+        draws: number of draws for each n, which are seeded and nested.
+        C: fixed value of C.
+        grid: candidates for C, as for `sweep`.
+        select: `accuracy` or `per_class`: the figure that chooses C, and of which mean and std are computed.
+        progress: called with the result of each n.
 
     Raises:
-        ConfigError: no draws, or n below 1.
-        DataError: a class has fewer images than the smallest n; a split that is not fit to be used.
+        ConfigError: there are no draws, or n is less than 1.
+        DataError: a class has fewer images than the smallest n, or a split cannot be used.
     """
     shots = sorted({int(n) for n in shots})
     if not shots or shots[0] < 1 or draws < 1:
-        raise ConfigError(f"few-shot wants n of at least 1 and at least one draw, got n = {shots}, {draws} draws.")
+        raise ConfigError(f"few-shot needs n of at least 1 and at least one draw, but got n = {shots}, {draws} draws.")
     train = checked("train", train, num_classes=num_classes)
     width = train[0].shape[1]
     test = checked("test", test, num_classes=num_classes, width=width)
@@ -114,10 +115,10 @@ def few_shot(
 
 
 def feasible(label: Int[np.ndarray, "N"], shots: Sequence[int]) -> list[int]:
-    """Those n that every class has images for; the caller says which were left out.
+    """Return the values of n for which every class has enough images; the caller reports the others.
 
     Raises:
-        DataError: there is none.
+        DataError: there is no such value.
     """
     classes, sizes = np.unique(label, return_counts=True)
     fits = [n for n in shots if n <= sizes.min()]

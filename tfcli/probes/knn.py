@@ -1,4 +1,4 @@
-"""The k nearest training features vote: every K from one search."""
+"""k-nearest-neighbour classification of features, with every K from one search."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from tfcli.probes.neighbours import neighbours
 from tfcli.probes.scores import Figures, Split, checked, hold_out, joined, score
 from tfcli.shapes import Float, Int
 
-TEMPERATURE = 0.07  # of the weighted vote (Wu et al. 2018, section 3.4)
+TEMPERATURE = 0.07
+"""Temperature of the weighted vote (Wu et al. 2018, section 3.4)."""
 
 
 @dataclass(frozen=True)
 class KnnResult:
-    """Result of the k nearest neighbours.
+    """Result of k-nearest-neighbour classification.
 
     Args:
-        k: the best K, by what `select` says.
-        select: `val` or `test`; chosen on test it is what the homework reports, and too good by the choice.
-        weighted: the vote's kind.
-        val, test: figures of each K. Validation's bank is train.
-        carved: samples of train held out as validation, as there was no such split; 0 otherwise.
-        refitted: whether the bank of the test split held validation as well as train.
-        bank: samples in the bank of the test split.
-        seconds: for all of it.
+        k: the best K on the split `select`.
+        select: `val` or `test`; K chosen on test, as in the homework, makes the test figure too optimistic.
+        weighted: whether the vote is weighted.
+        val, test: figures of each K. On validation the neighbours are from train.
+        carved: number of training samples held out for validation, where there is no such split; 0 otherwise.
+        refitted: whether the neighbours of test samples are from train and validation.
+        bank: number of samples among which the neighbours of test samples are searched.
+        seconds: total time.
     """
 
     k: int
@@ -52,15 +53,15 @@ def vote(
     weighted: bool = False,
     temperature: float = TEMPERATURE,
 ) -> Int[Tensor, "M R"]:
-    """The classes voted for, best first, five at most; -1 where fewer were.
+    """Return up to five classes by votes, best first; -1 where there are fewer.
 
-    Majority: by the number of neighbours, then by their summed similarity, then by the nearest of them. Weighted: by
-    the sum of `exp(similarity / temperature)`, then by the nearest.
+    Majority: by the number of neighbours, then by their summed similarity, then by the nearest neighbour. Weighted: by
+    the sum of `exp(similarity / temperature)`, then by the nearest neighbour.
 
     Args:
         similarity, neighbour_label: nearest first.
-        k: only the first k vote; None: all.
-        temperature: of the weighted vote.
+        k: number of neighbours that vote; None: all.
+        temperature: temperature of the weighted vote.
     """
     similarity, label = similarity[:, :k].double(), neighbour_label[:, :k]
     parts = [_vote(s, n, weighted, temperature) for s, n in zip(similarity.split(4096), label.split(4096), strict=True)]
@@ -69,17 +70,17 @@ def vote(
 
 def _vote(similarity: Tensor, label: Tensor, weighted: bool, temperature: float) -> Tensor:
     same = label[:, :, None] == label[:, None, :]  # (M, k, k)
-    if weighted:  # shifted by the nearest: the ranking is the same, and nothing overflows
+    if weighted:  # relative to the nearest, which keeps the ranking and avoids overflow
         weight = ((similarity - similarity.amax(1, keepdim=True)) / temperature).exp()
     else:
         weight = similarity
-    weight = (weight * 2.0**40).round()  # whole numbers: equal sums are equal in whatever order they are added
+    weight = (weight * 2.0**40).round()  # whole numbers, so that sums do not depend on their order
     keys = [(same * weight[:, None, :]).sum(2)]
     if not weighted:
         keys.append(same.sum(2).double())
-    again = same.tril(-1).any(2)  # its class was already met nearer
+    again = same.tril(-1).any(2)  # a nearer neighbour has the same class
     order = torch.arange(label.shape[1], device=label.device).expand(label.shape)
-    for key in [*keys, (~again).double()]:  # stable sorts, the last key first in rank
+    for key in [*keys, (~again).double()]:  # stable sorts; the last key has the highest rank
         order = order.gather(1, key.gather(1, order).argsort(dim=1, descending=True, stable=True))
     ranking = torch.where(again, -1, label).gather(1, order)[:, :5]
     return torch.nn.functional.pad(ranking, (0, 5 - ranking.shape[1]), value=-1)
@@ -105,22 +106,23 @@ def knn(
 
     Args:
         train, val, test: features and labels. Without `val`, if K is chosen on it, a stratified part of train is
-            held out for the choice; the bank of the test split is all of train again.
-        ks: the values of K.
+            held out for the choice; test samples are compared with all of train.
+        ks: values of K.
         weighted, temperature: as for `vote`.
-        select: split that chooses K: `val`, or `test` as the homework does (its best figure is then too good).
-            Of equal figures the smallest K is taken.
-        metric: `accuracy` or `per_class`: what chooses K.
-        refit: whether the bank of the test split holds `val` as well as train, as the linear probe's last fit does.
-        val_fraction, seed: of the part held out.
+        select: split that chooses K: `val`, or `test` as in the homework (the best figure is then too optimistic).
+            Among equal figures the smallest K is chosen.
+        metric: figure that chooses K: `accuracy` or `per_class`.
+        refit: whether test samples are compared with `val` as well as train, as in the linear probe's final fit.
+        val_fraction, seed: size and seed of the held-out part.
+        chunk: number of training samples compared at a time.
 
     Raises:
-        ConfigError: a K below 1 or above the number of training samples, an unknown split or figure.
-        DataError: a split that is empty, not finite, or whose labels do not fit.
+        ConfigError: a K is less than 1 or greater than the number of training samples; unknown split or figure.
+        DataError: a split is empty or not finite, or its labels do not fit.
     """
     for name, value, known in (("select", select, ("val", "test")), ("metric", metric, ("accuracy", "per_class"))):
         if value not in known:
-            raise ConfigError(f"{name} must be `{known[0]}` or `{known[1]}`, got `{value}`.{nearest(value, known)}")
+            raise ConfigError(f"{name} must be `{known[0]}` or `{known[1]}`, but is `{value}`.{nearest(value, known)}")
     ks = sorted({int(k) for k in ks})
     if not ks or ks[0] < 1:
         raise ConfigError(f"K must be at least 1, got {ks}.")
@@ -155,10 +157,10 @@ def knn(
 def _figures(
     name: str, bank: Split, split: Split, *, num_classes: int, ks: list[int], chunk: int, **options
 ) -> dict[int, Figures]:
-    """The figures of every K on a split."""
+    """Return the figures of every K on a split."""
     if ks[-1] > len(bank[1]):
         raise ConfigError(
-            f"K = {ks[-1]} neighbours, but the bank ({name}) has {len(bank[1])} samples: leave out K above that."
+            f"K = {ks[-1]} neighbours, but the bank ({name}) has {len(bank[1])} samples: leave out larger values of K."
         )
     similarity, index = neighbours(split[0], bank[0], k=ks[-1], chunk=chunk)
     label = bank[1][index]

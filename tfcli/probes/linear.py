@@ -1,4 +1,4 @@
-"""The linear probe: logistic regression on frozen features, its C chosen on validation along a warm-started path."""
+"""The linear probe: logistic regression on frozen features, with C chosen on validation by warm-started fits."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from tfcli.probes.scores import Figures, Split, checked, hold_out, joined, ranke
 from tfcli.shapes import Float, Int
 
 PER_DECADE = 8
-LOW, HIGH = -6 * PER_DECADE, 6 * PER_DECADE  # the grid 10^-6 ... 10^6 in steps of an eighth of a decade
+"""Number of grid points in a decade."""
+LOW, HIGH = -6 * PER_DECADE, 6 * PER_DECADE
+"""The ends of the grid, 10^-6 and 10^6, as numbers of grid points."""
 COARSE = 2 * PER_DECADE
+"""First step of the search."""
 COMPARED = 150
-"""Steps after which fits are compared: at large C the objective still falls a little, the figure no longer moves."""
+"""Largest number of steps of a fit during the search: beyond it the objective still falls, but not the accuracy."""
 QUICK = 0.316
-"""The C that CLIP's release uses for unnormalised ViT-B/32 features."""
+"""The value of C that CLIP's release uses for unnormalised ViT-B/32 features."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One C of a sweep: its figure on the validation split and how the fit went."""
+    """One C of a sweep: its validation figure, and objective, gap and iterations of the fit."""
 
     C: float
     figure: float
@@ -37,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The C with the best validation figure (the smallest of equals), its fit, and a row for each C, by C."""
+    """The C with the best validation figure (the smallest among equals), its fit, and a row for each C."""
 
     C: float
     fit: Fit
@@ -49,15 +52,15 @@ class LinearResult:
     """Result of the linear probe.
 
     Args:
-        C: the one chosen, or given.
+        C: chosen or given value of C.
         rows: the sweep, by C; empty where C was given.
-        val: figures on validation of the fit without the validation split; None without one.
-        test: figures on test of the final fit.
+        val: validation figures of the fit on train; None without a validation split.
+        test: test figures of the final fit.
         fit: the final fit.
-        carved: samples of train held out as validation, as there was no such split; 0 otherwise.
-        refitted: whether the final fit saw validation as well.
-        mean_norm: mean Euclidean norm of the training features: with C it says how strong the penalty is.
-        seconds: from the first fit to the last.
+        carved: number of training samples held out for validation, where there is no such split; 0 otherwise.
+        refitted: whether the final fit used validation as well.
+        mean_norm: mean Euclidean norm of the training features, on which the strength of the penalty depends.
+        seconds: time of all fits.
     """
 
     C: float
@@ -83,28 +86,30 @@ def sweep(
     tol: float = 1e-4,
     progress: Callable[[Row], None] | None = None,
 ) -> Sweep:
-    """Choose C on validation; each fit starts from that of the nearest C before it.
+    """Choose C on validation; each fit starts from the fit of the next smaller C.
 
     Args:
         features, label: the training split.
+        val: the validation split.
         grid: `clip`, the CLIP paper's search (section A.3): 10^-6, 10^-4 ... 10^6, then the interval around the best
-            is halved until the steps are an eighth of a decade, 15 fits at most; or the values of C themselves.
-        select: `accuracy` or `per_class`. Of equal figures the smallest C is taken.
+            is halved until the steps are an eighth of a decade, with at most 15 fits; or a list of values of C.
+        select: `accuracy` or `per_class`. Among equal figures the smallest C is chosen.
         max_iter, tol: as for `fit`.
-        progress: called with each row as it is found.
+        progress: called with each row.
 
     Raises:
-        ConfigError: an unknown grid or figure.
+        ConfigError: unknown grid or figure.
     """
     if select not in ("accuracy", "per_class"):
-        raise ConfigError(f"select must be `accuracy` or `per_class`, got `{select}`.{nearest(select, ['per_class'])}")
+        hint = nearest(select, ["per_class"])
+        raise ConfigError(f"select must be `accuracy` or `per_class`, but is `{select}`.{hint}")
     if isinstance(grid, str) and grid != "clip":
-        raise ConfigError(f"the grid must be `clip` or a list of values of C, got `{grid}`.")
+        raise ConfigError(f"the grid must be `clip` or a list of values of C, but is `{grid}`.")
     space = features if isinstance(features, Space) else Space.of(features)
     fits: dict[float, Fit] = {}
     rows: dict[float, Row] = {}
 
-    def look(C: float) -> None:
+    def try_value(C: float) -> None:
         below = [c for c in fits if c < C]
         start = fits[max(below)] if below else None
         fitted = fit(space, label, num_classes=num_classes, C=C, start=start, max_iter=max_iter, tol=tol)
@@ -119,17 +124,17 @@ def sweep(
 
     if isinstance(grid, str):
         for place in range(LOW, HIGH + 1, COARSE):
-            look(_on_grid(place))
+            try_value(_on_grid(place))
         step = COARSE // 2
         while step:
             centre = round(PER_DECADE * math.log10(best()))
             for place in (centre - step, centre + step):
                 if LOW <= place <= HIGH and _on_grid(place) not in rows:
-                    look(_on_grid(place))
+                    try_value(_on_grid(place))
             step //= 2
     else:
         for C in sorted({float(C) for C in grid}):
-            look(C)
+            try_value(C)
     if not rows:
         raise ConfigError("the grid has no value of C.")
     return Sweep(best(), fits[best()], [rows[C] for C in sorted(rows)])
@@ -151,21 +156,21 @@ def linear(
     tol: float = 1e-4,
     progress: Callable[[Row], None] | None = None,
 ) -> LinearResult:
-    """The linear probe: choose C on validation, refit on train and validation, measure test once.
+    """Run the linear probe: choose C on validation, refit on train and validation, measure test once.
 
-    Nothing of the test split is looked at before the last step.
+    The test split is used in the last step only.
 
     Args:
         train, val, test: features and labels. Without `val` a stratified part of train is held out, if C must be
             chosen.
-        C: a fixed one, such as `QUICK`: no sweep.
+        C: fixed value, such as `QUICK`, in place of a sweep.
         grid, select, max_iter, tol, progress: as for `sweep`.
-        refit: whether the final fit sees validation as well as train.
-        val_fraction, seed: of the part held out.
+        refit: whether the final fit uses validation as well as train.
+        val_fraction, seed: size and seed of the held-out part.
 
     Raises:
-        ConfigError: wrong settings.
-        DataError: a split that is empty, not finite, or whose labels do not fit; too few samples to hold any out.
+        ConfigError: settings are invalid.
+        DataError: a split is empty or not finite, its labels do not fit, or there are too few samples to hold some out.
     """
     train = checked("train", train, num_classes=num_classes)
     width = train[0].shape[1]
@@ -208,5 +213,5 @@ def linear(
 
 
 def _on_grid(place: int) -> float:
-    """The value of C at a place of the grid."""
+    """Return the value of C at a place of the grid."""
     return 10.0 ** (place / PER_DECADE)

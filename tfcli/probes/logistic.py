@@ -1,16 +1,16 @@
 """Multinomial logistic regression with an L2 penalty: scikit-learn's solution in a fraction of the steps.
 
-The objective is scikit-learn's: `|W|^2 / 2 + C sum_i CE(W x_i + b, y_i)`, the intercept b not penalised; with two
-classes scikit-learn's binary form, `|w|^2 / 2 + C sum_i log(1 + exp(-z_i))`, which is the same with half the C.
+The objective is scikit-learn's: `|W|^2 / 2 + C sum_i CE(W x_i + b, y_i)`, where the intercept b is not penalised; with
+two classes scikit-learn's binary form, `|w|^2 / 2 + C sum_i log(1 + exp(-z_i))`, which equals it with half the C.
 
-It is not changed by a rotation of the features, nor by their mean, which the intercept takes up. So they are centred
-and turned into their principal axes once. There the Hessian is nearly diagonal whatever the features' scale and
-correlation, `1 + C h_k s_j^2` for class k and axis j, and L-BFGS (Liu and Nocedal 1989) with that diagonal as its
-first matrix needs tens of steps in place of hundreds. Logits are linear along a direction, so that a line search
-costs no matrix product, and a step costs two.
+Neither a rotation of the features nor their mean, which the intercept absorbs, changes the objective. So the features
+are centred and rotated to their principal axes once. There the Hessian is nearly diagonal for any scale and
+correlation of the features, `1 + C h_k s_j^2` for class k and axis j, and L-BFGS (Liu and Nocedal 1989) with this
+diagonal as its first matrix needs tens of steps in place of hundreds. Logits are linear along a direction, so that a
+line search needs no matrix product, and a step needs two.
 
-How good a fit is can be proven: the objective is 1-strongly convex in W, so that it lies at most `|gradient|^2 / 2`
-above its minimum. With large C that is often far too careful, so a fit also ends when its last steps say so.
+The quality of a fit can be proven: the objective is 1-strongly convex in W, so that it is at most `|gradient|^2 / 2`
+above its minimum. With large C this bound is often too loose, so a fit also ends when its last steps gain too little.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from tfcli.errors import ConfigError, DataError
 from tfcli.probes.precision import full_float32, has_bfloat16
 from tfcli.shapes import Float, Int
 
-SLICE = 2**17  # logits at a time, few enough for a core's own memory
-ROUGH = 3  # times the tolerance: how far steps go with all products in bfloat16
+SLICE = 2**17
+"""Number of logits processed at a time, which fit into a core's cache."""
+ROUGH = 3
+"""Multiple of the tolerance down to which both matrix products are in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,10 @@ class Fit:
 
     Args:
         C: inverse strength of the penalty.
-        weight, bias: classes without a training sample have no weight and a bias of minus infinity.
+        weight, bias: classes without a training sample have zero weights and a bias of minus infinity.
         objective: `|W|^2 / 2 + C sum CE` at the solution.
-        gap: how far the objective can at most lie above its minimum, as a share of the objective.
-        iterations: steps of L-BFGS.
+        gap: upper bound on the distance of the objective to its minimum, as a share of the objective.
+        iterations: number of steps of L-BFGS.
     """
 
     C: float
@@ -51,12 +53,13 @@ class Fit:
 
 @dataclass(frozen=True)
 class Space:
-    """Centred features in their principal axes, with a last column of ones; made once, used for every C.
+    """Centred features in their principal axes, with a last column of ones; computed once, used for every C.
 
     Args:
-        x: coordinates. Axes along which the samples do not differ are left out: no weight lies on them.
-        rough: x in bfloat16, where the CPU multiplies that faster and it pays.
+        x: coordinates. Axes without variance are left out, since their weights are zero.
+        rough: x in bfloat16, where that makes products faster.
         axes: orthonormal; `x[:, :-1] = (features - mean) @ axes`.
+        mean: mean of the features.
         spread: sum of squares of each column.
     """
 
@@ -68,11 +71,12 @@ class Space:
 
     @classmethod
     def of(cls, features: Float[Tensor, "N D"]) -> Space:
+        """Compute the principal axes of features."""
         with full_float32():
-            return cls._turned(features)
+            return cls._rotated(features)
 
     @classmethod
-    def _turned(cls, features: Tensor) -> Space:
+    def _rotated(cls, features: Tensor) -> Space:
         count, width = features.shape
         mean = features.mean(0, dtype=torch.float64).float()
         x = features - mean
@@ -80,12 +84,12 @@ class Space:
         if width > count:  # the weights lie in the span of the samples
             axes = torch.linalg.qr(x.T).Q
             x = x @ axes
-        turn = torch.linalg.eigh(x.T @ x).eigenvectors.flip(1)
-        x = x @ turn
+        rotation = torch.linalg.eigh(x.T @ x).eigenvectors.flip(1)
+        x = x @ rotation
         spread = x.square().sum(0)
         kept = spread > 1e-12 * spread.max()
         x = torch.cat([x[:, kept], x.new_ones(count, 1)], 1)
-        axes = (turn if axes is None else axes @ turn)[:, kept]
+        axes = (rotation if axes is None else axes @ rotation)[:, kept]
         rough = x.bfloat16() if has_bfloat16(x.device) and x.numel() > 2**19 else None
         return cls(x, rough, axes, mean, x.square().sum(0))
 
@@ -100,28 +104,30 @@ def fit(
     max_iter: int = 1000,
     tol: float = 1e-4,
 ) -> Fit:
-    """The classifier that minimises the objective.
+    """Return the classifier that minimises the objective.
 
     Args:
-        features: float32, or what `Space.of` made of them.
-        C: above 0.
-        start: a fit to start from, such as that of the next smaller C.
-        max_iter: most steps of L-BFGS.
-        tol: stop when the objective is proven to be within this share of its minimum, or when the rate of its decrease
-            puts it within a twentieth of that.
+        features: float32, or their `Space`.
+        label: classes of the rows.
+        num_classes: K.
+        C: inverse strength of the penalty, greater than 0.
+        start: a fit to start from, for instance that of the next smaller C.
+        max_iter: largest number of steps of L-BFGS.
+        tol: stop when the objective is proven to be within this share of its minimum, or is estimated to be within a
+            twentieth of this share.
 
     Raises:
         ConfigError: C is not a positive number.
-        DataError: fewer than two classes among the labels.
+        DataError: the labels have fewer than two classes.
     """
     if not (C > 0 and math.isfinite(C)):
-        raise ConfigError(f"C must be a positive number, got {C}.")
+        raise ConfigError(f"C must be a positive number, but is {C}.")
     space = features if isinstance(features, Space) else Space.of(features)
     if len(label) != len(space.x):
         raise DataError(f"{len(space.x)} rows of features, but {len(label)} labels.")
     present = torch.bincount(label, minlength=num_classes).nonzero().flatten()
     if len(present) < 2:
-        raise DataError(f"a linear probe needs two classes or more, the training labels have {len(present)}.")
+        raise DataError(f"a linear probe needs at least two classes, but the training labels have {len(present)}.")
     place = label.new_full((num_classes,), -1)
     place[present] = torch.arange(len(present), device=label.device)
     scale = 2.0 if len(present) == 2 else 1.0  # the binary form: half the C, twice the objective
@@ -142,7 +148,7 @@ def fit(
 
 
 def predict(fitted: Fit, features: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-    """Logits."""
+    """Return the logits of features."""
     with full_float32():
         return torch.addmm(fitted.bias, features, fitted.weight.T)
 
@@ -150,10 +156,10 @@ def predict(fitted: Fit, features: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]
 def _minimise(
     space: Space, label: Tensor, num_classes: int, C: float, theta: Tensor | None, *, max_iter: int, tol: float
 ) -> tuple[Tensor, float, float, int]:
-    """L-BFGS over `theta` (K, R), the last column the intercepts: (theta, objective, gap as a share of it, steps).
+    """Run L-BFGS over `theta` (K, R), whose last column has the intercepts; return (theta, objective, gap, steps).
 
-    Where bfloat16 is faster there are three stages: both products in it, then only that of the gradient, then none.
-    Each lasts until what is left is small enough; the end is always in float32.
+    The gap is a share of the objective. Where bfloat16 is faster there are three stages: both products in bfloat16,
+    then only that of the gradient, then none. A stage ends when the gap is small enough; the last one is in float32.
     """
     x = space.x
     forward = backward = x if space.rough is None else space.rough
@@ -166,14 +172,14 @@ def _minimise(
         theta, logits = theta * factor, logits * factor
     objective, error = _objective(theta, logits, label, C)
     gradient = _gradient(theta, error, x, C)
-    pairs, past = Pairs(10), [objective]
+    history, past = History(10), [objective]
     stuck = False
     for step in range(max_iter + 1):
         if step % 5 == 0:
             diagonal = _diagonal(error, space, C)
         gap = _gap(gradient, diagonal) / objective
         over = stuck or step == max_iter
-        left = min(gap, _left(past))
+        left = min(gap, _estimated_gap(past))
         if forward is not x and (left <= ROUGH * tol or over):
             forward, logits, stuck = x, x @ theta.T, False
             objective, error = _objective(theta, logits, label, C)
@@ -184,31 +190,31 @@ def _minimise(
             gap = _gap(gradient, diagonal) / objective
         if stuck or step == max_iter:
             break
-        direction = pairs.direction(gradient, diagonal)
+        direction = history.direction(gradient, diagonal)
         slope = float((gradient * direction).sum(dtype=torch.float64))
         if slope >= 0:
-            pairs.clear()
+            history.clear()
             direction = -gradient / diagonal
             slope = float((gradient * direction).sum(dtype=torch.float64))
         proven = gap <= tol and -slope / 2 <= tol / 10 * objective
-        if backward is x and (proven or _left(past) <= tol / 20):
+        if backward is x and (proven or _estimated_gap(past) <= tol / 20):
             break
         along = _product(forward, direction.T)
         size, value, error = _search(theta, direction, logits, along, label, C, objective, slope)
-        if size == 0:  # there is no better point on this line that this precision could tell
-            stuck = not pairs.clear()
+        if size == 0:  # in this precision no point on this line is better
+            stuck = not history.clear()
             continue
         logits.add_(along, alpha=size)
         theta = theta + size * direction
         new = _gradient(theta, error, backward, C)
-        pairs.add(size * direction, new - gradient)
+        history.add(size * direction, new - gradient)
         objective, gradient = value, new
         past.append(objective)
     return theta, objective, gap, step
 
 
-def _left(past: list[float]) -> float:
-    """Estimate the gain still possible, as a share of the objective, by Aitken's extrapolation of the last 16 steps."""
+def _estimated_gap(past: list[float]) -> float:
+    """Estimate the possible gain, as a share of the objective, by Aitken's extrapolation of the last 16 steps."""
     if len(past) < 17:
         return math.inf
     before, last = past[-17] - past[-9], past[-9] - past[-1]
@@ -217,36 +223,37 @@ def _left(past: list[float]) -> float:
     return max(last, 0.0) ** 2 / (before - last) / past[-1]
 
 
-class Pairs:
-    """The last steps and what they changed in the gradient: L-BFGS's picture of the Hessian."""
+class History:
+    """The last steps and changes of the gradient, from which L-BFGS approximates the Hessian."""
 
-    def __init__(self, most: int):
-        self.most = most
-        self.kept: list[tuple[Tensor, Tensor, float]] = []
+    def __init__(self, length: int):
+        self.length = length
+        self.pairs: list[tuple[Tensor, Tensor, float]] = []
 
     def clear(self) -> bool:
-        """Forget all; whether there was anything."""
-        had = bool(self.kept)
-        self.kept = []
+        """Delete all pairs; return whether there were any."""
+        had = bool(self.pairs)
+        self.pairs = []
         return had
 
     def add(self, step: Tensor, change: Tensor) -> None:
+        """Add a step and the change of the gradient, unless the curvature is not positive."""
         product = float((step * change).sum(dtype=torch.float64))
         if product > 1e-10 * float(step.norm() * change.norm()):
-            self.kept = [*self.kept[1 - self.most :], (step, change, product)]
+            self.pairs = [*self.pairs[1 - self.length :], (step, change, product)]
 
     def direction(self, gradient: Tensor, diagonal: Tensor) -> Tensor:
-        """Minus the approximate inverse Hessian times the gradient (the two-loop recursion)."""
+        """Return minus the approximate inverse Hessian times the gradient (the two-loop recursion)."""
         q = gradient.clone()
         factors = []
-        for step, change, product in reversed(self.kept):
+        for step, change, product in reversed(self.pairs):
             factors.append(float((step * q).sum()) / product)
             q.sub_(change, alpha=factors[-1])
         q /= diagonal
-        if self.kept:
-            _, change, product = self.kept[-1]
+        if self.pairs:
+            _, change, product = self.pairs[-1]
             q *= product / float((change.square() / diagonal).sum())
-        for (step, change, product), factor in zip(self.kept, reversed(factors), strict=True):
+        for (step, change, product), factor in zip(self.pairs, reversed(factors), strict=True):
             q.add_(step, alpha=factor - float((change * q).sum()) / product)
         return q.neg_()
 
@@ -261,7 +268,7 @@ def _search(
     objective: float,
     slope: float,
 ) -> tuple[float, float, Tensor]:
-    """A step size that meets the strong Wolfe conditions: (size, objective there, errors there); size 0 if none."""
+    """Find a step size that meets the strong Wolfe conditions: (size, objective, errors); size 0 if there is none."""
     square, mixed, penalty = _penalty(direction, direction), _penalty(theta, direction), _penalty(theta, theta)
     low, high, size = 0.0, math.inf, 1.0
     for _ in range(40):
@@ -286,7 +293,7 @@ def _search(
 
 
 def _rescaled(theta: Tensor, logits: Tensor, label: Tensor, C: float) -> float:
-    """The factor of a start's weights that suits this C best: weights grow with C, in a known direction mostly."""
+    """Return the best factor on the start's weights for this C, since weights mostly grow with C in one direction."""
     penalty, factor = _penalty(theta, theta), 1.0
     best = math.inf, 1.0
     for factor in (1.0, 1.5, 2.0, 3.0):
@@ -298,10 +305,10 @@ def _rescaled(theta: Tensor, logits: Tensor, label: Tensor, C: float) -> float:
 
 
 def _errors(logits: Tensor, label: Tensor) -> tuple[float, Tensor]:
-    """Summed cross-entropy, and its derivative by the logits: probabilities minus the one-hot label.
+    """Return the summed cross-entropy, and its derivative by the logits: probabilities minus the one-hot label.
 
-    All is computed from the other classes' logits minus the right one's, so that losses and errors far below
-    float32's steps around 1 keep their digits: with a large C they decide the solution.
+    Both are computed from the other classes' logits minus the label's, so that very small losses and errors keep their
+    precision: with a large C they decide the solution.
     """
     error = torch.empty_like(logits)
     total = 0.0
@@ -330,17 +337,17 @@ def _gradient(theta: Tensor, error: Tensor, x: Tensor, C: float) -> Tensor:
 
 
 def _gap(gradient: Tensor, diagonal: Tensor) -> float:
-    """Bound the objective's distance to its minimum; the intercepts' share is estimated from the curvature."""
+    """Return a bound on the objective's distance to its minimum; the intercepts' part is estimated by the curvature."""
     return _penalty(gradient, gradient) / 2 + float((gradient[:, -1].square() / diagonal[:, -1]).sum()) / 2
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Matrix product in the precision of `a`."""
+    """Return the matrix product in the precision of `a`."""
     return (a @ b.to(a.dtype)).float()
 
 
 def _diagonal(error: Tensor, space: Space, C: float) -> Tensor:
-    """Of the Hessian, nearly: the curvature p (1 - p) of each class, at most |error|, spread over the samples."""
+    """Approximate the Hessian's diagonal: the mean |error| of each class, a bound on its curvature p (1 - p), as h."""
     share = error.abs().mean(0)[:, None]
     diagonal = (C * share) * space.spread + 1
     diagonal[:, -1] -= 1 - 1e-12
@@ -348,5 +355,5 @@ def _diagonal(error: Tensor, space: Space, C: float) -> Tensor:
 
 
 def _penalty(a: Tensor, b: Tensor) -> float:
-    """Inner product of the weights, without the intercepts."""
+    """Return the inner product of the weights, without the intercepts."""
     return float((a[:, :-1] * b[:, :-1]).sum(dtype=torch.float64))

@@ -1,13 +1,12 @@
-"""Nearest neighbours by cosine: an exact top-k that streams.
+"""Nearest neighbours by cosine: an exact streaming top-k search.
 
-The similarity is the cosine rounded to float32; of equal similarities the lower index is nearer. A first pass works in
-low precision and keeps all that can still be among the k best: with `error` a bound on what rounding did to any
-product, that is whatever lies within twice the bound of the k-th best product found so far. What was kept is then
-compared in float64. So the answer is exact whatever the first pass rounds to, and what the bound keeps (a few rows
-more than k) is all that has to be held: memory does not grow with the bank.
+The similarity is the cosine rounded to float32; among equal similarities the lower index is nearer. A first pass in low
+precision keeps all rows that can be among the k best: rows whose product is within twice the bound on rounding errors
+of the k-th best product so far. A second pass compares these rows in float64. So the result is exact for any precision
+of the first pass. Only a few more than k rows are kept for each query: memory does not grow with the bank.
 
-The error of rounding is proportional to the length of what is rounded. Features of one network point much the same
-way, so the bank's mean direction is taken out first and added back exactly: what is left is short.
+A rounding error is proportional to the length of the rounded vector. The features of a network have similar
+directions, so the bank's mean direction is subtracted first and added back exactly: the remainders are short.
 """
 
 from __future__ import annotations
@@ -26,7 +25,8 @@ from tfcli.shapes import Float, Int
 Bank = Tensor | np.ndarray | Callable[[], Iterable[Tensor | np.ndarray]]
 """Features (N, D) in memory or memory-mapped, or a function that starts an iteration over chunks (n, D) of them."""
 
-FOLD = 32  # products of which the first pass looks at the largest only, at first
+FOLD = 32
+"""Number of products of which the first pass checks only the largest, at first."""
 
 
 def neighbours(
@@ -37,21 +37,21 @@ def neighbours(
     chunk: int = 4096,
     low_precision: bool | None = None,
 ) -> tuple[Float[Tensor, "M k"], Int[Tensor, "M k"]]:
-    """The k most similar rows of the bank for each query: (cosine, index), nearest first.
+    """Return the k most similar rows of the bank for each query: (cosine, index), nearest first.
 
     Args:
         query: float32.
-        bank: read twice in chunks, nothing more than a chunk is held.
-        k: neighbours wanted.
-        chunk: rows of the bank, and an eighth of them of the query, that are compared at a time.
-        low_precision: whether the first pass multiplies in bfloat16. None: where the CPU has instructions for it. The
-            answer does not depend on it.
+        bank: read twice in chunks, of which one at a time is in memory.
+        k: number of neighbours.
+        chunk: number of rows of the bank that are compared at a time, with an eighth of this number of queries.
+        low_precision: whether the first pass multiplies in bfloat16; None: where the CPU has instructions for it. The
+            result does not depend on it.
 
     Raises:
-        ConfigError: k below 1 or above the bank's size.
+        ConfigError: k is less than 1 or greater than the bank's size.
     """
     if k < 1:
-        raise ConfigError(f"K must be at least 1, got {k}.")
+        raise ConfigError(f"K must be at least 1, but is {k}.")
     if low_precision is None:
         low_precision = has_bfloat16(query.device)
     chunk = max(chunk, 8 * k)
@@ -67,7 +67,7 @@ def neighbours(
                 parts = [Part(some, centre, k, low_precision) for some in query.split(max(chunk // 8, 1))]
             block = Block(unit, centre, count, low_precision)
             for part in parts:
-                part.look(block)
+                part.scan(block)
             count += len(rows)
     if count < k:
         raise ConfigError(f"K = {k} neighbours of {count} training samples: K must not exceed their number.")
@@ -85,13 +85,13 @@ def neighbours(
 
 
 class Block:
-    """A chunk of the bank as the first pass wants it: `q . b` ranks as `(q - centre) . (b - centre) + centre . b`.
+    """A chunk of the bank for the first pass: `q . b` has the order of `(q - centre) . (b - centre) + centre . b`.
 
     Args:
         unit: (n, D) unit vectors.
         centre: (D).
-        start: index of the first of them in the bank.
-        low_precision: round to bfloat16; what is added is given as a sum of three such numbers.
+        start: index of the first vector in the bank.
+        low_precision: round to bfloat16; `centre . b` is a sum of three such numbers.
     """
 
     def __init__(self, unit: Tensor, centre: Tensor, start: int, low_precision: bool):
@@ -100,13 +100,13 @@ class Block:
         added = short @ centre
         self.length = float(short.norm(dim=1).max())
         self.added = float(added.abs().max())
-        self.rows = _padded(short, _thirds(added) if low_precision else [added], low_precision)
+        self.rows = _padded(short, _split_bfloat16(added) if low_precision else [added], low_precision)
         width = short.shape[1]
         self.lost = float((short - self.rows[: len(short), :width]).norm(dim=1).max()) if low_precision else 0.0
 
 
 class Part:
-    """Some of the queries, and what is known of their neighbours so far."""
+    """Some of the queries, with the candidates for their neighbours."""
 
     def __init__(self, query: Tensor, centre: Tensor, k: int, low_precision: bool):
         self.k = k
@@ -125,18 +125,18 @@ class Part:
         self.count = torch.zeros(len(short), dtype=torch.int64, device=short.device)
         self.crowded = torch.zeros_like(self.count, dtype=torch.bool)
 
-    def look(self, block: Block) -> None:
-        """Keep what of the block can be among the k best."""
+    def scan(self, block: Block) -> None:
+        """Keep the rows of the block that can be among the k best."""
         product = self.rows @ block.rows.T  # (m, n)
         product[:, block.count :] = -math.inf
         error = self.lost * block.length + (self.short + self.lost) * block.lost
-        error += self.carry * (self.short * block.length + block.added) + 2.0**-21  # the last: of the unit vectors
+        error += self.carry * (self.short * block.length + block.added) + 2.0**-21  # the last term: unit vectors
         self.error = torch.maximum(self.error, error)
         fold = max(1, min(FOLD, block.count // (8 * self.k)))
         while product.shape[1] % fold:
             fold -= 1
         folded = product.view(len(product), fold, -1)
-        tops = folded.amax(1).float()  # each the product of another row
+        tops = folded.amax(1).float()  # products of different rows
         self.best = torch.cat([self.best, tops], 1).topk(self.k, 1, sorted=False).values
         least = self._least()
         row, column = (tops >= least[:, None]).nonzero(as_tuple=True)
@@ -149,23 +149,23 @@ class Part:
             self._prune()
 
     def _prune(self) -> None:
-        """Drop what has fallen behind; give up on queries that have too much even so, as with many equal rows."""
+        """Drop rows that cannot be among the k best any more; mark queries with too many candidates as crowded."""
         row, index, value = (torch.cat(column) for column in zip(*self.kept, strict=True))
         left = value >= self._least()[row]
         self.count = row[left].bincount(minlength=len(self.count))
         self.crowded |= self.count > 8 * self.k + 256
-        self.best[self.crowded] = math.inf  # nothing reaches it
+        self.best[self.crowded] = math.inf  # no product reaches it
         self.count[self.crowded] = 0
         left &= ~self.crowded[row]
         self.kept = [(row[left], index[left], value[left])]
 
     def _least(self) -> Tensor:
-        """The product below which no row can be among the k best."""
+        """Return the product below which no row can be among the k best."""
         kth = self.best.amin(1)
         return kth - 2 * self.error - 2.1 * self.step * (kth.abs() + 0.05)
 
     def settle(self, size: int) -> None:
-        """The first pass is over: order what is left by query and index. `size` is the bank's."""
+        """End the first pass: sort the candidates by query and index; `size` is the bank's."""
         self._prune()
         row, index, _ = self.kept.pop()
         order = (row * size + index).argsort()
@@ -176,9 +176,9 @@ class Part:
         self.keys = torch.full((crowd, self.k), torch.iinfo(torch.int64).min, device=row.device)
 
     def compare(self, rows: Tensor, length: Tensor, start: int) -> None:
-        """The exact cosines with those of a chunk of the bank, (n, D) with their lengths, that were kept."""
+        """Compute the exact cosines of the candidates in a chunk of the bank, (n, D) with lengths."""
         here = ((self.index >= start) & (self.index < start + len(rows))).nonzero().flatten()
-        for some in here.split(128):  # few enough for the CPU's own memory
+        for some in here.split(128):  # they fit into the CPU's cache
             row, index = self.row[some], self.index[some] - start
             product = (self.query[row].double() * rows[index].double()).sum(1)
             self.cosine[some] = (product / (self.length[row] * length[index])).float()
@@ -190,13 +190,13 @@ class Part:
             self.keys[self.place[some]] = torch.cat([self.keys[self.place[some]], keys], 1).topk(self.k, 1).values
 
     def result(self) -> tuple[Tensor, Tensor]:
-        """The k nearest of each query."""
+        """Return the k nearest rows of each query."""
         place = torch.arange(len(self.row), device=self.row.device) - (self.count.cumsum(0) - self.count)[self.row]
         most = max(self.k, int(self.count.max()))
         cosine = self.cosine.new_full((len(self.count), most), -math.inf)
         index = torch.zeros_like(cosine, dtype=torch.int64)
         cosine[self.row, place], index[self.row, place] = self.cosine, self.index
-        order = cosine.argsort(dim=1, descending=True, stable=True)[:, : self.k]  # of equals the lower index
+        order = cosine.argsort(dim=1, descending=True, stable=True)[:, : self.k]  # lower index first among equals
         cosine, index = cosine.gather(1, order), index.gather(1, order)
         if len(self.keys):
             cosine[self.crowded], index[self.crowded] = _from_key(self.keys)
@@ -204,7 +204,7 @@ class Part:
 
 
 def _key(cosine: Float[Tensor, "M N"], start: int) -> Int[Tensor, "M N"]:
-    """Whole numbers in the order of (cosine, lower index first), for float32 cosines of bank rows from `start` on."""
+    """Return whole numbers that sort by cosine, then by lower index, for float32 cosines of bank rows from `start`."""
     bits = (cosine + 0.0).view(torch.int32).long()  # + 0.0: no negative zero
     ordered = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
     index = torch.arange(start, start + cosine.shape[1], device=cosine.device)
@@ -219,7 +219,7 @@ def _from_key(key: Int[Tensor, "M k"]) -> tuple[Float[Tensor, "M k"], Int[Tensor
 
 
 def _padded(x: Tensor, columns: list[Tensor], low_precision: bool) -> Tensor:
-    """`x` with more columns, and with zeros to a multiple of 32 rows and columns, as matrix products like it."""
+    """Append columns to `x`, and pad rows and columns with zeros to a multiple of 32, for fast matrix products."""
     count, width = x.shape
     out = x.new_zeros(
         count + -count % 32,
@@ -232,8 +232,8 @@ def _padded(x: Tensor, columns: list[Tensor], low_precision: bool) -> Tensor:
     return out
 
 
-def _thirds(x: Tensor) -> list[Tensor]:
-    """Three bfloat16 numbers whose sum is `x` to float32's last bit."""
+def _split_bfloat16(x: Tensor) -> list[Tensor]:
+    """Return three bfloat16 numbers whose sum is `x` to float32's last bit."""
     parts = []
     for _ in range(3):
         parts.append(x.bfloat16().float())
@@ -242,7 +242,7 @@ def _thirds(x: Tensor) -> list[Tensor]:
 
 
 def _length(x: Tensor) -> Tensor:
-    """Lengths of rows, float64; 1 for a row of zeros, whose cosine with all is 0."""
+    """Return the lengths of rows, float64; 1 for a row of zeros, so that its cosines are 0."""
     length = torch.cat([some.double().norm(dim=1) for some in x.split(256)])
     return torch.where(length > 0, length, 1.0)
 

@@ -1,9 +1,9 @@
-"""Class names and templates of zero-shot classification, read from `conf/prompts/`, one file a data set. No torch.
+"""Class names and templates for zero-shot classification, from one file in `conf/prompts/` for each set. No torch.
 
-A file gives `source` (whose names and templates these are), `templates` with `{}` where the class name goes, and
-`classes` in label order: the set's own name, or `own: spoken` where another is said, or `own: [several, spoken]`.
-Optional: `sets`, other lists of templates by name; `articles: fit`, where `a {}` becomes `an {}` before a vowel;
-`alternatives`, other `templates` and `classes` by name for a set whose labels can mean different things.
+A file has `source` (where names and templates come from), `templates` with `{}` in place of the class name, and
+`classes` in label order: the set's own name, `own: spoken` for another name in prompts, or `own: [several, spoken]`.
+Optional are `sets`, other lists of templates by name; `articles: fit`, so that `a {}` becomes `an {}` before a vowel;
+and `alternatives`, other `templates` and `classes` by name for a set with several kinds of labels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tfcli.errors import ConfigError, nearest
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 GENERIC = "a photo of a {}."
 SETS = {"simple": [GENERIC], "bare": ["{}"]}
-"""Templates that every set has, unless its file gives others by that name."""
+"""Lists of templates that every set has, unless its file replaces them."""
 
 
 @dataclass
@@ -30,15 +30,15 @@ class Prompts:
     """Templates and class names of a data set (Radford et al. 2021, section 3.1.4).
 
     Args:
-        data: the set's name.
-        names: what each class is called, in label order; the first where a class has several names.
+        data: name of the set.
+        names: name of each class in the prompts, in label order; the first one where a class has several names.
         templates: sentences with one `{}`.
-        source: whose names and templates these are.
-        renamed: (own, spoken) of the classes that are not called by the set's own name.
+        source: where names and templates come from.
+        renamed: (own, spoken) of the classes whose name in the prompts differs from the set's own.
         spoken: all names of each class.
         sets: the other lists of templates of this set, by name.
-        notes: what a reader of the figures should know.
-        articles: whether `a` becomes `an` before a vowel. CLIP's sets say `a` everywhere.
+        notes: notes for the reader of the figures.
+        articles: whether `a` becomes `an` before a vowel. CLIP's templates always have `a`.
     """
 
     data: str
@@ -56,15 +56,15 @@ class Prompts:
 
     @property
     def variants(self) -> int:
-        """Sentences that each template makes of a class: 1, unless a class has several names."""
+        """The number of sentences of each class and template: 1, unless a class has several names."""
         return math.lcm(*(len(names) for names in self.spoken))
 
 
 def texts(prompts: Prompts) -> list[list[str]]:
-    """K lists of `len(templates) * variants` sentences, those of one template beside each other.
+    """Return K lists of `len(templates) * variants` sentences, grouped by template.
 
-    Where classes have different numbers of names, the names are repeated until every class has equally many sentences:
-    each name keeps the same share of its class's average.
+    Where classes have different numbers of names, names are repeated until all classes have the same number of
+    sentences: each name keeps its share of the class's average.
     """
     variants = prompts.variants
     return [
@@ -78,7 +78,7 @@ def texts(prompts: Prompts) -> list[list[str]]:
 
 
 def fill(template: str, name: str, *, articles: bool = False) -> str:
-    """The template with the name in it, otherwise literal unless `articles` are to fit."""
+    """Insert the name into the template; with `articles`, `a` becomes `an` before a vowel."""
     if articles and name[:1].lower() in tuple("aeiou"):
         template = re.sub(r"\b([Aa]) \{\}", r"\1n {}", template)
     return template.replace("{}", name)
@@ -92,24 +92,25 @@ def load_prompts(
     templates: str | Sequence[str] | None = None,
     roots: Sequence[Path],
 ) -> Prompts:
-    """The prompts of a data set.
+    """Return the prompts of a data set.
 
     Args:
-        data: the set's name, also that of its file `prompts/NAME.yaml`.
-        classes: the set's own class names in label order, to check the file against; None: not checked.
-        names: `spoken`, those of the file; `own`, those of the set, which then need no check.
+        data: name of the set, and of its file `prompts/NAME.yaml`.
+        classes: the set's own class names in label order, with which the file must agree; None: no check.
+        names: `spoken`, the names of the file; `own`, those of the set, which need no check.
         templates: name of a list of templates, a template, or several; None: the file's `templates`.
-        roots: folders of configs, the first match first.
+        roots: folders of configs; the first file found is used.
 
     Raises:
-        ConfigError: no file and no usable class names, a file that is not of the form above, class names in another
-            order than the set's, an unknown list of templates, or a template without exactly one `{}`.
+        ConfigError: there is no file and the class names cannot be used; the file has another form than above, or its
+            class names another order than the set's; the list of templates is unknown, or a template does not have
+            exactly one `{}`.
     """
     if names not in ("spoken", "own"):
         raise ConfigError(f"`names` must be spoken or own, but is {names!r}.{nearest(str(names), ('spoken', 'own'))}")
     path = next((p for root in roots if (p := Path(root) / "prompts" / f"{data}.yaml").is_file()), None)
     if path is None:
-        return _own_words(data, classes, templates)
+        return _own_names(data, classes, templates)
     content = _read(path)
     pairs, found = _pairs(content, path), [content]
     if classes is not None and names == "spoken":
@@ -133,23 +134,23 @@ def load_prompts(
 
 
 def check_template(template: Any) -> str:
-    """The template itself.
+    """Return the template after checking it.
 
     Raises:
-        ConfigError: it does not hold exactly one `{}`.
+        ConfigError: it does not have exactly one `{}`.
     """
     if not isinstance(template, str) or template.count("{}") != 1:
         named = re.search(r"\{\w+\}", str(template))
         instead = f" instead of {named[0]}" if named else ""
         raise ConfigError(
-            f"a template holds exactly one {{}}, where the class name goes, but {template!r} does not: "
+            f"a template holds exactly one {{}} in place of the class name, but {template!r} does not: "
             f"write {{}}{instead}, for instance {GENERIC!r}."
         )
     return template
 
 
-def _own_words(data: str, classes: Sequence[str] | None, templates: str | Sequence[str] | None) -> Prompts:
-    """A set without a file: its own class names, where they are words."""
+def _own_names(data: str, classes: Sequence[str] | None, templates: str | Sequence[str] | None) -> Prompts:
+    """Return prompts with the set's own class names, if these are words."""
     usable = classes is not None and all(map(_is_words, classes))
     if classes is None or not usable:
         odd = next((name for name in classes or () if not _is_words(name)), None)
@@ -160,7 +161,7 @@ def _own_words(data: str, classes: Sequence[str] | None, templates: str | Sequen
             "no file."
         )
     source = f"the class names of {data} themselves"
-    notes = [f"{data} has no prompts of its own: its class names as they are, in {GENERIC!r} unless told otherwise"]
+    notes = [f"{data} has no file of prompts: its own class names are used, by default in {GENERIC!r}"]
     return Prompts(data, list(classes), _chosen(templates, [GENERIC], SETS), source, sets=dict(SETS), notes=notes)
 
 
@@ -197,7 +198,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _parts(content: dict[str, Any], path: Path) -> Iterable[dict[str, Any]]:
-    """The file itself, then its alternatives."""
+    """Yield the file itself, then its alternatives."""
     yield content
     for name, part in (content.get("alternatives") or {}).items():
         if not isinstance(part, dict) or not isinstance(part.get("classes"), list):
@@ -215,7 +216,7 @@ def _templates(value: Any, path: Path) -> list[str]:
 
 
 def _pairs(part: dict[str, Any], path: Path) -> list[tuple[str, list[str]]]:
-    """(own, spoken names) of each class."""
+    """Return (own, spoken names) of each class."""
     pairs = []
     for number, entry in enumerate(part["classes"]):
         own, spoken = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (entry, entry)
@@ -234,7 +235,7 @@ def _plain(name: str) -> str:
 
 
 def _disagreement(pairs: Sequence[tuple[str, list[str]]], classes: Sequence[str]) -> int | None:
-    """The first label of which the file and the set do not mean the same class; spelling apart. None: they agree."""
+    """Return the first label whose class differs between file and set, ignoring spelling; None: they agree."""
     for label, (own, said) in enumerate(pairs[: len(classes)]):
         if _plain(classes[label]) not in {_plain(own), *map(_plain, said)}:
             return label
@@ -250,6 +251,6 @@ def _refusal(data: str, path: Path, pairs: Sequence[tuple[str, list[str]]], clas
     return (
         f"the class names in {path} disagree with {data}: label {first} is {theirs} there and {ours} in the set "
         f"({len(pairs)} and {len(classes)} classes{', the same names in another order' if same else ''}). "
-        f"Every later label would be scored as another class. Put a {path.name} of your own in ./conf/prompts, "
-        "or say the set's own class names: zeroshot.names=own."
+        f"Every later label would be scored as another class. Put your own {path.name} into ./conf/prompts, "
+        "or use the set's own class names: zeroshot.names=own."
     )

@@ -1,4 +1,4 @@
-"""Scores that every head reports: top-1, top-5 and mean per class with 95 % intervals, from ranked classes."""
+"""Figures that every head reports: top-1, top-5 and mean per class with 95 % intervals, from ranked classes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Figures:
     Args:
         accuracy, accuracy_interval: top-1 with Wilson's 95 % interval.
         per_class, per_class_interval: mean of the classes' accuracies, over classes that occur.
-        top5, top5_interval: None with five classes or fewer, or where fewer than five classes were ranked.
-        n: samples measured.
-        confusion: (K, K) counts, true class by rows.
+        top5, top5_interval: None with at most five classes, or where fewer than five classes were ranked.
+        n: number of samples.
+        confusion: (K, K) counts; rows are true classes.
     """
 
     accuracy: float
@@ -40,24 +40,25 @@ class Figures:
     confusion: np.ndarray = field(compare=False, repr=False)
 
     def figure(self, name: str) -> float:
-        """`accuracy` or `per_class`."""
+        """Return the figure `accuracy` or `per_class`."""
         return {"accuracy": self.accuracy, "per_class": self.per_class}[name]
 
 
 def ranked(logits: Float[Tensor, "N K"]) -> Int[Tensor, "N R"]:
-    """The five best classes of each row (all where there are fewer), best first."""
+    """Return the five best classes of each row (all where there are fewer), best first."""
     return logits.topk(min(5, logits.shape[1]), 1).indices
 
 
 def score(ranking: Int[Tensor, "N R"], label: Int[Tensor, "N"], *, num_classes: int) -> Figures:
-    """Measure a ranking.
+    """Return the figures of a ranking.
 
     Args:
-        ranking: classes, best first; -1 where nothing is ranked.
-        label: the right classes.
+        ranking: classes, best first; -1 where there is no further class.
+        label: true classes.
+        num_classes: K.
 
     Raises:
-        DataError: there is no sample.
+        DataError: there are no samples.
     """
     total = len(label)
     if total == 0:
@@ -84,19 +85,21 @@ def score(ranking: Int[Tensor, "N R"], label: Int[Tensor, "N"], *, num_classes: 
 
 
 def checked(name: str, split: Split, *, num_classes: int, width: int | None = None) -> Split:
-    """The split as float32 features and int64 labels, if it is fit to be used.
+    """Check a split, and return it as float32 features and int64 labels.
 
     Args:
-        name: of the split, for messages.
-        width: D, where the training split has set it.
+        name: name of the split, for messages.
+        split: features and labels.
+        num_classes: K.
+        width: D of the training split; None for the training split itself.
 
     Raises:
-        DataError: empty; features that are not a matrix, not finite or of another width; labels of another number,
-            or outside 0 ... num_classes - 1. The message names the split and the first bad row.
+        DataError: the split is empty; features are not a finite matrix of this width; the number of labels differs, or
+            a label is outside 0 ... num_classes - 1. The message names the split and the first bad row.
     """
     features, label = split
     if features.ndim != 2:
-        raise DataError(f"{name}: features must be a matrix (N, D), got shape {tuple(features.shape)}.")
+        raise DataError(f"{name}: features must be a matrix (N, D), but have shape {tuple(features.shape)}.")
     if len(features) == 0:
         raise DataError(f"{name}: the split has no samples.")
     if width is not None and features.shape[1] != width:
@@ -110,7 +113,7 @@ def checked(name: str, split: Split, *, num_classes: int, width: int | None = No
         column = int((~features[row].isfinite()).nonzero()[0])
         raise DataError(
             f"{name}: features of row {row} are not finite (column {column} is {float(features[row, column])}; "
-            f"{len(bad)} of {len(features)} rows). Extract them anew, in float32 if a lower precision overflowed."
+            f"{len(bad)} of {len(features)} rows). Extract them again, in float32 if a lower precision overflowed."
         )
     outside = ((label < 0) | (label >= num_classes)).nonzero().flatten()
     if len(outside):
@@ -120,15 +123,15 @@ def checked(name: str, split: Split, *, num_classes: int, width: int | None = No
 
 
 def joined(first: Split, second: Split) -> Split:
-    """One split after the other."""
+    """Return the concatenation of two splits."""
     return torch.cat([first[0], second[0]]), torch.cat([first[1], second[1]])
 
 
 def hold_out(train: Split, *, fraction: float, seed: int) -> tuple[Split, Split]:
-    """A stratified, seeded part of train as validation: (train without it, validation).
+    """Split a stratified, seeded part off train for validation: (train without it, validation).
 
     Raises:
-        DataError: no class has a second sample to give.
+        DataError: no class has a second sample.
     """
     features, label = train
     number = max(1, round(fraction * len(label)))
@@ -136,7 +139,7 @@ def hold_out(train: Split, *, fraction: float, seed: int) -> tuple[Split, Split]
     if len(taken) == 0:
         raise DataError(
             f"there is no validation split, and none can be held out of train: {len(label)} samples, one of each "
-            "class. Fix what validation would choose (C, or K), or give a validation split."
+            "class. Fix the value that validation would choose (C, or K), or provide a validation split."
         )
     rows = [torch.from_numpy(part).to(label.device) for part in (kept, taken)]
     return (features[rows[0]], label[rows[0]]), (features[rows[1]], label[rows[1]])

@@ -1,9 +1,10 @@
-"""Features kept on disk: shards with checksums, written one by one, and a manifest of everything they depend on.
+"""Feature cache on disk: shards with checksums, written one by one, and a manifest of everything they depend on.
 
-An entry is one split of one set seen by one encoder. Its folder is named by a digest of its facts (weights, model,
-transform, data, precision, layer, pooling, version of the code), so a change of any of them is another entry. Shards
-are safetensors files of `features` (N, D), `label` (N) and `index` (N); `items.csv` says which image each row is.
-A shard counts only when its checksum is in the manifest, which is written after it: a killed run leaves whole shards.
+An entry has the features of one split of one set from one encoder. The name of its folder has a digest of its facts
+(weights, model, transform, data, precision, layer, pooling, version of the code), so that a change of any of them makes
+another entry. Shards are safetensors files of `features` (N, D), `label` (N) and `index` (N); `items.csv` names the
+image of each row. A shard is valid only when its checksum is in the manifest, which is written after it: the shards of
+a killed run are complete.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from safetensors import SafetensorError
 from tfcli.errors import RunError
 from tfcli.files import alone, is_full, write_atomic
 
-if TYPE_CHECKING:  # entries are listed, named and removed without torch
+if TYPE_CHECKING:  # listing, naming and removing entries needs no torch
     from torch import Tensor
 
-VERSION = 1  # of what an extraction computes and how it is stored: part of every key
+VERSION = 1
+"""Version of extraction and storage, which is part of every key."""
 SHARD_ROWS = 4096
 
 Facts = dict[str, Any]
@@ -38,12 +40,12 @@ Shard = dict[str, "Tensor"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One split's features.
+    """The features of one split.
 
     Attributes:
-        folder: where they are, or will be.
-        facts: everything they depend on; plain JSON values.
-        count: rows of the split.
+        folder: folder of the entry, which may not exist yet.
+        facts: everything that the features depend on; plain JSON values.
+        count: number of rows of the split.
     """
 
     folder: Path
@@ -61,6 +63,7 @@ class Entry:
         return len(self.manifest().get("shards", {}))
 
     def file(self, number: int) -> Path:
+        """Return the file of a shard."""
         return self.folder / f"features-{number:05d}.safetensors"
 
     def manifest(self) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def entry(root: Path, facts: Facts, count: int, *, same: Callable[[Facts, Facts]
     """Return the entry of these facts below `root`, whether or not it exists yet.
 
     Args:
-        same: whether the facts of an older entry mean the same as these: parts have been renamed since, for instance.
+        same: function that tells whether the facts of an older entry equal these, for instance after a renaming.
     """
     facts = json.loads(json.dumps({"version": VERSION, **facts}))
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
@@ -108,19 +111,20 @@ def fetch(
     advance: Callable[[int], None] = lambda rows: None,
     refresh: bool = False,
 ) -> tuple[Shard, int]:
-    """All rows of an entry: read where they are whole, extracted and kept where they are not.
+    """Return all rows of an entry; shards that are missing or damaged are extracted and stored.
 
     Args:
-        extract: batches of `features`, `label` and `index` for some rows, in their order.
-        sources: what each row is, for items.csv.
-        say: takes a line for the user.
-        advance: told how many rows have been settled.
-        refresh: extract even what is there.
+        found: the entry.
+        extract: function that yields batches of `features`, `label` and `index` for some rows, in their order.
+        sources: name of each row's image, for items.csv.
+        say: called with a line for the user.
+        advance: called with the number of rows that are done.
+        refresh: extract shards even if they are stored.
 
     Returns:
-        the rows in order, and how many of them had to be extracted.
+        the rows in order, and the number of extracted rows.
     """
-    with _owned(found.folder, say) as writable:
+    with _locked(found.folder, say) as writable:
         manifest = {} if refresh else found.manifest()
         kept: dict[str, Any] = manifest.get("shards", {})
         parts: list[Shard] = []
@@ -165,14 +169,14 @@ def _read(
     try:
         content = file.read_bytes()
     except OSError:
-        say(f"features: {file.name} of {found.folder.name} is gone; extracted again")
+        say(f"features: {file.name} of {found.folder.name} is missing; extracted again")
         return None
     if hashlib.sha256(content).hexdigest() == known["sha256"]:
         from safetensors.torch import load
 
         try:
             return load(content)
-        except SafetensorError:  # whole, but of another writer
+        except SafetensorError:  # complete, but in another format
             pass
     say(f"features: {file.name} of {found.folder.name} is damaged (its checksum differs); extracted again")
     return None
@@ -186,7 +190,7 @@ def _write(
     sources: Sequence[str] | None,
     say: Callable[[str], None],
 ) -> bool:
-    """Keep one shard. False when the disk is full: what was begun is removed, and nothing more is kept."""
+    """Store one shard; return False when the disk is full, after removing the incomplete shard."""
     from safetensors.torch import save
 
     content = save({name: tensor.contiguous() for name, tensor in part.items()})
@@ -202,12 +206,12 @@ def _write(
         write_atomic(found.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     except OSError as error:
         if not is_full(error):
-            raise RunError(f"cannot keep features in `{found.folder}`: {error.strerror}.") from error
+            raise RunError(f"cannot store features in `{found.folder}`: {error.strerror}.") from error
         manifest["shards"].pop(str(number), None)
         found.file(number).unlink(missing_ok=True)
         say(
-            f"features: no space left at `{found.folder.parent}`. They are used but not kept from here on; "
-            "`tfcli features rm` makes room, `features.cache=FOLDER` takes another disk"
+            f"features: no space left at `{found.folder.parent}`. They are used but not stored from here on; "
+            "`tfcli features rm` frees space, `features.cache=FOLDER` chooses another disk"
         )
         return False
     return True
@@ -222,23 +226,23 @@ def _items(sources: Sequence[str]) -> str:
 
 
 @contextmanager
-def _owned(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
-    """Hold an entry while it is filled: others wait for it, and find it full. False: it cannot be written."""
+def _locked(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
+    """Lock an entry while it is filled, so that other processes wait for it; yield False if it cannot be written."""
     with ExitStack() as stack:
         try:
             handle = stack.enter_context(alone(folder / ".lock", wait=False))
         except BlockingIOError:
-            say("features: another process extracts the same; waiting for it")
+            say("features: another process is extracting the same features; waiting for it")
             handle = stack.enter_context(alone(folder / ".lock"))
         if handle is None:
-            say(f"features: `{folder.parent}` cannot be written, so they are not kept")
+            say(f"features: `{folder.parent}` cannot be written, so they are not stored")
         yield handle is not None
 
 
 def entries(root: Path, say: Callable[[str], None] = lambda line: None) -> list[dict[str, Any]]:
-    """The manifests below `root`, each with its `folder`, `bytes` on disk and `rows` that are there.
+    """Return the manifests below `root`, each with its `folder`, its `bytes` on disk and its number of `rows`.
 
-    One that cannot be read is named by `say` and left out.
+    Manifests that cannot be read are reported by `say` and left out.
     """
     found = []
     for file in sorted(root.glob("*/manifest.json")):
@@ -248,14 +252,14 @@ def entries(root: Path, say: Callable[[str], None] = lambda line: None) -> list[
             values |= {"bytes": sum(s["bytes"] for s in shards), "rows": sum(s["rows"] for s in shards)}
             values |= {"facts": dict(values["facts"]), "count": int(values["count"])}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            say(f"skipped: `{file}` is torn or no manifest of features. They are extracted again when next wanted.")
+            say(f"skipped: `{file}` is not a valid manifest. Its features are extracted again at the next use.")
             continue
         found.append({**values, "folder": file.parent, "age": time.time() - file.stat().st_mtime})
     return found
 
 
 def why_missed(root: Path, wanted: Entry) -> str:
-    """In words what differs from the nearest entry of the same model, data and split; empty where there is none."""
+    """Describe the differences to the nearest entry of the same model, data and split; empty where there is none."""
     best: list[str] | None = None
     for other in entries(root):
         facts = other["facts"]
