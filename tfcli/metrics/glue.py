@@ -13,19 +13,6 @@ from tfcli.metrics.info import LOSS, Declared, FigureInfo
 from tfcli.metrics.intervals import Figures, correlation, mean
 from tfcli.shapes import Float, Int
 
-PUBLISHED: dict[str, tuple[str, ...]] = {
-    "cola": ("matthews",),
-    "sst2": ("accuracy",),
-    "mrpc": ("f1", "accuracy"),
-    "stsb": ("pearson", "spearman"),
-    "qqp": ("f1", "accuracy"),
-    "mnli": ("accuracy_matched", "accuracy_mismatched"),
-    "qnli": ("accuracy",),
-    "rte": ("accuracy",),
-    "wnli": ("accuracy",),
-}
-"""The figures of each task, the first one first. A task's score is their mean, GLUE's the mean of the tasks'."""
-
 
 class LabelMetrics(ClassificationMetrics):
     """Classes of texts: what `ClassificationMetrics` has, Matthews' correlation, and of two classes F1 of the second.

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from tfcli.metrics.paired import Paired
 
 LEVEL = 0.01
-TESTABLE = "test/accuracy"
-"""The metric that outcomes are the parts of: only its differences can be tested image by image."""
+"""Level of significance of a difference."""
 
 
 def summarize(folder: Path, state: State) -> dict[str, Any]:
@@ -118,8 +117,6 @@ def _differences(folder: Path, cells: list[dict[str, Any]], default: list[str]) 
 
 def _pair(folder: Path, cell: dict[str, Any], base: dict[str, Any]) -> tuple[Any, Any] | None:
     """Return which samples (S, N) a cell and the default cell got right, for the seeds and samples that both have."""
-    if cell["metric"] != TESTABLE:
-        return None
     import numpy as np
 
     ours, theirs = (_outcomes(folder, each) for each in (cell, base))
@@ -130,8 +127,13 @@ def _pair(folder: Path, cell: dict[str, Any], base: dict[str, Any]) -> tuple[Any
 
 
 def _outcomes(folder: Path, cell: dict[str, Any]) -> dict[int, Outcomes]:
-    read = {seed: read_outcomes(folder / job) for seed, job in zip(cell["seeds"], cell["jobs"], strict=True)}
-    return {seed: outcomes for seed, outcomes in read.items() if outcomes is not None}
+    """Return the outcomes of each seed whose figure is their mean: only such a figure can be tested by sample."""
+    found = {}
+    for seed, job, value in zip(cell["seeds"], cell["jobs"], cell["values"], strict=True):
+        outcomes = read_outcomes(folder / job)
+        if outcomes is not None and value is not None and math.isclose(outcomes.correct.mean(), value, abs_tol=1e-5):
+            found[seed] = outcomes
+    return found
 
 
 def notes(summary: dict[str, Any]) -> list[str]:

@@ -23,8 +23,6 @@ from tfcli.sweeps.state import State, read_state
 from tfcli.sweeps.suite import write_suite
 from tfcli.sweeps.table import write_tables
 
-TABLES = dict.fromkeys(FROZEN_VERBS, write_suite)
-"""Verbs whose sweeps have a table of their own kind."""
 LOCAL = {"_target_": "tfcli.sweeps.local.Local"}
 
 
@@ -153,7 +151,7 @@ def _run(state: State, folder: Path, launch: Launch, launcher: Any, search: Any,
 
 
 def tables(folder: Path, state: State) -> dict[str, Any]:
-    """Write the tables of a sweep, as its ablation or its verb has them; return their values."""
+    """Write the tables of a sweep: of an ablation, of heads on frozen features, or of runs; return their values."""
     if (folder / "ablation.json").exists():
         return ablation_table.write_tables(folder, state)
-    return TABLES.get(state.verb, write_tables)(folder, state)
+    return write_suite(folder, state) if state.verb in FROZEN_VERBS else write_tables(folder, state)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tfcli.engine.config.compose import compose
+from tfcli.engine.config.heads import FROZEN_VERBS
 from tfcli.engine.runs import terminal
 from tfcli.engine.runs.folder import locked, make_folder, safe
 from tfcli.engine.runs.named import ANY_DATA
@@ -15,7 +16,7 @@ from tfcli.engine.runs.record import read_overrides
 from tfcli.errors import ConfigError, RunError
 from tfcli.sweeps.expand import Grid, expand, job_id
 from tfcli.sweeps.options import split
-from tfcli.sweeps.runner import DEFAULT, TABLES, Launch, build_parts, run_in
+from tfcli.sweeps.runner import DEFAULT, Launch, build_parts, run_in
 from tfcli.sweeps.state import Job, State, read_state
 
 
@@ -53,7 +54,7 @@ def run_sweep(
     """
     build_parts(launch, State(verb, [], {}, []))  # what is missing is said before anything is made
     grid = _first_trial(overrides) if launch.search else expand(overrides)
-    primary = "probe" if verb in TABLES else "train"
+    primary = "probe" if verb in FROZEN_VERBS else "train"
     pair, configured = _check(grid, config_name or primary, config_dir, run=words[0] if words else None)
     root = Path(root or configured)
     parent = root / "sweep" / safe(f"{verb}-{pair}")
@@ -119,7 +120,7 @@ def extend(folder: Path, words: Sequence[str], launch: Launch = DEFAULT) -> Stat
         raise ConfigError(f"`{folder}` is a search, which chooses its own values; `search.trials=` says how many.")
     rest, launcher, _ = split(words, state.config_dir, launcher=state.launcher)
     grid = expand([*state.overrides, *rest])
-    primary = state.config_name or ("probe" if state.verb in TABLES else "train")
+    primary = state.config_name or ("probe" if state.verb in FROZEN_VERBS else "train")
     _check(grid, primary, state.config_dir, run=state.words[0] if state.words else None)
     with locked(folder):
         given = list(dict.fromkeys(expand([word]).jobs[0][0].partition("=")[0] for word in rest))

@@ -10,10 +10,11 @@ from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import Count
 from tfcli.data.module import DataModule
-from tfcli.metrics.squad import Question, SquadMetrics
+from tfcli.errors import ConfigError
+from tfcli.metrics.squad import Question, SquadMetrics, best_spans
 from tfcli.models.protocols import TextClassifier
 from tfcli.shapes import Bool, Float, Int
-from tfcli.tasks.text import TextObjective
+from tfcli.tasks.text import Prediction, TextObjective, TrainedHead
 from tfcli.tasks.text_classify import head_output
 
 
@@ -47,6 +48,35 @@ class Span(TextObjective):
         self.longest = longest
         self.register_buffer("threshold", torch.zeros(()))
         self.measured = nn.ModuleDict()
+
+    @staticmethod
+    def predict_texts(head: TrainedHead, texts: list[str], pairs: list[str]) -> list[Prediction]:
+        """Predict the answers of questions in the texts of `pairs`, of which one serves all questions.
+
+        Raises:
+            ConfigError: a question has no text.
+        """
+        contexts = pairs * len(texts) if len(pairs) == 1 else pairs
+        if len(contexts) != len(texts):
+            raise ConfigError("each question (--text) needs the text that its answer is cut from: --pair TEXT.")
+        output, batch = head.outputs(
+            {"question": texts, "context": contexts, "answers": [[]] * len(texts), "id": texts}
+        )
+        start, end = output.unbind(-1)
+        score, first, last = best_spans(start, end, batch["inside"])
+        no_answer = start[:, 0] + end[:, 0]
+        unanswerable = head.data.get("source", {}).get("version") == "2.0"
+        threshold = float(head.state["threshold"]) if unanswerable else torch.inf
+        rows = []
+        for number, (text, context) in enumerate(zip(texts, contexts, strict=True)):
+            windows = (batch["question"] == number).nonzero()[:, 0]
+            best = int(windows[score[windows].argmax()])
+            if no_answer[windows].min() - score[best] > threshold:
+                rows.append({"text": text, "answer": ""})
+                continue
+            begin, stop = (int(batch["offsets"][best, at, side]) for at, side in ((first[best], 0), (last[best], 1)))
+            rows.append({"text": text, "answer": context[begin:stop]})
+        return rows
 
     def setup_data(self, data: DataModule) -> None:
         """Set up the metrics with the questions; if some have no answer, the scoring is that of SQuAD 2.0."""

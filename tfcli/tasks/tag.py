@@ -11,7 +11,7 @@ from tfcli.metrics.entities import EntityMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.texts import tag_baselines
 from tfcli.tasks.lm import token_loss
-from tfcli.tasks.text import TextObjective
+from tfcli.tasks.text import Prediction, TextObjective, TrainedHead
 from tfcli.tasks.text_classify import head_output
 
 
@@ -30,6 +30,19 @@ class Tag(TextObjective):
     def __init__(self, net: nn.Module, **objective: Any):
         super().__init__(net, **objective)
         self.measured = nn.ModuleDict()
+
+    @staticmethod
+    def predict_texts(head: TrainedHead, texts: list[str], pairs: list[str]) -> list[Prediction]:
+        """Predict the tags of the words of texts, which are separated by blanks."""
+        words = [text.split() for text in texts]
+        logits, batch = head.outputs({"words": words, "tags": [[0] * len(own) for own in words]})
+        rows = []
+        for text, own, guess, target in zip(texts, words, logits.argmax(-1).cpu(), batch["target"].cpu(), strict=True):
+            names = [head.classes[i] for i in guess[target >= 0].tolist()]
+            tags = [{"word": word, "tag": name} for word, name in zip(own, names, strict=False)]
+            tagged = " ".join(f"{t['word']}/{t['tag']}" if t["tag"] != "O" else t["word"] for t in tags)
+            rows.append({"text": text, "answer": tagged, "tags": tags})
+        return rows
 
     def setup_data(self, data: DataModule) -> None:
         """Set up the metrics with the names of the tags and the words of each sentence."""

@@ -10,12 +10,14 @@ from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import Count, NotNegative, Rate
 from tfcli.data.module import DataModule
+from tfcli.errors import ConfigError
 from tfcli.metrics.glue import LabelMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.classes import class_guesses
 from tfcli.tasks.baselines.texts import label_baselines
 from tfcli.tasks.choosing import ClassChoice
 from tfcli.tasks.lm import token_loss
+from tfcli.tasks.text import Prediction, TrainedHead, paired, ranked
 
 
 def head_output(net: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -58,6 +60,21 @@ class TextClassify(ClassChoice):
             )
         self.num_classes, self.label_smoothing, self.lm_weight = num_classes, label_smoothing, lm_weight
         self.measured = nn.ModuleDict()
+
+    @staticmethod
+    def predict_texts(head: TrainedHead, texts: list[str], pairs: list[str]) -> list[Prediction]:
+        """Predict classes of texts or pairs, or which of `pairs` is the best choice after the one text.
+
+        Raises:
+            ConfigError: the numbers of texts and pairs do not fit.
+        """
+        if "choices" not in head.needs:
+            logits, _ = head.outputs(paired(texts, pairs))
+            return ranked(logits, texts, head.classes, head.top)
+        if len(texts) != 1 or len(pairs) < 2:
+            raise ConfigError("one context (--text) and at least two ways to go on (--pair) are needed.")
+        logits, _ = head.outputs({"context": texts, "choices": [pairs], "label": [0]})
+        return ranked(logits, texts, pairs, head.top)
 
     def setup_data(self, data: DataModule) -> None:
         """Set up the metrics with the number of classes or choices."""

@@ -12,7 +12,7 @@ from tfcli.data.module import DataModule
 from tfcli.metrics.glue import ScoreMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.texts import score_baselines
-from tfcli.tasks.text import TextObjective
+from tfcli.tasks.text import Prediction, TextObjective, TrainedHead, paired
 from tfcli.tasks.text_classify import head_output
 
 
@@ -37,6 +37,13 @@ class TextRegress(TextObjective):
         self.register_buffer("centre", torch.zeros(()))
         self.register_buffer("spread", torch.ones(()))
         self.measured = nn.ModuleDict({split: ScoreMetrics() for split in ("val_", "test_")})
+
+    @staticmethod
+    def predict_texts(head: TrainedHead, texts: list[str], pairs: list[str]) -> list[Prediction]:
+        """Predict scores of texts or pairs: of a run in the units of its data. Raises ConfigError as `paired`."""
+        output, _ = head.outputs(paired(texts, pairs))
+        scores = output.cpu() * head.state.get("spread", 1.0) + head.state.get("centre", 0.0)
+        return [{"text": text, "answer": round(score, 4)} for text, score in zip(texts, scores.tolist(), strict=True)]
 
     def setup_data(self, data: DataModule) -> None:
         """Set mean and deviation from the training scores."""

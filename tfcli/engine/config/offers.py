@@ -130,6 +130,13 @@ def _protocol(task: str) -> Definition | None:
     return None
 
 
+def has_method(target: str, name: str) -> bool:
+    """Return whether a class, or one of its bases whose source is here, defines a method."""
+    found = find(target)
+    nodes = [node for base in bases(found) if base for node in base.node.body] if found else []
+    return any(isinstance(node, ast.FunctionDef) and node.name == name for node in nodes)
+
+
 @cache
 def _missing(model: str, protocol: str) -> str | None:
     """Return the methods of the protocol that the model's class lacks."""

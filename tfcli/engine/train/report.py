@@ -206,12 +206,13 @@ def figures(parts: Parts, folder: Path) -> list[Path]:
     curves(read_metrics(folder / "metrics.csv"), made[0], monitor=monitor, lower_is_better=lower, title=parts.name)
     if parts.task.confusion is not None:
         counts = parts.task.confusion.numpy()
+        names = parts.data.classes or [str(number + 1) for number in range(len(counts))]  # of choices: their places
         made.append(folder / "figures" / "confusion.png")
-        confusion(counts.tolist(), made[1], names=parts.data.classes, title=f"{parts.name}, test")
+        confusion(counts.tolist(), made[1], names=names, title=f"{parts.name}, test")
         with open(folder / "per_class.csv", "w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
             table.writerow(["class", "test_images", "right", "accuracy"])
-            for name, row, i in zip(parts.data.classes, counts, range(len(counts)), strict=True):
+            for name, row, i in zip(names, counts, range(len(counts)), strict=True):
                 table.writerow([name, int(row.sum()), int(row[i]), f"{row[i] / max(1, row.sum()):.4f}"])
     return made
 

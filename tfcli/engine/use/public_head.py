@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 from tfcli.engine.config.compose import compose, given
 from tfcli.engine.config.configs import Configs, roots
-from tfcli.engine.config.offers import columns_of
+from tfcli.engine.config.offers import columns_of, has_method
 from tfcli.engine.loading.adopt import read_blueprint
 from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_model
 from tfcli.errors import ConfigError
 
 
-def answering(kinds: Collection[str], config_dir: str | None = None) -> dict[str, dict[str, Any]]:
-    """Return the tasks whose `answer` is one of `kinds`, each with its config."""
+def answering(config_dir: str | None = None) -> dict[str, dict[str, Any]]:
+    """Return the tasks that answer texts (by a method `predict_texts`), each with its config."""
     configs = Configs(roots(config_dir))
     found = {name: configs.mounted("task", name)["task"] for name in configs.options("task")}
-    return {name: facts for name, facts in found.items() if facts.get("answer") in kinds}
+    return {name: facts for name, facts in found.items() if has_method(str(facts.get("_target_")), "predict_texts")}
 
 
-def with_its_head(
-    overrides: list[str], kinds: Collection[str], *, config_dir: str | None = None
-) -> LoadedLanguageModel:
+def with_its_head(overrides: list[str], *, config_dir: str | None = None) -> LoadedLanguageModel:
     """Load the model and weights that `overrides` name for the task that their head answers.
 
     Args:
         overrides: settings; `task=` in them is kept.
-        kinds: of answers to choose from, as tasks declare them.
 
     Raises:
         ConfigError: the weights have no head that answers any of them.
@@ -36,7 +32,7 @@ def with_its_head(
     found = read_blueprint(job.config)
     kind, outputs = found.head if found and found.head else ("", 0)
     configs = Configs(roots(config_dir))
-    answered = answering(kinds, config_dir)
+    answered = answering(config_dir)
     task = next((name for name, facts in answered.items() if facts.get("answer") == kind), None)
     if task is None:
         raise ConfigError(
