@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcli.data.columns.splits import drawn, stratified
+from tfcli.data.columns.splits import stratified, stratified_sample
 
 
 @given(labels=st.lists(st.integers(0, 6), min_size=1, max_size=80), share=st.floats(0, 1), seed=st.integers(0, 5))
@@ -36,6 +36,6 @@ def test_number_is_met_and_the_seed_decides():
 
 def test_limits():
     labels = np.repeat(np.arange(5), 20)
-    assert np.bincount(labels[drawn(labels, number=10, seed=0, purpose="x")]).tolist() == [2] * 5
-    assert len(drawn(labels, number=3, seed=0, purpose="x")) == 3
-    assert len(drawn(labels, number=500, seed=0, purpose="x")) == 100
+    assert np.bincount(labels[stratified_sample(labels, number=10, seed=0, purpose="x")]).tolist() == [2] * 5
+    assert len(stratified_sample(labels, number=3, seed=0, purpose="x")) == 3
+    assert len(stratified_sample(labels, number=500, seed=0, purpose="x")) == 100

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfcli.data.columns.checks import table_digest
+from tfcli.data.columns.splits import carved, items, limited
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.picked import Picked, taken
 from tfcli.data.common.request import Request
-from tfcli.data.common.rows import carved, height, items, limited
+from tfcli.data.common.rows import height
 from tfcli.data.module import DataModule
 from tfcli.data.sources.easyvqa import EasyVQA
 from tfcli.data.synthetic.questions import ANSWERS

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfcli.data.columns.splits import carved
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.order import BucketBatches
-from tfcli.data.common.rows import carved
 from tfcli.data.module import DataModule
 from tfcli.data.views.streams import Windows
 from tfcli.errors import ConfigError, DataError

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tfcli.bounds import Bounds, Count, Fraction, Natural, Positive, Rate, Share
-from tfcli.data.columns.splits import Parting
+from tfcli.data.columns.splits import SplitSettings
 from tfcli.data.columns.tables import Source
 from tfcli.data.common.facts import Facts
 from tfcli.data.common.paths import data_root
@@ -264,7 +264,7 @@ class PreparedData(pl.LightningDataModule):
     def _recipe(self) -> Recipe:
         return Recipe(
             name=self.name,
-            parting=Parting(self.fractions, self.split_seed, self.limits, self.test_split),
+            splits=SplitSettings(self.fractions, self.split_seed, self.limits, self.test_split),
             resize=self.kept,
             cache=self.cache,
             policy=self.policy,

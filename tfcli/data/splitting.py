@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from tfcli.data.columns import checks
-from tfcli.data.columns.splits import of_images, parted
+from tfcli.data.columns.splits import make_splits, of_images
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.picked import taken
 from tfcli.data.common.rows import Columns, height
@@ -47,7 +47,7 @@ def split_tables(
     official: Mapping[str, int] | None,
     repeats: int,
 ) -> Tables:
-    """Return the splits of a set; see `tfcli.data.columns.splits.parted`.
+    """Return the splits of a set; see `tfcli.data.columns.splits.make_splits`.
 
     Args:
         loaded: by its source.
@@ -107,7 +107,7 @@ def _prepared(splits: Mapping[str, Columns], loaded: LoadedTables, recipe: Recip
     """Part, recognise and decode the tables of a set, or those beside it."""
     name, classes = recipe.name, loaded.classes
     known = classes if len(classes) > 1 else next(iter(classes.values()), [])  # as digests have always held one list
-    rows, notes = parted(name, splits, recipe.parting)
+    rows, notes = make_splits(name, splits, recipe.splits)
     if of_images(splits):
         digests = {split: checks.image_digest(name, known, splits, {split: table}) for split, table in rows.items()}
         whole = checks.image_digest(name, known, splits, rows)

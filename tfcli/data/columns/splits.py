@@ -11,15 +11,15 @@ import numpy as np
 
 from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.common.counter_rng import hash64
-from tfcli.data.common.picked import pick
+from tfcli.data.common.picked import Picked, pick
 from tfcli.data.common.request import Request
-from tfcli.data.common.rows import Columns, carved, height, limited, picked
+from tfcli.data.common.rows import Columns, height, picked
 from tfcli.data.common.splitnames import SPLITS
 from tfcli.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True)
-class Parting:
+class SplitSettings:
     """Settings by which a set is parted.
 
     Args:
@@ -73,7 +73,7 @@ def stratified(labels: np.ndarray, *, number: int, seed: int, purpose: str) -> t
     return np.flatnonzero(~taken), np.flatnonzero(taken)
 
 
-def drawn(labels: np.ndarray, *, number: int, seed: int, purpose: str) -> np.ndarray:
+def stratified_sample(labels: np.ndarray, *, number: int, seed: int, purpose: str) -> np.ndarray:
     """Return at most `number` positions, stratified where there are enough for every class, else simply drawn."""
     count = len(labels)
     if number >= count:
@@ -113,7 +113,9 @@ def _files(column: Any, rows: np.ndarray) -> Any:
     return pick(column, rows)
 
 
-def parted(name: str, splits: Mapping[str, Columns], how: Parting) -> tuple[dict[str, Columns], list[str]]:
+def make_splits(
+    name: str, splits: Mapping[str, Columns], settings: SplitSettings
+) -> tuple[dict[str, Columns], list[str]]:
     """Return the tables of train, val and test, and what to tell the user.
 
     Splits are the set's own. What is missing is set aside from train: of images val alone, class by class; of others
@@ -122,12 +124,12 @@ def parted(name: str, splits: Mapping[str, Columns], how: Parting) -> tuple[dict
     Args:
         name: of the set.
         splits: by its source.
-        how: the settings.
+        settings: by which.
 
     Raises:
         ConfigError: there is no such `test_split`.
     """
-    images, test, seed = of_images(splits), how.test_split, how.seed
+    images, test, seed = of_images(splits), settings.test_split, settings.seed
     if test not in ("test", *splits) and not images:  # whose source reads it
         further = [split for split in splits if split not in ("train", "val")]
         raise ConfigError(
@@ -136,9 +138,9 @@ def parted(name: str, splits: Mapping[str, Columns], how: Parting) -> tuple[dict
         )
     named = {"train": "train", "val": "val", "test": test if test in splits else "test"}
     tables = {split: splits[theirs] for split, theirs in named.items() if theirs in splits}
-    part, notes = _by_class if images else carved, list[str]()
+    part, notes = _carved_by_class if images else carved, list[str]()
     for split in ("val",) if images else ("test", "val"):
-        fraction = how.fractions[split]
+        fraction = settings.fractions[split]
         if split in tables or not fraction or "train" not in tables:
             continue
         tables["train"], tables[split], words = part(tables["train"], fraction, seed=seed, to=split)
@@ -146,11 +148,11 @@ def parted(name: str, splits: Mapping[str, Columns], how: Parting) -> tuple[dict
         notes.append(f"{name}: no {what} split of its own; {words} (data.{split}_fraction={fraction:g}{more})")
     if images:
         limit = partial(_limited_by_class, seed=seed)
-        return {s: limit(tables[s], how.limits[s], split=s) for s in SPLITS if s in tables}, notes
-    return {s: limited(tables[s], how.limits[s], seed=seed) for s in SPLITS if s in tables}, notes
+        return {s: limit(tables[s], settings.limits[s], split=s) for s in SPLITS if s in tables}, notes
+    return {s: limited(tables[s], settings.limits[s], seed=seed) for s in SPLITS if s in tables}, notes
 
 
-def _by_class(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Columns, Columns, str]:
+def _carved_by_class(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Columns, Columns, str]:
     """Part images as `carved` parts rows, class by class."""
     labels = labels_of(rows)
     kept, taken = stratified(labels, number=round(fraction * len(labels)), seed=seed, purpose=to)
@@ -161,4 +163,51 @@ def _limited_by_class(rows: Columns, number: int | None, *, seed: int, split: st
     """Limit images as `limited` limits rows, class by class."""
     if number is None:
         return rows
-    return picked(rows, drawn(labels_of(rows), number=number, seed=seed, purpose=f"limit {split}"))
+    return picked(rows, stratified_sample(labels_of(rows), number=number, seed=seed, purpose=f"limit {split}"))
+
+
+def items(rows: Columns) -> np.ndarray:
+    """Return a number (N,) for each row, the same for rows that share an item of another table: a question's image."""
+    pointers = [column.rows for column in rows.values() if isinstance(column, Picked)]
+    return min(pointers, key=lambda rows: len(np.unique(rows)), default=np.arange(height(rows)))
+
+
+def limited(rows: Columns, number: int | None, *, seed: int) -> Columns:
+    """Return at most so many rows, drawn by `seed`, in their own order; all that share an item before those of the next."""
+    if number is None or number >= height(rows):
+        return rows
+    words = hash64(seed, "limit", items(rows))
+    return picked(rows, np.sort(np.argsort(words, kind="stable")[:number]))
+
+
+FEW = 20
+"""Rows below which running text is split inside its documents."""
+
+
+def carved(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Columns, Columns, str]:
+    """Part a split: what stays, what is taken, and how it was done in words.
+
+    Of many rows some are drawn, those with the same context or the same item of another table together; of a few
+    documents each gives its end, from the beginning of a line on.
+    """
+    count = height(rows)
+    if count < FEW and set(rows) == {"text"}:
+        cuts = [_line_start(text, round(len(text) * (1 - fraction))) for text in rows["text"]]
+        kept = [text[:cut] for text, cut in zip(rows["text"], cuts, strict=True)]
+        ends = [text[cut:] for text, cut in zip(rows["text"], cuts, strict=True)]
+        taken = sum(map(len, ends))
+        return {"text": kept}, {"text": ends}, f"the last {taken:,} of {taken + sum(map(len, kept)):,} characters"
+    first: dict[Any, int] = {}
+    shared = rows["context"] if "context" in rows else items(rows).tolist()
+    groups = np.array([first.setdefault(item, len(first)) for item in shared])
+    order = np.argsort(hash64(seed, to, groups), kind="stable")
+    number = round(fraction * count)
+    while 0 < number < count and groups[order[number]] == groups[order[number - 1]]:
+        number += 1
+    kept_rows, taken_rows = np.sort(order[number:]), np.sort(order[:number])
+    return picked(rows, kept_rows), picked(rows, taken_rows), f"{number:,} of {count:,} rows drawn from train"
+
+
+def _line_start(text: str, near: int) -> int:
+    """The beginning of the line after a place in a text; the place itself in a text without lines."""
+    return text.find("\n", near) + 1 or near

@@ -1,4 +1,4 @@
-"""Rows of text as they are split, limited and laid side by side."""
+"""Tables: named columns, their height, some of their rows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcli.data.common.counter_rng import hash64
-from tfcli.data.common.picked import Picked, pick
+from tfcli.data.common.picked import pick
 
 Columns = dict[str, Any]
 """A table: columns of equal length: lists, arrays, or what gathers rows by `take`. Names say what they hold:
@@ -37,7 +36,7 @@ def height(rows: Columns) -> int:
 
 
 def padded(rows: Sequence[np.ndarray], fill: int | bool) -> np.ndarray:
-    """Rows of unequal lengths as one array, filled up behind."""
+    """Return rows of unequal lengths as one array, filled up behind."""
     table = np.full((len(rows), max(1, max(map(len, rows)))), fill, dtype=bool if isinstance(fill, bool) else np.int64)
     for line, row in zip(table, rows, strict=True):
         line[: len(row)] = row
@@ -45,52 +44,5 @@ def padded(rows: Sequence[np.ndarray], fill: int | bool) -> np.ndarray:
 
 
 def picked(rows: Columns, which: np.ndarray) -> Columns:
-    """Some of the rows."""
+    """Return some of the rows."""
     return {name: pick(column, which) for name, column in rows.items()}
-
-
-def items(rows: Columns) -> np.ndarray:
-    """Return a number (N,) for each row, the same for rows that share an item of another table: a question's image."""
-    pointers = [column.rows for column in rows.values() if isinstance(column, Picked)]
-    return min(pointers, key=lambda rows: len(np.unique(rows)), default=np.arange(height(rows)))
-
-
-def limited(rows: Columns, number: int | None, *, seed: int) -> Columns:
-    """At most so many rows, drawn by `seed`, in their own order; of rows that share an item, all of one before more."""
-    if number is None or number >= height(rows):
-        return rows
-    words = hash64(seed, "limit", items(rows))
-    return picked(rows, np.sort(np.argsort(words, kind="stable")[:number]))
-
-
-FEW = 20
-"""Rows below which running text is split inside its documents."""
-
-
-def carved(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Columns, Columns, str]:
-    """Part a split: what stays, what is taken, and how it was done in words.
-
-    Of many rows some are drawn, those with the same context or the same item of another table together; of a few
-    documents each gives its end, from the beginning of a line on.
-    """
-    count = height(rows)
-    if count < FEW and set(rows) == {"text"}:
-        cuts = [_line_start(text, round(len(text) * (1 - fraction))) for text in rows["text"]]
-        kept = [text[:cut] for text, cut in zip(rows["text"], cuts, strict=True)]
-        ends = [text[cut:] for text, cut in zip(rows["text"], cuts, strict=True)]
-        taken = sum(map(len, ends))
-        return {"text": kept}, {"text": ends}, f"the last {taken:,} of {taken + sum(map(len, kept)):,} characters"
-    first: dict[Any, int] = {}
-    shared = rows["context"] if "context" in rows else items(rows).tolist()
-    groups = np.array([first.setdefault(item, len(first)) for item in shared])
-    order = np.argsort(hash64(seed, to, groups), kind="stable")
-    number = round(fraction * count)
-    while 0 < number < count and groups[order[number]] == groups[order[number - 1]]:
-        number += 1
-    kept_rows, taken_rows = np.sort(order[number:]), np.sort(order[:number])
-    return picked(rows, kept_rows), picked(rows, taken_rows), f"{number:,} of {count:,} rows drawn from train"
-
-
-def _line_start(text: str, near: int) -> int:
-    """The beginning of the line after a place in a text; the place itself in a text without lines."""
-    return text.find("\n", near) + 1 or near

@@ -10,7 +10,7 @@ import numpy as np
 from torchvision.tv_tensors import Video
 
 from tfcli.data.columns.filecolumn import FileColumn
-from tfcli.data.columns.splits import Parting
+from tfcli.data.columns.splits import SplitSettings
 from tfcli.data.common.picked import unpicked
 from tfcli.data.common.rows import Columns, height, picked
 from tfcli.data.common.workers import Ranks
@@ -27,7 +27,7 @@ class Recipe:
 
     Args:
         name: of the set.
-        parting: how it is split.
+        splits: how it is split.
         resize: how decoded files are made smaller.
         cache: mode of the store of decoded files.
         policy: what to do about unusable files.
@@ -37,7 +37,7 @@ class Recipe:
     """
 
     name: str
-    parting: Parting
+    splits: SplitSettings
     resize: Resize
     cache: str
     policy: Policy

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch.nn.functional import one_hot
 
-from tfcli.data.common.rows import Columns, height, limited
+from tfcli.data.columns.splits import limited
+from tfcli.data.common.rows import Columns, height
 from tfcli.data.module import DataModule
 from tfcli.data.views.streams import Stream
 from tfcli.metrics.bleu import translation_figures
