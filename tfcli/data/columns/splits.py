@@ -173,7 +173,7 @@ def items(rows: Columns) -> np.ndarray:
 
 
 def limited(rows: Columns, number: int | None, *, seed: int) -> Columns:
-    """Return at most so many rows, drawn by `seed`, in their own order; all that share an item before those of the next."""
+    """Return at most so many rows in their own order, drawn by `seed`; all that share an item come before others."""
     if number is None or number >= height(rows):
         return rows
     words = hash64(seed, "limit", items(rows))
