@@ -86,7 +86,8 @@ def told(sample: Sample, columns: Sequence[str], classes: Classes) -> list[tuple
         texts = sample[name] if name in LISTED else [spelled(sample[name], classes.get(name, ()))]
         other = PAIRS.get(name, "")
         if other in columns:
-            texts = [f"{text}: {spelled(sample[other], classes.get(other, ()))}" for text in texts]
+            second = spelled(sample[other], classes.get(other, ()))
+            texts = [f"{text} {second}" if text.endswith("?") else f"{text}: {second}" for text in texts]
         found += [(name if len(first) > 1 else "", text) for text in texts]
     return found
 
