@@ -17,7 +17,7 @@ BASE = ("model=vit", "data=digits", "model.weights=random", "features.threads=1"
 
 def digests(*changes: str) -> dict[str, str]:
     frozen = encoder.prepare(*frozen_job([*BASE, "model.depth=1", "model.width=24", *changes]))
-    encoder.settle_precision(frozen)
+    encoder.choose_precision(frozen)
     entries = {s: store.entry(Path(), encoder.facts(frozen, s), frozen.data.counts[s]) for s in ("train", "test")}
     return {split: entry.folder.name for split, entry in entries.items()}
 
@@ -60,7 +60,7 @@ def test_precision_auto_is_remembered_and_agrees_with_fp32(tmp_path: Path, monke
     monkeypatch.setenv("TFCLI_CACHE", str(tmp_path))
     words = [*BASE[:-1], "features.precision=auto", "data.limit_test=20"]
     first = encoder.prepare(*frozen_job(words))
-    encoder.settle_precision(first)
+    encoder.choose_precision(first)
     assert first.precision in ("32", "bf16")
 
     def forbidden(steps: list) -> list:

@@ -63,7 +63,7 @@ def test_a_run_is_named_by_its_path(tiny_run: Path, monkeypatch):
 
 def test_a_run_teaches_as_it_was_tested(tiny_run: Path):
     config, _ = job(f"task.teacher={tiny_run}")
-    found, line = teacher.load(config, "digits", data(DIGITS))
+    found, line = teacher.load_teacher(config, "digits", data(DIGITS))
     assert line.startswith(
         f"teacher: run tiny (vit, test accuracy {read_record(tiny_run).metrics['test/accuracy']:.3f})"
     )
@@ -77,27 +77,27 @@ def test_a_run_teaches_as_it_was_tested(tiny_run: Path):
     torch.testing.assert_close(found((pixels - 0.3) / 0.4), expected, atol=1e-4, rtol=1e-4)
     larger = torch.nn.functional.interpolate((pixels - 0.3) / 0.4, size=(16, 16))
     config.data.image_size = 16
-    assert "images resized to 8 px" in teacher.load(config, "digits", data(DIGITS, 16))[1]
+    assert "images resized to 8 px" in teacher.load_teacher(config, "digits", data(DIGITS, 16))[1]
     assert found(larger).shape == (4, 10)
 
 
 def test_a_teacher_of_other_classes_is_refused(tiny_run: Path, tmp_path: Path):
     config, _ = job(f"task.teacher={tiny_run}")
     with pytest.raises(ConfigError, match=r"knows 10 classes \(0, 1, 2, ...\), the data have 2 \(cat, dog\)"):
-        teacher.load(config, "digits", data(["cat", "dog"]))
+        teacher.load_teacher(config, "digits", data(["cat", "dog"]))
     torch.save(
         build(compose("train", ["model=resnet18", "data=imagenet"]).config.model).state_dict(), tmp_path / "r.pth"
     )
     config, _ = job("task.teacher=resnet18", f"task.teacher_weights={tmp_path / 'r.pth'}")
     with pytest.raises(WeightsError, match=r"no trained `head` .*1000 -> 10 classes: new.*Train the teacher first"):
-        teacher.load(config, "digits", data(DIGITS))
+        teacher.load_teacher(config, "digits", data(DIGITS))
 
 
 def test_a_file_teaches_beside_its_model(tmp_path: Path):
     net = build(compose("train", ["model=resnet20", "data=digits"]).config.model).eval()
     torch.save(net.state_dict(), tmp_path / "resnet20.pth")
     config, _ = job("task.teacher=resnet20", f"task.teacher_weights={tmp_path / 'resnet20.pth'}")
-    found, line = teacher.load(config, "digits", data(DIGITS))
+    found, line = teacher.load_teacher(config, "digits", data(DIGITS))
     image = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(found(image), net(image))
     assert line == f"teacher: resnet20 with {tmp_path / 'resnet20.pth'}, 0.3 M parameters"

@@ -23,7 +23,7 @@ TERMINAL = re.compile(r"\x1b\[((?:\d|;)*)([a-zA-Z])")
 
 
 def clean(text: str) -> str:
-    """`text` with its entities read, its quotes straight, its spaces single, in lower case."""
+    """Return `text` with its entities read, its quotes straight, its spaces single, in lower case."""
     if not text.isascii() or "&" in text or not text.isprintable():
         if "<" not in text:  # otherwise the entities may be meant
             text = html.unescape(text)

@@ -17,7 +17,7 @@ MAX_BYTES = 64 * 2**20
 
 
 def read_text(path: Path) -> str:
-    """The whole of a text file, unpacked where its name ends in `.gz`, at most 64 MiB of it.
+    """Read the whole of a text file, unpacked where its name ends in `.gz`, at most 64 MiB of it.
 
     Raises:
         DataError: it cannot be read, is larger, or is no UTF-8.
@@ -36,7 +36,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file."""
+    """Read a JSON file."""
     try:
         return json.loads(read_text(path))
     except ValueError as error:
@@ -44,7 +44,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_ids(path: Path) -> dict[str, int]:
-    """A `vocab.json`: tokens and their ids."""
+    """Read a `vocab.json`: tokens and their ids."""
     ids = read_json(path)
     if not isinstance(ids, dict) or not all(isinstance(number, int) for number in ids.values()):
         raise DataError(f"`{path}` is not a vocabulary: a table of tokens and ids was expected.")
@@ -52,14 +52,14 @@ def read_ids(path: Path) -> dict[str, int]:
 
 
 def read_merges(path: Path) -> list[tuple[str, str]]:
-    """A `merges.txt`: a pair a line, below a line of version where there is one."""
+    """Read a `merges.txt`: a pair a line, below a line of version where there is one."""
     return [
         pair(line, path) for line in read_text(path).split("\n") if line.strip() and not line.startswith("#version")
     ]
 
 
 def pair(line: str, path: Path) -> tuple[str, str]:
-    """The two symbols of a line."""
+    """Return the two symbols of a line."""
     parts = line.split()
     if len(parts) != 2:
         raise DataError(f"`{path}` is not a list of pairs: found the line {short(line)!r}.")
@@ -67,7 +67,7 @@ def pair(line: str, path: Path) -> tuple[str, str]:
 
 
 def read_backend(path: Path) -> Backend:
-    """A `tokenizer.json`, as the `tokenizers` library writes it."""
+    """Read a `tokenizer.json`, as the `tokenizers` library writes it."""
     from tokenizers import Tokenizer as Backend
 
     text = read_text(path)
@@ -78,6 +78,6 @@ def read_backend(path: Path) -> Backend:
 
 
 def short(text: str) -> str:
-    """At most 60 characters of a text, in one line, for an error."""
+    """Return at most 60 characters of a text, in one line, for an error."""
     text = re.sub(r"\s+", " ", text).strip()
     return text if len(text) <= 60 else text[:57] + "..."

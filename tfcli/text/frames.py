@@ -66,7 +66,7 @@ class Frame:
             raise ConfigError(f"`model.layout` must be cls or start, but is `{layout}`.{nearest(layout, LAYOUTS)}")
 
     def pair(self, text: list[int], second: list[int] | None) -> Framed:
-        """A text, or a text and a second one."""
+        """Frame a text, or a text and a second one."""
         marks = 1 + len(self.end) + (len(self.between) if second is not None else 0)
         if self.length is not None and len(text) + len(second or []) > self.length - marks:
             self.cut += 1

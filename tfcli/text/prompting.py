@@ -38,7 +38,7 @@ class Prompt:
     labels: tuple[str, ...] = ()
 
     def ask(self, row: Mapping[str, Any]) -> str:
-        """A row without its answer."""
+        """Return a row as it is asked, without its answer."""
         return self.question.format(**row)
 
     def tell(self, answer: str) -> str:
@@ -46,12 +46,12 @@ class Prompt:
         return self.answer.format(answer=answer)
 
     def whole(self, demonstrations: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> str:
-        """Instruction, demonstrations with their answers, and the row without."""
+        """Return the instruction, the demonstrations with their answers, and the row without."""
         shown = [self.ask(d) + self.tell(self.right(d)) for d in demonstrations]
         return self.separator.join([*([self.instruction] if self.instruction else []), *shown, self.ask(row)])
 
     def right(self, row: Mapping[str, Any]) -> str:
-        """The right answer of a row."""
+        """Return the right answer of a row."""
         if "choices" in row:
             return str(row["choices"][row["label"]])
         if "label" in row:
@@ -66,7 +66,7 @@ class Prompt:
 
 
 def make_prompt(columns: Sequence[str], classes: Sequence[str], asked: Mapping[str, Any]) -> Prompt:
-    """The prompt of a set.
+    """Return the prompt of a set.
 
     Args:
         columns: of its rows.

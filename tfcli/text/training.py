@@ -70,7 +70,7 @@ def _words(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Backend
 
 
 def _bpe(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Backend:
-    """Pairs of characters (Sennrich et al. 2016), the space before a word marked as SentencePiece does."""
+    """Train pairs of characters (Sennrich et al. 2016), the space before a word marked as SentencePiece does."""
     from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
     from tokenizers import Tokenizer as Backend
 
@@ -83,7 +83,7 @@ def _bpe(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Backend:
 
 
 def _byte_bpe(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Backend:
-    """Pairs of bytes (Radford et al. 2019): any text has ids, and comes back as it was."""
+    """Train pairs of bytes (Radford et al. 2019): any text has ids, and comes back as it was."""
     from tokenizers import models, normalizers, pre_tokenizers
 
     backend = byte_level(models.BPE())
@@ -109,8 +109,10 @@ def _train_pairs(backend: Backend, texts: Iterable[str], vocab_size: int, *, alp
 
 
 def _wordpiece(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Backend:
-    """BERT's pieces, found by pairs as the `tokenizers` library does, whose numbers are drawn anew in each process
-    unless every character inside a word is given to it beforehand."""
+    """Train BERT's pieces, which the `tokenizers` library finds by pairs.
+
+    It numbers them anew in each process, unless every character inside a word is given to it beforehand.
+    """
     from tokenizers import trainers
 
     size = vocab_size or VOCABULARY
@@ -128,7 +130,7 @@ def _wordpiece(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Bac
 
 
 def _caption_words(texts: Sequence[str], vocab_size: int | None) -> Backend:
-    """A word an id, in alphabetical order between the marks; the most frequent ones where `vocab_size` is a limit."""
+    """Give each word an id, in alphabetical order between the marks; the most frequent ones up to `vocab_size`."""
     from tokenizers import Tokenizer as Backend
     from tokenizers import models
 
@@ -142,7 +144,7 @@ def _caption_words(texts: Sequence[str], vocab_size: int | None) -> Backend:
 
 
 def _caption_bpe(texts: Sequence[str], vocab_size: int | None) -> Backend:
-    """Pairs of bytes as GPT-2's: a space belongs to the word that follows it."""
+    """Train pairs of bytes as GPT-2's: a space belongs to the word that follows it."""
     from tokenizers import models, pre_tokenizers, trainers
 
     vocab_size = vocab_size or VOCABULARY

@@ -62,7 +62,7 @@ def read_vocabulary(file: Path, *, lower: bool | None = None) -> Backend:
 
 
 def _pairs(vocabulary: Path) -> Backend:
-    """GPT-2's files, or GPT-1's and CLIP's, whose words end in `</w>`."""
+    """Read GPT-2's files, or GPT-1's and CLIP's, whose words end in `</w>`."""
     from tokenizers import models
 
     ids, merges = read_ids(vocabulary), read_merges(vocabulary.with_name("merges.txt"))
@@ -83,7 +83,7 @@ def _pairs(vocabulary: Path) -> Backend:
 
 
 def _clip_merges(lines: list[str], file: Path) -> Backend:
-    """OpenAI's file: a line of version, then more pairs than are used; the vocabulary follows from their order."""
+    """Read OpenAI's file: a line of version, then more pairs than are used; the vocabulary follows."""
     from tokenizers import models
 
     lines = lines[1 : CLIP_MERGES + 1]
@@ -98,7 +98,7 @@ def _clip_merges(lines: list[str], file: Path) -> Backend:
 
 
 def _byte_symbols() -> Iterator[str]:
-    """One visible character a byte, in CLIP's order of ids: printable bytes first, the others moved up from 256."""
+    """Yield a visible character for each byte, in CLIP's order: printable bytes first, the others moved up from 256."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     yield from map(chr, printable)
     yield from map(chr, range(256, 256 + 256 - len(printable)))

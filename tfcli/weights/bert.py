@@ -180,7 +180,7 @@ def head_of(checkpoint: Checkpoint) -> tuple[str, int] | None:
 
 
 def describe(state: State) -> str:
-    """For an error's text: the model that weights under our names are for, or nothing if they are no BERT's."""
+    """Return, for an error's text, the model that weights under our names are for, or nothing if they are no BERT's."""
     if "segment_embed.weight" not in state or TABLE not in state:
         return ""
     vocab_size, width = state["embed.weight"].shape
@@ -191,7 +191,7 @@ def describe(state: State) -> str:
 
 
 def _renamed(state: State) -> State:
-    """Under our names, in our shapes; whatever is unknown keeps its own name and is refused later.
+    """Return the state under our names, in our shapes; whatever is unknown keeps its own name and is refused later.
 
     Raises:
         WeightsError: the output is not the table of embeddings, or its two biases differ.

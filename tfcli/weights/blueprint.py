@@ -48,7 +48,7 @@ class Blueprint:
     head: tuple[str, int] | None = None
 
     def apply(self, model: dict[str, Any], typed: Collection[str] = ()) -> dict[str, Any]:
-        """The settings `model` with these in place of its own.
+        """Return the settings `model` with these in place of its own.
 
         A tower of the same class keeps its attention and positions, one of another class is replaced whole.
 

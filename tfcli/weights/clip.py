@@ -156,7 +156,7 @@ def _tower(sizes: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe(state: State) -> str:
-    """For an error's text: the model that weights under our names are for, or nothing if they are no CLIP's."""
+    """Return, for an error's text, the model that weights under our names are for, or nothing if they are no CLIP's."""
     if "text.proj.weight" not in state:
         return ""
     patches = state.get(PATCHES)
@@ -170,7 +170,7 @@ def describe(state: State) -> str:
 
 
 def _stated(state: State, source: str | None, config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Heads, activation and epsilon of each tower, as far as the files tell."""
+    """Return heads, activation and epsilon of each tower, as far as the files tell."""
     found: dict[str, dict[str, Any]] = {"image": {}, "text": {}}
     if source == "transformers":
         for tower, key, heads in (("image", "vision_config", 12), ("text", "text_config", 8)):

@@ -16,7 +16,7 @@ MERGES_URL = f"https://github.com/openai/CLIP/raw/main/clip/{MERGES}"
 
 
 def merges_file(beside: Path | None = None) -> Path:
-    """OpenAI's list of byte pairs, which its tokenizer is made of; found on this machine or fetched (1.3 MiB, MIT).
+    """Return the file of OpenAI's byte pairs, found on this machine or fetched (1.3 MiB, MIT).
 
     Args:
         beside: a folder to look in first, such as the checkpoint's.

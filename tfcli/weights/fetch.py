@@ -26,7 +26,7 @@ class Unreachable(Exception):
 
 
 def offline() -> bool:
-    """Whether TFCLI_OFFLINE (or the hub's own HF_HUB_OFFLINE) forbids the network."""
+    """Tell whether TFCLI_OFFLINE (or the hub's own HF_HUB_OFFLINE) forbids the network."""
     return any(
         os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in ("TFCLI_OFFLINE", "HF_HUB_OFFLINE")
     )

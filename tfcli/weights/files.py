@@ -145,7 +145,7 @@ def _read(file: Path, notes: list[str], shapes_only: bool) -> tuple[dict[str, Te
 
 
 def _unwrap(content: Any, file: Path, notes: list[str]) -> dict[str, Tensor]:
-    """The state dict inside what other programs store around it, without the prefix they give its names."""
+    """Return the state dict inside what other programs store around it, without the prefix they give its names."""
     lightning = isinstance(content, dict) and "pytorch-lightning_version" in content
     if lightning:  # tensors may stand beside it
         content = content.get("state_dict", content)
@@ -176,7 +176,7 @@ def _unwrap(content: Any, file: Path, notes: list[str]) -> dict[str, Tensor]:
 
 
 def _plain(state: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """Dense tensors that are really there: a stride of zero could claim any size."""
+    """Check that tensors are dense and really there: a stride of zero could claim any size."""
     for name, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
             raise WeightsError(f"`{file}`: `{name}` is not a dense tensor; sparse and quantised weights are not read.")

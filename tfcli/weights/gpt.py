@@ -52,7 +52,7 @@ SIZES = {(768, 12): "gpt2", (1024, 24): "gpt2_medium", (1280, 36): "gpt2_large",
 
 
 def detect(state: State) -> str | None:
-    """GPT-1 or GPT-2 by the names of transformers; None for our own or another family's."""
+    """Return GPT-1 or GPT-2 by the names of transformers; None for our own or another family's."""
     names = {name.removeprefix("transformer.") for name in state}
     if "h.0.attn.c_attn.weight" not in names:
         return None
@@ -138,7 +138,7 @@ def _sizes(state: State) -> dict[str, int]:
 
 
 def describe(state: State) -> str:
-    """For an error's text: the model that weights under our names are for, or nothing if they are no GPT's."""
+    """Return, for an error's text, the model that weights under our names are for, or nothing if they are no GPT's."""
     if "embed.weight" not in state or TABLE not in state or "stack.blocks.0.mlp.fc1.weight" not in state:
         return ""
     width, depth = state["embed.weight"].shape[1], count(state, r"stack\.blocks\.(\d+)\.")
@@ -148,7 +148,7 @@ def describe(state: State) -> str:
 
 
 def _renamed(state: State) -> State:
-    """Under our names, in our shapes; whatever is unknown keeps its own name and is refused later.
+    """Return the state under our names, in our shapes; whatever is unknown keeps its own name and is refused later.
 
     Raises:
         WeightsError: the output is not the table of embeddings.

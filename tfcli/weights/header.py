@@ -22,7 +22,7 @@ MAX_TENSORS = 50_000
 
 
 def check_header(file: Path) -> dict[str, Any]:
-    """The header of `file`, once its offsets are known to cover the data exactly.
+    """Return the header of `file`, once its offsets are known to cover the data exactly.
 
     Raises:
         WeightsError: the header is longer than the file or than 10 MiB, is not JSON, names more than 50,000 tensors,

@@ -75,13 +75,13 @@ class Public:
 
 
 def public() -> list[Public]:
-    """The checkpoints we know by name; any other name of the hub or of torchvision works as well."""
+    """Return the checkpoints we know by name; any other name of the hub or of torchvision works as well."""
     rows = yaml.safe_load(Path(__file__).with_name("public.yaml").read_text(encoding="utf-8"))
     return [Public(**row) for row in rows]
 
 
 def find(weights: str, *, torchvision_name: str | None = None) -> Place:
-    """The file or folder that `weights` means, fetched if it is a public name that is not here yet.
+    """Return the file or folder that `weights` means, fetched if it is a public name that is not here yet.
 
     Args:
         weights: a path, an address, or a public name.
@@ -182,7 +182,7 @@ def _file(url: str, *, name: str, about: str, sha256: str = "") -> Path:
 
 
 def _plain_enum(weights: str) -> str:
-    """`ResNet34_Weights.IMAGENET1K_V1`, as torchvision writes it -> `resnet34.IMAGENET1K_V1`."""
+    """Turn `ResNet34_Weights.IMAGENET1K_V1`, as torchvision writes it, into `resnet34.IMAGENET1K_V1`."""
     long = re.fullmatch(r"(\w+)_Weights\.(\w+)", weights)
     return f"{long[1].lower()}.{long[2]}" if long else weights
 
@@ -300,7 +300,7 @@ def _weights_files(sizes: dict[str, Any], name: str) -> list[str]:
 
 
 def _by_hand(name: str) -> str:
-    """The files of a hub folder that someone has to copy."""
+    """Return the files of a hub folder that someone has to copy."""
     known = next((row for row in public() if row.name == name), None)
     kind = known.model if known else ""
     files = ["config.json", "model.safetensors (or pytorch_model.bin)"]

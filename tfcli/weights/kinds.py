@@ -105,7 +105,7 @@ def need(state: State, names: Collection[str], *, kind: str) -> None:
 
 
 def converters() -> Iterator[tuple[str, ModuleType]]:
-    """The families' converters by their models' names."""
+    """Yield the families' converters by their models' names."""
     for module in iter_modules(tfcli.weights.__path__):
         found = import_module(f"tfcli.weights.{module.name}")
         if hasattr(found, "convert"):
@@ -120,7 +120,7 @@ def detectors() -> Iterator[tuple[str, Callable[[State], str | None]]]:
 
 
 def _stated(config: dict[str, Any]) -> tuple[str, str] | None:
-    """The family that config.json names, in its letters, and how; None where it names none."""
+    """Return the family that config.json names, in its letters, and how; None where it names none."""
     kind = str(config.get("model_type") or "")
     how = f"config.json: model_type {kind}"
     if not kind:
@@ -131,7 +131,7 @@ def _stated(config: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def _by_config(kind: str, how: str, reads: dict[str, str]) -> tuple[str, str] | None:
-    """The family that is named, if it is another than those that are read."""
+    """Return the family that is named, if it is another than those that are read."""
     plain = _plain(kind)
     if plain in map(_plain, reads):
         return None
@@ -145,7 +145,7 @@ def _plain(kind: str) -> str:
 
 
 def _by_names(state: State, converter: ModuleType, *, stated: bool) -> tuple[str, str] | None:
-    """Another family that the tensors' names, and where no config states any their shapes, are of; and how known."""
+    """Return another family, if the tensors' names (or shapes, where no config states one) are its; and how known."""
     for name, pattern in FOREIGN.items():
         found = next((key for key in state if re.match(pattern, key)), None)
         if found:
@@ -160,7 +160,7 @@ def _by_names(state: State, converter: ModuleType, *, stated: bool) -> tuple[str
 
 
 def _padded(state: State) -> tuple[str, str] | None:
-    """RoBERTa's tensors are called as BERT's, but its positions begin after the padding's row, which is zero."""
+    """Tell RoBERTa from BERT: equal names, but its positions begin after the padding's row, which is zero."""
     tables = {key.removeprefix("bert."): tensor for key, tensor in state.items() if "embeddings." in key}
     places, kinds = (tables.get(f"embeddings.{name}_embeddings.weight") for name in ("position", "token_type"))
     if places is None:

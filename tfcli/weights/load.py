@@ -89,7 +89,7 @@ def _fit_parts(
 
 
 def _count_batches(state: State, wanted: State) -> State:
-    """Files older than batch norm's counters lack them; they matter only for a cumulative mean, which none has."""
+    """Add batch norm's counters, which old files lack; they matter only for a cumulative mean, which none has."""
     missing = [name for name in wanted if name.endswith(".num_batches_tracked") and name not in state]
     return state | {name: torch.zeros_like(wanted[name]) for name in missing}
 

@@ -59,7 +59,7 @@ def their_activation(name: str) -> str:
 
 
 def rename(name: str, renames: Renames) -> str:
-    """The name with its beginning replaced; one that nothing fits stays as it is, and is refused later."""
+    """Return the name with its beginning replaced; one that nothing fits stays as it is, and is refused later."""
     for pattern, ours in renames:
         match = re.match(pattern, name)
         if match:
@@ -105,7 +105,7 @@ def split(state: State, *, parts: tuple[str, str, str] = ("query", "key", "value
 
 
 def fuse(state: State, *, parts: tuple[str, str, str] = ("query", "key", "value")) -> State:
-    """`attention.query`, `.key`, `.value` (or what `parts` calls them) -> `attention.qkv`, stacked on rows; so `cross`.
+    """Stack `attention.query`, `.key`, `.value` (or what `parts` calls them) on rows as `attention.qkv`; so `cross`.
 
     Raises:
         WeightsError: one of the three is missing or of another shape.

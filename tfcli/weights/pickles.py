@@ -22,7 +22,7 @@ from tfcli.weights.script import is_script, load_script
 
 
 def load_pickle(file: Path, *, mapped: bool = True) -> Any:
-    """The tensors and plain containers in a torch file, mapped into memory where its format allows and `mapped` is set.
+    """Read the tensors and plain containers of a torch file, mapped into memory where its format and `mapped` allow.
 
     Raises:
         WeightsError: it asks for anything else, or is damaged; nothing in it was run.
@@ -81,7 +81,7 @@ def _refuse_bomb(file: Path) -> None:
 
 
 def _code_in(file: Path, message: str) -> str | None:
-    """The first name that the pickle in `file` would import and that torch refuses; read, not run."""
+    """Return the first name that the pickle in `file` would import and that torch refuses; read, not run."""
     named = re.search(r"(?:Unsupported global: GLOBAL|unsupported GLOBAL) (\S+)", message)
     if named:
         return named.group(1)

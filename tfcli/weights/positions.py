@@ -45,7 +45,7 @@ def resize_positions(
 def fit_line(
     state: dict[str, Tensor], name: str, net: nn.Module, *, context: int, notes: list[str]
 ) -> dict[str, Tensor]:
-    """A table of positions in line, cut to the context of `net`, or left out where `net` learns none.
+    """Return a table of positions in line, cut to the context of `net`, or left out where `net` learns none.
 
     Args:
         state: tensors by our names.

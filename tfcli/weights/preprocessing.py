@@ -252,7 +252,7 @@ def _geometry(given: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _warped(given: dict[str, Any], name: str) -> dict[str, Any]:
-    """ConvNext's rule: a share of the shorter side below 384 px, squashed from there on."""
+    """Apply ConvNext's rule: a share of the shorter side below 384 px, squashed from there on."""
     size = given["size"]
     if isinstance(size, dict) and "shortest_edge" not in size:
         raise _refused(name, f"`size` {size}")

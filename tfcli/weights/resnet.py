@@ -149,7 +149,7 @@ def _blocks(state: dict[str, Tensor]) -> tuple[str, tuple[int, ...]]:
 
 
 def describe(state: dict[str, Tensor]) -> str:
-    """For an error's text: the model that the weights are for, or nothing if they are no ResNet's."""
+    """Return, for an error's text, the model that the weights are for, or nothing if they are no ResNet's."""
     kind, counts = _blocks(state)
     if "conv1.weight" not in state or not sum(counts):
         return ""

@@ -80,14 +80,14 @@ class _View(NamedTuple):
 
 
 def is_script(file: Path) -> bool:
-    """Whether a zip file is a TorchScript archive."""
+    """Tell whether a zip file is a TorchScript archive."""
     with zipfile.ZipFile(file) as archive:
         names = [name.partition("/")[2] for name in archive.namelist()]
     return "constants.pkl" in names and "data.pkl" in names
 
 
 def load_script(file: Path) -> dict[str, Tensor]:
-    """The parameters and buffers of a TorchScript archive by their dotted names, mapped into memory.
+    """Return the parameters and buffers of a TorchScript archive by their dotted names, mapped into memory.
 
     Raises:
         WeightsError: it asks for anything but tensors and plain values, or is damaged; nothing in it was run.
@@ -186,7 +186,7 @@ def _view(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _View:
 
 
 def _collect(root: Any) -> dict[str, _View]:
-    """Tensors among the attributes of a module, and of the modules among them, by their dotted names."""
+    """Return the tensors among the attributes of a module, and of the modules among them, by their dotted names."""
     views: dict[str, _View] = {}
     waiting: list[tuple[str, Any]] = [("", root)]
     for _ in range(MAX_PARTS):

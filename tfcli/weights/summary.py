@@ -12,7 +12,7 @@ from tfcli.weights.preprocessing import stated
 
 
 def summarise(path: str | Path) -> dict[str, Any]:
-    """Tensors, values, types, size and digest of a checkpoint, and whose names it has where we know them.
+    """Return tensors, values, types, size and digest of a checkpoint, and whose names it has where we know them.
 
     Raises:
         WeightsError: it cannot be opened.

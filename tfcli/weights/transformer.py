@@ -67,7 +67,7 @@ LACKABLE = (*TABLES, BIAS)
 
 
 def detect(state: State) -> str | None:
-    """marian or torch by the names; None for our own or another family's."""
+    """Return marian or torch by the names; None for our own or another family's."""
     names = {name.removeprefix("model.").removeprefix("transformer.") for name in state}
     if "decoder.layers.0.encoder_attn.q_proj.weight" in names:
         return "marian"
@@ -196,7 +196,7 @@ def export(state: State, settings: dict[str, Any], classes: Sequence[str] = ()) 
 
 
 def describe(state: State) -> str:
-    """For an error's text: the model that weights under our names are for, or nothing if they are no Transformer's."""
+    """Return, for an error's text, the model that weights under our names are for; nothing for another family's."""
     if TABLES[0] not in state or "decoder.blocks.0.cross.qkv.weight" not in state:
         return ""
     width, depth = state[TABLES[0]].shape[1], count(state, r"encoder\.blocks\.(\d+)\.")
@@ -206,7 +206,7 @@ def describe(state: State) -> str:
 
 
 def _from_marian(state: State, *, tied: bool) -> State:
-    """Under our names.
+    """Return the state under our names.
 
     Raises:
         WeightsError: its tables differ, but are to be tied.

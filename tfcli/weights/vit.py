@@ -197,7 +197,7 @@ def _torchvision_name(width: Any, depth: Any, patch_size: Any) -> str | None:
 
 
 def describe(state: State) -> str:
-    """For an error's text: the model that weights under our names are for, or nothing if they are no ViT's."""
+    """Return, for an error's text, the model that weights under our names are for, or nothing if they are no ViT's."""
     patches = state.get(PATCHES)
     if patches is None or patches.ndim != 4:
         return ""

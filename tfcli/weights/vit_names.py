@@ -181,7 +181,7 @@ def _weight(bias: str) -> str:
 
 
 def _unknown(ours: dict[str, Any]) -> list[str]:
-    """The names in the file that our names have no place for."""
+    """Return the names in the file that our names have no place for."""
     known = re.compile(
         rf"{re.escape(TABLE)}|cls_token|dist_token|register_tokens|head(?:_dist|_norm)?\.|attention_pool\.(?![qk]_norm)"
         r"|patch_embed\.(?:proj|root)\.|patch_embed\.stages\.\d+\.\d+\.(?:conv|norm|downsample)"

@@ -145,7 +145,7 @@ def _is_given(group: str, typed: Collection[str]) -> bool:
 
 
 def _differs(config: DictConfig, saved: dict[str, Any], key: str) -> bool:
-    """Whether something about the model was typed that the run has otherwise."""
+    """Tell whether something about the model was typed that the run has otherwise."""
     if not key.startswith(("model.", "attn", "pos")) or key.rpartition(".")[2] in OWN:
         return False
     theirs = OmegaConf.select(OmegaConf.create(saved), key)

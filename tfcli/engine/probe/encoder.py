@@ -157,7 +157,7 @@ def _adopt_run(config: DictConfig, run: Path, typed: set[str]) -> None:
 
 
 def facts(frozen: Frozen, split: str) -> store.Facts:
-    """Everything that the features of a split depend on."""
+    """Return everything that the features of a split depend on."""
     config, data = frozen.job.config, frozen.data
     settings = plain(config.model)
     for word in ("weights", "tokenizer", "public", "num_classes", "text", "names"):
@@ -188,13 +188,13 @@ def entry(frozen: Frozen, split: str) -> store.Entry:
 
 
 def fetch_features(frozen: Frozen, split: str) -> tuple[Tensor, Tensor]:
-    """Features (N, D) float32 and labels (N,) of a split, from the cache where they are there.
+    """Return features (N, D) float32 and labels (N,) of a split, from the cache where they are there.
 
     Raises:
         DataError: the split is empty, or a feature is not finite.
     """
     config, data = frozen.job.config, frozen.data
-    settle_precision(frozen)
+    choose_precision(frozen)
     wanted = entry(frozen, split)
     began = time.monotonic()
     dtype = features.DTYPES[frozen.precision]
@@ -233,8 +233,8 @@ def fetch_features(frozen: Frozen, split: str) -> tuple[Tensor, Tensor]:
 
 
 def cached(frozen: Frozen) -> list[dict[str, Any]]:
-    """For each split whether its features are cached, and what differs from the nearest that are."""
-    settle_precision(frozen)
+    """Tell for each split whether its features are cached, and what differs from the nearest that are."""
+    choose_precision(frozen)
     rows = []
     for split, count in frozen.data.counts.items():
         if not count:
@@ -251,8 +251,8 @@ def cached(frozen: Frozen) -> list[dict[str, Any]]:
     return rows
 
 
-def settle_precision(frozen: Frozen) -> None:
-    """Settle `features.precision=auto`: the fastest arithmetic whose features agree with fp32's to 0.9999.
+def choose_precision(frozen: Frozen) -> None:
+    """Choose the precision where it is `auto`: the fastest arithmetic whose features agree with fp32's to 0.9999.
 
     Measured once on a few images of the set and remembered, so that the cache is hit tomorrow.
     """

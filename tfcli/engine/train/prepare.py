@@ -120,7 +120,7 @@ def prepare(
     horizon = Horizon(min(total, config.trainer.max_steps or total), epoch)
     teachers = {}
     if config.task.get("teacher"):
-        teachers["teacher"], line = teacher.load(config, choices["data"], data)
+        teachers["teacher"], line = teacher.load_teacher(config, choices["data"], data)
         notes.append(line)
     task: Task = build(config.task, net=net, **teachers)
     task.horizon = horizon
@@ -165,12 +165,12 @@ def size_notes(net: torch.nn.Module, image_size: int | None) -> list[str]:
 
 
 def asked_kernel(config: DictConfig) -> str:
-    """The kernel that the command asks for, or that the run began with; an approximation is none to choose among."""
+    """Return the kernel that the command asks for, or that the run began with; auto for an approximation."""
     return config.attn.kernel if isinstance(config.attn.kernel, str) else "auto"
 
 
 def prompt_tokens(name: str, classes: list[str], tokenizer: Tokenizer) -> torch.Tensor | None:
-    """Tokens (K, T, L) of every template of every class, for zero-shot figures; None for a set without classes."""
+    """Return tokens (K, T, L) of every template of every class, for zero-shot figures; None without classes."""
     if not classes:
         return None
     sentences = texts(load_prompts(name, classes, roots=roots()))
@@ -179,7 +179,7 @@ def prompt_tokens(name: str, classes: list[str], tokenizer: Tokenizer) -> torch.
 
 
 def make_trainer(parts: Parts, callbacks: list[Callback], loggers: list[Any], *, log: bool) -> pl.Trainer:
-    """Lightning's Trainer for these parts: our data order, our checkpoints, no folders of its own."""
+    """Make Lightning's Trainer for these parts: our data order, our checkpoints, no folders of its own."""
     settings, devices = parts.config.trainer, parts.devices
     strategy: Any = devices.strategy
     if strategy == "ddp":
@@ -240,7 +240,7 @@ def quiet_libraries() -> None:
 
 
 def stored(parts: Parts) -> dict[str, Any]:
-    """The config as it is kept: plain values, every interpolation resolved, with what `auto` came to."""
+    """Return the config as it is kept: plain values, every interpolation resolved, with what `auto` came to."""
     values = plain(parts.config)
     if "mean" in values["data"]:
         values["data"]["mean"], values["data"]["std"] = list(parts.data.mean), list(parts.data.std)

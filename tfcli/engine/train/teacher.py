@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tfcli.tasks.distill import Teacher
     from tfcli.tasks.protocols import Data
 
-    Found = tuple[nn.Module, tuple[Sequence[float], Sequence[float]], int | None, str]
+    TeacherNet = tuple[nn.Module, tuple[Sequence[float], Sequence[float]], int | None, str]
     """The net, mean and deviation of its images, their side if it matters, its name."""
 
 
@@ -71,8 +71,8 @@ def resolve_teacher(config: DictConfig, overrides: list[str]) -> None:
     task.teacher = str(run)
 
 
-def load(config: DictConfig, data_name: str, data: Data) -> tuple[Teacher, str]:
-    """The teacher that a settled config names, and what to say of it.
+def load_teacher(config: DictConfig, data_name: str, data: Data) -> tuple[Teacher, str]:
+    """Load the teacher that a config names. Return it and a line for the user.
 
     Args:
         config: of the student.
@@ -93,7 +93,7 @@ def load(config: DictConfig, data_name: str, data: Data) -> tuple[Teacher, str]:
     return teacher, f"teacher: {name}, {parameters / 1e6:,.1f} M parameters{resized}"
 
 
-def _run(folder: Path, data: Data) -> Found:
+def _run(folder: Path, data: Data) -> TeacherNet:
     from tfcli.engine.loading.load_model import find_model
 
     if not (folder / "config.yaml").is_file():
@@ -108,7 +108,7 @@ def _run(folder: Path, data: Data) -> Found:
     return loaded.net, (list(seen["mean"]), list(seen["std"])), seen["image_size"], name
 
 
-def _public(config: DictConfig, data_name: str, data: Data) -> Found:
+def _public(config: DictConfig, data_name: str, data: Data) -> TeacherNet:
     from tfcli.engine.loading.load_model import find_model
 
     model, weights = config.task.teacher, str(config.task.teacher_weights)

@@ -39,7 +39,7 @@ NOTHING = "no figure could be measured"
 
 
 def of_run(run: Path, overrides: list[str], *, which: str) -> tuple[Path, Record]:
-    """Test figures of a run's `best` or `last` checkpoint, on the devices that are here now.
+    """Measure test figures of a run's `best` or `last` checkpoint, on the devices that are here now.
 
     Raises:
         RunError: there is no such checkpoint.
@@ -57,7 +57,7 @@ def of_run(run: Path, overrides: list[str], *, which: str) -> tuple[Path, Record
 
 
 def of_weights(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> tuple[Path, Record]:
-    """Test figures of the weights that `model.weights=` names.
+    """Measure test figures of the weights that `model.weights=` names.
 
     Raises:
         WeightsError: they cannot be found, or lack a part that is measured.
@@ -94,7 +94,7 @@ def _evaluated(parts: Parts, checkpoint: Path | None) -> tuple[Path, Record]:
 def predict(
     folder: Path | None, overrides: list[str], paths: list[Path], *, top: int, config_dir: str | None = None
 ) -> list[dict[str, Any]]:
-    """Classes and probabilities for image files, best first; unusable files at the end.
+    """Predict classes and probabilities for image files, best first; unusable files are at the end.
 
     Args:
         folder: a run folder, or None for the model and weights that `overrides` name.
@@ -136,7 +136,7 @@ def predict(
 def ranked_rows(
     probability: torch.Tensor, index: torch.Tensor, paths: list[Path], classes: list[str], top: int
 ) -> list[dict[str, Any]]:
-    """A row a usable file (`index` is not negative): its best classes and their probabilities (B, K)."""
+    """Return a row for each usable file (`index` is not negative): its best classes and their probabilities (B, K)."""
     usable = index >= 0
     index = index[usable]
     chance, best = probability[usable].topk(min(top, len(classes)), 1)

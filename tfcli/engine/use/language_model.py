@@ -60,7 +60,7 @@ class LoadedLanguageModel(Loaded):
             say(f"{texts} longer than the {self.context:,} tokens that the model takes: the rest is not read")
 
     def ids(self, text: str) -> Tensor:
-        """A text as a batch (1, N) of one row of ids, without marks."""
+        """Return a text as a batch (1, N) of one row of ids, without marks."""
         return torch.tensor(self.tokenizer.encode([text]), dtype=torch.long, device=self.device)
 
 
