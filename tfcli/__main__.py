@@ -1,10 +1,10 @@
-"""The program's first line: take the streams and the signals over, then read the command."""
+"""Entry point of the program: set up streams and signals, then run the command."""
 
 from tfcli.engine.runs import signals, terminal
 
 
 def main() -> None:
-    """Run the command in `sys.argv`. Exit codes: see tfcli.errors."""
+    """Run the command in `sys.argv`; exit codes are listed in `tfcli.errors`."""
     terminal.make_streams_resilient()
     signals.install_handlers()
     try:

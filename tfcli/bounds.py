@@ -1,6 +1,6 @@
-"""Bounds of numbers, stated once in an annotation: `depth: Count`, `betas: tuple[Share, Share]`.
+"""Bounds of numbers as annotations: `depth: Count`, `betas: tuple[Share, Share]`.
 
-The engine reads them from the source, so that a value out of range is refused before anything is imported.
+The engine reads them from the source code, so that it refuses a value out of range before it imports anything heavy.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ from typing import Annotated, NamedTuple
 
 
 class Bounds(NamedTuple):
-    """The numbers from `low` to `high`; with `above`, those greater than it; with `below`, those less than it.
-
-    With `step` only every so many from `low` on.
-    """
+    """A range of numbers: from `low` to `high`, or greater than `above`, or less than `below`; in steps of `step`."""
 
     low: float | None = None
     high: float | None = None
@@ -25,15 +22,15 @@ class Bounds(NamedTuple):
 Count = Annotated[int, Bounds(low=1)]
 """A count of at least one."""
 Natural = Annotated[int, Bounds(low=0)]
-"""A count, zero included."""
+"""A whole number of at least zero."""
 Fraction = Annotated[float, Bounds(low=0, high=1)]
-"""A share or a probability."""
+"""A share or a probability in [0, 1]."""
 Share = Annotated[float, Bounds(above=0, high=1)]
-"""A part of a whole that may be all of it, but not nothing."""
+"""A share in (0, 1]."""
 Rate = Annotated[float, Bounds(low=0, below=1)]
-"""A share that may not be all: of a running mean, of what is dropped."""
+"""A share in [0, 1), for instance a dropout probability or the factor of a running mean."""
 Rates = Annotated[Sequence[float], tuple[Rate, Rate]]
-"""Two of these. A part is given the list that the config has."""
+"""Two rates; a constructor receives the list of the config."""
 Positive = Annotated[float, Bounds(above=0)]
 """A number greater than 0."""
 NotNegative = Annotated[float, Bounds(low=0)]

@@ -1,17 +1,17 @@
-"""Every error that a user can meet, on one page.
+"""All errors that a user can meet.
 
-    TfcliError                exit code 1: failed while running
+    TfcliError                exit code 1: the command failed while running
     ├── UserError             2: the user's mistake; nothing was started
     │   ├── ConfigError           an unknown key, a wrong value
     │   │   └── IncompatibleError     parts that do not fit together
-    │   ├── DataError             files that are missing, unreadable or not what was promised
+    │   ├── DataError             files that are missing, unreadable or different from their description
     │   ├── WeightsError          a checkpoint that is missing, of another shape, or unsafe to open
     │   └── RunError              a run folder that is missing, in use or not writable
-    ├── PolicyStop            3: stopped on purpose (NaN, too many bad files); the last good checkpoint is kept
-    ├── SweepFailed           4: some jobs of a sweep failed, the rest are done
-    └── Interrupted           130, 143 or 129: Ctrl-C, SIGTERM or SIGHUP; nothing is lost
+    ├── PolicyStop            3: stopped by a rule (NaN, too many bad files); the last good checkpoint is kept
+    ├── SweepFailed           4: some jobs of a sweep failed, the others are done
+    └── Interrupted           130, 143 or 129: Ctrl-C, SIGTERM or SIGHUP; the checkpoint is saved
 
-`cli` alone turns them into a line on stderr and an exit code; a traceback shows only with TFCLI_DEBUG=1.
+Only `cli` turns them into a line on stderr and an exit code; TFCLI_DEBUG=1 shows the traceback.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from difflib import get_close_matches
 
 
 class TfcliError(Exception):
-    """Something went wrong while running; the message says what, where and how to mend it."""
+    """An error while running, whose message says what is wrong, where, and how to mend it."""
 
     exit_code = 1
 
@@ -60,7 +60,7 @@ class SweepFailed(TfcliError):
 
 
 class Interrupted(TfcliError):
-    """A signal asked us to stop and a checkpoint was written."""
+    """A stop by a signal, after a checkpoint was written."""
 
     def __init__(self, signum: int, message: str):
         super().__init__(message)
@@ -68,7 +68,7 @@ class Interrupted(TfcliError):
 
 
 def install(extra: str) -> str:
-    """Return the command that installs an extra of tfcli, from where tfcli came: a checkout, git or an index."""
+    """Return the command that installs an extra of tfcli from the same origin: a checkout, git or a package index."""
     import json
     import shlex
     from importlib.metadata import PackageNotFoundError, distribution
@@ -88,9 +88,10 @@ def install(extra: str) -> str:
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """`Did you mean ...?` with the closest of `names`, or an empty string: appended to an error's text.
+    """Return ` Did you mean ...?` with the closest of `names` for an error message, or an empty string.
 
-    A key that goes on where `word` stops, `model.patch_size` for `model.patch`, is closer than one of like letters.
+    A name that continues `word`, such as `model.patch_size` for `model.patch`, is closer than a name with similar
+    letters.
     """
     known = list(names)
     longer = [name for name in known if name.startswith(f"{word}_")]

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and work that one process does at a time."""
+"""Atomic writes, file locks, and identities of processes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replace `path` by `content`: a temporary file beside it, fsync, rename, fsync of the folder.
+    """Replace the file `path` by `content`: write a temporary file beside it, fsync, rename, fsync the folder.
 
-    A reader, or a machine that loses power, sees the old file or the new one. Raises OSError.
+    A reader sees the old file or the new one, even after a power failure.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -29,7 +32,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a write failed for want of room: the disk, a quota, or the largest size that a file may have."""
+    """Return whether a write failed for lack of space: of the disk, of a quota, or of the largest file size."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -43,30 +46,32 @@ def sync_folder(folder: Path) -> None:
 
 
 _open: set[int] = set()
-"""The lock files that this process has open."""
+"""Lock files that this process has open."""
 
 
-def _leave_to_parent() -> None:
-    """Close the parent's lock files in a forked child: a loader worker that outlives a killed run must not hold it."""
+def _close_in_child() -> None:
+    """Close the parent's lock files in a forked child, so that a loader worker of a killed run holds no lock."""
     for handle in _open:
         os.close(handle)
     _open.clear()
 
 
-os.register_at_fork(after_in_child=_leave_to_parent)
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 @contextmanager
 def alone(lock: Path, *, wait: bool = True) -> Iterator[int | None]:
-    """Hold the file `lock`, made where it is missing; no other process is inside meanwhile. The kernel releases it.
+    """Hold an exclusive lock on the file `lock` inside the context; the kernel releases it if the process dies.
 
-    Yields the open file, or None where it cannot be written or the file system has no locks: then nobody waits.
+    Yields the open file, or None where the file cannot be written or the file system has no locks: then there is no
+    lock.
 
     Args:
-        wait: wait for the process that holds it.
+        lock: the file, which is created if necessary.
+        wait: wait for the process that holds the lock.
 
     Raises:
-        BlockingIOError: another process holds it, and `wait` is false.
+        BlockingIOError: another process holds the lock, and `wait` is false.
     """
     handle = _take(lock, wait)
     try:
@@ -77,7 +82,7 @@ def alone(lock: Path, *, wait: bool = True) -> Iterator[int | None]:
 
 
 def _take(lock: Path, wait: bool) -> int | None:
-    end = time.monotonic() + 0.2  # `is_held` holds it for a moment
+    end = time.monotonic() + 0.2  # `is_held` holds the lock for a moment
     while True:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +94,7 @@ def _take(lock: Path, wait: bool) -> int | None:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if _is_at(handle, lock):
                 return handle
-            _drop(handle)  # its holder has removed it: lock the new one
+            _drop(handle)  # its holder has removed the file: lock the new one
         except BlockingIOError:
             _drop(handle)
             if time.monotonic() > end:
@@ -113,7 +118,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def is_held(lock: Path) -> bool:
-    """Return whether a process holds the file `lock` with `alone`."""
+    """Return whether a process holds the lock on the file `lock` (see `alone`)."""
     try:
         with open(lock, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -125,23 +130,23 @@ def is_held(lock: Path) -> bool:
 
 
 def identity() -> str:
-    """Return a name of this process that no later one gets: its number and, on Linux, when it began."""
-    return f"{os.getpid()}.{_began(os.getpid())}"
+    """Return a name of this process that no later process has: its number and, on Linux, its start time."""
+    return f"{os.getpid()}.{_start_time(os.getpid())}"
 
 
 def is_alive(name: str) -> bool:
-    """Return whether the process with this `identity`, or of this mere number, lives on this machine."""
-    pid, _, began = name.partition(".")
+    """Return whether the process with this `identity`, or with this number alone, is running on this machine."""
+    pid, _, started = name.partition(".")
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return False
     except (PermissionError, ValueError):
         pass
-    return not began or began == _began(int(pid))
+    return not started or started == _start_time(int(pid))
 
 
-def _began(pid: int) -> str:
+def _start_time(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
     except OSError:

@@ -1,11 +1,11 @@
-"""Shapes as types, and the letters they are written in.
+"""Types for tensor shapes, and the letters of their axes.
 
     B batch    N query tokens    M key tokens    D width    H heads    E width of a head (D / H)
     A axes of coordinates    K classes    L layers    P patch side    T frames    Y X rows, columns    C channels
     V vocabulary
 
 Tensors are batch first: `(B, N, D)`, heads `(B, H, N, E)`, images `(B, C, Y, X)`.
-The tests install jaxtyping and check every annotation at run time; without it the annotations are plain tensors.
+The tests install jaxtyping and check every annotation at run time; without it the annotations are plain tensor types.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One token after another: the likeliest each time, or drawn from a distribution that may be cut and sharpened.
+"""Autoregressive generation: greedy decoding, and sampling with temperature, top-k, top-p and repetition penalty.
 
-A model is met as `step`, which takes the tokens just chosen (B) and gives the logits of the next (B, V); what it
-remembers is its own affair. The logits of the first token come from the prompt.
+A model is a function `step` from the tokens just chosen (B) to the logits of the next (B, V), which keeps its own
+state. The logits of the first token come from the prompt.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ Step = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Sampler:
-    """How the next token is chosen. The options act in this order.
+    """The rule by which the next token is chosen. The options apply in this order.
 
     Args:
-        repetition_penalty: logits of tokens that occurred are divided by it where positive, multiplied where negative
-            (Keskar et al. 2019, CTRL, section 4.1); 1: they are not touched.
-        temperature: logits are divided by it; 0: the likeliest token is taken.
-        top_k: only the `top_k` likeliest tokens are kept (Fan et al. 2018); None: all.
-        top_p: only the likeliest tokens that make up this probability are kept, the one that crosses it included
+        repetition_penalty: divisor of positive logits, and factor of negative logits, of tokens that have occurred
+            (Keskar et al. 2019, CTRL, section 4.1); 1: no change.
+        temperature: divisor of the logits; 0: the most likely token is chosen.
+        top_k: keep the `top_k` most likely tokens only (Fan et al. 2018); None: all.
+        top_p: keep the most likely tokens up to this total probability only, including the one that reaches it
             (Holtzman et al. 2020, nucleus sampling); 1: all.
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: a number is out of its range.
     """
 
     temperature: float = 1.0
@@ -40,7 +40,7 @@ class Sampler:
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
-            raise ValueError(f"`temperature` must be at least 0 (0: the likeliest token), but is {self.temperature}.")
+            raise ValueError(f"`temperature` must be at least 0 (0: the most likely token), but is {self.temperature}.")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"`top_k` must be at least 1, but is {self.top_k}.")
         if not 0 < self.top_p <= 1:
@@ -54,11 +54,12 @@ class Sampler:
         seen: Bool[Tensor, "B V"] | None = None,
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, "B"]:
-        """The next token of each sample.
+        """Choose the next token of each sample.
 
         Args:
-            seen: True for the tokens that occurred; None: none did.
-            generator: of the draws, on the CPU, so that they are the same on every device.
+            logits: logits of the next token.
+            seen: True for tokens that have occurred; None: there are none.
+            generator: random generator on the CPU, so that all devices draw the same numbers.
         """
         logits = self.penalised(logits.float(), seen)
         if self.temperature == 0:
@@ -73,15 +74,17 @@ class Sampler:
         return ids.gather(-1, torch.minimum(place, last))[:, 0]
 
     def penalised(self, logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None) -> Float[Tensor, "B V"]:
+        """Apply the repetition penalty."""
         if seen is None or self.repetition_penalty == 1:
             return logits
         lowered = torch.where(logits > 0, logits / self.repetition_penalty, logits * self.repetition_penalty)
         return torch.where(seen, lowered, logits)
 
     def kept(self, logits: Float[Tensor, "B V"]) -> tuple[Float[Tensor, "B R"], Int[Tensor, "B R"] | None]:
-        """Probabilities of the tokens that are left, likeliest first, and which they are; None: all, as they stand.
+        """Return the probabilities of the tokens that are kept, most likely first, and their ids.
 
-        Those that `top_p` leaves out are 0.
+        Tokens that `top_p` removes have probability 0. Without top-k and top-p the order is that of the vocabulary, and
+        the ids are None.
         """
         logits, ids = logits / self.temperature, None
         if self.top_k is not None:
@@ -91,7 +94,7 @@ class Sampler:
         probability = logits.softmax(-1)
         if self.top_p < 1:
             before = probability.cumsum(-1) - probability
-            before[:, 0] = 0  # at least one is left, whatever the rounding
+            before[:, 0] = 0  # at least one token is kept, for any rounding
             probability = probability.masked_fill(before >= self.top_p, 0.0)
             probability = probability / probability.sum(-1, keepdim=True)
         return probability, ids
@@ -110,15 +113,18 @@ def generate(
     prompt: Int[Tensor, "B N"] | None = None,
     generator: torch.Generator | None = None,
 ) -> Iterator[Int[Tensor, "B"]]:
-    """The tokens (B) that follow, as they are chosen, until all samples have ended.
+    """Yield the next tokens (B), one at a time, until all samples have ended.
 
-    A sample that has ended goes on with its stop token, which whoever listens cuts off (`until`).
+    A sample that has ended repeats its stop token, which the caller removes (`until`).
 
     Args:
-        logits: of the first token.
-        limit: most tokens of a sample.
+        logits: logits of the first token.
+        step: function from chosen tokens to the logits of the next ones.
+        limit: largest number of tokens of a sample.
         stop: tokens that end a sample.
-        prompt: what stands before; counts as seen for the repetition penalty.
+        sampler: rule by which tokens are chosen.
+        prompt: tokens of the prompt, to which the repetition penalty also applies.
+        generator: random generator on the CPU.
     """
     seen = None
     if sampler.repetition_penalty != 1:
@@ -145,13 +151,13 @@ def generate(
 def greedy(
     logits: Float[Tensor, "B V"], step: Step, *, limits: Int[Tensor, "B"], stop: Sequence[int]
 ) -> list[list[int]]:
-    """The likeliest token each time. The samples' tokens without the stop, cut at `limits`."""
+    """Decode greedily; return the tokens of each sample without the stop token, cut at `limits`."""
     columns = list(generate(logits, step, limit=int(limits.max()), stop=stop))
     rows = torch.stack(columns, 1).tolist() if columns else [[]] * len(logits)
     return [until(row[:limit], stop) for row, limit in zip(rows, limits.tolist(), strict=True)]
 
 
 def until(tokens: Sequence[int], stop: Sequence[int]) -> list[int]:
-    """The tokens before the first stop."""
+    """Return the tokens before the first stop token."""
     end = next((place for place, token in enumerate(tokens) if token in stop), len(tokens))
     return list(tokens[:end])

@@ -17,13 +17,13 @@ from tfcli.shapes import Bool, Float, Int
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A sequence that was found.
+    """A finished sequence of a beam search.
 
     Attributes:
-        tokens: without the stop.
-        log_probability: of all its tokens, the stop included.
-        score: the same over the length penalty; what hypotheses are ranked by.
-        ended: whether a stop ended it; otherwise its limit did.
+        tokens: tokens without the stop token.
+        log_probability: log-probability of all tokens, the stop token included.
+        score: log-probability divided by the length penalty, by which hypotheses are ranked.
+        ended: whether a stop token ended it; otherwise the limit did.
     """
 
     tokens: list[int]
@@ -34,17 +34,18 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Rules:
-    """By what rules a search ranks sequences and ends.
+    """The rules by which a beam search ranks sequences and ends.
 
     Attributes:
-        penalty: what log-probabilities are divided by: wu, ((5 + |Y|) / 6)^alpha (Wu et al. 2016, equation 14), or
-            power, |Y|^alpha, as in transformers.
-        early: whether a sample is done with as many found sequences as beams; False: once no beginning, ended now,
-            would be better than the worst of them; never: the same, ended at its limit.
-        longest: most tokens of a sequence, the stop included; None: as the caller says.
-        banned: tokens that are never said.
-        renormalise: whether what is left of the probabilities without those sums to one again.
-        ends: whether a sequence ends with the stop where its limit cuts it, at no cost.
+        penalty: divisor of log-probabilities: wu, ((5 + |Y|) / 6)^alpha (Wu et al. 2016, equation 14), or power,
+            |Y|^alpha, as in transformers.
+        early: True: a sample is done when as many sequences are finished as there are beams; False: when no unfinished
+            sequence, scored at its present length, is better than the worst of these; never: the same, scored at its
+            limit.
+        longest: largest number of tokens of a sequence, the stop token included; None: the caller's limit.
+        banned: tokens that are never generated.
+        renormalise: whether the probabilities of the other tokens are renormalised.
+        ends: whether a sequence that reaches its limit ends with the stop token, without a cost.
     """
 
     penalty: Literal["wu", "power"] = "wu"
@@ -61,11 +62,15 @@ class Rules:
     def done(
         self, found: Sequence[Hypothesis], best: float, length: int, limit: int, *, beams: int, alpha: float
     ) -> bool:
-        """Whether a sample's search may end.
+        """Return whether a sample's search may end.
 
         Args:
-            found: the sequences that have ended.
-            best: log-probability of the best beginning, of `length` tokens.
+            found: its finished sequences.
+            best: log-probability of its best unfinished sequence.
+            length: number of tokens of unfinished sequences.
+            limit: largest number of tokens.
+            beams: number of beams.
+            alpha: length penalty.
         """
         if len(found) < beams or self.early is True:
             return len(found) >= beams
@@ -73,7 +78,7 @@ class Rules:
         return self.rank(best, limit if self.early == "never" and alpha > 0 else length, alpha=alpha) <= worst
 
     def log_probabilities(self, logits: Float[Tensor, "R V"], stop: Sequence[int], last: Bool[Tensor, "R"]) -> Tensor:
-        """Of each token to come next; where it is the `last` and `ends` is set, of the stop alone."""
+        """Return the log-probabilities of the next token; with `ends`, only stop tokens are possible as the `last`."""
         logs = logits.float().log_softmax(-1)
         if len(self.banned):
             logs[:, list(self.banned)] = -torch.inf
@@ -87,7 +92,7 @@ WU = Rules()
 
 
 def length_penalty(length: int, alpha: float) -> float:
-    """((5 + |Y|) / 6)^alpha (Wu et al. 2016, equation 14)."""
+    """Return ((5 + |Y|) / 6)^alpha (Wu et al. 2016, equation 14)."""
     return ((5 + length) / 6) ** alpha
 
 
@@ -102,22 +107,22 @@ def beam_search(
     alpha: float = 0.6,
     rules: Rules = WU,
 ) -> list[list[Hypothesis]]:
-    """The best sequences of each sample, best first; at most `beams`, and one at least.
+    """Return the best sequences of each sample, best first: at least one, and at most `beams`.
 
-    Of the `beams` best ways to go on, those that stop are kept as found, and as many others go on. A sample is done
-    when `beams` are found (or as `rules` say), or when its limit cuts what still goes on, which is then ranked with the
-    rest. With one beam this is greedy; with as many as there are sequences it is exhaustive. Samples that are done
-    leave the batch.
+    Among the `beams` best continuations, those that stop are finished, and the same number of others continues. A
+    sample is done when `beams` sequences are finished (or by `rules`), or at its limit, where unfinished sequences are
+    ranked with the others. One beam is greedy decoding; as many beams as there are sequences make an exhaustive search.
+    Samples that are done leave the batch.
 
     Args:
-        logits: of the first token of each sample.
-        step: takes the tokens (R) of all beams, gives the logits of the next (R, V).
-        reorder: is told, before each step, from which of the rows before each row goes on.
-        beams: sequences that are followed at a time.
-        limits: most tokens of each sample, the stop included.
+        logits: logits of the first token of each sample.
+        step: function from the tokens (R) of all beams to the logits of the next ones (R, V).
+        reorder: called before each step with the index of the row that each row continues.
+        beams: number of beams.
+        limits: largest number of tokens of each sample, the stop token included.
         stop: tokens that end a sequence.
-        alpha: of the length penalty; 0: there is none, larger: longer sequences.
-        rules: how sequences are ranked, and when a sample is done.
+        alpha: exponent of the length penalty; 0: there is none; larger values favour longer sequences.
+        rules: rules by which sequences are ranked and samples end.
 
     Raises:
         ValueError: `beams` or a limit is less than 1.
@@ -128,7 +133,7 @@ def beam_search(
         raise ValueError(f"a limit must be at least 1, but one is {int(limits.min())}.")
     found: list[list[Hypothesis]] = [[] for _ in range(len(logits))]
     ending = torch.tensor(stop, dtype=torch.long, device=logits.device)
-    samples = torch.arange(len(logits), device=logits.device)  # that are not done
+    samples = torch.arange(len(logits), device=logits.device)  # samples that are not done
     scores = torch.zeros(len(logits), 1, device=logits.device)  # (S, K), log-probabilities
     past = torch.zeros(len(logits), 1, 0, dtype=torch.long, device=logits.device)  # (S, K, length)
     limits = limits.to(logits.device)
@@ -142,7 +147,7 @@ def beam_search(
         ends = torch.isin(token, ending)
         first = (torch.arange(ends.shape[1]) < beams).to(ends.device)
         _note(found, samples, past, scores, ends & first, True, rank)
-        order = ends.long().argsort(dim=1, stable=True)[:, :beams]  # what goes on first, the best of it first
+        order = ends.long().argsort(dim=1, stable=True)[:, :beams]  # unfinished ones first, the best ones first
         scores = scores.masked_fill(ends, -torch.inf).gather(1, order)
         past, beam = _pick(past, order), beam.gather(1, order)
         cut = limits[samples] <= past.shape[2]
@@ -161,7 +166,7 @@ def beam_search(
 def _candidates(
     scores: Float[Tensor, "S K"], logs: Float[Tensor, "R V"], count: int
 ) -> tuple[Float[Tensor, "S C"], Int[Tensor, "S C"], Int[Tensor, "S C"]]:
-    """The best ways to go on: their log-probabilities, best first, the beams they go on from, their tokens."""
+    """Return the best continuations: their log-probabilities, best first, their beams and their tokens."""
     total = scores[..., None] + logs.view(*scores.shape, -1)
     best, index = total.flatten(1).topk(min(count, total[0].numel()))
     return best, index // total.shape[-1], index % total.shape[-1]
@@ -180,9 +185,9 @@ def _note(
     ended: bool,
     rank: Callable[[float, int], float],
 ) -> None:
-    """Keep the sequences that are done."""
+    """Add the finished sequences to `found`."""
     where = where & scores.isfinite()
     rows = where.nonzero()[:, 0]
     for sample, total, tokens in zip(samples[rows].tolist(), scores[where].tolist(), past[where].tolist(), strict=True):
-        said = tokens[:-1] if ended else tokens
-        found[sample].append(Hypothesis(said, total, rank(total, past.shape[2]), ended))
+        kept = tokens[:-1] if ended else tokens
+        found[sample].append(Hypothesis(kept, total, rank(total, past.shape[2]), ended))

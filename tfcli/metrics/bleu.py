@@ -1,4 +1,4 @@
-"""Translations beside their references, by sacrebleu: BLEU and chrF with signatures, and over the source's length."""
+"""BLEU and chrF of translations by sacrebleu, with signatures, for a corpus and by the length of the source."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from tfcli.metrics.intervals import UNKNOWN, Figure, Figures
 from tfcli.shapes import Int
 
 DRAWS = 1000
+"""Number of bootstrap samples."""
 BUCKETS = 6
+"""Largest number of buckets of source lengths."""
 
 
 class CHRF(sacrebleu.CHRF):
-    """sacrebleu's chrF whose scores are all of one type.
+    """sacrebleu's chrF with Python floats as scores.
 
-    Its own are float where nothing is right and numpy's float32 elsewhere, of which its bootstrap takes no mean.
+    sacrebleu returns float where nothing is right and numpy's float32 elsewhere, and its bootstrap fails on this mix.
     """
 
     def _compute_f_score(self, statistics: Any) -> float:
@@ -31,15 +33,15 @@ class CHRF(sacrebleu.CHRF):
 
 
 class TranslationMetrics(Gathered):
-    """BLEU (Papineni et al. 2002) and chrF (Popović 2015), 0 to 100, and the share of sentences that are exactly right.
+    """BLEU (Papineni et al. 2002) and chrF (Popović 2015), 0 to 100, and exact match, the share of correct sentences.
 
-    BLEU and exact match are also given for sources of like length, under names like `bleu/length=12`: of words, at most
-    so many and more than the bucket before. Buckets are of a split's sources alone and so the same for every model.
+    BLEU and exact match also exist for buckets of source lengths, with names such as `bleu/length=12`: sources of at
+    most 12 words, and more than the bucket before. Buckets depend on the sources alone: all models have the same.
 
     Args:
-        tokenize: sacrebleu's tokenizer: 13a, intl, zh, ja-mecab, char, none; its default suits most languages.
-        lowercase: do not mind capitals.
-        buckets: most buckets of lengths; 0: none.
+        tokenize: sacrebleu's tokenizer: 13a, intl, zh, ja-mecab, char, none; the default suits most languages.
+        lowercase: ignore case.
+        buckets: largest number of buckets; 0: no figures by length.
     """
 
     def __init__(self, *, tokenize: str = "13a", lowercase: bool = False, buckets: int = BUCKETS):
@@ -49,11 +51,11 @@ class TranslationMetrics(Gathered):
         self.options: dict[str, Any] = {"tokenize": tokenize, "lowercase": lowercase}
         self.buckets = buckets
         self.signatures: dict[str, str] = {}
-        self._by_length: tuple[str, ...] = ()  # names of the figures that were measured last
+        self._by_length: tuple[str, ...] = ()  # names of the figures of the last measurement
 
     @property
     def declared(self) -> Declared:
-        """Return title and direction of each figure; of those by length once they have been measured."""
+        """Title and direction of each figure; figures by length are included after a measurement."""
         whole = {
             "bleu": FigureInfo("BLEU", decimals=1),
             "chrf": FigureInfo("chrF", decimals=1),
@@ -68,11 +70,10 @@ class TranslationMetrics(Gathered):
     def update(
         self, guesses: Sequence[str], references: Sequence[str], sources: Sequence[str], index: Int[Tensor, "B"]
     ) -> None:
-        """Add sentences: what was said, what should be, of what, and which sentence each is."""
+        """Add translations with their references, their sources and the indices of the sentences."""
         self.keep(index, zip(guesses, references, map(length_of, sources), strict=True))
 
     def figures(self, rows: list[tuple[str, str, int]], *, intervals: bool) -> Figures:
-        """See `Gathered`."""
         guesses, references, lengths = (list(column) for column in zip(*rows, strict=True))
         found, self.signatures = translation_figures(guesses, references, intervals=intervals, **self.options)
         if intervals:
@@ -82,19 +83,19 @@ class TranslationMetrics(Gathered):
 
 
 def length_of(source: str) -> int:
-    """Words of a source."""
+    """Return the number of words of a source."""
     return len(source.split())
 
 
 def translation_figures(
     guesses: Sequence[str], references: Sequence[str], *, intervals: bool = True, **options: Any
 ) -> tuple[Figures, dict[str, str]]:
-    """Figures of a corpus, and the signatures of BLEU and chrF by which others can compute the same.
+    """Return the figures of a corpus, and sacrebleu's signatures of BLEU and chrF, which make them reproducible.
 
     Args:
-        guesses, references: a sentence each.
-        intervals: of 95 %, by sacrebleu's bootstrap over sentences (Koehn 2004); without them (NaN, NaN).
-        options: of sacrebleu's BLEU: tokenize, lowercase.
+        guesses, references: sentences.
+        intervals: compute 95 % intervals by sacrebleu's bootstrap over sentences (Koehn 2004); otherwise (NaN, NaN).
+        options: options of sacrebleu's BLEU: tokenize, lowercase.
     """
     bleu, chrf = sacrebleu.BLEU(force=True, **options), CHRF(lowercase=options.get("lowercase", False))
     figures = {
@@ -108,28 +109,29 @@ def translation_figures(
 def by_length(
     guesses: Sequence[str], references: Sequence[str], lengths: Sequence[int], *, buckets: int = BUCKETS, **options: Any
 ) -> Figures:
-    """BLEU and exact match of sources of like length, with their intervals, as `bleu/length=12`; no BLEU of short ones.
+    """Return BLEU and exact match by source length, with intervals, as `bleu/length=12`; short ones have no BLEU.
 
     Args:
-        lengths: of the sources.
-        buckets: at most so many, of about as many sentences each.
-        options: of sacrebleu's BLEU.
+        guesses, references: sentences.
+        lengths: numbers of words of the sources.
+        buckets: largest number of buckets, which have about the same number of sentences.
+        options: options of sacrebleu's BLEU.
     """
     figures: Figures = {}
     bleu = sacrebleu.BLEU(force=True, **options)
     below = -1
     for edge in edges(lengths, buckets):
         rows = [row for row, length in enumerate(lengths) if below < length <= edge]
-        said, right = ([texts[row] for row in rows] for texts in (guesses, references))
-        if any(len(text.split()) > 3 for text in right):  # BLEU counts runs of four words, and is 0 without any
-            figures[f"bleu/length={edge}"] = _corpus(bleu, said, right, True)
-        figures[f"exact_match/length={edge}"] = _exact(said, right)
+        guess, reference = ([texts[row] for row in rows] for texts in (guesses, references))
+        if any(len(text.split()) > 3 for text in reference):  # BLEU counts 4-grams, and is 0 without any
+            figures[f"bleu/length={edge}"] = _corpus(bleu, guess, reference, True)
+        figures[f"exact_match/length={edge}"] = _exact(guess, reference)
         below = edge
     return figures
 
 
 def edges(lengths: Sequence[int], buckets: int) -> list[int]:
-    """The longest length of each bucket: quantiles, so that buckets are about equally full and never empty."""
+    """Return the largest length of each bucket: quantiles, so that buckets have similar sizes and are never empty."""
     if not buckets:
         return []
     shares = np.arange(1, buckets + 1) / buckets
@@ -139,7 +141,7 @@ def edges(lengths: Sequence[int], buckets: int) -> list[int]:
 def _corpus(metric: Any, guesses: Sequence[str], references: Sequence[str], intervals: bool) -> Figure:
     if not intervals:
         return metric.corpus_score(guesses, [references]).score, UNKNOWN
-    # The library holds draws x sentences x 18 numbers at once: fewer draws of very large sets.
+    # The library keeps draws x sentences x 18 numbers in memory: use fewer draws for very large sets.
     draws = int(np.clip(5e6 / len(guesses), 100, DRAWS))
     score = metric.corpus_score(guesses, [references], n_bootstrap=draws)
     low, high = float(score._mean - score._ci), float(score._mean + score._ci)

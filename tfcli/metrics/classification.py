@@ -1,8 +1,7 @@
-"""Classification measured from sums: exact whatever the batch size and the number of ranks, with 95 % intervals.
+"""Classification figures from sums, with 95 % intervals: exact for any batch size and number of ranks.
 
-torchmetrics has the figures one by one; its calibration error keeps every confidence, and it has no intervals. Here
-one pass adds up whole numbers only (losses and confidences as multiples of 2^-24), so that the order of addition
-cannot matter.
+torchmetrics has single figures without intervals, and its calibration error stores every confidence. Here one pass adds
+whole numbers only (losses and confidences as multiples of 2^-24), so that the order of addition does not matter.
 """
 
 from __future__ import annotations
@@ -19,11 +18,12 @@ from tfcli.metrics.info import LOSS, Declared, FigureInfo
 from tfcli.shapes import Float, Int
 
 UNIT = 2**24
-Z = 1.959964  # the normal quantile of a two-sided 95 % interval
+Z = 1.959964
+"""Normal quantile of a two-sided 95 % interval."""
 
 
 class ClassificationMetrics(Metric):
-    """Top-1, top-5, mean per class, loss and calibration error over everything that was seen.
+    """Top-1, top-5, mean per class, loss and calibration error over all samples.
 
     Args:
         num_classes: K.
@@ -52,8 +52,8 @@ class ClassificationMetrics(Metric):
 
         Args:
             logits: scores before the softmax.
-            label: the right classes.
-            loss: the loss of each sample.
+            label: true classes.
+            loss: loss of each sample.
         """
         guess = logits.argmax(1)
         cells = label * self.num_classes + guess
@@ -71,21 +71,21 @@ class ClassificationMetrics(Metric):
 
     @property
     def declared(self) -> Declared:
-        """Return title and direction of each figure: top-5 only with more than 5 classes."""
+        """Title and direction of each figure: top-5 only with more than 5 classes."""
         top5 = {"accuracy_top5": FigureInfo("top 5")} if self.num_classes > 5 else {}
         per_class = {"accuracy_per_class": FigureInfo("per class")}
         error = FigureInfo("calibration error", lower_is_better=True)
         return {"accuracy": FigureInfo("accuracy"), **top5, **per_class, "loss": LOSS, "calibration_error": error}
 
     def compute(self) -> dict[str, float]:
-        """The figures by name."""
+        """Return the figures by name."""
         return {name: value for name, (value, _) in self.with_intervals().items()}
 
     def with_intervals(self) -> dict[str, tuple[float, tuple[float, float]]]:
-        """Each figure with its 95 % interval.
+        """Return each figure with its 95 % interval.
 
-        Wilson's interval for proportions; for the mean per class and the loss the normal one; for the calibration
-        error the 2.5 and 97.5 percentiles of 1,000 parametric bootstrap draws (fixed seed).
+        Proportions have Wilson's interval, mean per class and loss the normal one, and the calibration error the 2.5
+        and 97.5 percentiles of 1,000 parametric bootstrap draws (fixed seed).
         """
         confusion = self.confusion.cpu().numpy()
         seen, right = confusion.sum(1), np.diag(confusion)
@@ -117,21 +117,21 @@ class ClassificationMetrics(Metric):
 
 
 def mean_per_class(confusion: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """Mean of the classes' accuracies, over classes that occur, with its normal 95 % interval.
+    """Return the mean accuracy of the classes that occur, with its normal 95 % interval.
 
     Args:
-        confusion: (K, K) counts, true class by rows.
+        confusion: (K, K) counts; rows are true classes.
     """
     seen, right = confusion.sum(1), np.diag(confusion)
     present = seen > 0
     share = right[present] / seen[present]
-    smoothed = (right[present] + 2) / (seen[present] + 4)  # Agresti and Coull: no zero variance in small classes
+    smoothed = (right[present] + 2) / (seen[present] + 4)  # Agresti and Coull: small classes have no zero variance
     spread = Z * sqrt((smoothed * (1 - smoothed) / seen[present]).sum()) / present.sum()
     return float(share.mean()), _around(float(share.mean()), float(spread), 0, 1)
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion (Wilson 1927); never leaves [0, 1] and is right for small counts too."""
+    """Return the 95 % interval of a proportion (Wilson 1927), which stays in [0, 1] and suits small counts."""
     share = hits / total
     centre = share + Z**2 / (2 * total)
     half = Z * sqrt(share * (1 - share) / total + Z**2 / (4 * total**2))
@@ -140,7 +140,7 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
 
 
 def _whole(x: Tensor) -> Tensor:
-    """Fixed point: the nearest multiple of 2^-24, as a whole number."""
+    """Return numbers in fixed point: the nearest multiple of 2^-24, as a whole number."""
     return (x * UNIT).round().long()
 
 

@@ -1,4 +1,4 @@
-"""Base of metrics that keep every sample until the end, for figures that sums cannot give."""
+"""Base class of metrics that store every sample until the end, for figures that cannot be computed from sums."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tfcli.shapes import Int
 
 
 class Gathered(Metric):
-    """Rows kept by the index of their sample, and figures of all of them together.
+    """A metric that stores a row for each sample by its index, and computes figures from all rows.
 
-    Exact however the samples are dealt out: each rank brings its share of any size, rows are measured in order of
-    index, and an index that comes twice counts once. `update` calls `keep`; `figures` measures.
+    It is exact for any distribution of the samples over ranks and batches: rows are sorted by index, and an index that
+    occurs twice counts once. A subclass calls `keep` in `update`, and computes in `figures`.
     """
 
     full_state_update = False
@@ -27,32 +27,32 @@ class Gathered(Metric):
         self.kept: dict[int, Any] = {}
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Delete all rows."""
         super().reset()
         self.kept = {}
 
     def keep(self, index: Int[Tensor, "B"], rows: Iterable[Any]) -> None:
-        """Remember a row of each sample: anything that can be pickled."""
+        """Store a row for each sample: any object that can be pickled."""
         self.kept.update(zip(index.tolist(), rows, strict=True))
 
     def compute(self) -> dict[str, float]:
-        """The figures by name."""
+        """Return the figures by name."""
         return {name: value for name, (value, _) in self.figures(self.rows(), intervals=False).items()}
 
     def with_intervals(self) -> Figures:
-        """Each figure with its 95 % interval.
+        """Return each figure with its 95 % interval.
 
         Raises:
-            ValueError: nothing was seen.
+            ValueError: there are no samples.
         """
         return self.figures(self.rows(), intervals=True)
 
     def figures(self, rows: list[Any], *, intervals: bool) -> Figures:
-        """Measure all rows; where `intervals` are not asked for and cost time, (NaN, NaN) may stand in their place."""
+        """Compute the figures of all rows; without `intervals` the intervals may be (NaN, NaN) to save time."""
         raise NotImplementedError
 
     def rows(self) -> list[Any]:
-        """The rows of all ranks in order of index."""
+        """Return the rows of all ranks in order of index."""
         parts: list[Any] = [self.kept]
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             parts = [None] * dist.get_world_size()

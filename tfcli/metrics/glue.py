@@ -1,4 +1,4 @@
-"""GLUE's own metrics (Wang et al. 2019, table 1): accuracy, F1, Matthews, Pearson and Spearman correlation."""
+"""GLUE's metrics (Wang et al. 2019, table 1): accuracy, F1, Matthews, Pearson and Spearman correlation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tfcli.shapes import Float, Int
 
 
 class LabelMetrics(ClassificationMetrics):
-    """Classes of texts: what `ClassificationMetrics` has, Matthews' correlation, and of two classes F1 of the second.
+    """`ClassificationMetrics` with Matthews' correlation, and with two classes F1 of the second one.
 
-    Their intervals are the 2.5 and 97.5 percentiles of 1,000 parametric bootstrap draws (fixed seed). Everything is
-    summed as whole numbers, so that batches and ranks cannot matter.
+    The intervals of these two are the 2.5 and 97.5 percentiles of 1,000 parametric bootstrap draws (fixed seed). All
+    sums are of whole numbers, so that batches and ranks do not matter.
 
     Args:
         num_classes: K.
-        groups: names of parts of a split of which the accuracy is given apart, as MNLI's two test sets.
+        groups: names of parts of a split with an accuracy of their own, for instance MNLI's two test sets.
     """
 
     hits: Tensor
@@ -39,7 +39,7 @@ class LabelMetrics(ClassificationMetrics):
         loss: Float[Tensor, "B"],
         group: Int[Tensor, "B"] | None = None,
     ) -> None:
-        """Add a batch, as `ClassificationMetrics` does; `group` is the part that each sample is of."""
+        """Add a batch, as in `ClassificationMetrics`; `group` is the index of each sample's part."""
         super().update(logits, label, loss)
         if group is not None:
             right = (logits.argmax(1) == label).long()
@@ -47,7 +47,7 @@ class LabelMetrics(ClassificationMetrics):
 
     @property
     def declared(self) -> Declared:
-        """Return title and direction of each figure: F1 only with two classes."""
+        """Title and direction of each figure: F1 only with two classes."""
         of_classes = super().declared
         errors = {name: of_classes.pop(name) for name in ("loss", "calibration_error")}
         f1 = {"f1": FigureInfo("F1")} if self.num_classes == 2 else {}
@@ -55,7 +55,7 @@ class LabelMetrics(ClassificationMetrics):
         return {**of_classes, **f1, "matthews": FigureInfo("Matthews"), **errors, **groups}
 
     def with_intervals(self) -> Figures:
-        """Each figure with its 95 % interval."""
+        """Return each figure with its 95 % interval."""
         figures = super().with_intervals()
         confusion = self.confusion.cpu().numpy()
         draw = np.random.default_rng(0)
@@ -72,7 +72,7 @@ class LabelMetrics(ClassificationMetrics):
 
 
 def matthews(confusion: Int[np.ndarray, "S K K"]) -> Float[np.ndarray, "S"]:
-    """Matthews' correlation of right and guessed classes (Gorodkin 2004, equation 8); 0 where either is always one."""
+    """Return Matthews' correlation of true and predicted classes (Gorodkin 2004, equation 8); 0 if one is constant."""
     c = confusion.astype(float)
     total, right = c.sum((1, 2)), np.trace(c, axis1=1, axis2=2)
     true, guessed = c.sum(2), c.sum(1)
@@ -82,32 +82,31 @@ def matthews(confusion: Int[np.ndarray, "S K K"]) -> Float[np.ndarray, "S"]:
 
 
 def f1_of_second(confusion: Int[np.ndarray, "S K K"]) -> Float[np.ndarray, "S"]:
-    """F1 of the second of two classes; 0 where nobody names it."""
+    """Return F1 of the second of two classes; 0 where it neither occurs nor is predicted."""
     c = confusion.astype(float)
     named = c[:, 1].sum(1) + c[:, :, 1].sum(1)
     return np.divide(2 * c[:, 1, 1], named, out=np.zeros_like(named), where=named > 0)
 
 
 class ScoreMetrics(Gathered):
-    """Scores of texts: Pearson's and Spearman's correlation with the right ones, and the mean squared error (loss)."""
+    """Pearson's and Spearman's correlation of predicted and true scores, and the mean squared error (loss)."""
 
     @property
     def declared(self) -> Declared:
-        """Return title and direction of each figure."""
+        """Title and direction of each figure."""
         return {"pearson": FigureInfo("Pearson"), "spearman": FigureInfo("Spearman"), "loss": LOSS}
 
     def update(self, guess: Float[Tensor, "B"], score: Float[Tensor, "B"], index: Int[Tensor, "B"]) -> None:
-        """Add a batch: guessed and right scores, and which sample each is."""
+        """Add predicted and true scores, and the indices of the samples."""
         self.keep(index, zip(guess.double().tolist(), score.double().tolist(), strict=True))
 
     def figures(self, rows: list[tuple[float, float]], *, intervals: bool) -> Figures:
-        """See `Gathered`."""
         guess, score = np.array(rows).T
         return score_figures(guess, score)
 
 
 def score_figures(guess: Float[np.ndarray, "N"], score: Float[np.ndarray, "N"]) -> Figures:
-    """The figures of `ScoreMetrics` with their 95 % intervals; a correlation is 0 where one side does not vary."""
+    """Return the figures of `ScoreMetrics` with 95 % intervals; a correlation is 0 where one side is constant."""
     varies = len(guess) > 1 and np.ptp(guess) > 0 and np.ptp(score) > 0 and np.isfinite(guess).all()
     found = {"pearson": pearsonr, "spearman": spearmanr}
     return {

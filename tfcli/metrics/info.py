@@ -1,4 +1,4 @@
-"""Facts that a metric declares of each of its figures. Imports no torch: tables of old runs read them too."""
+"""Facts that a metric declares about each of its figures. No torch, since tables of runs read them, too."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class FigureInfo:
 
     Attributes:
         title: name of the figure in tables.
-        lower_is_better: whether a smaller value is the better one.
-        decimals: digits after the point in the table that a run ends with.
+        lower_is_better: whether a smaller value is better.
+        decimals: number of digits after the point in the table at the end of a run.
     """
 
     title: str
@@ -21,6 +21,6 @@ class FigureInfo:
 
 
 Declared = dict[str, FigureInfo]
-"""Figures by name without their split, in the order in which tables show them."""
+"""Figures by name without the split, in the order of the tables."""
 
 LOSS = FigureInfo("loss", lower_is_better=True)

@@ -1,8 +1,8 @@
-"""Figures with their 95 % intervals: of means, of ratios of sums, of correlations."""
+"""Figures with 95 % intervals: means, ratios of sums, correlations, perplexities."""
 
 from __future__ import annotations
 
-from math import atanh, sqrt, tanh
+from math import atanh, exp, sqrt, tanh
 
 import numpy as np
 
@@ -13,18 +13,18 @@ Figure = tuple[float, tuple[float, float]]
 """A value and the bounds of its 95 % interval."""
 Figures = dict[str, Figure]
 UNKNOWN: tuple[float, float] = (float("nan"), float("nan"))
-"""In place of bounds that were not asked for, or could not be computed."""
+"""In place of bounds that were not requested or could not be computed."""
 
 
 def mean(values: Float[np.ndarray, "N"], *, low: float = -np.inf, high: float = np.inf) -> Figure:
-    """The mean with its normal interval, which does not leave [low, high]."""
+    """Return the mean with its normal interval, limited to [low, high]."""
     return ratio(values, np.ones_like(values), low=low, high=high)
 
 
 def ratio(
     top: Float[np.ndarray, "N"], bottom: Float[np.ndarray, "N"], *, low: float = -np.inf, high: float = np.inf
 ) -> Figure:
-    """A ratio of sums over samples, with its interval by the delta method; 0 where there is nothing to divide by."""
+    """Return a ratio of sums over samples, with its interval by the delta method; 0 where the divisor is 0."""
     total, count = float(bottom.sum()), len(top)
     if not total:
         return 0.0, (max(low, 0.0), min(high, 1.0))
@@ -33,13 +33,19 @@ def ratio(
     return value, (max(low, value - spread), min(high, value + spread))
 
 
+def perplexity(loss: Figure) -> Figure:
+    """Return the exponential of a loss in nats, with its interval."""
+    value, low, high = (exp(min(nats, 700.0)) for nats in (loss[0], *loss[1]))
+    return value, (low, high)
+
+
 def correlation(value: float, count: int, *, ranks: bool = False) -> Figure:
-    """A correlation with its interval by Fisher's (1915) transform; of ranks with Bonett and Wright's (2000) variance.
+    """Return a correlation with its interval by Fisher's (1915) transform.
 
     Args:
-        value: the correlation; NaN where one side does not vary.
-        count: of pairs.
-        ranks: Spearman's, in place of Pearson's.
+        value: the correlation; NaN where one side is constant.
+        count: number of pairs.
+        ranks: whether it is Spearman's, with Bonett and Wright's (2000) variance, in place of Pearson's.
     """
     if not abs(value) < 1 or count < 4:
         return value, (-1.0, 1.0) if count < 4 or value != value else (value, value)

@@ -1,8 +1,8 @@
-"""Language models measured from sums over sequences: exact over ranks, with 95 % intervals."""
+"""Figures of language models from sums over sequences: exact over ranks, with 95 % intervals."""
 
 from __future__ import annotations
 
-from math import exp, log, sqrt
+from math import log, sqrt
 
 import torch
 from torch import Tensor
@@ -10,16 +10,18 @@ from torchmetrics import Metric
 
 from tfcli.metrics.classification import Z
 from tfcli.metrics.info import LOSS, Declared, FigureInfo
+from tfcli.metrics.intervals import Figure, Figures, perplexity
 from tfcli.shapes import Float, Int
 
 SIZES = ("tokens", "bytes", "chars", "words")
 
 
 class LanguageMetrics(Metric):
-    """Cross-entropy per token, byte, character and word, in the units in which each is published.
+    """Cross-entropy per token, byte, character and word, in the usual units.
 
-    loss (nats a token), perplexity (its exponential), bits_per_byte, bits_per_char, and word_perplexity: that of whole
-    words, which can be compared whatever the tokens are (as WikiText's). A size that is never given has no figure.
+    The figures are loss (nats per token), perplexity (its exponential), bits_per_byte, bits_per_char, and
+    word_perplexity, the perplexity per whole word, which does not depend on the tokens (as published for WikiText). A
+    size that is never passed has no figure.
     """
 
     full_state_update = False
@@ -46,8 +48,8 @@ class LanguageMetrics(Metric):
         """Add sequences.
 
         Args:
-            nats: cross-entropy of each, summed over its tokens.
-            tokens, bytes, chars, words: what was predicted of each.
+            nats: cross-entropy of each sequence, summed over its tokens.
+            tokens, bytes, chars, words: numbers of predicted units in each sequence.
         """
         sizes = [torch.zeros_like(tokens) if size is None else size for size in (tokens, bytes, chars, words)]
         rows = torch.stack([nats, *sizes], 1).double()  # (B, 5)
@@ -57,7 +59,7 @@ class LanguageMetrics(Metric):
 
     @property
     def declared(self) -> Declared:
-        """Return title and direction of each figure."""
+        """Title and direction of each figure."""
         return {
             "bits_per_char": FigureInfo("bits per character", lower_is_better=True),
             "bits_per_byte": FigureInfo("bits per byte", lower_is_better=True),
@@ -67,28 +69,30 @@ class LanguageMetrics(Metric):
         }
 
     def compute(self) -> dict[str, float]:
-        """The figures by name."""
+        """Return the figures by name."""
         return {name: value for name, (value, _) in self.with_intervals().items()}
 
-    def with_intervals(self) -> dict[str, tuple[float, tuple[float, float]]]:
-        """Each figure with its 95 % interval: of a ratio of sums over sequences, by the delta method.
+    def with_intervals(self) -> Figures:
+        """Return each figure with its 95 % interval, which treats sequences as independent (delta method).
 
         Raises:
-            ValueError: nothing was seen.
+            ValueError: there are no sequences.
         """
         if not int(self.count):
             raise ValueError("there is nothing to measure: no text was seen.")
         per = {size: self._ratio(i) for i, size in enumerate(SIZES, 1)}
-        figures = {"loss": per["tokens"], "perplexity": _mapped(per["tokens"], _exp)}
+        figures: Figures = {}
+        if (loss := per["tokens"]) is not None:
+            figures |= {"loss": loss, "perplexity": perplexity(loss)}
         for name, size in (("bits_per_byte", "bytes"), ("bits_per_char", "chars")):
-            if per[size]:
-                figures[name] = _mapped(per[size], lambda nats: nats / log(2))
-        if per["words"]:
-            figures["word_perplexity"] = _mapped(per["words"], _exp)
-        return {name: figure for name, figure in figures.items() if figure is not None}
+            if (nats := per[size]) is not None:
+                figures[name] = nats[0] / log(2), (nats[1][0] / log(2), nats[1][1] / log(2))
+        if (nats := per["words"]) is not None:
+            figures["word_perplexity"] = perplexity(nats)
+        return figures
 
-    def _ratio(self, column: int) -> tuple[float, tuple[float, float]] | None:
-        """Nats for each of a size, and its interval."""
+    def _ratio(self, column: int) -> Figure | None:
+        """Return the nats per unit of a size, with the interval; None where the size was not passed."""
         sums, products, count = self.sums.cpu(), self.products.cpu(), int(self.count)
         total = float(sums[column])
         if not total:
@@ -97,14 +101,3 @@ class LanguageMetrics(Metric):
         square = products[0, 0] - 2 * ratio * products[0, column] + ratio**2 * products[column, column]
         spread = Z * sqrt(max(0.0, float(square)) * count / max(1, count - 1)) / total
         return ratio, (ratio - spread, ratio + spread)
-
-
-def _mapped(figure, change):
-    if figure is None:
-        return None
-    value, (low, high) = figure
-    return change(value), (change(low), change(high))
-
-
-def _exp(nats: float) -> float:
-    return exp(min(nats, 700.0))

@@ -1,4 +1,4 @@
-"""Figures that could not be measured, and why: a finished run is worth more than one of its figures."""
+"""Figures that could not be computed, with reasons, so that one failing figure does not fail a finished run."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ import torch.distributed as dist
 from tfcli.errors import UserError
 
 FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError, UserError)
-"""Errors that a measure may raise on numbers or texts that its author, or a library's, did not expect.
+"""Errors that a computation may raise on unexpected numbers or texts.
 
-Not among them: what stops a run on purpose (signals, `PolicyStop`), and OSError, since a disk that takes no figure
-takes no record either.
+Errors that stop a run on purpose (signals, `PolicyStop`) are not among them, nor is OSError, since the run's record
+could not be written either.
 """
 
 
 @dataclass
 class LeftOut:
-    """Figures that were left out of a run's results.
+    """Figures that are missing from a run's results.
 
     Attributes:
-        reasons: by the name of the figure.
-        traces: their tracebacks, for the log.
+        reasons: reasons by the figure's name.
+        traces: tracebacks, for the log.
     """
 
     reasons: dict[str, str] = field(default_factory=dict)
     traces: list[str] = field(default_factory=list)
 
     @contextmanager
-    def guard(self, what: str) -> Iterator[None]:
-        """Leave `what` out, with its reason, where measuring it fails.
+    def guard(self, name: str) -> Iterator[None]:
+        """Record that the figure `name` is left out, with the reason, if its computation fails inside the context.
 
-        torch says in a RuntimeError that numbers do not fit; among several ranks it may also mean that another rank has
-        died, which must not be passed over.
+        A RuntimeError of torch may mean that shapes do not fit; with several ranks it may also mean that another rank
+        has died, so that it is not caught.
         """
         ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
         faults = FAULTS if ranks > 1 else (*FAULTS, RuntimeError)
@@ -44,5 +44,5 @@ class LeftOut:
             yield
         except faults as error:
             text = next(iter(str(error).splitlines()), "")
-            self.reasons[what] = f"{type(error).__name__}: {text}" if text else type(error).__name__
+            self.reasons[name] = f"{type(error).__name__}: {text}" if text else type(error).__name__
             self.traces.append(traceback.format_exc())

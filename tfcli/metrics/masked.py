@@ -1,8 +1,7 @@
-"""Words filled in, and whether one text follows another: what BERT's pre-training is measured by."""
+"""Figures of BERT's pre-training: masked tokens and next-sentence prediction."""
 
 from __future__ import annotations
 
-from math import exp
 from typing import Any
 
 import numpy as np
@@ -10,17 +9,17 @@ from torch import Tensor
 
 from tfcli.metrics.gathered import Gathered
 from tfcli.metrics.info import LOSS, Declared, FigureInfo
-from tfcli.metrics.intervals import Figures, mean, ratio
+from tfcli.metrics.intervals import Figures, mean, perplexity, ratio
 from tfcli.shapes import Float, Int
 
 
 class MaskedMetrics(Gathered):
-    """Accuracy and cross-entropy (nats) of the tokens to be guessed, its exponential, accuracy on next texts.
+    """Accuracy, cross-entropy (nats) and perplexity of masked tokens, and accuracy of next-sentence prediction.
 
-    The intervals of tokens are of ratios of sums over sequences, since tokens of a sequence are guessed together.
+    The intervals for tokens treat sequences as independent, since the tokens of a sequence are not.
 
     Args:
-        next_sentence: whether there are next texts to be told from others.
+        next_sentence: whether there is next-sentence prediction.
     """
 
     def __init__(self, *, next_sentence: bool = True):
@@ -29,7 +28,7 @@ class MaskedMetrics(Gathered):
 
     @property
     def declared(self) -> Declared:
-        """Return title and direction of each figure."""
+        """Title and direction of each figure."""
         return {
             "perplexity": FigureInfo("perplexity", lower_is_better=True),
             "loss": LOSS,
@@ -40,35 +39,30 @@ class MaskedMetrics(Gathered):
     def update(
         self,
         nats: Float[Tensor, "B"],
-        right: Int[Tensor, "B"],
-        asked: Int[Tensor, "B"],
-        next_right: Int[Tensor, "B"],
+        correct: Int[Tensor, "B"],
+        masked: Int[Tensor, "B"],
+        next_correct: Int[Tensor, "B"],
         index: Int[Tensor, "B"],
     ) -> None:
         """Add sequences.
 
         Args:
-            nats: cross-entropy of each, summed over the tokens asked.
-            right, asked: tokens.
-            next_right: whether the next text was told right; -1 where there was none.
-            index: of the sequences.
+            nats: cross-entropy of each sequence, summed over the masked tokens.
+            correct, masked: numbers of correctly predicted and of masked tokens.
+            next_correct: whether the next-sentence prediction is correct; -1 where there is none.
+            index: indices of the sequences.
         """
-        self.keep(index, zip(*(x.tolist() for x in (nats.double(), right, asked, next_right)), strict=True))
+        self.keep(index, zip(*(x.tolist() for x in (nats.double(), correct, masked, next_correct)), strict=True))
 
     def figures(self, rows: list[Any], *, intervals: bool) -> Figures:
-        """See `Gathered`."""
-        nats, right, asked, told = np.array(rows, dtype=float).T
-        loss = ratio(nats, asked, low=0.0)
-        value, (low, high) = loss
+        nats, correct, masked, next_correct = np.array(rows, dtype=float).T
+        loss = ratio(nats, masked, low=0.0)
         figures: Figures = {
-            "masked_accuracy": ratio(right, asked, low=0.0, high=1.0),
-            "perplexity": (_exp(value), (_exp(low), _exp(high))),
+            "masked_accuracy": ratio(correct, masked, low=0.0, high=1.0),
+            "perplexity": perplexity(loss),
             "loss": loss,
         }
-        if self.next_sentence and (told >= 0).any():
-            figures["next_accuracy"] = mean(told[told >= 0], low=0.0, high=1.0)
+        labelled = next_correct >= 0
+        if self.next_sentence and labelled.any():
+            figures["next_accuracy"] = mean(next_correct[labelled], low=0.0, high=1.0)
         return figures
-
-
-def _exp(nats: float) -> float:
-    return exp(min(nats, 700.0))

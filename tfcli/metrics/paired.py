@@ -1,18 +1,18 @@
-"""Two configurations on the same test images: the difference of their accuracies, and whether it may be chance.
+"""Paired test of two configurations on the same test images: the difference of their accuracies and its p value.
 
-Chance enters twice: another draw of test images, and another seed of training. Both are the same for the two
-configurations (one test set; a seed fixes the order of the data), so what is looked at is the difference on each image
-under each seed, d (S, N), a table with two crossed random factors:
+There are two sources of chance: the sample of test images, and the seed of training. Both are the same for the two
+configurations (one test set; a seed fixes the order of the data), so the test uses the difference on each image for
+each seed, d (S, N), a table with two crossed random factors:
 
     d[s, n] = difference + seed[s] + image[n] + rest[s, n]
 
-Its mean squares give the variances of the factors, and so that of the mean over the table (Searle, Casella and
-McCulloch 1992, section 4.3; for classifiers, Gallas et al. 2009 have the like for readers and cases):
+Its mean squares estimate the variances of the factors, and so that of the mean over the table (Searle, Casella and
+McCulloch 1992, section 4.3; Gallas et al. 2009 have a similar analysis of classifiers for readers and cases):
 
     Var(mean) = image_ms / (S N) + max(0, seed_ms - rest_ms) / (S N)
 
-The first part stands on N - 1 degrees of freedom, the second on S - 1; Satterthwaite's (1946) formula weighs the two.
-With one seed nothing can be said of other seeds; then the exact test of McNemar (1947) asks about images alone.
+The first part has N - 1 degrees of freedom, the second S - 1; Satterthwaite's (1946) formula combines the two. One seed
+gives no information about other seeds; then the exact test of McNemar (1947) considers images alone.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Paired:
     """A difference of accuracies on the same images.
 
     Attributes:
-        difference: ours less theirs, mean over images and seeds.
+        difference: ours minus theirs, mean over images and seeds.
         low, high: its 95 % interval.
-        p: how often so large a difference would come of equal configurations; two-sided.
-        seeds, images: over how many.
+        p: two-sided p value under the hypothesis of equal configurations.
+        seeds, images: their numbers.
     """
 
     difference: float
@@ -45,16 +45,16 @@ class Paired:
 
     @property
     def tested(self) -> str:
-        """Describe the test in words."""
+        """The name of the test."""
         return "exact McNemar test" if self.seeds == 1 else "paired test over images and seeds"
 
 
 def compare(ours: Float[np.ndarray, "S N"], theirs: Float[np.ndarray, "S N"]) -> Paired:
-    """The paired test of one configuration against another.
+    """Return the paired test of one configuration against another.
 
     Args:
-        ours, theirs: 1 where an image was got right under a seed, else 0; rows are the same seeds, columns the same
-            images.
+        ours, theirs: 1 where an image is classified correctly with a seed, else 0; rows are the same seeds, columns the
+            same images.
 
     Raises:
         ValueError: the two are of different shapes, or empty.
@@ -63,10 +63,10 @@ def compare(ours: Float[np.ndarray, "S N"], theirs: Float[np.ndarray, "S N"]) ->
 
 
 def compare_all(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Paired]:
-    """The paired tests of several configurations, each against the default: `ours` and `theirs` as in `compare`.
+    """Return the paired tests of several configurations against the default, with `ours` and `theirs` as in `compare`.
 
-    Two or three seeds say little about the spread over seeds, and by chance often nothing. What all comparisons with as
-    many seeds say together is steadier: each takes the larger of its own excess (`seed_ms - rest_ms`) and their mean.
+    Two or three seeds estimate the variance over seeds poorly, often as zero. The mean over all comparisons is more
+    stable: each test uses the larger of its own excess (`seed_ms - rest_ms`) and the mean excess.
     """
     tables = [_table(ours, theirs) for ours, theirs in pairs]
     excess = [t.excess for t in tables if t.seeds > 1]
@@ -120,7 +120,7 @@ def _table(ours: np.ndarray, theirs: np.ndarray) -> _Table:
 
 
 def mcnemar(d: Float[np.ndarray, "N"]) -> float:
-    """McNemar's exact p: the images on which the two disagree fall to either side like a fair coin.
+    """Return McNemar's exact p value, under which each side is right on half of the images where the two disagree.
 
     Args:
         d: 1 where only ours is right, -1 where only theirs is, else 0.
@@ -134,7 +134,7 @@ def mcnemar(d: Float[np.ndarray, "N"]) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p values of several comparisons, so raised that the chance of any false one stays below the level (Holm 1979)."""
+    """Return p values adjusted for several comparisons, which control the family-wise error rate (Holm 1979)."""
     raised, running = [0.0] * len(p), 0.0
     for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
         running = max(running, min(1.0, (len(p) - rank) * p[i]))

@@ -1,6 +1,6 @@
-"""Retrieval between images and texts, in both directions: exact however the samples are dealt out to batches and ranks.
+"""Retrieval between images and texts in both directions: exact for any distribution of samples over batches and ranks.
 
-torchmetrics wants one score and one target a query at a time. Here embeddings are collected and compared in blocks.
+torchmetrics needs one score and one target per query. Here embeddings are collected and compared in blocks.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from tfcli.shapes import Float, Int
 
 CUTS = (1, 5, 10)
 DIRECTIONS = ("image_to_text", "text_to_image")
-EQUAL = 1e-6  # cosines that differ by less are equal: encoders round differently in batches of other sizes
-_BLOCK = 2**24  # cosines at once
+EQUAL = 1e-6
+"""Difference below which cosines count as equal, since encoders round differently in other batches."""
+_BLOCK = 2**24
+"""Number of cosines computed at a time."""
 
 Figures = dict[str, tuple[float, tuple[float, float]]]
 
@@ -28,13 +30,13 @@ Figures = dict[str, tuple[float, tuple[float, float]]]
 class RetrievalMetrics:
     """R@1, R@5, R@10 and the median rank of images for texts and texts for images, and the contrastive loss.
 
-    An image is a hit at k if any of its texts is among the k nearest; a text, if its image is. Equal cosines go to the
-    lower index, as in a stable sort, so a model that tells nothing apart is at chance. Under several ranks each brings
-    its share of any size; all get the same figures, to the last digit those of one process.
+    An image is a hit at k if any of its texts is among the k nearest; a text, if its image is. Among equal cosines the
+    lower index comes first, as in a stable sort, so that a constant model is at chance. Ranks may have any number of
+    samples; all compute the same figures, which are exactly those of one process.
 
     Args:
-        group_size: pairs among which the loss is computed, consecutive ones with each image's first text: a
-            contrastive loss depends on how many it chooses from.
+        group_size: number of pairs over which the loss is computed, since a contrastive loss depends on it; a group has
+            consecutive images with their first texts.
     """
 
     def __init__(self, *, group_size: int = 256):
@@ -42,12 +44,12 @@ class RetrievalMetrics:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Delete all embeddings."""
         self._parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
     @property
     def declared(self) -> Declared:
-        """Return title and direction of each figure."""
+        """Title and direction of each figure."""
         words = {way: way.replace("_", " ") for way in DIRECTIONS}
         hits = {f"{way}_r{k}": FigureInfo(f"{words[way]}, R@{k}") for way in DIRECTIONS for k in CUTS}
         ranks = {f"{w}_median_rank": FigureInfo(f"{words[w]} median rank", lower_is_better=True) for w in DIRECTIONS}
@@ -63,24 +65,24 @@ class RetrievalMetrics:
         """Add a batch.
 
         Args:
-            image, text: embeddings of any length.
-            index: which image each is.
-            owner: the index of the image that each text belongs to.
+            image, text: embeddings of any norm.
+            index: indices of the images.
+            owner: index of the image that each text belongs to.
         """
         image, text = normalize(image.detach().float(), dim=-1), normalize(text.detach().float(), dim=-1)
         self._parts.append((image, index, text, owner))
 
     def compute(self, scale: float) -> dict[str, float]:
-        """The figures by name; `scale` multiplies the cosines in the loss."""
+        """Return the figures by name; `scale` multiplies the cosines in the loss."""
         return {name: value for name, (value, _) in self.with_intervals(scale).items()}
 
     def with_intervals(self, scale: float) -> Figures:
-        """Each figure with its 95 % interval: Wilson's for shares of queries, of order statistics for the median.
+        """Return each figure with its 95 % interval: Wilson's for shares of queries, order statistics for the median.
 
-        They take queries for independent, which several texts of one image are not quite.
+        The intervals treat queries as independent, which several texts of one image are only approximately.
 
         Raises:
-            ValueError: nothing was seen, or a text belongs to no image.
+            ValueError: there are no samples, or a text belongs to no image.
         """
         image, text, owner = self._gathered()
         figures: Figures = {}
@@ -95,7 +97,7 @@ class RetrievalMetrics:
         return figures
 
     def chance(self) -> dict[str, float]:
-        """The expected shares of hits of a random order, by name."""
+        """Return the expected shares of hits of a random order, by name."""
         image, text, owner = self._gathered()
         counts = torch.bincount(owner, minlength=len(image)).tolist()
         total = len(text)
@@ -107,7 +109,7 @@ class RetrievalMetrics:
         return figures
 
     def _gathered(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Images and texts of all ranks in order of index, and for each text the position of its image."""
+        """Return images and texts of all ranks in order of index, and for each text the position of its image."""
         image, index, text, owner = (gather_rows(torch.cat(column)) for column in self._columns())
         if not len(image):
             raise ValueError("there is nothing to measure: no pair was seen.")
@@ -128,7 +130,7 @@ class RetrievalMetrics:
 
 
 def gather_rows(x: Tensor) -> Tensor:
-    """The rows of all ranks in order of rank, however many each has; a rank without rows takes the others' width."""
+    """Return the rows of all ranks in order of rank; numbers of rows may differ, and the width of an empty rank."""
     if not _backend():
         return x
     world = dist.get_world_size()
@@ -147,7 +149,7 @@ def _backend() -> str:
 
 
 def _blocks(query: Tensor, key: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Positions of this rank's queries, a block at a time, with their cosines to all keys."""
+    """Yield blocks of positions of this rank's queries, with their cosines to all keys."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if _backend() else (0, 1)
     mine = torch.arange(rank, len(query), world, device=query.device)
     for rows in mine.split(max(1, _BLOCK // len(key))):
@@ -155,7 +157,7 @@ def _blocks(query: Tensor, key: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _text_ranks(image: Tensor, text: Tensor, owner: Tensor) -> Tensor:
-    """For each image the rank of its nearest own text, 1 the best; 0 for images of other ranks' shares."""
+    """Return for each image the rank of its nearest own text, from 1; 0 for images of other processes."""
     result = torch.zeros(len(image), dtype=torch.int64, device=image.device)
     place = torch.arange(len(text), device=image.device)
     for rows, cosine in _blocks(image, text):
@@ -168,7 +170,7 @@ def _text_ranks(image: Tensor, text: Tensor, owner: Tensor) -> Tensor:
 
 
 def _image_ranks(image: Tensor, text: Tensor, owner: Tensor) -> Tensor:
-    """For each text the rank of its image, 1 the best; 0 for texts of other ranks' shares."""
+    """Return for each text the rank of its image, from 1; 0 for texts of other processes."""
     result = torch.zeros(len(text), dtype=torch.int64, device=text.device)
     place = torch.arange(len(image), device=image.device)
     for rows, cosine in _blocks(text, image):
@@ -180,7 +182,7 @@ def _image_ranks(image: Tensor, text: Tensor, owner: Tensor) -> Tensor:
 
 
 def _shared(ranks: Tensor) -> Tensor:
-    """The ranks that all processes found."""
+    """Merge the ranks that the processes computed."""
     if _backend():
         dist.all_reduce(ranks)
     return ranks
@@ -195,7 +197,7 @@ def _median(rank: Tensor) -> tuple[float, tuple[float, float]]:
 
 
 def _loss(image: Tensor, text: Tensor, scale: float, group_size: int) -> tuple[float, tuple[float, float]]:
-    """Mean loss of a pair, among consecutive pairs, with the normal interval."""
+    """Return the mean contrastive loss over groups of consecutive pairs, with the normal interval."""
     losses = []
     for own, other in zip(image.split(group_size), text.split(group_size), strict=True):
         logits, label = scale * own @ other.mT, torch.arange(len(own), device=own.device)

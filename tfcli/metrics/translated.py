@@ -1,9 +1,8 @@
-"""Translations and how likely the right ones were: BLEU, chrF, cross-entropy."""
+"""Figures of translation models: BLEU, chrF, and the perplexity of the references."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from tfcli.metrics.bleu import TranslationMetrics, length_of
 from tfcli.metrics.info import LOSS, Declared, FigureInfo
-from tfcli.metrics.intervals import Figures, ratio
+from tfcli.metrics.intervals import Figures, perplexity, ratio
 from tfcli.shapes import Float, Int
 
 
@@ -20,12 +19,12 @@ class TranslatedMetrics(TranslationMetrics):
 
     @property
     def declared(self) -> Declared:
-        """Return title and direction of each figure; of those by length once they have been measured."""
+        """Title and direction of each figure; figures by length are included after a measurement."""
         figures = super().declared | {"perplexity": FigureInfo("perplexity", lower_is_better=True), "loss": LOSS}
         first = ("bleu", "chrf", "perplexity", "exact_match", "loss")
         return {name: figures[name] for name in first} | figures
 
-    def update(  # type: ignore[override]  # it is told more
+    def update(  # type: ignore[override]  # it has more arguments
         self,
         guesses: Sequence[str],
         references: Sequence[str],
@@ -35,15 +34,12 @@ class TranslatedMetrics(TranslationMetrics):
         nats: Float[Tensor, "B"],
         tokens: Int[Tensor, "B"],
     ) -> None:
-        """Add sentences: besides what was said, cross-entropy and tokens of the right translations."""
+        """Add translations as in `TranslationMetrics`, with cross-entropy and number of tokens of the references."""
         lengths = map(length_of, sources)
         self.keep(index, zip(guesses, references, lengths, nats.double().tolist(), tokens.tolist(), strict=True))
 
     def figures(self, rows: list[Any], *, intervals: bool) -> Figures:
-        """See `Gathered`."""
         found = super().figures([row[:3] for row in rows], intervals=intervals)
         nats, tokens = np.array([row[3:] for row in rows], dtype=float).T
         loss = ratio(nats, tokens, low=0.0)
-        value, (low, high) = loss
-        spread = (exp(min(value, 700.0)), (exp(min(low, 700.0)), exp(min(high, 700.0))))
-        return found | {"loss": loss, "perplexity": spread}
+        return found | {"loss": loss, "perplexity": perplexity(loss)}

@@ -1,4 +1,4 @@
-"""An ablation as a picture: every cell's seeds and mean, one panel a question, the published figures beside them."""
+"""Figure of an ablation: seeds and mean of each cell, one panel per question, beside the published figures."""
 
 from __future__ import annotations
 
@@ -13,23 +13,19 @@ from tfcli.viz.style import MARKERS, SERIES
 def ablation(summary: Mapping[str, Any], path: Path | str) -> None:
     """Draw the table of an ablation.
 
-    Rows of the ablation stand below each other, its columns in colours; small dots are seeds, large ones means, and a
-    last panel has what was published, on its own scale. Where the columns are three or more numbers, or the ablation
-    names a `curve` (metrics that end in `=NUMBER`), lines over these numbers are drawn instead.
+    Rows of the ablation are rows of the figure, and columns have colours; small dots are seeds, large dots means. The
+    last panel has the published figures, on its own scale. If there are at least three columns that are numbers, or if
+    the ablation has a `curve` (metrics that end in `=NUMBER`), the figure has lines over these numbers instead.
 
     Args:
-        summary: as `tfcli.sweeps.ablation_table.summarize` gives it.
-        path: the PNG to write.
+        summary: result of `tfcli.sweeps.ablation_table.summarize`.
+        path: PNG file to write.
     """
     cells = [cell for cell in summary["cells"] if not cell["na"]]
     columns = list(dict.fromkeys(cell["column"] for cell in cells))
     if summary["curve"]:
-        _lines(
-            summary,
-            _from_metrics(cells, summary["curve"]),
-            path,
-            across=summary["curve"].rstrip("=").rpartition("/")[2],
-        )
+        across = summary["curve"].rstrip("=").rpartition("/")[2]
+        _lines(summary, _from_metrics(cells, summary["curve"]), path, across=across)
     elif len(columns) > 2 and all(_is_number(column) for column in columns):
         _lines(summary, _from_columns(cells), path, across=summary["axes"][1])
     else:
@@ -98,7 +94,7 @@ def _legend(figure: Any, columns: Sequence[str]) -> None:
 
 
 Series = dict[tuple[str, str], list[tuple[float, float, float]]]
-"""(panel, line) -> points: across, value, deviation."""
+"""(panel, line) -> points: x, value, standard deviation."""
 
 
 def _from_columns(cells: list[dict]) -> Series:

@@ -1,4 +1,4 @@
-"""Attention as pictures: tokens against tokens, all heads at a glance, and what a vision transformer looks at."""
+"""Figures of attention: weights between tokens, an overview of all heads, and maps over an image."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from tfcli.shapes import Float
 from tfcli.viz import style
 
 NAMED = 120
-"""With more tokens than this their names are left off."""
+"""Largest number of tokens whose names are shown."""
 
 
 def rollout(layers: Sequence[Float[np.ndarray, "H N N"]]) -> Float[np.ndarray, "N N"]:
-    """Return how much of each input token is in each output token, by attention alone.
+    """Compute attention rollout: the share of each input token in each output token.
 
-    Abnar and Zuidema 2020, section 3: heads are averaged, a layer passes on half of a token as it is, layers multiply.
+    Abnar and Zuidema 2020, section 3: heads are averaged, half of each token is the residual connection, and layers are
+    multiplied.
 
     Args:
-        layers: weights of each, the first layer first.
+        layers: attention weights of each layer, the first layer first.
 
     Returns:
         rows that sum to one: output tokens; columns: input tokens.
@@ -43,21 +44,21 @@ def matrix(
     column_name: str = "",
     gamma: float = 1.0,
 ) -> None:
-    """Draw who looks at whom, in grey levels: black 0, white the largest (as figure 3 of Bahdanau et al. 2015).
+    """Draw attention weights in grey levels from 0 (black) to the largest (white), as figure 3 of Bahdanau et al. 2015.
 
     Args:
-        weights: of each row's token on each column's, in [0, 1].
-        path: the PNG to write.
+        weights: weight of each column's token for each row's token, in [0, 1].
+        path: PNG file to write.
         rows, columns: the tokens.
-        title: above the picture.
-        row_name, column_name: what they are.
-        gamma: grey is the weight to this power; below 1 the small weights of many tokens show.
+        title: title above the figure.
+        row_name, column_name: labels of the axes.
+        gamma: exponent of the weights; values below 1 make small weights visible.
 
     Raises:
-        ValueError: there are not as many names as rows or columns.
+        ValueError: the numbers of tokens differ from the numbers of rows and columns.
     """
     if weights.shape != (len(rows), len(columns)):
-        raise ValueError(f"`weights` must be ({len(rows)}, {len(columns)}) as the tokens, but is {weights.shape}.")
+        raise ValueError(f"`weights` must be ({len(rows)}, {len(columns)}), like the tokens, but is {weights.shape}.")
     from matplotlib.colors import PowerNorm
 
     longest = max(weights.shape)
@@ -86,14 +87,14 @@ def matrix(
 def heads(
     layers: Sequence[Float[np.ndarray, "H N M"]], path: Path | str, *, title: str | None = None, gamma: float = 1.0
 ) -> None:
-    """Draw every head of every layer as a small matrix: layers below each other, heads beside each other.
+    """Draw every head of every layer as a small matrix, with one row for each layer.
 
-    Each is white at its own largest weight, for what is asked of it is where it looks.
+    White is the largest weight of each head, so that the places of attention are visible in every head.
 
     Args:
-        layers: weights of each; layers may have different numbers of heads.
-        path: the PNG to write.
-        title, gamma: as of `matrix`.
+        layers: attention weights of each layer; layers may have different numbers of heads.
+        path: PNG file to write.
+        title, gamma: as for `matrix`.
     """
     from matplotlib.colors import PowerNorm
 
@@ -122,13 +123,13 @@ def heads(
 def over_image(
     image: np.ndarray, maps: Mapping[str, Float[np.ndarray, "R C"]], path: Path | str, *, title: str | None = None
 ) -> None:
-    """Draw an image, and beside it maps over its patches: the image shows where a map is high.
+    """Draw an image, and maps over its patches as overlays of it.
 
     Args:
-        image: (Y, X, 3) of 0 to 255.
-        maps: by name, one value a patch; dark at its own lowest, bright at its own highest.
-        path: the PNG to write.
-        title: above the picture.
+        image: (Y, X, 3), 0 to 255.
+        maps: maps by name, with one value for each patch; each map has its own scale from dark to bright.
+        path: PNG file to write.
+        title: title above the figure.
     """
     pictures = {"image": None, **maps}
     across = min(5, len(pictures))

@@ -1,4 +1,4 @@
-"""The confusion matrix: what was taken for what, readable from two classes to some two hundred."""
+"""Figure of a confusion matrix, readable for two to about two hundred classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from tfcli.viz import style
 
 NAMED = 250
-"""With more classes than this their names are left off, and the picture keeps its size."""
+"""Largest number of classes whose names are shown; with more classes the figure keeps its size."""
 
 
 def confusion(
@@ -20,21 +20,21 @@ def confusion(
     title: str | None = None,
     pairs: int = 12,
 ) -> dict[str, Any]:
-    """Draw a confusion matrix with each row as shares of its true class, and its most confused pairs beside it.
+    """Draw a confusion matrix, whose rows are shares of the true class, and a list of the most confused pairs.
 
     Args:
         matrix: `(K, K)` counts; rows are true classes, columns predicted ones.
-        path: the PNG to write.
-        names: of the K classes; numbers when left out.
-        title: a line above; the accuracy when left out.
-        pairs: how many of the most confused pairs to list.
+        path: PNG file to write.
+        names: names of the K classes; None: their numbers.
+        title: title above the figure; None: the accuracy.
+        pairs: number of the most confused pairs to list.
 
     Returns:
-        what was drawn: `accuracy`, `per_class` (share of each class found; None without examples), `shares` (the
-        rows, None without examples) and `pairs`, the most confused first: true, predicted, count, share.
+        the numbers of the figure: `accuracy`, `per_class` (recall of each class; None without samples), `shares` (the
+        rows; None without samples) and `pairs`, the most confused first: true, predicted, count, share.
 
     Raises:
-        ValueError: the matrix is not square, or there are not as many names.
+        ValueError: the matrix is not square, or the number of names differs.
     """
     counts = [[float(value) for value in row] for row in matrix]
     size = len(counts)
@@ -43,7 +43,7 @@ def confusion(
         raise ValueError(f"`matrix` must be square, but has {size} rows of {lengths} values.")
     names = [str(name) for name in names] if names is not None else [str(i) for i in range(size)]
     if len(names) != size:
-        raise ValueError(f"`names` must name the {size} classes, but has {len(names)}.")
+        raise ValueError(f"`names` must have the names of the {size} classes, but has {len(names)}.")
     numbers = _numbers(counts, names, pairs)
     cell = 0.62 if size <= 12 else 0.27 if size <= 50 else 0.135 if size <= NAMED else 24 / size  # inches
     cell = max(cell, 1.9 / size)
@@ -88,7 +88,7 @@ def _matrix(axis, shares: list, names: list[str], cell: float) -> None:
 
     size = len(names)
     filled = [row if row is not None else [0.0] * size for row in shares]
-    # The square root of a share: the few confusions of a good model would vanish beside its diagonal.
+    # The colour is the square root of a share: the few confusions of a good model would be invisible otherwise.
     image = axis.imshow(filled, cmap=style.shades(), norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     points = 10.0 if cell > 0.5 else min(8.0, cell * 72 * 0.62)
     _ticks(axis, [_short(name) for name in names], points)
@@ -130,7 +130,7 @@ def _ticks(axis, labels: list[str], points: float) -> None:
 
 
 def _scale(axis, image, matrix: float) -> None:
-    """The colour scale, at the top right of a matrix whose side is `matrix` inches."""
+    """Draw the colour scale at the top right of a matrix with a side of `matrix` inches."""
     from matplotlib.ticker import PercentFormatter
 
     height = min(1.0, 3.2 / matrix)
@@ -145,7 +145,7 @@ def _scale(axis, image, matrix: float) -> None:
 
 
 def _pairs(axis, pairs: list[dict], texts: list[str], *, left: float, width: float, matrix: float) -> None:
-    """A list with bars to the right of the matrix; lengths in inches, `matrix` is the matrix's side."""
+    """Draw a list with bars to the right of the matrix; lengths are in inches, `matrix` is the side of the matrix."""
     if not pairs:
         return
     line = 0.36

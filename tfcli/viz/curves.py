@@ -1,4 +1,4 @@
-"""Loss and accuracy against epochs, for train, validation and test."""
+"""Figure of learning curves: loss and main figure against epochs, for train, validation and test."""
 
 from __future__ import annotations
 
@@ -23,18 +23,16 @@ def curves(
     """Draw the learning curves of a run.
 
     Args:
-        rows: `(epoch, step, name, value)` as metrics.csv holds them, epochs from 0; names `split/loss`,
+        rows: `(epoch, step, name, value)` as in metrics.csv, with epochs from 0; names are `split/loss`,
             `split/accuracy`, and `train/loss_step` for single steps.
-        path: the PNG to write.
-        monitor: the metric whose best epoch is marked; where it is absent, the first of val/accuracy, val/loss,
-            train/loss that is there.
-        lower_is_better: whether the best value of `monitor` is the least.
-        title: a line above the panels.
+        path: PNG file to write.
+        monitor: metric whose best epoch is marked; if it is missing, the first of val/accuracy, val/loss, train/loss.
+        lower_is_better: whether smaller values of `monitor` are better.
+        title: title above the panels.
 
     Returns:
-        what was drawn: for `loss` and what is monitored (else `accuracy`) a dict
-        split -> list of `[epoch, value]` (mean over the epoch, epochs
-        from 1), and `best`: its metric, epoch and value, or None.
+        the numbers of the figure: for `loss` and the monitored figure (or `accuracy`) a dict split -> list of
+        `[epoch, value]` (mean over the epoch, epochs from 1), and `best`: metric, epoch and value, or None.
     """
     kept = [(int(e), int(s), str(n), float(v)) for e, s, n, v in rows if math.isfinite(float(v))]
     series = {name: _by_epoch(kept, name) for name in dict.fromkeys(row[2] for row in kept)}
@@ -63,7 +61,7 @@ def _by_epoch(rows: list[tuple], name: str) -> list[list[float]]:
 
 
 def _steps(rows: list[tuple], name: str) -> list[list[float]]:
-    """Logged steps against fractions of epochs."""
+    """Return the logged values against epochs as fractions."""
     found = [(epoch, step, value) for epoch, step, row_name, value in rows if row_name == name]
     if len(found) < 2:
         return []
@@ -126,7 +124,7 @@ def _panel(axis, panel: str, drawn: dict[str, Any], steps: list[list[float]]) ->
 
 
 def _label_ends(axis, ends: list[tuple[float, str]], *, percent: bool) -> None:
-    """Each curve's name and last value to its right, pushed apart so that none covers another."""
+    """Write name and last value of each curve to its right, without overlaps."""
     low, high = axis.get_ylim()
     gap = 0.065 * (high - low)
     ends = sorted(ends)

@@ -1,4 +1,4 @@
-"""A score against the length of the source, one line a run: whether long sentences suffer."""
+"""Figure of a score against the length of the source, with one line for each run."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Point = tuple[float, float, float, float]
 def lengths(
     runs: Mapping[str, Sequence[Point]], path: Path | str, *, score: str, title: str, unit: str = "words"
 ) -> dict[str, list[list[float]]]:
-    """Draw scores of sources of like length.
+    """Draw scores by the length of the source.
 
     Args:
         runs: points of each run, by its name.
-        path: the PNG to write.
-        score: what is measured.
-        title: above the picture.
-        unit: what lengths are counted in.
+        path: PNG file to write.
+        score: name of the score.
+        title: title above the figure.
+        unit: unit of lengths.
 
     Returns:
-        what was drawn: of each run its points in order of length.
+        the points of each run in order of length.
 
     Raises:
-        ValueError: there is no point.
+        ValueError: there are no points.
     """
     drawn = {name: [list(point) for point in sorted(points)] for name, points in runs.items() if points}
     if not drawn:

@@ -1,4 +1,4 @@
-"""Figures of a probe: linear against C, kNN against K, zero-shot by class and template, few-shot against the shots."""
+"""Figures of a probe: linear by C, kNN by K, zero-shot by class and template, few-shot by the number of images."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ MOST_BARS = 20
 
 
 def against_penalty(found: dict[str, dict[str, Any]], path: Path, title: str) -> Path:
+    """Draw the validation accuracy of linear probes against C."""
     with style.figure(path, width=5.6, height=3.6) as figure:
         axis = figure.subplots()
         for series, colour in zip(found.values(), style.SPLITS.values(), strict=False):
             points = sorted(series["C"])
             best = max(points, key=lambda p: (p[1], -p[0]))
-            kind = "features of length 1" if series.get("unit") else "features as they are"
-            label = f"{kind}: {best[1]:.3f} at C = {best[0]:.3g}"  # in the legend, where it covers no curve
+            kind = "normalised features" if series.get("unit") else "unnormalised features"
+            label = f"{kind}: {best[1]:.3f} at C = {best[0]:.3g}"
             axis.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, label=label)
             axis.plot(*best, "o", color="white", mec=colour, mew=2, markersize=9, zorder=3)
-        axis.set(xscale="log", xlabel="C, the inverse of the penalty", ylabel="accuracy on validation", title=title)
+        axis.set(xscale="log", xlabel="C (inverse regularisation)", ylabel="accuracy on validation", title=title)
         axis.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
         axis.margins(y=0.15)
         axis.grid(axis="y")
@@ -30,6 +31,7 @@ def against_penalty(found: dict[str, dict[str, Any]], path: Path, title: str) ->
 
 
 def against_neighbours(series: dict[str, Any], path: Path, title: str) -> Path:
+    """Draw the accuracy of kNN against K."""
     with style.figure(path, width=5.6, height=3.6) as figure:
         axis = figure.subplots()
         ks = [k for k, _ in series["test"]]
@@ -48,7 +50,7 @@ def against_neighbours(series: dict[str, Any], path: Path, title: str) -> Path:
 
 
 def bars(rows: list[tuple[str, float]], path: Path, title: str, words: str) -> Path:
-    """Draw named accuracies, best first; of many the best and the worst."""
+    """Draw named accuracies, best first; if there are many, only the best and the worst."""
     rows = sorted(rows, key=lambda r: r[1], reverse=True)
     if len(rows) > MOST_BARS:
         half = MOST_BARS // 2
@@ -67,20 +69,19 @@ def bars(rows: list[tuple[str, float]], path: Path, title: str, words: str) -> P
 
 
 def samples(images: Sequence[Any], truth: Sequence[str], guess: Sequence[str], path: Path, *, title: str) -> Path:
-    """Draw images (Y, X, 3), six in a row, each below its class and the class that was predicted."""
+    """Draw images (Y, X, 3), six in a row, with true and predicted class above each."""
     across = min(6, len(images))
     down = -(-len(images) // across)
     with style.figure(path, width=1.9 * across, height=2.2 * down + 0.4) as figure:
         axes = figure.subplots(down, across, squeeze=False).ravel()
         for axis in axes:
             axis.set_axis_off()
-        for axis, image, right, said in zip(axes, images, truth, guess, strict=False):
+        for axis, image, true, predicted in zip(axes, images, truth, guess, strict=False):
             axis.imshow(image)
-            mark, colour = ("✓", style.SPLITS["test"]) if said == right else ("✗", style.SPLITS["val"])
-            axis.set_title(f"{_cut(right)}\n", fontsize=8, fontweight="normal", loc="center", pad=3)
-            axis.text(
-                0.5, 1.03, f"{mark} {_cut(said)}", color=colour, fontsize=8, ha="center", transform=axis.transAxes
-            )
+            mark, colour = ("✓", style.SPLITS["test"]) if predicted == true else ("✗", style.SPLITS["val"])
+            axis.set_title(f"{_cut(true)}\n", fontsize=8, fontweight="normal", loc="center", pad=3)
+            text = f"{mark} {_cut(predicted)}"
+            axis.text(0.5, 1.03, text, color=colour, fontsize=8, ha="center", transform=axis.transAxes)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return path
 
@@ -90,6 +91,7 @@ def _cut(name: str, most: int = 22) -> str:
 
 
 def against_shots(rows: list[dict[str, Any]], zero: float | None, path: Path, title: str) -> Path:
+    """Draw the accuracy of few-shot probes against the number of images of each class, beside zero-shot."""
     with style.figure(path, width=5.6, height=3.6) as figure:
         axis = figure.subplots()
         ns = [row["n"] for row in rows]
@@ -98,7 +100,7 @@ def against_shots(rows: list[dict[str, Any]], zero: float | None, path: Path, ti
         if zero is not None:
             axis.axhline(zero, color=style.SPLITS["val"], linewidth=1.5, linestyle="--", label="zero-shot")
             axis.legend(loc="lower right")
-        axis.set(xscale="log", xlabel="labelled images a class", ylabel="test accuracy", title=title)
+        axis.set(xscale="log", xlabel="labelled images per class", ylabel="test accuracy", title=title)
         axis.set_xticks(ns, [str(n) for n in ns])
         axis.minorticks_off()
         axis.margins(y=0.15)

@@ -1,4 +1,4 @@
-"""Accuracy against the number of demonstrations in the prompt."""
+"""Figure of in-context learning: accuracy against the number of demonstrations in the prompt."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def accuracy_by_shots(
     """Draw in-context learning.
 
     Args:
-        rows: demonstrations, accuracy, and both ends of its 95 % interval.
-        path: the PNG to write.
-        chance: accuracy of guessing; None where anything may be said.
-        title: above the picture.
+        rows: number of demonstrations, accuracy, and both ends of its 95 % interval.
+        path: PNG file to write.
+        chance: accuracy of random guessing; None for free answers.
+        title: title above the figure.
     """
     shots, accuracy, low, high = (list(column) for column in zip(*rows, strict=True))
     with style.figure(path, width=5.6, height=3.9) as figure:

@@ -1,4 +1,4 @@
-"""Style of all figures: a palette that colour-blind readers can tell apart, legible sizes, no display needed."""
+"""Style of all figures: a palette for colour-blind readers, legible sizes, no display needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Paul Tol's "bright" and "muted" schemes (2021), by what is drawn.
+# Paul Tol's "bright" and "muted" schemes (2021).
 SPLITS = {"train": "#4477AA", "val": "#EE7733", "test": "#228833"}
 INK = "#222222"
 FAINT = "#9a9a9a"
@@ -49,8 +49,8 @@ SETTINGS: dict[Any, Any] = {
 }
 
 
-def _home_for_matplotlib() -> None:
-    """Give matplotlib a folder of its own where the home cannot be written; it keeps a font list there."""
+def _set_matplotlib_folder() -> None:
+    """Set a temporary folder for matplotlib's font cache where the home folder cannot be written."""
     if "MPLCONFIGDIR" in os.environ:
         return
     folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "matplotlib"
@@ -65,12 +65,17 @@ def _home_for_matplotlib() -> None:
 
 @contextmanager
 def figure(path: Path | str, *, width: float, height: float, fitted: bool = True) -> Iterator:
-    """A figure of `width` x `height` inches in our style, written to `path` (its folder is made) at the end.
+    """Yield a figure of `width` x `height` inches in our style, and write it to `path` at the end.
 
-    fitted: axes are laid out to fill the figure; without it they stay where they are put and the picture is cut.
-    Names may hold any characters: mathematics is not read into them, and a glyph that the font lacks is a box.
+    Names may have any characters: they are not parsed as mathematics, and missing glyphs are drawn as boxes.
+
+    Args:
+        path: PNG file to write; its folder is created.
+        width, height: size in inches.
+        fitted: whether the layout fits the axes into the figure; otherwise they keep their places, and the figure is
+            cropped around them.
     """
-    _home_for_matplotlib()
+    _set_matplotlib_folder()
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -92,7 +97,7 @@ def figure(path: Path | str, *, width: float, height: float, fitted: bool = True
 
 
 def shades():
-    """White to dark blue, for shares of a whole."""
+    """Return a colour map from white to dark blue, for shares."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("tfcli", SHADES)
