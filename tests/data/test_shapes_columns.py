@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tfcli.data.synthetic import clips, rendering, statements
-from tfcli.data.synthetic import scenes as module
+from tfcli.data.synthetic import pictures as module
 from tfcli.data.synthetic.columns import SceneTable
 from tfcli.data.synthetic.language import phrase
 from tfcli.data.synthetic.objects import COLOURS, DEPTH, HELD_OUT, SHAPES, SIZES, VALID, X, Y, pair_numbers

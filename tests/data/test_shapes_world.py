@@ -8,7 +8,7 @@ import pytest
 
 from tfcli.data.common.request import Request
 from tfcli.data.synthetic import objects as placing
-from tfcli.data.synthetic import scenes, shifts
+from tfcli.data.synthetic import pictures, shifts
 from tfcli.data.synthetic.objects import COLOURS, HELD_OUT, SHAPES
 from tfcli.data.synthetic.relations import relation
 from tfcli.data.synthetic.scenes import FIELDS
@@ -151,7 +151,7 @@ def test_a_bag_of_patches_does_not_say_which_quadrant_the_circle_is_in(k, monkey
     assert np.array_equal(2 * (own[:, 4] >= side) + (own[:, 3] >= side), seen["label"])
     # The same scenes with their tiles elsewhere have the same tiles.
     place = placing.tiles
-    for module in (placing, scenes):
+    for module in (placing, pictures):
         monkeypatch.setattr(module, "tiles", lambda words: (place(words) + 1) % 4)
     moved = world.batch(np.arange(20), fields=("image", "label"), label="quadrant")
     assert np.array_equal(moved["label"], (seen["label"][:20] + 1) % 4)

@@ -1,0 +1,222 @@
+"""Pictures of scenes, as columns: each is made when it is asked for, and agrees with all others.
+
+Each kind of column draws its random numbers for a purpose of its own: a new column changes nothing of the others.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from tfcli.data.common.counter_rng import hash64
+from tfcli.data.synthetic import clips, stereo
+from tfcli.data.synthetic.objects import (
+    ALL_WORDS,
+    ALL_WORDS_OF_TILES,
+    PAIR_NAMES,
+    World,
+    draw_objects,
+    labels,
+    mistaken,
+    pair_numbers,
+    tiles,
+)
+from tfcli.data.synthetic.relations import stand_newly
+from tfcli.data.synthetic.rendering import coloured, crops, look_up, paint, visible_boxes, whole_boxes
+from tfcli.data.synthetic.splits import Split
+
+VERSION = 1  # of the format: part of every address, to be raised on any change of what an index shows
+CROP_SIDE = 8  # of a region, in pixels
+
+
+class Pictures:
+    """Some scenes of a world as they are drawn.
+
+    Each property that has no underscore is a column; it is made once, when asked for.
+
+    Args:
+        world, indices, label, number: as in `ShapesWorld.scenes`.
+        split: what they show.
+        purpose: of the random numbers that the scenes are drawn from.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        indices: np.ndarray,
+        split: Split,
+        label: str,
+        number: Any = 0,
+        purpose: str = "shapes",
+    ):
+        self._world, self._indices, self._split = world, indices, split
+        self._label, self._purpose = label, purpose
+        self._number = np.broadcast_to(number, indices.shape)
+
+    def _hashed(self, purpose: str, *more: np.ndarray) -> np.ndarray:
+        """Return words for a purpose: (B, ...), where arrays in `more` are (B or 1, ...)."""
+        shape = (-1,) + (1,) * (max(part.ndim for part in more) - 1)
+        return hash64(purpose, VERSION, self._world.seed, self._split.stream, self._indices.reshape(shape), *more)
+
+    @cached_property
+    def _words(self) -> np.ndarray:
+        return self._hashed(self._purpose, np.arange(ALL_WORDS_OF_TILES if self._world.quadrants else ALL_WORDS)[None])
+
+    @cached_property
+    def _tiles(self) -> np.ndarray | None:
+        return tiles(self._words) if self._world.quadrants else None
+
+    @cached_property
+    def objects(self) -> np.ndarray:
+        """(B, k, 7) int64 by `OBJECT_COLUMNS`."""
+        new = self._split.new
+        if new == "relation":
+            return stand_newly(draw_objects(self._words, self._world, new=False, fewest=2), self._words)
+        return draw_objects(self._words, self._world, new=new == "pair")
+
+    @cached_property
+    def label(self) -> np.ndarray:
+        """(B,) int64."""
+        return labels(self.objects, self._label, size=self._world.size)
+
+    # Pictures and masks
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """(B, 3, Y, X) uint8."""
+        return self._picture(self.instance, self.objects).transpose(0, 3, 1, 2)
+
+    def _picture(self, ids: np.ndarray, objects: np.ndarray) -> np.ndarray:
+        world = self._world
+        return coloured(ids, objects, self._words, world, tiles=self._tiles)
+
+    @cached_property
+    def instance(self) -> np.ndarray:
+        """(B, Y, X) uint8: 0 is background, i the i-th object."""
+        return paint(self.objects, self._world)
+
+    @cached_property
+    def semantic(self) -> np.ndarray:
+        """(B, Y, X) uint8: 0 is background, 1 + i the i-th pair of `PAIR_NAMES`."""
+        return look_up(np.pad(pair_numbers(self.objects) + 1, ((0, 0), (1, 0))).astype(np.uint8), self.instance)
+
+    @cached_property
+    def boxes(self) -> np.ndarray:
+        """(B, k, 4) int64 of what is visible: left, top, right, bottom; ends excluded; zeros where nothing is."""
+        return visible_boxes(self.instance, self._world.k)
+
+    @cached_property
+    def amodal(self) -> np.ndarray:
+        """(B, k, 4) int64 of whole objects; zeros where there is none."""
+        return whole_boxes(self.objects, self._world)
+
+    @cached_property
+    def _visible(self) -> np.ndarray:
+        """(B, k) bool: objects of which a pixel is seen."""
+        return self.boxes[..., 2] > 0
+
+    # Regions
+
+    @cached_property
+    def regions(self) -> np.ndarray:
+        """(B, k, 3, 8, 8) uint8: what is inside each box, resized; black where there is no object."""
+        return crops(self.image.transpose(0, 2, 3, 1), self.boxes, CROP_SIDE).transpose(0, 1, 4, 2, 3)
+
+    @cached_property
+    def geometry(self) -> np.ndarray:
+        """(B, k, 6) float32 of each box as shares of the side: left, top, right, bottom, width, height."""
+        boxes = self.boxes / self._world.size
+        return np.concatenate([boxes, boxes[..., 2:] - boxes[..., :2]], axis=-1).astype(np.float32)
+
+    @cached_property
+    def tags(self) -> list[list[str]]:
+        """The name of each visible object, `red circle`; a wrong one for a share `tag_noise`; empty for the others."""
+        words = self._hashed("shapes tags", np.arange(2 * self._world.k)[None]).reshape(len(self._indices), -1, 2)
+        numbers = mistaken(pair_numbers(self.objects), words, self._world.tag_noise)
+        return [
+            [PAIR_NAMES[number] if seen else "" for number, seen in zip(*scene, strict=True)]
+            for scene in zip(numbers.tolist(), self._visible.tolist(), strict=True)
+        ]
+
+    # Depth and the second view
+
+    @cached_property
+    def _disparities(self) -> np.ndarray:
+        if self._world.quadrants:
+            raise ValueError("A scene of quadrants has no second view: its objects may not leave their tiles.")
+        return stereo.object_disparities(self.objects, self._hashed("shapes disparity", np.arange(self._world.k)[None]))
+
+    @cached_property
+    def _right_objects(self) -> np.ndarray:
+        return stereo.moved(self.objects, self._disparities)
+
+    @cached_property
+    def _right_instance(self) -> np.ndarray:
+        return paint(self._right_objects, self._world, beyond=stereo.MOST_DISPARITY)
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """(B, 3, Y, X) uint8: the scene from further right."""
+        return self._picture(self._right_instance, self._right_objects).transpose(0, 3, 1, 2)
+
+    @cached_property
+    def disparity(self) -> np.ndarray:
+        """(B, Y, X) int64: how many columns further left the right view shows each pixel of the image."""
+        return stereo.disparity_map(self.instance, self._disparities)
+
+    @cached_property
+    def occluded(self) -> np.ndarray:
+        """(B, Y, X) bool: pixels of the image that the right view does not show."""
+        return stereo.occlusions(self.instance, self._right_instance, self.disparity)
+
+    @cached_property
+    def depth(self) -> np.ndarray:
+        """(B, Y, X) float32: 2 / disparity; 0 on the background, which is infinitely far."""
+        return stereo.depth_map(self.disparity)
+
+    # Another scene
+
+    @cached_property
+    def _second(self) -> Self:
+        purpose = "shapes second"
+        return type(self)(self._world, self._indices, self._split, self._label, self._number, purpose)
+
+    @cached_property
+    def second(self) -> np.ndarray:
+        """(B, 3, Y, X) uint8: another scene, the right picture of a pair."""
+        return self._second.image
+
+    # Clips
+
+    @cached_property
+    def _script(self) -> clips.Script:
+        world = self._world
+        if world.quadrants:
+            raise ValueError("A scene of quadrants has no clip: its objects may not leave their tiles.")
+        words = self._hashed(
+            "shapes clip", np.arange(world.segments)[None, :, None], np.arange(clips.WORDS)[None, None]
+        )
+        return clips.write_script(self.objects, words, world)
+
+    @cached_property
+    def clip(self) -> np.ndarray:
+        """(B, T, 3, Y, X) uint8: T = segments * frames; the first segment begins with the scene."""
+        objects = self._script.frames(self._world.frames)
+        count, length = objects.shape[:2]
+        flat = objects.reshape(-1, *objects.shape[2:])
+        words = np.repeat(self._words, length, axis=0)
+        world = self._world
+        frames = coloured(paint(flat, world), flat, words, world)
+        return frames.reshape(count, length, *frames.shape[1:]).transpose(0, 1, 4, 2, 3)
+
+    @cached_property
+    def events(self) -> np.ndarray:
+        """(B, segments, 2) int64: the number in `clips.EVENTS` of what happens, and the slot of its object."""
+        return self._script.events
+
+    @cached_property
+    def twin(self) -> np.ndarray:
+        """(B, T, 3, Y, X) uint8: `clip` played backwards."""
+        return self.clip[:, ::-1]
