@@ -3,18 +3,54 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfcli.cli.options import ConfigDir, Json
+from tfcli.cli.options import ConfigDir, Json, grouped
 from tfcli.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from tfcli.engine.use.language_model import LoadedLanguageModel
 
 
 def mount(app: typer.Typer) -> None:
-    app.command()(sample)
+    """Add `sample` to the program."""
+    app.command()(grouped(sample))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Options of a language model: how the next token is chosen."""
+
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", min=0.0, help="0: always the likeliest. By default the checkpoint's, or 1."),
+    ] = None
+    top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Sample only from the k most likely tokens.")] = (
+        None
+    )
+    top_p: Annotated[
+        float | None,
+        typer.Option("--top-p", help="Sample only from the most likely tokens whose probabilities add up to this."),
+    ] = None
+    repetition_penalty: Annotated[
+        float | None, typer.Option("--repetition-penalty", min=1.0, help="Of tokens seen before.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """Options of a translator."""
+
+    beam: Annotated[
+        int | None,
+        typer.Option("--beam", min=1, help="Width of the search for a translation. By default the model's own, or 4."),
+    ] = None
+    alpha: Annotated[float | None, typer.Option("--alpha", help="Its length penalty. Likewise, or 0.6.")] = None
 
 
 def sample(
@@ -38,37 +74,18 @@ def sample(
     start: Annotated[
         bool, typer.Option("--start", help="Put the mark that texts begin with, as <|endoftext|>, before the prompt.")
     ] = False,
-    temperature: Annotated[
-        float | None,
-        typer.Option("--temperature", min=0.0, help="0: always the likeliest. By default the checkpoint's, or 1."),
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option("--top-k", min=1, help="Sample only from the k most likely tokens.")
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option("--top-p", help="Sample only from the most likely tokens whose probabilities add up to this."),
-    ] = None,
-    penalty: Annotated[
-        float | None, typer.Option("--repetition-penalty", min=1.0, help="Of tokens seen before.")
-    ] = None,
+    *,
+    sampling: Sampling,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same text.")] = 0,
-    beam: Annotated[
-        int | None,
-        typer.Option("--beam", min=1, help="Width of the search for a translation. By default the model's own, or 4."),
-    ] = None,
-    alpha: Annotated[float | None, typer.Option("--alpha", help="Its length penalty. Likewise, or 0.6.")] = None,
+    search: Search,
     cache: Annotated[bool, typer.Option(help="Cache the keys and values of earlier tokens.")] = True,
     json: Json = False,
     config_dir: ConfigDir = None,
 ) -> None:
     """Continue a text, printed as it is written; or translate sentences, a line each."""
-    numbers = {"--temperature": temperature, "--repetition-penalty": penalty, "--alpha": alpha}
-    for option, number in numbers.items():
-        if number is not None and not isfinite(number):
-            raise ConfigError(f"`{option}` must be a finite number, but is {number}.")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ConfigError(f"`--top-p` must lie above 0 and at most at 1, but is {top_p:g}.")
+    drawn, searched = _given(sampling), _given(search)
+    if not 0 < drawn.get("top_p", 1) <= 1:
+        raise ConfigError(f"`--top-p` must lie above 0 and at most at 1, but is {drawn['top_p']:g}.")
     from tfcli.engine.runs.named import resolve_model
 
     settings = [w for w in words if "=" in w and not Path(w).exists()]
@@ -77,50 +94,65 @@ def sample(
     if rest:
         raise ConfigError(f"`{rest[0]}`: give the text to continue with --text.")
     texts = [*(text or []), *(_lines(file) if file else [])]
-    from tfcli.cli.console import emit_json, out, say
-    from tfcli.decoding.sampling import Sampler
-    from tfcli.engine.runs.terminal import write
     from tfcli.engine.use.language_model import load_language_model
-    from tfcli.engine.use.sample import continuations, start_mark
 
     loaded = load_language_model(run, settings, config_dir=config_dir)
     if loaded.translates:
-        if not texts:
-            raise ConfigError("a translator wants sentences: --text SENTENCE, or --file FILE.")
-        from tfcli.engine.use.translate import translations
-
-        found = translations(loaded, texts, beam=beam, alpha=alpha, count=count)
-        if json:
-            emit_json(found)
-        else:
-            for row in found:
-                for hypothesis in row["translations"]:
-                    out(hypothesis["text"])
+        _translate(loaded, texts, searched, count=count, json=json)
         return
     loaded.check_writes()
-    if beam is not None or alpha is not None:
+    if searched:
         raise ConfigError("`--beam` and `--alpha` are for translators, and this model continues a text.")
-    typed = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": penalty}
-    sampler = Sampler(**loaded.sampling | {name: value for name, value in typed.items() if value is not None})
-    mark = start_mark(loaded)
+    from tfcli.cli.console import emit_json, out, say
+    from tfcli.decoding.sampling import Sampler
+    from tfcli.engine.runs.terminal import write
+    from tfcli.engine.use.sample import continuations, start_mark
+
+    sampler, mark = Sampler(**loaded.sampling | drawn), start_mark(loaded)
     if run is not None and mark is not None and not start and any(texts):
         token = loaded.tokenizer.id_to_token(mark)
         say(f"the prompt is read as it is; this run was trained on texts after `{token}`, which --start puts before it")
     rows = []
-    for number, prompt in enumerate(texts or [""]):
-        for copy in range(count):
-            pieces = continuations(loaded, prompt, sampler, length=length, cache=cache, seed=seed + copy, start=start)
-            if json:
-                rows.append({"prompt": prompt, "text": "".join(pieces)})
-                continue
-            if number or copy:
-                out("---")
-            write(sys.stdout, prompt)
-            for piece in pieces:
-                write(sys.stdout, piece)
-            out()
+    for number, (prompt, copy) in enumerate((prompt, copy) for prompt in texts or [""] for copy in range(count)):
+        pieces = continuations(loaded, prompt, sampler, length=length, cache=cache, seed=seed + copy, start=start)
+        if json:
+            rows.append({"prompt": prompt, "text": "".join(pieces)})
+            continue
+        if number:
+            out("---")
+        write(sys.stdout, prompt)
+        for piece in pieces:
+            write(sys.stdout, piece)
+        out()
     if json:
         emit_json(rows)
+
+
+def _given(options: Sampling | Search) -> dict[str, Any]:
+    """Return the options that were typed. Raises ConfigError for a number that is not finite."""
+    found = {name: value for name, value in asdict(options).items() if value is not None}
+    for name, value in found.items():
+        if not isfinite(value):
+            raise ConfigError(f"`--{name.replace('_', '-')}` must be a finite number, but is {value}.")
+    return found
+
+
+def _translate(
+    loaded: LoadedLanguageModel, texts: list[str], search: dict[str, Any], *, count: int, json: bool
+) -> None:
+    from tfcli.cli.console import emit_json, out
+
+    if not texts:
+        raise ConfigError("a translator wants sentences: --text SENTENCE, or --file FILE.")
+    from tfcli.engine.use.translate import translations
+
+    found = translations(loaded, texts, beam=search.get("beam"), alpha=search.get("alpha"), count=count)
+    if json:
+        emit_json(found)
+        return
+    for row in found:
+        for hypothesis in row["translations"]:
+            out(hypothesis["text"])
 
 
 def _lines(file: str) -> list[str]:

@@ -43,7 +43,7 @@ class Objective(pl.LightningModule):
     train_figures: ClassVar[Declared] = {"loss": LOSS}
     main_figure: ClassVar[str] = "loss"
     monitored: ClassVar[str | None] = None
-    next_command: ClassVar[str] = "tfcli predict latest FILE"
+    next_command: str = "tfcli predict latest FILE"
 
     def __init__(
         self,

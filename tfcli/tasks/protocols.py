@@ -52,7 +52,7 @@ class Task(Protocol):
     train_figures: ClassVar[Declared]
     main_figure: ClassVar[str]
     monitored: ClassVar[str | None]
-    next_command: ClassVar[str]
+    next_command: str
 
     def figures(self, split: str) -> Declared:
         """Return title and direction of each figure of a split, in the order of the tables."""

@@ -78,6 +78,8 @@ class TextClassify(ClassChoice):
 
     def setup_data(self, data: DataModule) -> None:
         """Set up the metrics with the number of classes or choices."""
+        if "choices" in data.rows["train"]:
+            self.next_command = 'tfcli predict latest --text "..." --pair "..." --pair "..."'
         self.num_classes = self.num_classes or len(data.rows["train"]["choices"][0])
         groups = {"val_": (), "test_": tuple(data.groups)}
         self.measured.update({split: LabelMetrics(self.num_classes, groups=parts) for split, parts in groups.items()})
