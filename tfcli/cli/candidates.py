@@ -17,15 +17,6 @@ SETTINGS = {"settings", "overrides", "filters", "words", "values", "where"}
 RUNS = {"run", "runs", "words"}
 FILES = {"files", "file", "paths"}
 GROUPS = {"--model": "model", "--data": "data", "model": "model", "data": "data", "names": "data"}
-FIXED = {
-    "--status": ("finished", "failed", "interrupted", "unfinished"),
-    "--format": ("text", "csv", "markdown", "json"),
-    "--cfg": ("job", "hydra", "all"),
-    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
-    "--checkpoint": ("best", "last"),
-    "action": ("bash", "zsh", "fish", "install"),
-    "shell": ("bash", "zsh", "fish"),
-}
 FROZEN = {*FROZEN_VERBS, "extract", "ls"}
 """Commands whose words are a model or a run, a data set and settings of the config `probe`."""
 FOLDERS = {"--config-dir", "-cd", "--root", "--out", "--to"}
@@ -107,7 +98,7 @@ def _arguments(command: Any, before: list[str], current: str) -> list[Candidate]
     valued = {o: p for p in command.params if p.param_type_name == "option" and not p.is_flag for o in p.opts}
     config_dir = next((w for o, w in pairwise(before) if o in ("--config-dir", "-cd")), None)
     if before and before[-1] in valued:
-        return _named(before[-1], current, config_dir)
+        return _choices(valued[before[-1]], current) or _named(before[-1], current, config_dir)
     if current.startswith("-"):
         return _options(command, current, before)
     typed = [w for i, w in enumerate(before) if not w.startswith("-") and (i == 0 or before[i - 1] not in valued)]
@@ -129,7 +120,12 @@ def _arguments(command: Any, before: list[str], current: str) -> list[Candidate]
         found += settings(typed, current, config_dir=config_dir)
     if name == "where":
         found = [candidate for candidate in found if candidate.word.startswith("launcher")]
-    return found or _named(name, current, config_dir)
+    return found or _choices(arguments[place], current) or _named(name, current, config_dir)
+
+
+def _choices(param: Any, current: str) -> list[Candidate]:
+    """Return the choices that the type of an option or argument declares."""
+    return [Candidate(word) for word in getattr(param.type, "choices", ()) if word.startswith(current)]
 
 
 def _sweeps(current: str) -> list[Candidate]:
@@ -187,4 +183,4 @@ def _named(name: str, current: str, config_dir: str | None) -> list[Candidate]:
     if name in GROUPS:
         options = Configs(roots(config_dir)).options(GROUPS[name])
         return [Candidate(word, text) for word, text in options.items() if word.startswith(current)]
-    return [Candidate(word) for word in FIXED.get(name, ()) if word.startswith(current)]
+    return []

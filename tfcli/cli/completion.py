@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
+from typing import Literal
 
 import typer
 
-from tfcli.errors import ConfigError, TfcliError, nearest
+from tfcli.errors import ConfigError, TfcliError
 
 BASH = r"""# tfcli completion for bash
 _tfcli() {
@@ -65,7 +66,9 @@ PACKAGE = Path("/usr/share/bash-completion/bash_completion")
 """File that loads completions on demand, where the package bash-completion is installed."""
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 Shell = typer.Argument(None, metavar="bash|zsh|fish", help="The shell; the one in use when left out.")
+Shells = Literal["bash", "zsh", "fish"]
 Action = typer.Argument(..., metavar="bash|zsh|fish|install", help="Print that shell's script, or install one.")
+Actions = Literal["bash", "zsh", "fish", "install"]
 Words = typer.Argument(None)
 
 
@@ -75,24 +78,18 @@ def mount(app: typer.Typer) -> None:
     app.command("_complete", hidden=True)(complete)
 
 
-def completion(action: str = Action, shell: str = Shell) -> None:
+def completion(action: Actions = Action, shell: Shells = Shell) -> None:
     """Print the completion script of a shell, or install it where that shell looks."""
     from tfcli.cli.console import out
 
     if action != "install":
-        out(SCRIPTS[_known(action)].rstrip("\n"))
+        out(SCRIPTS[action].rstrip("\n"))
         return
-    for line in install(_known(shell or Path(os.environ.get("SHELL", "bash")).name)):
+    used = shell or Path(os.environ.get("SHELL", "bash")).name
+    if used not in SCRIPTS:
+        raise ConfigError(f"there is no completion for `{used}`, only for {', '.join(SCRIPTS)}.")
+    for line in install(used):
         out(line)
-
-
-def _known(shell: str) -> str:
-    if shell not in SCRIPTS:
-        listed = ", ".join(SCRIPTS)
-        raise ConfigError(
-            f"there is no completion for `{shell}`, only for {listed}.{nearest(shell, [*SCRIPTS, 'install'])}"
-        )
-    return shell
 
 
 def install(shell: str) -> list[str]:

@@ -17,8 +17,7 @@ from tfcli.engine.runs.format import cell, is_numeric, to_csv, to_markdown
 from tfcli.engine.runs.record import finite
 from tfcli.engine.runs.terminal import is_terminal, readable, say, status, width, write
 
-__all__ = ["FORMATS", "emit_json", "is_terminal", "out", "say", "status", "table", "width"]
-FORMATS = ("text", "json", "csv", "markdown")
+__all__ = ["emit_json", "is_terminal", "out", "say", "status", "table", "width"]
 
 
 def out(line: str = "") -> None:

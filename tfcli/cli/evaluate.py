@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,7 +26,7 @@ def evaluate(
             show_default=False,
         ),
     ],
-    checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
+    checkpoint: Annotated[Literal["best", "last"], typer.Option(help="Of a run.")] = "best",
     *,
     options: SweepOptions,
     json: Json = False,

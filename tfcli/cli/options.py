@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -20,12 +20,13 @@ Settings = Annotated[
 ]
 Run = Annotated[str, typer.Argument(help="A run folder, `latest`, or the beginning of its name.", show_default=False)]
 Cfg = Annotated[
-    str | None, typer.Option("--cfg", "-c", metavar="job|hydra|all", help="Print the composed config and stop.")
+    Literal["job", "hydra", "all"] | None,
+    typer.Option("--cfg", "-c", metavar="job|hydra|all", help="Print the composed config and stop."),
 ]
 Resolve = Annotated[bool, typer.Option("--resolve", help="With --cfg: resolve interpolations.")]
 Package = Annotated[str | None, typer.Option("--package", "-p", help="With --cfg: only this part of the config.")]
 Info = Annotated[
-    str | None,
+    Literal["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"] | None,
     typer.Option(
         "--info",
         "-i",

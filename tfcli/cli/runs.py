@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import typer
 
-from tfcli.errors import RunError, nearest
+from tfcli.errors import RunError
 
 runs = typer.Typer(help="List, show, compare and tabulate runs.", no_args_is_help=True)
 
@@ -15,7 +15,9 @@ Root = typer.Option("outputs", "--root", help="The folder of all runs.")
 Model = typer.Option(None, "--model", help="Only runs of this model.")
 Data = typer.Option(None, "--data", help="Only runs on this data set.")
 Verb = typer.Option(None, "--verb", help="Only runs of this verb.")
-Status = typer.Option(None, "--status", help="Only runs with this status: finished, failed, interrupted, unfinished.")
+Status = typer.Option(None, "--status", help="Only runs with this status.")
+Ended = typer.Option("finished", "--status", help="Only runs that ended so.")
+Statuses = Literal["finished", "failed", "interrupted", "unfinished"]
 
 
 Runs = typer.Argument(..., metavar="RUN RUN...", help="Two or more runs; differences are against the first.")
@@ -32,7 +34,7 @@ def mount(app: typer.Typer) -> None:
 def ls(
     model: str = Model,
     data: str = Data,
-    status: str = Status,
+    status: Statuses = Status,
     verb: str = Verb,
     sort: str = typer.Option(None, "--sort", metavar="METRIC", help="Order by a metric, the best first."),
     last: int = typer.Option(None, "--last", min=1, metavar="N", help="Only the newest N."),
@@ -146,10 +148,10 @@ def table(
     metric: list[str] = Metrics,
     model: str = Model,
     data: str = Data,
-    status: str = typer.Option("finished", "--status", help="Only runs that ended so."),
+    status: Statuses = Ended,
     verb: str = Verb,
     last: int = typer.Option(None, "--last", min=1, metavar="N", help="Only the newest N runs."),
-    format: str = typer.Option("text", "--format", help="text, csv, markdown or json."),
+    format: Literal["text", "csv", "markdown", "json"] = typer.Option("text", "--format", help="Of the table."),
     root: str = Root,
     json: bool = Json,
 ) -> None:
@@ -157,9 +159,6 @@ def table(
     from tfcli.cli import console
     from tfcli.engine.runs import over_seeds, summary
 
-    if format not in console.FORMATS:
-        listed = ", ".join(console.FORMATS)
-        raise RunError(f"`--format` is one of {listed}, but is `{format}`.{nearest(format, console.FORMATS)}")
     found = summary.select(root, model=model, data=data, status=status, verb=verb, settings=filters or [])[:last]
     columns, rows = over_seeds.group(found, metrics=metric or [])
     if json or format == "json":

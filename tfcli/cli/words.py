@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from tfcli.cli.options import ConfigDir, Json
-from tfcli.errors import ConfigError, nearest
+from tfcli.errors import ConfigError
 
 
 def mount(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def words(
         str, typer.Option("--layer", metavar="N|all", help="Counted from 1.", show_default="the last")
     ] = "last",
     pool: Annotated[
-        str, typer.Option("--pool", help="How to pool a word of several sub-words: mean or first.")
+        Literal["mean", "first"], typer.Option("--pool", help="How to pool a word of several sub-words.")
     ] = "mean",
     json: Json = False,
     config_dir: ConfigDir = None,
@@ -45,8 +45,6 @@ def words(
     run, settings = resolve_model(rest, settings, config_dir, takes="text")
     if len(rest) < 2:
         raise ConfigError('`tfcli words` wants two sentences or more: tfcli words RUN "…" "…" --word bank')
-    if pool not in ("mean", "first"):
-        raise ConfigError(f"`--pool` must be mean or first, but is `{pool}`.{nearest(pool, ('mean', 'first'))}")
     if layer not in ("all", "last") and not layer.isdecimal():
         raise ConfigError(f"`--layer` wants a number or `all`, but is `{layer}`.")
     from tfcli.engine.use.contextual_embeddings import word_vectors

@@ -144,13 +144,11 @@ def show(
     """Return what Hydra's `--cfg job|hydra|all` prints, as YAML text.
 
     Raises:
-        ConfigError: there is no such kind, or no such package in the config.
+        ConfigError: there is no such package in the config.
     """
     composed = compose(name, overrides, config_dir)
     whole: dict[str, Any] = {"job": composed.config, "hydra": OmegaConf.create({"hydra": composed.hydra})}
     whole["all"] = OmegaConf.merge(whole["hydra"], composed.config)
-    if kind not in whole:
-        raise ConfigError(f"`--cfg` takes job, hydra or all, but was given `{kind}`.")
     config = whole[kind]
     if resolve:
         OmegaConf.resolve(config)
@@ -163,9 +161,6 @@ def show(
 
 def info(name: str, overrides: list[str], *, kind: str, config_dir: str | None) -> str:
     """Return the text of Hydra's `--info all|config|defaults|defaults-tree|plugins|searchpath`."""
-    kinds = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
-    if kind not in kinds:
-        raise ConfigError(f"`--info` takes one of {', '.join(kinds)}, but was given `{kind}`.{nearest(kind, kinds)}")
     words = _sugar(written_out(overrides, Configs(roots(config_dir))), config_dir)
     with redirect_stdout(io.StringIO()) as text, _hydra(config_dir) as hydra:  # its logger prints each failure
         hydra.show_info(kind, config_name=name, overrides=words)

@@ -24,7 +24,6 @@ from tfcli.files import is_full, write_atomic
 from tfcli.metrics.info import Declared, FigureInfo
 
 SCHEMA = 1
-STATUSES = ("finished", "failed", "interrupted", "unfinished")
 STAMP = re.compile(r"^(\d{8}-\d{6})(?:-(.+))?$")
 
 

@@ -93,17 +93,14 @@ def saved_tokenizer(folder: Path) -> Path | None:
 
 
 def find_checkpoint(run: Path, which: str) -> Path:
-    """Return the file of a run's checkpoint.
+    """Return the file of a run's checkpoint: `which` is best or last.
 
     In place of `best` stands `average` where a run has averaged its last epochs; `best` falls back to `last`, which is
     all there is without validation.
 
     Raises:
-        ConfigError: `which` is neither `best` nor `last`.
         RunError: there is no checkpoint.
     """
-    if which not in ("best", "last"):
-        raise ConfigError(f"`--checkpoint` must be best or last, but is `{which}`.")
     for name in dict.fromkeys((*(("average",) if which == "best" else ()), which, "last")):
         if (run / "checkpoints" / f"{name}.ckpt").exists():
             return run / "checkpoints" / f"{name}.ckpt"

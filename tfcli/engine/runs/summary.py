@@ -50,11 +50,8 @@ def select(
 ) -> Found:
     """Return the runs below `root` that fit all filters, the newest first. `settings` are `key=value` of their configs.
 
-    Raises RunError for a status that there is not and a setting that is not `key=value`.
+    Raises RunError for a setting that is not `key=value`.
     """
-    if status and status not in records.STATUSES:
-        listed = ", ".join(records.STATUSES)
-        raise RunError(f"`--status` is one of {listed}, but is `{status}`.{nearest(status, records.STATUSES)}")
     wanted = [text.partition("=") for text in settings]
     for key, equals, _ in wanted:
         if not equals:
