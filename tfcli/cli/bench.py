@@ -1,4 +1,4 @@
-"""`tfcli bench`: what a part costs, measured."""
+"""`tfcli bench`: measure the cost of a part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the words typed so far to the candidates for the last one, by the program's own tree of verbs and options."""
+"""Find the completions of the last word of a command line, from the program's own verbs and options."""
 
 from __future__ import annotations
 

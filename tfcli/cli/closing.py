@@ -1,4 +1,4 @@
-"""The table that a run ends with: ours, its interval, and what was published or measured beside it."""
+"""Print the table that a run ends with: our figures, their intervals, and figures published or measured beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tfcli completion`: the scripts for bash, zsh and fish, and the hidden verb that they ask for candidates."""
+"""`tfcli completion`: print or install the scripts for bash, zsh and fish, which call the hidden verb `_complete`."""
 
 from __future__ import annotations
 

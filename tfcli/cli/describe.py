@@ -1,4 +1,4 @@
-"""tfcli describe: a composed model in numbers, before anything is trained."""
+"""`tfcli describe`: a composed model in numbers, before anything is trained."""
 
 from __future__ import annotations
 

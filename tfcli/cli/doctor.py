@@ -1,4 +1,4 @@
-"""`tfcli doctor`: the environment, and a line for each thing that would fail with what to type."""
+"""`tfcli doctor`: check the environment, and say what to type for each thing that would fail."""
 
 from __future__ import annotations
 

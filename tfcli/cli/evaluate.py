@@ -1,4 +1,4 @@
-"""tfcli evaluate: test metrics of a run's checkpoint, or of public weights."""
+"""`tfcli evaluate`: test metrics of a run's checkpoint, or of public weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tfcli export: a trained run as a folder that transformers or torchvision opens."""
+"""`tfcli export`: write a trained run as a folder that transformers or torchvision opens."""
 
 from __future__ import annotations
 

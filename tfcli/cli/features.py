@@ -1,4 +1,4 @@
-"""tfcli features: the cache of frozen features."""
+"""`tfcli features`: the cache of frozen features."""
 
 from __future__ import annotations
 

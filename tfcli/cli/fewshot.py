@@ -1,4 +1,4 @@
-"""tfcli fewshot: what a language model answers when the prompt shows it how."""
+"""`tfcli fewshot`: evaluate a language model with demonstrations in its prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tfcli keys`: every setting with its default, what it takes and its comment."""
+"""`tfcli keys`: list every setting with its default, accepted values and comment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tfcli ls`: what there is, a line each, read from the first comment line of each config."""
+"""`tfcli ls`: list the options of a group, each with the first comment line of its config."""
 
 from __future__ import annotations
 

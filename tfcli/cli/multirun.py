@@ -1,4 +1,4 @@
-"""`-m`: a sweep from the command line, its table, and exit code 4 when jobs failed."""
+"""`-m`: run a sweep from the command line, print its table, and exit with code 4 when jobs failed."""
 
 from __future__ import annotations
 

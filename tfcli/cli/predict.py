@@ -1,4 +1,4 @@
-"""tfcli predict: what a trained model says of files, or of texts."""
+"""`tfcli predict`: predict classes for files or texts with a trained model."""
 
 from __future__ import annotations
 

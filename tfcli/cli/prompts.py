@@ -1,4 +1,4 @@
-"""tfcli prompts: class names and templates of zero-shot classification, and what one template scores."""
+"""`tfcli prompts`: class names and templates of zero-shot classification, and the score of one template."""
 
 from __future__ import annotations
 

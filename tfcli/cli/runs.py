@@ -1,4 +1,4 @@
-"""`tfcli runs`: what was run, how it differs, and one table over many runs."""
+"""`tfcli runs`: list, show, compare and tabulate runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tfcli sample: text out of a language model, translations out of a translator."""
+"""`tfcli sample`: write text with a language model, or translate with a translator."""
 
 from __future__ import annotations
 

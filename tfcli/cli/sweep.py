@@ -1,4 +1,4 @@
-"""`tfcli sweep`: sweeps that were begun: how they stand, and what is left of them."""
+"""`tfcli sweep`: list, show, retry, extend and tabulate sweeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tfcli train, resume, rerun."""
+"""`tfcli train`, `resume`, `rerun`: train a run, continue one, or repeat one with changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tfcli viz: pictures of what a model attends to and of what runs have measured."""
+"""`tfcli viz`: draw attention of a model, and figures of runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfcli.errors import ConfigError, DataError
 
 
 class Kinds(TyperGroup):
-    """The commands below, and one for each option of conf/viz, a user's own among them."""
+    """Command group of the commands below, and of one command for each option of conf/viz, a user's own among them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted({*super().list_commands(ctx), *_declared()})

@@ -1,4 +1,4 @@
-"""`tfcli weights`: public checkpoints that are known by name, what is here of them, fetching ahead of a run."""
+"""`tfcli weights`: show public checkpoints that are known by name, and fetch them."""
 
 from __future__ import annotations
 

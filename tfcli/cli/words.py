@@ -1,4 +1,4 @@
-"""tfcli words: whether a word means the same in several sentences, by its contextual vectors."""
+"""`tfcli words`: compare the contextual vectors of a word in several sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ablation run as a sweep: what is to be done and how long it takes, the jobs, and the table."""
+"""Run an ablation as a sweep: its estimate, its jobs, its table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named ablations: `conf/ablation/NAME.yaml` read, checked, and turned into cells with their overrides.
+"""Read and check named ablations, `conf/ablation/NAME.yaml`, and turn them into cells with their overrides.
 
     # One line: what is varied and whose table it repeats.
     base: model=vit data=digits trainer.precision=32       what all cells share: overrides, as text or as a list
@@ -69,7 +69,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the table.
+    """One cell of the table.
 
     Attributes:
         question, row, column: labels.

@@ -1,4 +1,4 @@
-"""The table of an ablation: each cell's mean and spread, its difference from the default cell, what was published.
+"""Make the table of an ablation: mean and spread of each cell, its difference from the default cell, published figures.
 
 Reads the sweep's folder alone (`ablation.json`, the jobs, their run folders), so that it can be written while jobs run.
 """

@@ -1,4 +1,4 @@
-"""The values of an ablation's file, each checked: mappings with known keys, labels, overrides, axes of a grid.
+"""Check the values of an ablation's file: mappings with known keys, labels, overrides, axes of a grid.
 
 `where` says in messages where a value stands; all raise ConfigError.
 """

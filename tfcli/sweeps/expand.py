@@ -1,4 +1,4 @@
-"""One command with several values into many commands with one value each, by Hydra's own override grammar."""
+"""Expand one command with several values into many commands, by Hydra's own override grammar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweeps that are there, how they stand, and which one a word means."""
+"""Find sweeps by name, and summarise their state."""
 
 from __future__ import annotations
 

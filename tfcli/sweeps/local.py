@@ -1,4 +1,4 @@
-"""Jobs on this machine: some processes at a time, each with its share of the cores, or a GPU of its own."""
+"""Run jobs on this machine: several processes at a time, each with its share of the cores, or its own GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfcli.sweeps.state import Job, State
 
 
 class Local:
-    """Starts jobs here, `jobs` at a time."""
+    """Launcher on this machine: starts `jobs` jobs at a time."""
 
     def __init__(self, *, jobs: Count = 1):
         self.slots = jobs

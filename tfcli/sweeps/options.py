@@ -1,4 +1,4 @@
-"""`launcher=` and `search=`: settings of a sweep, not of its jobs. They are groups of conf, taken off the words."""
+"""Separate `launcher=` and `search=`, the settings of a sweep, from the settings of its jobs."""
 
 from __future__ import annotations
 

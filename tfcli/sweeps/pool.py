@@ -1,4 +1,4 @@
-"""The loop that keeps jobs running until none is left, whoever starts them and wherever they come from."""
+"""Keep jobs running until none is left, whoever starts them and wherever they come from."""
 
 from __future__ import annotations
 

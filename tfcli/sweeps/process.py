@@ -1,4 +1,4 @@
-"""One job of a sweep as a process: what it is started with, how it is stopped, and what it said about its end."""
+"""Run one job of a sweep as a process: its command, how it is stopped, and the state that it ends in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TFCLI = (sys.executable, "-m", "tfcli")
 
 
 class Process:
-    """A job's process from its start to the end that is written down.
+    """The process of a job, from its start until its end is recorded.
 
     Args:
         job: becomes `running`, and in the end finished, failed or interrupted; its file follows.

@@ -1,4 +1,4 @@
-"""A list of jobs run in a folder of its own, begun or continued. `tfcli.sweeps.sweep` makes one of words."""
+"""Run a list of jobs in the folder of a sweep, from the start or from where it stopped."""
 
 from __future__ import annotations
 

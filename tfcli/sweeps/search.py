@@ -1,4 +1,4 @@
-"""A search: Optuna proposes the values of each job and is told how it ended. Several workers share one study.
+"""Search with Optuna, which proposes the values of each job and learns its result. Several workers share one study.
 
 Ask and tell (https://optuna.readthedocs.io, tutorial 009): a trial is an ordinary job with its own run folder. Workers
 know each other only through the study's storage, so the same command in another terminal, or with `search.storage=` on

@@ -1,4 +1,4 @@
-"""Jobs at a SLURM cluster, through submitit: handed in as one array, watched through their files.
+"""Submit jobs to a SLURM cluster through submitit, as one array, and watch them through their files.
 
 They do not need the process that handed them in: each writes how it stands into the sweep's folder from its node.
 """
@@ -26,7 +26,7 @@ ALL = 1_000_000
 
 
 class Slurm:
-    """Hands jobs to SLURM. The settings are those of `conf/launcher/slurm.yaml`.
+    """Launcher that submits jobs to SLURM. The settings are those of `conf/launcher/slurm.yaml`.
 
     Raises:
         ConfigError: submitit is not installed, or this machine has no `sbatch`.

@@ -1,4 +1,5 @@
-"""A sweep on disk: `sweep.json` says what was asked, `NNN-ID.json` beside each run folder how that job stands.
+"""The state of a sweep on disk: `sweep.json` holds what was asked, `NNN-ID.json` beside each run folder its job's
+state.
 
 Each job has a file of its own, so that whoever runs it (this machine, a SLURM node, one worker of a search) writes it
 without asking the others, and anyone may read while they run. What a run folder's own record says goes before it.
@@ -73,7 +74,7 @@ class Job:
 
 @dataclass
 class State:
-    """A sweep as it stands.
+    """The state of a sweep.
 
     Attributes:
         verb: what each job does, for instance `train`.

@@ -1,4 +1,4 @@
-"""The table of a sweep of probes: a row a head of every job, the published figure and its protocol beside it."""
+"""Make the table of a sweep of probes: a row for each head of every job, with published figure and protocol."""
 
 from __future__ import annotations
 

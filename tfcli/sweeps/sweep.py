@@ -1,4 +1,4 @@
-"""A sweep from the words of a command line: its jobs, checked before anything starts, and its folder."""
+"""Make a sweep from the words of a command line: its jobs, checked before anything starts, and its folder."""
 
 from __future__ import annotations
 

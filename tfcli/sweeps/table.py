@@ -1,4 +1,4 @@
-"""The table of a sweep: a row a configuration, mean and deviation over its seeds; failed jobs with reason and log."""
+"""Make the table of a sweep: a row for each configuration, mean and deviation over seeds, failed jobs with reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Display of a running sweep: a live table on a terminal, otherwise a line for each job when it ends."""
+"""Display a running sweep: a live table on a terminal, otherwise a line for each job when it ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS = 16  # of running jobs
 
 
 class SweepDisplay:
-    """Shows how the jobs of a sweep stand.
+    """Display of the state of a sweep's jobs.
 
     Args:
         state, folder: the sweep's.

@@ -1,1 +1,1 @@
-"""From what was typed to a checked config, and to built parts."""
+"""Compose and check a config, then build its parts."""

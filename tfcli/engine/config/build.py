@@ -1,4 +1,4 @@
-"""From a checked config to built parts."""
+"""Build the parts that a checked config names."""
 
 from __future__ import annotations
 

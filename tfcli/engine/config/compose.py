@@ -1,4 +1,4 @@
-"""From words on the command line to one checked config. Imports no torch.
+"""Compose one checked config from the words of a command line. Imports no torch.
 
 Hydra composes and its grammar rules. The overrides of single values are applied here, one by one, so that a misspelt
 key or a value of the wrong type can be answered with the nearest right one and the file that says so.

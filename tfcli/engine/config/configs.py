@@ -1,4 +1,4 @@
-"""The config files, read without Hydra, which alone takes longer to import than a completion may take.
+"""Read the config files without Hydra, whose import alone takes longer than a completion may.
 
 A small composer of our own knows defaults lists, bases, `override` entries and packages, and keeps keys and values as
 they are written. Imports no torch.

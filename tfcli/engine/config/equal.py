@@ -1,4 +1,4 @@
-"""Whether settings that were saved mean the same as today's."""
+"""Compare saved settings with today's, where names have changed since."""
 
 from __future__ import annotations
 

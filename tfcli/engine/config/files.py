@@ -1,4 +1,4 @@
-"""Where configs lie: the folders, the groups and their options. Imports no torch."""
+"""Find the folders of configs, their groups and their options. Imports no torch."""
 
 from __future__ import annotations
 

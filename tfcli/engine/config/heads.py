@@ -1,4 +1,4 @@
-"""Heads of a probe, as its config has them: nodes that name a class, of `conf/probe.yaml` or of `conf/head/`."""
+"""Find the heads of a probe in its config: nodes that name a class, of `conf/probe.yaml` or `conf/head/`."""
 
 from __future__ import annotations
 

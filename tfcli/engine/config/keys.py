@@ -1,4 +1,4 @@
-"""Every setting with its default, what it takes and its comment, read from the configs and the signatures. No torch."""
+"""List every setting with its default, accepted values and comment, from configs and signatures. No torch."""
 
 from __future__ import annotations
 

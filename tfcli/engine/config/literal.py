@@ -1,4 +1,4 @@
-"""Values as users type them, for Hydra's grammar, which has no letters but ASCII's. Imports no torch."""
+"""Quote values as users type them for Hydra's grammar, which knows only ASCII letters. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that have changed since a run, a sweep or a config of them was saved. Imports nothing of ours.
+"""Translate names that have changed since a run, a sweep or a config was saved. Imports nothing of ours.
 
 Only what was saved is translated, and before anything judges it; a new command that uses an old name is refused with
 the new one.

@@ -1,4 +1,4 @@
-"""Tasks that a model offers, and those that fit the columns of a data set. Imports no torch.
+"""Find the tasks that a model offers, and those that fit the columns of a data set. Imports no torch.
 
 A task says which protocol its network must keep (`net_protocol`) and which head it wants (`answer` in its config); a
 model has the protocol's methods or not, and says in its signature which heads it makes. Both are read from the source.

@@ -1,4 +1,4 @@
-"""Bounds of settings that are not arguments of a part: of the trainer, the run, a logger.
+"""Types and bounds of settings that are not arguments of a part: of the trainer, the run, a logger.
 
 The types alone are used, read from the source as those of every part are (`signatures`): a top-level group of the
 config finds its class by its name. Defaults and comments stand in `conf/`.
@@ -12,7 +12,7 @@ from tfcli.bounds import Bounds, Count, Natural, NotNegative, Positive, Rate
 
 
 class Config(TypedDict):
-    """The top level."""
+    """The top level of a config."""
 
     seed: Natural
     heads: list[str]

@@ -1,4 +1,4 @@
-"""Names that stand for themselves in a command: `tfcli train vit digits`. Imports no torch."""
+"""Expand names that stand for settings in a command: `tfcli train vit digits`. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callables that a config may name by `_target_`: naming one is running it, and run folders are shared.
+"""Decide which callables a config may name by `_target_`: naming one runs it, and run folders are shared.
 
 A class or function is judged by the module that defines it, never by the one through which it is reached. What a
 refusal can be read from (names and source files) is read first, so that a refused config imports nothing heavy.

@@ -1,4 +1,4 @@
-"""`tfcli features` and `tfcli prompts`: the parts of a probe on their own."""
+"""Extract features and try templates: the parts of a probe for `tfcli features` and `tfcli prompts`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heads on frozen features: each a class that its node of the config names, from settings to rows of a table."""
+"""Heads on frozen features: classes that a node of the config names, each from its settings to rows of a table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tfcli.viz import probe as figures
 
 @dataclass
 class Result:
-    """A row of the table.
+    """One row of the table of a probe.
 
     Attributes:
         head: the name of its node in the config; with what tells rows of one head apart it is the metrics' prefix.
@@ -44,7 +44,8 @@ class Result:
 
 
 class Head(Protocol):
-    """Something fitted on, or compared with, frozen features: a node of `conf/probe.yaml` or a file `conf/head/`.
+    """Protocol of heads: fitted on, or compared with, frozen features; a node of `conf/probe.yaml` or a file of
+    `conf/head/`.
 
     A head of one's own is a class below this one; its constructor takes the settings of its node. It is asked for by
     the name of its node: `heads=[linear,mine]`.

@@ -1,4 +1,4 @@
-"""The CLIP homework as a report to hand in: zero-shot with its phrase, linear probe twice, kNN over its K."""
+"""Write the CLIP homework's report: zero-shot with its phrase, linear probe twice, kNN over its K."""
 
 from __future__ import annotations
 

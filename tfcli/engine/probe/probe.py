@@ -1,4 +1,4 @@
-"""One probe: features once, every head on them, a table, a record, figures."""
+"""Run one probe: features once, every head on them, a table, a record, figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of a data set's splits as heads ask for them."""
+"""Features of a data set's splits, projected and normalised as heads ask."""
 
 from __future__ import annotations
 

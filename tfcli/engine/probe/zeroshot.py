@@ -1,4 +1,4 @@
-"""The zero-shot head: classes by their names alone, encoded by the model's text tower."""
+"""The zero-shot head: classes by their names, encoded by the model's text tower."""
 
 from __future__ import annotations
 

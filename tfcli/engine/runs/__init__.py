@@ -1,1 +1,1 @@
-"""A run as it is kept: its folder, record, figures, and the signals that reach it."""
+"""What is kept of a run: its folder, record and figures; and the handling of signals."""

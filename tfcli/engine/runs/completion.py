@@ -1,4 +1,4 @@
-"""Candidates for shell completion: settings, options of groups, values, runs, files. Imports no torch."""
+"""Return candidates for shell completion: settings, options, values, runs, files. Imports no torch."""
 
 from __future__ import annotations
 

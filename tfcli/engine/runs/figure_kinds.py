@@ -1,4 +1,4 @@
-"""Kinds of figures of a run, each an option of conf/viz: the function that draws it, and the file that it reads."""
+"""Draw one kind of figure of a run: an option of conf/viz, which names the function and the file that it reads."""
 
 from __future__ import annotations
 

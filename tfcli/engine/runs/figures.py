@@ -1,4 +1,4 @@
-"""Pictures of what runs have written: curves, confusion, scores by length. Imports no torch."""
+"""Draw what runs have written: curves, confusion, scores by length. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's folder while it runs: made once, locked and logged to. Imports no torch."""
+"""Make, lock and describe the folder of a run, and log to it. Imports no torch."""
 
 from __future__ import annotations
 

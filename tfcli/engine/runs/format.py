@@ -1,4 +1,4 @@
-"""Rows of values as text: one way to write a number, CSV and Markdown, and means over seeds. No torch."""
+"""Format values as text: numbers, CSV, Markdown, and means over seeds. No torch."""
 
 from __future__ import annotations
 

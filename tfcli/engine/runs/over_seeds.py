@@ -1,4 +1,4 @@
-"""Runs put together over their seeds: one row a configuration. No torch."""
+"""Group runs over their seeds: one row for each configuration. No torch."""
 
 from __future__ import annotations
 

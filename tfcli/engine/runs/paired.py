@@ -23,7 +23,8 @@ TRANSLATIONS = "translations.tsv"
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """Of each test sample: its place in the test set, its class, the guessed class, and whether that was right.
+    """Outcomes of test samples: the place of each in the test set, its class, the predicted class, and whether it is
+    right.
 
     Attributes:
         index, label, guess, correct: (N,), in the order of `index`.

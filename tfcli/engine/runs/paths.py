@@ -1,4 +1,4 @@
-"""Paths that a command names, looked at before anything heavy is imported. No torch."""
+"""Check the paths that a command names before anything heavy is imported. No torch."""
 
 from __future__ import annotations
 

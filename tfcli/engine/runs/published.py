@@ -1,4 +1,4 @@
-"""Published figures and how ours differ from them: read from `conf/published/`, one file a data set. No torch.
+"""Compare runs with published figures, read from `conf/published/`, one file for each data set. No torch.
 
 A file gives `data`, the `test_images` (or `test_rows`) of the official split, and `entries`: model, value (or the two
 ends of a range), source, protocol, and where known `pretraining`, `weights` (names of that checkpoint, or of its file),

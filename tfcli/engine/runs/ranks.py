@@ -1,4 +1,4 @@
-"""The ranks of a run on this machine: how they are started, watched and ended. Imports no torch.
+"""Start, watch and end the ranks of a run on this machine. Imports no torch.
 
 The process that the user has started is rank 0 and the parent of the others. The ranks share their status in memory, so
 that it knows the progress of each and why one failed, even while their main threads hang in a collective.
@@ -47,7 +47,7 @@ class Stage(IntEnum):
 
 
 class Cluster(Protocol):
-    """Lightning's ClusterEnvironment, as far as it is used here."""
+    """The part of Lightning's ClusterEnvironment that is used here."""
 
     creates_processes_externally: bool
     main_address: str

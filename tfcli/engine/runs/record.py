@@ -1,4 +1,4 @@
-"""`results.json`, schema 1: what a run leaves for everything that reads runs, and how runs are found again.
+"""Read and write `results.json` (schema 1), from which everything else reads runs, and find runs by name.
 
 No torch here: `runs`, sweeps and completion read hundreds of these.
 """

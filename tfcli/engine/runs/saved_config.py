@@ -1,4 +1,4 @@
-"""A run's config as it is kept in its folder, read back, and what of it a resumed run may change. Imports no torch."""
+"""Read back the config of a run's folder, and decide what a resumed run may change. Imports no torch."""
 
 from __future__ import annotations
 

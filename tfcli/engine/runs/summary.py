@@ -1,4 +1,4 @@
-"""Records turned into rows: lists of runs, one run in full, differences, and groups over seeds. No torch."""
+"""Turn records into rows: lists of runs, one run in full, and differences. No torch."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Describe, measure and check: what a user asks before a run."""
+"""What a user asks before a run: describe, bench, doctor."""

@@ -1,4 +1,4 @@
-"""A composed config in numbers, without data and without memory: the model is built on the meta device."""
+"""Describe a composed config in numbers, without data and memory: the model is built on the meta device."""
 
 from __future__ import annotations
 

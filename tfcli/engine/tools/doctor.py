@@ -1,4 +1,4 @@
-"""The environment as a list of checks, each with what was found and, where it would fail, what to type."""
+"""Check the environment: each check says what was found and, where it would fail, what to type."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FAST = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bf16", "am
 
 
 class Check(NamedTuple):
-    """state is ok, note (something will not work, or not well) or broken (no run can start)."""
+    """Result of a check: ok, note (something will not work, or not well) or broken (no run can start)."""
 
     name: str
     state: str

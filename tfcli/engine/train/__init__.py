@@ -1,1 +1,1 @@
-"""One training run: its parts, its loop, what it keeps."""
+"""One training run: its parts, its loop, its checkpoints, loggers and report."""

@@ -1,4 +1,4 @@
-"""Watch over a fit: repeatable randomness, what is logged, and a progress line."""
+"""Callbacks of a fit: repeatable randomness, logged metrics, and a progress line."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class TrainLog(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
 
 
 class Progress(Checkpoint):  # as a `Checkpoint` it is called last, when the task has logged its epoch
-    """A line an epoch, and one a minute in long epochs; on a terminal also a bar below them, on a line that it redraws.
+    """Prints a line for each epoch, and one a minute in long epochs; on a terminal also a bar that is redrawn below.
 
     Args:
         unit: what is counted: images or tokens.

@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be lost.
+"""Write checkpoints that cannot be lost.
 
 They are written whole or not at all, checked when read, and fit to go on from in mid-epoch.
 """

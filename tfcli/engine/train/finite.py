@@ -1,4 +1,4 @@
-"""A number that is not finite ends a run: in a loss, in the weights, or in what an evaluation found."""
+"""Stop a run at a number that is not finite: in a loss, in the weights, or in an evaluation."""
 
 from __future__ import annotations
 

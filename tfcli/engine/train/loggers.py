@@ -20,7 +20,7 @@ HEADER = "epoch,step,name,value\n"
 
 
 class MetricsFile(Logger):
-    """metrics.csv: one line a value, `epoch,step,name,value`; only appended to while a run goes on."""
+    """Logger to metrics.csv: a line for each value, `epoch,step,name,value`, appended while a run goes on."""
 
     def __init__(self, path: Path):
         super().__init__()

@@ -1,4 +1,4 @@
-"""On what and in which arithmetic a run computes: devices, precision, attention kernel, memory layout, compilation.
+"""Choose devices, precision, attention kernel, memory layout and compilation of a run.
 
 `auto` is settled here once, said in the run's first line and kept with the run, so that it resumes in the same
 arithmetic. On a CPU bf16 is anything from half to four times as fast as fp32, depending on the model and the chip, so

@@ -1,4 +1,4 @@
-"""One run, from a checked config to a record: fit, test, figures; and the same again from where it stopped."""
+"""Train one run from a checked config to a record, evaluate it, and resume it where it stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image files that a run skips (`data.on_error=skip`): named on screen and, all of them, in `bad_files.csv`."""
+"""List the image files that a run skips (`data.on_error=skip`): the first on screen, all in `bad_files.csv`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def list_skipped(data: Any, folder: Path) -> None:
 
 
 class SkippedFiles:
-    """The list of a run's folder. Every rank adds the files that it meets, a line each; none is there twice.
+    """The list of skipped files in a run's folder; every rank appends the files that it meets, each once.
 
     Args:
         folder: the run's.

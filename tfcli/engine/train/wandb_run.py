@@ -1,4 +1,4 @@
-"""One W&B run a run folder, which neither a dead network nor W&B's own end can take the training with."""
+"""Log to one W&B run for each run folder; neither a dead network nor a failure of W&B stops the training."""
 
 from __future__ import annotations
 

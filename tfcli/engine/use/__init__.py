@@ -1,1 +1,1 @@
-"""A trained model at work: predictions, measures, texts, attention."""
+"""Use a trained model: predict, evaluate, sample, translate, export, show attention."""

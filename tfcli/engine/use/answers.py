@@ -1,4 +1,4 @@
-"""Predictions of a fine-tuned language model for texts, by the task that trained it."""
+"""Predict for texts with a fine-tuned language model, as its task declares."""
 
 from __future__ import annotations
 

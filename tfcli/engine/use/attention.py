@@ -1,4 +1,4 @@
-"""Attention of a trained model on a text, a translation or an image, as numbers and pictures."""
+"""Show the attention of a trained model on a text, a translation or an image, as numbers and pictures."""
 
 from __future__ import annotations
 

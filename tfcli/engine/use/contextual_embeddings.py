@@ -1,4 +1,4 @@
-"""One word in several sentences: how alike its vectors are, layer by layer, beside the one vector of the embedding."""
+"""Compare the vectors of one word in several sentences, layer by layer, and those of its static embedding."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POOLS = ("mean", "first")
 
 @dataclass
 class Word:
-    """A word where it stands.
+    """One occurrence of a word in a sentence.
 
     Attributes:
         sentence: its number, from 0.

@@ -36,7 +36,7 @@ BATCH_TOKENS = 16_384
 
 @dataclass
 class Asked:
-    """One question with K demonstrations, cut to what the model takes."""
+    """A question with K demonstrations, cut to what the model takes."""
 
     prompt: str
     ids: list[int]

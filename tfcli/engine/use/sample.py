@@ -1,4 +1,4 @@
-"""Text out of a trained language model, a piece at a time."""
+"""Write text with a trained language model, a piece at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classification by labels in words: what an image and text encoder says of files."""
+"""Classify image files by labels in words, with an image and text encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Translations out of a trained model."""
+"""Translate texts with a trained model."""
 
 from __future__ import annotations
 
