@@ -21,7 +21,26 @@ def test_the_config_lists_what_torchvision_has() -> None:
     assert yaml.safe_load((CONF / "torchvision.yaml").read_text())["model"]["names"] == NAMES
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("regnet")])
+def architecture(name: str) -> tuple[str, bool]:
+    return torchvision.models.get_model_builder(name).__module__, "_v2_" in name
+
+
+def size(name: str) -> int:
+    return torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
+
+
+SMALLEST = {architecture(name): name for name in sorted(NAMES, key=size, reverse=True)}.values()
+"""One classifier of each architecture; its other sizes are slow tests."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in SMALLEST else pytest.param(name, marks=pytest.mark.slow)
+        for name in NAMES
+        if not name.startswith("regnet")
+    ],
+)
 def test_every_classifier_gives_logits_and_features(name: str) -> None:
     side = 299 if name == "inception_v3" else 224
     with torch.device("meta"), torch.no_grad():

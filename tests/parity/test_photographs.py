@@ -186,7 +186,7 @@ def compare(family: str, seed: int, folder: Path, files: list[Path]) -> float:
     if model == "vit":
         return difference(net.features(pixels).pooled, theirs(photos, torch.empty(0))[0])
     assert loaded.tokenizer
-    tokens = torch.from_numpy(loaded.tokenizer.encode(TEXTS))
+    tokens = torch.from_numpy(loaded.tokenizer.encode_padded(TEXTS))
     features, similarity = theirs(photos, tokens)
     assert similarity is not None
     return max(difference(net.encode_image(pixels), features), difference(net(pixels, tokens), similarity))

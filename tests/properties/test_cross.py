@@ -320,7 +320,7 @@ def test_some_approximations_can_look_at_a_memory(name):
         (Linformer, {}, "linformer attention .* cannot look at a memory"),
         (Linear, {"pattern": Causal()}, "takes a full pattern, but was given causal"),
         (Linear, {"dropout": 0.1}, "no weights to drop"),
-        ("auto", {"pos": Learned(WIDTH, heads=2, extent=(4,), special=0)}, "Learned add to the tokens"),
+        ("auto", {"pos": Learned(WIDTH, heads=2, extent=(4,), special=0)}, "Learned adds to the tokens"),
         (Linear, {"pos": Alibi(WIDTH, heads=2, extent=(4,), special=0)}, "positions that act on scores, as Alibi do"),
     ],
 )

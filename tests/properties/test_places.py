@@ -22,7 +22,7 @@ TABLES = [
     "relative table",
     "relative table of windows",
 ]
-"""Kinds that know whole places alone."""
+"""Kinds that take whole-number coordinates alone."""
 
 
 def close(ours, theirs) -> None:
@@ -87,7 +87,7 @@ def test_real_places_between_whole_ones_are_taken(kind):
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_table_refuses_real_places(kind):
     places = Places.grid(4, special=1)
-    with pytest.raises(IncompatibleError, match=r"whole places.*pos=rope"):
+    with pytest.raises(IncompatibleError, match=r"whole-number coordinates.*pos=rope"):
         stack(kind=kind, extent=(4,))(torch.randn(1, 5, WIDTH), Places(places.coords.float(), places.special, (4,)))
 
 
