@@ -128,7 +128,7 @@ def preview(
     config = _composed(name, settings or [])
     names = chosen(config.columns, columns)
     pictures = drawn(names)
-    module = build(_composed(name, [*(settings or []), *settings_for(config, names)]))
+    module = build(_composed(name, [*(settings or []), *settings_for(config, names, augmented=augmented)]))
     usual = {0: 10, 1: 24}.get(len(pictures), 6)
     found = samples(module, split, names, count or usual, augmented=augmented)
     for note in module.notes:

@@ -51,7 +51,9 @@ class Shapes:
     Captions never name a held-out pair, whatever `test_split`.
 
     Args:
-        size, seed, texture: of `ShapesWorld`.
+        size: side of an image, in pixels.
+        seed: of the scenes, not of the run.
+        texture: noise on objects and ground; False: flat colours.
         label: colour, shape or pair of the one object; count of up to `objects` objects; or quadrant: which of the four
             holds the circle (among `objects` objects), to which the bag of patches has no answer.
         objects: in a labelled scene, 1..4.
@@ -59,10 +61,10 @@ class Shapes:
         num_train, num_val, num_test: scenes of each split; `num_train` also of captioned ones.
         num_pairs: captioned scenes to validate and to test with.
         caption_objects: in a captioned scene, 1..4.
-        scene_objects: at most, in a plain scene, 1..4.
+        scene_objects: largest number of objects in a plain scene, 1..4.
         questions: about each plain scene.
-        test_split: what is tested; see `tfcli.data.synthetic.splits`. What `comp_rel` and `comp_count` test is withheld
-            from training.
+        test_split: scenes to test on; see `tfcli.data.synthetic.splits`. What `comp_rel` and `comp_count` test is
+            withheld from training.
         shift: how the pictures of the test split differ from those of training; see `tfcli.data.synthetic.shifts`.
 
     Raises:
@@ -192,6 +194,8 @@ class Shapes:
         notes = []
         if self.test_split == "comp":
             notes.append(f"{name}: tested on pairs of colour and shape that training never shows (test_split=comp)")
+        elif self.test_split == "len" and kind == "captioned":
+            notes.append(f"{name}: tested on captions of 15 to 25 words, which model.text.context=32 reads whole")
         elif self._has(kind) and self.test_split != "test":
             notes.append(f"{name}: tested on scenes that differ from those of training (test_split={self.test_split})")
         if self.shift != "none":

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from tfcli.data.common.picked import pick, taken
-from tfcli.data.common.rows import height
+from tfcli.data.common.rows import Columns, height
 from tfcli.data.images.drawings import DRAWINGS, Classes, Sample
-from tfcli.data.images.imageset import Images, addressed
+from tfcli.data.images.imageset import Images, reader
 from tfcli.data.images.preview import beside_of, spelled, spread
-from tfcli.data.images.spatial import KINDS, PICTURES, assembled
+from tfcli.data.images.spatial import KINDS, PICTURES
 from tfcli.data.module import DataModule
 from tfcli.errors import ConfigError, DataError, nearest
 
@@ -42,9 +41,9 @@ def chosen(given: Collection[str], asked: str | None) -> list[str]:
     return names
 
 
-def settings_for(config: DictConfig, columns: Sequence[str]) -> list[str]:
+def settings_for(config: DictConfig, columns: Sequence[str], *, augmented: bool) -> list[str]:
     """Return further settings of a set, under which its columns can be drawn over each other."""
-    if drawn(columns) == ["image"]:
+    if augmented or drawn(columns) == ["image"]:
         return ["data.cache=none"]
     return [f"data.{key}={value}" for key, value in WHOLE.items() if key in config]
 
@@ -80,44 +79,52 @@ def samples(module: DataModule, split: str, columns: Sequence[str], count: int, 
             "Further ones are tested with data.test_split=NAME."
         )
     table = {n: c for n, c in module.rows[split].items() if n in needed or n not in module.columns}
-    total = height(table)
-    rows = np.unique(np.linspace(0, total - 1, count).astype(np.int64))
+    rows = np.unique(np.linspace(0, height(table) - 1, count).astype(np.int64))
     if "label" in table:
         rows = spread(np.asarray(table["label"]), count)
-    alone = drawn(columns) == ["image"]
-    cells = {
-        name: _images(module, column, rows, alone=alone, augmented=augmented)
-        if isinstance(column, Images)
-        else taken(pick(column, rows))
-        for name, column in table.items()
-    }
-    found: list[Any] = [{"row": int(row), **{name: cells[name][i] for name in table}} for i, row in enumerate(rows)]
-    return _augmented(module, found, drawn(columns)) if augmented and not alone else found
+    if augmented:
+        seen, rows = _augmented(module, table, rows, drawn(columns))
+    else:
+        seen, rows = _plain_images(module, table, rows, alone=drawn(columns) == ["image"])
+    read = {name: reader(column, rows) for name, column in table.items() if name not in seen[0]}
+    return [
+        {"row": int(row), **seen[i], **{name: value(i) for name, value in read.items()}} for i, row in enumerate(rows)
+    ]
 
 
-def _images(module: DataModule, images: Images, rows: np.ndarray, *, alone: bool, augmented: bool) -> list[np.ndarray]:
-    """Return pictures (..., Y, X, 3) uint8: images that are shown alone as models see them, others as they are."""
-    if not alone:
-        return images.each(rows, lambda image, position: image)[0]
-    seen = images.draw(rows, seed=module.seed, epoch=0)[0] if augmented else images.plain(rows, module.eval_transform)
-    return list(seen.permute(0, 2, 3, 1).numpy())
+def _plain_images(
+    module: DataModule, table: Columns, rows: np.ndarray, *, alone: bool
+) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
+    """Return the image of each row, where there are any, and the rows whose images can be used."""
+    images = table.get("image")
+    if not isinstance(images, Images):
+        return [{}] * len(rows), rows
+
+    def look(image: np.ndarray, position: int) -> dict[str, np.ndarray]:
+        return {"image": module.eval_transform.one(image).permute(1, 2, 0).numpy() if alone else image}
+
+    found, kept, _ = images.each(rows, look)
+    return found, rows[kept]
 
 
-def _augmented(module: DataModule, found: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return samples whose parts are moved with their image as training moves them."""
+def _augmented(
+    module: DataModule, table: Columns, rows: np.ndarray, names: Sequence[str]
+) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
+    """Return what training moves with each image or clip, as it does, and the rows whose images can be used."""
+    lead = next((name for name in ("image", "clip") if isinstance(table.get(name), Images)), "")
     still = [name for name in names if name not in KINDS]
-    if still or not names:
+    if still or not lead:
         raise ConfigError(
             f"--augmented shows columns that training moves with an image ({', '.join(KINDS)}), not "
-            f"{', '.join(still) or 'texts'}. Leave it out, or name others by --columns."
+            f"{', '.join(still or table)}. Leave it out, or name others by --columns."
         )
-    seeds = addressed(np.array([sample["row"] for sample in found]), seed=module.seed, epoch=0)
-    moved = []
-    for sample, seed in zip(found, seeds, strict=True):
-        parts = module.train_transform.sample(assembled({k: v for k, v in sample.items() if k in KINDS}), seed)
-        arrays = {k: np.moveaxis(v.numpy(), -3, -1) if k in PICTURES else v.numpy() for k, v in parts.items()}
-        moved.append(sample | arrays)
-    return moved
+    others = {name: column for name, column in table.items() if name in KINDS and name != lead}
+    found, rows, _ = table[lead].together(lead, rows, others, seed=module.seed, epoch=0)
+    moved = [
+        {name: np.moveaxis(part.numpy(), -3, -1) if name in PICTURES else part.numpy() for name, part in sample.items()}
+        for sample in found
+    ]
+    return moved, rows
 
 
 def in_words(found: Sequence[Sample], classes: Classes) -> list[dict[str, Any]]:
