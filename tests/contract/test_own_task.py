@@ -41,3 +41,11 @@ def test_masks_of_streets_are_learned(trained, real_data) -> None:
     assert record["metrics"]["test/mean_iou"] > 0.12  # and alone, 0.03
     again = CliRunner().invoke(app, ["evaluate", "run", "--json"])
     assert json.loads(again.stdout)["metrics"]["test/mean_iou"] == record["metrics"]["test/mean_iou"]
+
+
+@pytest.mark.slow
+def test_masks_of_shapes_are_learned(trained) -> None:
+    few = ("data.num_train=480", "data.num_val=8", "data.num_test=100", "trainer.max_epochs=2")
+    record = trained("data=shapes", "data.scene_objects=4", *few)
+    assert record["metrics"]["test/accuracy"] > 0.835  # background has 0.831 of the pixels
+    assert record["metrics"]["test/mean_iou"] > 0.035  # and alone, 0.017
