@@ -76,6 +76,7 @@ KINDS: dict[str, type[tv_tensors.TVTensor]] = {
     "occluded": Field,
     "disparity": DisparityField,
     "boxes": tv_tensors.BoundingBoxes,
+    "amodal": tv_tensors.BoundingBoxes,
     "target_box": tv_tensors.BoundingBoxes,
     "points": tv_tensors.KeyPoints,
 }

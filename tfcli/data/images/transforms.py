@@ -130,6 +130,9 @@ class EvalTransform:
 
     def sample(self, sample: Sample, seed: np.uint64 | None = None) -> Sample:
         """Return the parts of a sample, all with the geometry of its image; what padding brings in is void."""
+        canvas = tuple(next(iter(pictures(sample).values())).shape[-2:])
+        if canvas == (self.size, self.size) == self.fit.step.shape(*canvas):
+            return sample
         return {name: self._part(part) for name, part in sample.items()}
 
     sample_of_batch = sample
