@@ -26,7 +26,7 @@ Columns = dict[str, Any]
     image caption                 an image and texts of it, at least one (a list)
     image question answer         answer: a class, as label
     image mask                    mask: the class of each pixel, (Y, X) uint8; 255 is not judged
-    image boxes                   boxes: (K, 4) left, top, right, bottom in pixels; label, if any, of the image or of each
+    image boxes                   boxes: (K, 4) left, top, right, bottom in pixels; label of the image or of each
     image right disparity         a rectified pair; disparity: (Y, X) in pixels, -1 where it is not known; also occluded
     clip                          frames (T, Y, X, 3) uint8
     mesh                          `tfcli.data.sources.meshes.Mesh`
