@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from tfcli.engine.config import compose as c
 from tfcli.engine.config import files, validate
 from tfcli.engine.config.configs import Configs, roots
-from tfcli.engine.config.shorthand import written_out
+from tfcli.engine.config.shorthand import expand_names
 from tfcli.engine.runs.saved_config import trusted_overrides
 from tfcli.errors import ConfigError
 from tfcli.sweeps.expand import expand
@@ -248,7 +248,7 @@ def test_names_in_place_are_short_for_model_and_data():
     job = c.compose("train", ["vit", "digits", "seed=3"])
     assert (job.choices["model"], job.choices["data"]) == ("vit", "digits")
     assert job.overrides == ["model=vit", "data=digits", "seed=3"]
-    assert written_out(["mobilenet_v2", "pets,dtd", "shapes_vit", "~x", "+a=b"], Configs(roots())) == [
+    assert expand_names(["mobilenet_v2", "pets,dtd", "shapes_vit", "~x", "+a=b"], Configs(roots())) == [
         "model=mobilenet_v2",
         "data=pets,dtd",
         "experiment=shapes_vit",

@@ -42,13 +42,13 @@ def run_sweep(
         SweepFailed: some jobs failed; the table names them, their reasons and their logs.
     """
     from tfcli.engine.config.configs import Configs, roots
-    from tfcli.engine.config.shorthand import written_out
+    from tfcli.engine.config.shorthand import expand_names
     from tfcli.sweeps import sweep
     from tfcli.sweeps.options import split
     from tfcli.sweeps.runner import Launch
 
     rest, launcher, search = split(overrides, config_dir)
-    rest = written_out(rest, Configs(roots(config_dir)))
+    rest = expand_names(rest, Configs(roots(config_dir)))
     launch = Launch(jobs=options.jobs, fail_fast=options.fail_fast, launcher=launcher, search=search)
     folder = sweep.run_sweep(
         verb, rest, launch=launch, new=options.new, words=words, config_dir=config_dir, config_name=config_name

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tfcli.engine.runs.record import STAMP, read_record
+from tfcli.engine.runs.record import read_record, started, walk
 from tfcli.engine.runs.summary import main_metric
 from tfcli.errors import RunError, nearest
 from tfcli.sweeps.state import State
@@ -16,25 +13,8 @@ from tfcli.sweeps.state import State
 
 def all_sweeps(root: Path | str = "outputs") -> list[Path]:
     """Return the folder of every sweep below `root`, the newest first."""
-    return sorted(_walk(Path(root), depth=5), key=lambda folder: (_began(folder), str(folder)), reverse=True)
-
-
-def _walk(folder: Path, depth: int) -> Iterator[Path]:
-    try:
-        children = [Path(e.path) for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, PermissionError):
-        return
-    for child in children:
-        if (child / "sweep.json").is_file():
-            yield child
-        elif depth > 1 and not child.name.startswith(".") and not (child / "config.yaml").exists():
-            yield from _walk(child, depth - 1)
-
-
-def _began(folder: Path) -> str:
-    if match := STAMP.match(folder.name):
-        return match[1]
-    return time.strftime("%Y%m%d-%H%M%S", time.localtime((folder / "sweep.json").stat().st_mtime))
+    found = walk(Path(root), 5, wanted=lambda folder: (folder / "sweep.json").is_file())
+    return sorted(found, key=lambda folder: (started(folder), str(folder)), reverse=True)
 
 
 def find_sweep(text: str, *, root: Path | str = "outputs") -> Path:

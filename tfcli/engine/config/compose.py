@@ -33,7 +33,7 @@ from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.files import groups, options, search_path, torchvision_names
 from tfcli.engine.config.heads import mounted_heads
 from tfcli.engine.config.literal import literal
-from tfcli.engine.config.shorthand import written_out
+from tfcli.engine.config.shorthand import expand_names
 from tfcli.engine.config.task_choice import task_note, task_of_data
 from tfcli.errors import ConfigError, nearest
 
@@ -66,7 +66,7 @@ def compose(name: str, overrides: list[str], config_dir: str | None = None) -> C
     Raises:
         ConfigError: whatever is wrong, with the nearest right word, before anything heavy is imported.
     """
-    typed = written_out(overrides, Configs(roots(config_dir)))
+    typed = expand_names(overrides, Configs(roots(config_dir)))
     with _hydra(config_dir) as hydra:
         parsed = [_parse(text) for text in _sugar(typed, config_dir)]
         chosen = [o for o in parsed if _is_choice(o, hydra, config_dir)]
@@ -161,7 +161,7 @@ def show(
 
 def info(name: str, overrides: list[str], *, kind: str, config_dir: str | None) -> str:
     """Return the text of Hydra's `--info all|config|defaults|defaults-tree|plugins|searchpath`."""
-    words = _sugar(written_out(overrides, Configs(roots(config_dir))), config_dir)
+    words = _sugar(expand_names(overrides, Configs(roots(config_dir))), config_dir)
     with redirect_stdout(io.StringIO()) as text, _hydra(config_dir) as hydra:  # its logger prints each failure
         hydra.show_info(kind, config_name=name, overrides=words)
     return text.getvalue()

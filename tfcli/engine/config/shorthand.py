@@ -9,8 +9,8 @@ from tfcli.engine.config.configs import Configs
 from tfcli.errors import ConfigError
 
 
-def written_out(words: Sequence[str], configs: Configs) -> list[str]:
-    """Write out names that stand for themselves: `vit digits` is short for `model=vit data=digits`.
+def expand_names(words: Sequence[str], configs: Configs) -> list[str]:
+    """Expand names that stand for settings: `vit digits` is short for `model=vit data=digits`.
 
     Raises:
         ConfigError: a word without `=` names no model, data set or experiment, or one of each.

@@ -68,6 +68,6 @@ def _columns(config: DictConfig, single: Sequence[Override]) -> list[str]:
 
 
 def task_note(config: DictConfig, choices: Mapping[str, str]) -> str:
-    """Return the line that tells of the task and why."""
+    """Return the line that names the chosen task and the reason."""
     needs = " and ".join(config.task.needs) if len(config.task.needs) < 3 else ", ".join(config.task.needs)
     return f"task {choices['task']}: data {choices['data']} has {needs} (task=NAME chooses another)"

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -299,34 +299,33 @@ def _is_run(folder: Path) -> bool:
     return (folder / "results.json").is_file() or (folder / "config.yaml").is_file()
 
 
-def _walk(folder: Path, depth: int) -> Iterator[Path]:
+def walk(folder: Path, depth: int, *, wanted: Callable[[Path], bool]) -> Iterator[Path]:
+    """Yield the folders that are `wanted`, at most `depth` levels below `folder`; runs and wanted folders hold none."""
     try:
         children = [Path(e.path) for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, PermissionError):
         return
     for child in children:
-        if child.name.startswith("."):
-            continue
-        if _is_run(child):
+        if wanted(child):
             yield child
-        elif depth > 1:
-            yield from _walk(child, depth - 1)
+        elif depth > 1 and not child.name.startswith(".") and not _is_run(child):
+            yield from walk(child, depth - 1, wanted=wanted)
 
 
 def started(folder: Path) -> str:
-    """Return when a run began, as `yyyymmdd-hhmmss`: from its folder's name (or its sweep's), else from its files."""
+    """Return when a run or sweep began, as `yyyymmdd-hhmmss`: from its folder's name (or its sweep's), or its files."""
     for part in (folder.name, folder.parent.name):
         if match := STAMP.match(part):
             return match[1]
-    newest = max(
-        (p.stat().st_mtime for p in (folder / "config.yaml", folder / "results.json") if p.exists()), default=0.0
-    )
+    files = (folder / name for name in ("config.yaml", "results.json", "sweep.json"))
+    newest = max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
     return time.strftime("%Y%m%d-%H%M%S", time.localtime(newest))
 
 
 def all_runs(root: Path | str = "outputs") -> list[Path]:
     """Return every run folder below `root`, the newest first. The `latest` link is not followed; runs hold no runs."""
-    return sorted(_walk(Path(root), depth=6), key=lambda run: (started(run), str(run)), reverse=True)
+    found = walk(Path(root), 6, wanted=lambda folder: not folder.name.startswith(".") and _is_run(folder))
+    return sorted(found, key=lambda run: (started(run), str(run)), reverse=True)
 
 
 def run_name(run: Path) -> str:

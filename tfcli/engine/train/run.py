@@ -71,7 +71,7 @@ def train(config: DictConfig, choices: dict[str, str], overrides: list[str]) -> 
 
 
 def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
-    """Go on where a run stopped, in its folder. A finished run is left as it is unless it is given more epochs.
+    """Resume a run where it stopped, in its folder. A finished run is left as it is unless it is given more epochs.
 
     Args:
         folder: the run's.
@@ -79,7 +79,7 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
 
     Raises:
         ConfigError: an override would make it another run.
-        RunError: there is nothing to go on from, or the data have changed.
+        RunError: there is no checkpoint to resume from, or the data have changed.
     """
     config, choices, changed = resumed_config(folder, overrides)
     record = read_record(folder)
@@ -106,7 +106,7 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
         parts = prepare(config, choices, merged(read_overrides(folder), overrides), tokenizer=saved_tokenizer(folder))
         if weights:
             config.model.weights = weights
-        step = _go_on_at(start, parts, folder) if start else -1
+        step = _restore_position(start, parts, folder) if start else -1
         if not is_child():
             _check_space(parts, folder, there=len(list((folder / "checkpoints").glob("*.ckpt"))))
             parts.notes += stretched(parts, changed, step) if start else []
@@ -115,8 +115,8 @@ def resume(folder: Path, overrides: list[str]) -> tuple[Path, Record]:
         return folder, _run(parts, folder, start=start, resumed=True)
 
 
-def _go_on_at(start: Path, parts: Parts, folder: Path) -> int:
-    """Set the data to where a checkpoint stands; return its step."""
+def _restore_position(start: Path, parts: Parts, folder: Path) -> int:
+    """Set the data to the position of a checkpoint; return its step."""
     checkpoint = read_checkpoint(start)
     facts = checkpoint["tfcli"]
     if parts.devices.strategy != "fsdp":
@@ -134,7 +134,7 @@ def _check_space(parts: Parts, folder: Path, *, there: int) -> None:
     """Refuse a run whose checkpoints cannot fit: last, best, and the one that takes the place of either.
 
     Args:
-        there: how many lie there already.
+        there: number of checkpoints in the folder now.
     """
     copies = 3 if parts.data.counts["val"] else 2
     check_space(folder, checkpoint_bytes=checkpoint_bytes(parts.module, parts.config), copies=max(1, copies - there))
@@ -158,7 +158,7 @@ def evaluate(parts: Parts, active: ActiveRun, *, checkpoint: Path | None) -> Non
 
 
 def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = False) -> Record:
-    """Fit, test, draw the figures. A record is left however it ends."""
+    """Fit, test and draw the figures; the record is written however the run ends."""
     record, earlier = new_record(parts, "train"), read_record(folder)
     images: list[Path] = []
     began = time.monotonic()
@@ -217,7 +217,7 @@ def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = Fals
 def _fit(
     parts: Parts, folder: Path, loggers: list[Any], progress: Progress, start: Path | None, active: ActiveRun
 ) -> Path | None:
-    """Train; returns the checkpoint to test."""
+    """Train; return the checkpoint to test."""
     trainer_config = parts.config.trainer
     monitor = trainer_config.monitor if "val" in parts.task.evaluated else "train/loss"
     lower = is_lower_better(parts, monitor)
@@ -278,7 +278,7 @@ def _test(parts: Parts, active: ActiveRun, checkpoint: Path | None = None) -> No
 
 
 def _trainer(parts: Parts, active: ActiveRun, callbacks: list[Callback], loggers: list[Any] | None) -> pl.Trainer:
-    """Make a Trainer, start the other ranks where it is the first, and let each say how far it is."""
+    """Make a Trainer; start the other ranks where this is the first; let each rank report its progress."""
     trainer = make_trainer(parts, callbacks, loggers or [], log=loggers is not None)
     devices = parts.devices
     timeout_s = timeout(parts.config)

@@ -35,7 +35,7 @@ BATCH_TOKENS = 16_384
 
 
 @dataclass
-class Asked:
+class PromptedQuestion:
     """A question with K demonstrations, cut to what the model takes."""
 
     prompt: str
@@ -46,7 +46,7 @@ class Asked:
 
 
 @dataclass
-class Shots:
+class ShotResult:
     """Result with K demonstrations in the prompt.
 
     Attributes:
@@ -77,11 +77,11 @@ def fewshot(
     seed: int,
     calibrate: bool,
     config_dir: str | None = None,
-) -> tuple[Path, Record, list[Shots]]:
+) -> tuple[Path, Record, list[ShotResult]]:
     """Ask a model about rows of a test set, with demonstrations from its training set, and keep a record.
 
     Args:
-        run: whose best checkpoint is asked; None: the model and weights that `words` name.
+        run: the run of which the best checkpoint is evaluated; None: the model and weights that `words` name.
         words: settings of the model and of the data.
         data: the set.
         shots: numbers of demonstrations.
@@ -91,7 +91,7 @@ def fewshot(
             al. 2020, section 2.4), in place of its likelihood for each token.
 
     Raises:
-        ConfigError: the model does not speak, or the set cannot be asked about.
+        ConfigError: the model writes no text, or the set cannot be turned into prompts.
     """
     own = [w for w in words if not w.startswith("data")]
     loaded = load_language_model(run, own if run is None else [], config_dir=config_dir)
@@ -138,7 +138,7 @@ def rows_of(table: dict[str, list[Any]], which: np.ndarray) -> list[dict[str, An
 
 def questions(
     data: DataModule, prompt: Prompt, encode, *, shots: int, rows: int, seed: int, room: int
-) -> Iterator[Asked]:
+) -> Iterator[PromptedQuestion]:
     """Test rows with demonstrations from the training rows, or with their own where they bring some.
 
     Args:
@@ -164,14 +164,14 @@ def questions(
             if not pool:
                 raise DataError(f"a question has {len(ids)} tokens, and the model has room for {room}: {text[:60]!r}")
             pool = pool[1:]
-        yield Asked(text, ids, len(pool), prompt.right(row), prompt.candidates(row))
+        yield PromptedQuestion(text, ids, len(pool), prompt.right(row), prompt.candidates(row))
 
 
 def _ask(
     loaded: LoadedLanguageModel, data: DataModule, prompt: Prompt, shots: int, *, rows: int, seed: int, calibrate: bool
-) -> Shots:
+) -> ShotResult:
     context, encode = loaded.context or 10**9, partial(prompt_ids, loaded)
-    found, used, chances = Shots(shots), [], []
+    found, used, chances = ShotResult(shots), [], []
     longest = max((len(encode(prompt.tell(c))) for c in prompt.labels), default=32)
     asked = list(questions(data, prompt, encode, shots=shots, rows=rows, seed=seed, room=context - longest))
     with progress(f"{shots} demonstrations", len(asked), "questions") as advance:
@@ -188,7 +188,7 @@ def _ask(
 
 @torch.no_grad()
 def _answers(
-    loaded: LoadedLanguageModel, prompt: Prompt, asked: list[Asked], calibrate: bool, advance
+    loaded: LoadedLanguageModel, prompt: Prompt, asked: list[PromptedQuestion], calibrate: bool, advance
 ) -> Iterator[str]:
     """Return the likeliest candidate of each question; without candidates, the text up to the separator."""
     if asked and asked[0].candidates is None:
@@ -226,7 +226,7 @@ def _scores(loaded: LoadedLanguageModel, heads: list[list[int]], tails: list[lis
     return found
 
 
-def _write(folder: Path, record: Record, found: list[Shots], data: DataModule, began: float) -> None:
+def _write(folder: Path, record: Record, found: list[ShotResult], data: DataModule, began: float) -> None:
     for result in found:
         key = f"fewshot/shots={result.shots}/accuracy"
         record.metrics[key], record.intervals[key] = result.accuracy, list(result.interval)
