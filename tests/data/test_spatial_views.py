@@ -158,3 +158,41 @@ def test_crops_are_normalised_in_every_split(tmp_path):
         batch = data.on_after_batch_transfer(next(iter(loader)), 0)
         assert [crop.is_floating_point() for crop in batch["crops"]] == [True] * 3
         assert batch["crops"][2].shape[-2:] == (8, 8)
+
+
+VIEWS = {
+    "mask": (SegmentedImages(), ("image", "mask")),
+    "boxes": (BoxedImages(), ("image", "boxes")),
+    "stereo": (StereoPairs(), ("image", "right", "disparity", "occluded")),
+    "clips": (Clips(), ("clip",)),
+    "crops": (Crops(local_crops=1, local_size=16), ("image",)),
+}
+SCENES = ("data=shapes", "data.num_train=10", "data.num_val=4", "data.num_test=4", "data.workers=0")
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_serves_each_generated_scene_once_and_by_its_address(name):
+    view, needs = VIEWS[name]
+    data = build(compose("data", [*SCENES, "data.batch_size=4", "data.augment.crop=padded"]).config.data)
+    data.serve(view, needs)
+    data.encode()
+    batches = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+    assert sorted(torch.cat([batch["index"] for batch in batches]).tolist()) == list(range(10))
+    blank = data.blank(4)
+    assert blank.keys() == batches[0].keys()
+    samples = data._set("train").samples
+    together = samples.batch(np.array([7, 2]), seed=0, epoch=1)
+    alone = samples.batch(np.array([2]), seed=0, epoch=1)
+    for key, part in together.items():
+        pairs = zip(part, alone[key], strict=True) if key == "crops" else [(part, alone[key])]
+        assert all(torch.equal(two[1], one[0]) for two, one in pairs), key
+    assert len(next(iter(data.val_dataloader()))["index"]) == 4
+
+
+@pytest.mark.parametrize("name", ["mask", "crops"])
+def test_mixtures_are_refused(name):
+    view, needs = VIEWS[name]
+    data = build(compose("data", [*SCENES, "data.augment.mixup=0.2"]).config.data)
+    data.serve(view, needs)
+    with pytest.raises(ConfigError, match=r"data\.augment\.mixup and \.cutmix cannot mix"):
+        data.encode()

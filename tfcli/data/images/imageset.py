@@ -20,6 +20,7 @@ from tfcli.data.images.cache import Bad, Store
 from tfcli.data.images.decode import BadImage, size_of
 from tfcli.data.images.spatial import KINDS, PLACES, MisfitError, Sample, assembled
 from tfcli.data.images.transforms import EvalTransform, TrainTransform, normalise
+from tfcli.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -91,6 +92,11 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def check_unmixed(self, what: str) -> None:
+        """Raise ConfigError where batches are to be mixed, which views of `what` do not do."""
+        if self.mixes:
+            raise ConfigError(f"data.augment.mixup and .cutmix cannot mix {what}. Set both to 0.")
 
     @property
     def in_memory(self) -> bool:

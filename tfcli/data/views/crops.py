@@ -59,6 +59,8 @@ class Crops:
                 raise ConfigError(f"`task.view.{name}` must be [least, most], but is [{least}, {most}].")
 
     def encode(self, rows: Columns, tokenizer: Any, *, length: int | None, train: bool) -> Cropped:
+        """Raises ConfigError where images are to be mixed."""
+        rows["image"].check_unmixed("several crops of an image")
         augment: TrainTransform = rows["image"].augmented
         first, further, local = self.changes
         large = [augment.cropped(self.global_scale, **changes) for changes in (first, further)]

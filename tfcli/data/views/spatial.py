@@ -76,6 +76,9 @@ class Spatial:
         rows: the table.
         columns: those that move together, the picture first; ones that the table lacks are left out.
         beside: further columns of numbers, likewise.
+
+    Raises:
+        ConfigError: images are to be mixed.
     """
 
     counted, cut = "images", 0
@@ -83,6 +86,7 @@ class Spatial:
     def __init__(self, rows: Columns, columns: Sequence[str], *, beside: Sequence[str] = ()):
         self.lead = columns[0]
         self.image: Images = rows[self.lead]
+        self.image.check_unmixed("what lies on images")
         self.others = {name: rows[name] for name in columns[1:] if name in rows}
         self.beside = {name: rows[name] for name in beside if name in rows}
         self.lengths, self.notes = np.ones(len(self.image), dtype=np.int64), list[str]()
