@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -15,8 +14,7 @@ from tfcli.models.protocols import Classifier
 from tfcli.shapes import Float, Int
 from tfcli.tasks.baselines.classes import class_guesses
 from tfcli.tasks.baselines.pixels import logistic_regression
-from tfcli.tasks.gather import all_rows
-from tfcli.tasks.objective import Objective
+from tfcli.tasks.measured import ClassChoice
 
 
 def classification_loss(
@@ -55,7 +53,7 @@ def _only_shifts(norm: nn.BatchNorm2d) -> bool:
     return bool((mean == 0).all() and (variance - 1).abs().max() < 1e-3)
 
 
-class Classify(Objective):
+class Classify(ClassChoice):
     """Image classification.
 
     Logs train/loss and train/accuracy over each epoch, and under val/ and test/ the figures of `ClassificationMetrics`.
@@ -86,14 +84,10 @@ class Classify(Objective):
         if batch_norm not in ("auto", "train", "frozen"):
             raise ValueError(f"`task.batch_norm` must be auto, train or frozen, but is {batch_norm!r}.")
         self.batch_norm, self.label_smoothing = batch_norm, label_smoothing
-        self._predictions: list[Tensor] = []  # of this rank's test samples
         self.measured = nn.ModuleDict({split: ClassificationMetrics(num_classes) for split in ("val_", "test_")})
 
-    def figures(self, split: str) -> Declared:
-        return self._metric(split).declared
-
     def guesses(self, data: Any) -> dict[str, float]:
-        return class_guesses(self._metric("test"), data.labels("train"), data.labels("test"))
+        return class_guesses(self.metric("test"), data.labels("train"), data.labels("test"))
 
     def baselines(self, data: Any) -> dict[str, float]:
         found = logistic_regression(*data.arrays("train"), *data.arrays("test"))
@@ -121,50 +115,10 @@ class Classify(Objective):
         label = label if target is None else target.argmax(1)  # the class with the larger share in a mixed image
         self.add(loss * len(label), (logits.argmax(1) == label).sum(), len(label))
 
-    def on_train_epoch_end(self) -> None:
-        sums = self.epoch_sums()
-        if sums is not None:
-            # Without the loggers: the engine writes the epoch's figures together with its checkpoint.
-            self.log_dict({"train/loss": sums[0] / sums[2], "train/accuracy": sums[1] / sums[2]}, logger=False)
+    def scores(self, batch: dict[str, Tensor]) -> Float[Tensor, "B K"]:
+        return self.net(batch["image"])
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        if "spare" not in batch:
-            self._measure(self.evaluated[dataloader_idx], batch)
-
-    def on_validation_epoch_end(self) -> None:
-        for split in self.evaluated:  # may include the test set, for its curve; it chooses nothing
-            metric = self._metric(split)
-            self.log_dict({f"{split}/{name}": value for name, value in metric.compute().items()})
-            metric.reset()
-
-    def on_test_epoch_start(self) -> None:
-        self._metric("test").reset()
-        self._predictions = []
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        if "spare" in batch:
-            return
-        guess = self._measure("test", batch)
-        self._predictions.append(torch.stack([batch["index"], batch["label"], guess], 1))
-
-    def on_test_epoch_end(self) -> None:
-        metric = self._metric("test")
-        metric.sync(should_sync=self.trainer.world_size > 1)
-        figures = self.test_figures(", ".join(metric.declared), metric.with_intervals, metric.compute)
-        self.test_results = {f"test/{name}": figure for name, figure in figures.items()}
-        self.confusion = metric.confusion.cpu()
-        self.outcomes = all_rows(self._predictions)
-
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Return the probabilities (B, K) of the classes, and the index of each row."""
-        return {"probability": self.net(batch["image"]).float().softmax(1), "index": batch["index"]}
-
-    def _metric(self, split: str) -> ClassificationMetrics:
-        return cast(ClassificationMetrics, self.measured[f"{split}_"])
-
-    def _measure(self, split: str, batch: dict[str, Tensor]) -> Int[Tensor, "B"]:
-        """Add a batch to a split's figures; return the predicted classes."""
-        logits = self.net(batch["image"])
-        loss = cross_entropy(logits.float(), batch["label"], reduction="none")
-        self._metric(split).update(logits, batch["label"], loss)
-        return logits.argmax(1)
+    def measure(self, split: str, batch: dict[str, Tensor]) -> None:
+        logits, label = self.scores(batch), batch["label"]
+        self.metric(split).update(logits, label, cross_entropy(logits.float(), label, reduction="none"))
+        self.keep(split, batch["index"], label, logits)

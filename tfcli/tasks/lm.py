@@ -13,7 +13,7 @@ from tfcli.metrics.language import LanguageMetrics
 from tfcli.models.protocols import LanguageModel
 from tfcli.shapes import Float, Int
 from tfcli.tasks.baselines.texts import language_baselines
-from tfcli.tasks.text import TextObjective
+from tfcli.tasks.measured import MeasuredObjective
 
 
 def token_loss(
@@ -32,7 +32,7 @@ def nats(logits: Float[Tensor, "B N V"], target: Int[Tensor, "B N"]) -> Float[Te
     return cross_entropy(logits.mT.float(), target, reduction="none").sum(1)
 
 
-class CausalLM(TextObjective):
+class CausalLM(MeasuredObjective):
     """Causal language modelling (Radford et al. 2018, equation 1).
 
     Logs train/loss (nats per token), and under val/ and test/ the figures of `LanguageMetrics`.

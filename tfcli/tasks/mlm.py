@@ -12,10 +12,10 @@ from tfcli.data.module import DataModule
 from tfcli.metrics.masked import MaskedMetrics
 from tfcli.models.protocols import MaskedModel
 from tfcli.tasks.baselines.texts import masked_baselines
-from tfcli.tasks.text import TextObjective
+from tfcli.tasks.measured import MeasuredObjective
 
 
-class MaskedLM(TextObjective):
+class MaskedLM(MeasuredObjective):
     """Masked language modelling plus next-sentence prediction (Devlin et al. 2019, appendix A.2).
 
     The training loss is the sum of both losses. Logs train/loss (of the masked tokens, in nats), and under val/ and

@@ -14,7 +14,8 @@ from tfcli.errors import ConfigError
 from tfcli.metrics.squad import Question, SquadMetrics, best_spans
 from tfcli.models.protocols import TextClassifier
 from tfcli.shapes import Bool, Float, Int
-from tfcli.tasks.text import Prediction, TextObjective, TrainedHead
+from tfcli.tasks.measured import MeasuredObjective
+from tfcli.tasks.text import Prediction, TrainedHead
 from tfcli.tasks.text_classify import head_output
 
 
@@ -26,7 +27,7 @@ def span_loss(
     return (cross_entropy(scores[:, :, 0], start) + cross_entropy(scores[:, :, 1], end)) / 2
 
 
-class Span(TextObjective):
+class Span(MeasuredObjective):
     """Extractive question answering; see `SquadMetrics` and `tfcli.data.views.framed.Spans`.
 
     The threshold for "no answer" is chosen on the validation split, with the weights that are kept (Devlin et al. 2019,

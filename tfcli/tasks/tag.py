@@ -11,11 +11,12 @@ from tfcli.metrics.entities import EntityMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.texts import tag_baselines
 from tfcli.tasks.lm import token_loss
-from tfcli.tasks.text import Prediction, TextObjective, TrainedHead
+from tfcli.tasks.measured import MeasuredObjective
+from tfcli.tasks.text import Prediction, TrainedHead
 from tfcli.tasks.text_classify import head_output
 
 
-class Tag(TextObjective):
+class Tag(MeasuredObjective):
     """Token classification by cross-entropy on the first sub-word of each word; the figures are of whole entities.
 
     Args:

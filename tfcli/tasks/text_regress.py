@@ -12,11 +12,12 @@ from tfcli.data.module import DataModule
 from tfcli.metrics.glue import ScoreMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.texts import score_baselines
-from tfcli.tasks.text import Prediction, TextObjective, TrainedHead, paired
+from tfcli.tasks.measured import MeasuredObjective
+from tfcli.tasks.text import Prediction, TrainedHead, paired
 from tfcli.tasks.text_classify import head_output
 
 
-class TextRegress(TextObjective):
+class TextRegress(MeasuredObjective):
     """Text regression by mean squared error (Devlin et al. 2019, section 4.1); the figures are correlations.
 
     The head predicts scores that are standardised by the mean and deviation of the training scores.

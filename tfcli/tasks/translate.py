@@ -19,7 +19,7 @@ from tfcli.models.protocols import Translator
 from tfcli.shapes import Bool, Float, Int
 from tfcli.tasks.baselines.texts import translation_baselines
 from tfcli.tasks.lm import nats
-from tfcli.tasks.text import TextObjective
+from tfcli.tasks.measured import MeasuredObjective
 
 MODES = ("torch", "t2t")
 
@@ -92,7 +92,7 @@ def translate(
     return beam_search(logits, step, state.reorder, beams=beams, limits=limits, stop=[stop], alpha=alpha, rules=rules)
 
 
-class Translate(TextObjective):
+class Translate(MeasuredObjective):
     """Machine translation by teacher forcing; the figures are perplexity without label smoothing, BLEU and chrF.
 
     Validation decodes greedily, which is fast; the test uses beam search. Logs train/loss, and under val/ and test/ the
