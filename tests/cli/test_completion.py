@@ -56,7 +56,7 @@ def words(*typed: str) -> list[str]:
         ("train --json --js", []),
         ("runs ls --status fin", ["finished"]),
         ("runs table --format mark", ["markdown"]),
-        ("ls model", ["models"]),
+        ("ls mod", ["model"]),
         ("ablate vit", ["vit_posemb"]),
         ("ablate vit_posemb bud", ["budget="]),
         ("ablate vit_posemb budget=m", ["budget=minutes"]),

@@ -11,6 +11,8 @@ import typer
 from typer.testing import CliRunner
 
 from tfcli.cli import doctor, ls, published
+from tfcli.engine.config.configs import Configs
+from tfcli.engine.config.files import PACKAGED
 from tfcli.errors import ConfigError
 
 
@@ -29,7 +31,7 @@ def call():
     return run
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ls.KINDS if kind not in ("experiments",)])
+@pytest.mark.parametrize("kind", [*Configs([PACKAGED]).groups(), "models", "searches"])
 def test_every_kind_has_options_with_descriptions(call, kind):
     rows = json.loads(call("ls", kind, "--json"))
     assert rows
@@ -39,7 +41,7 @@ def test_every_kind_has_options_with_descriptions(call, kind):
 def test_ls_alone_counts_and_a_slip_names_the_nearest(call):
     counts = {row["name"]: row["count"] for row in json.loads(call("ls", "--json"))}
     assert counts["data"] > 10
-    with pytest.raises(ConfigError, match="Did you mean `models`"):
+    with pytest.raises(ConfigError, match="Did you mean `model`"):
         call("ls", "modles")
 
 

@@ -175,9 +175,7 @@ def _named(name: str, current: str, config_dir: str | None) -> list[Candidate]:
     if name in FOLDERS or name in FILES:
         return list(files(current))
     if name == "kind":
-        from tfcli.cli.ls import KINDS
-
-        return [Candidate(word) for word in KINDS if word.startswith(current)]
+        return [Candidate(word) for word in Configs(roots(config_dir)).groups() if word.startswith(current)]
     if name == "--heads":
         return [Candidate(word) for word in known_heads(Configs(roots(config_dir))) if word.startswith(current)]
     if name in GROUPS:

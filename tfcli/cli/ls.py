@@ -6,26 +6,9 @@ import typer
 
 from tfcli.errors import ConfigError, nearest
 
-KINDS = {
-    "models": "model",
-    "data": "data",
-    "tasks": "task",
-    "pos": "pos",
-    "attn": "attn",
-    "optim": "optim",
-    "schedule": "schedule",
-    "trainer": "trainer",
-    "logger": "logger",
-    "experiments": "experiment",
-    "ablations": "ablation",
-    "published": "published",
-    "prompts": "prompts",
-    "protocols": "protocol",
-    "suites": "suite",
-    "launchers": "launcher",
-    "searches": "search",
-}
-Kind = typer.Argument(None, metavar="KIND", help=f"One of {', '.join(KINDS)}.")
+Kind = typer.Argument(
+    None, metavar="[GROUP]", help="A group of configs, also in the plural: models. Without it, the groups."
+)
 
 
 def mount(app: typer.Typer) -> None:
@@ -45,13 +28,13 @@ def ls(
 
     configs = Configs(roots(config_dir))
     if kind is None:
-        rows = [{"name": word, "count": len(configs.options(group))} for word, group in KINDS.items()]
-        table(None, {"name": "kind", "count": "count"}, rows, json=json, notes=["tfcli ls KIND lists one"])
+        rows = [{"name": group, "count": len(configs.options(group))} for group in configs.groups()]
+        table(None, {"name": "group", "count": "count"}, rows, json=json, notes=["tfcli ls GROUP lists one"])
         return
-    group = KINDS.get(kind, kind if kind in KINDS.values() else None)
+    names = configs.groups()
+    group = next((name for name in names if kind in (name, f"{name}s", f"{name}es")), None)
     if group is None:
-        listed = ", ".join(KINDS)
-        raise ConfigError(f"there is nothing called `{kind}` to list.{nearest(kind, KINDS)}  (there are {listed})")
+        raise ConfigError(f"there is no group `{kind}` to list.{nearest(kind, names)}  (there is {', '.join(names)})")
     rows = [{"name": name, "description": text} for name, text in configs.options(group).items()]
     notes = []
     taken = {row["name"] for row in rows}

@@ -38,7 +38,6 @@ from tfcli.engine.config.task_choice import task_note, task_of_data
 from tfcli.errors import ConfigError, nearest
 
 WORDS = {"data": "data set", "pos": "position", "attn": "attention", "optim": "optimizer"}
-PLURAL = ("model", "task", "experiment", "ablation")
 
 
 @dataclass
@@ -227,7 +226,7 @@ def _is_choice(override: Override, hydra: Hydra, config_dir: str | None) -> bool
             pool = [*names, *(torchvision_names() if group == "model" else ())]
             raise ConfigError(
                 f"there is no {WORDS.get(group, group)} `{value}`.{nearest(value, pool)}"
-                f"  (`tfcli ls {group + 's' if group in PLURAL else group}` lists {len(names)})"
+                f"  (`tfcli ls {group}` lists {len(names)})"
             )
     return True
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tfcli.engine.config.files import PACKAGED
+from tfcli.engine.config.files import PACKAGED, groups_in, options_in
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -52,12 +52,7 @@ class Configs:
 
     def options(self, group: str) -> dict[str, str]:
         """Return the options of a group with their descriptions; bases, whose names start with `_`, are left out."""
-        found: dict[str, str] = {}
-        for root in self.folders:
-            for path in sorted((root / group).glob("*.yaml")):
-                if not path.name.startswith("_"):
-                    found.setdefault(path.stem, _describe(path))
-        return dict(sorted(found.items()))
+        return options_in(self.folders, group)
 
     def mounted(self, group: str, option: str) -> dict[str, Any]:
         """Return the values of one option and of its bases, below the keys where they stand in a config."""
@@ -83,17 +78,7 @@ class Configs:
 
     def groups(self) -> list[str]:
         """Return the names of the groups, sorted."""
-        return sorted({p.name for root in self.folders for p in root.iterdir() if p.is_dir() and p.name[0] not in "._"})
-
-
-def _describe(path: Path) -> str:
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.startswith("#") and "@package" not in line:
-                return line.lstrip("# ").strip()
-            if line.strip() and not line.startswith("#"):
-                break
-    return ""
+        return groups_in(self.folders)
 
 
 def compose(configs: Configs, typed: Sequence[str]) -> dict[str, Any]:

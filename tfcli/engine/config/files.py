@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -28,18 +29,26 @@ def search_path(config_dir: str | None = None) -> list[Path]:
 
 def groups(config_dir: str | None = None) -> list[str]:
     """Return the names of the config groups, for instance `model` and `data`."""
-    return sorted(
-        {f.name for root in search_path(config_dir) for f in root.iterdir() if f.is_dir() and f.name[0] not in "._"}
-    )
+    return groups_in(search_path(config_dir))
+
+
+def groups_in(folders: Sequence[Path]) -> list[str]:
+    """Return the names of the groups below some folders, sorted."""
+    return sorted({f.name for root in folders for f in root.iterdir() if f.is_dir() and f.name[0] not in "._"})
 
 
 def options(group: str, config_dir: str | None = None) -> dict[str, str]:
     """Return the options of a group with their descriptions; names that start with `_` are bases, not options."""
+    return options_in(search_path(config_dir), group)
+
+
+def options_in(folders: Sequence[Path], group: str) -> dict[str, str]:
+    """Return the options of a group below some folders, as `options` does; the first file of a name counts."""
     found: dict[str, str] = {}
-    for root in search_path(config_dir):
-        for file in sorted((root / group).glob("*.yaml")):
-            if not file.name.startswith("_"):
-                found.setdefault(file.stem, describe(file))
+    for root in folders:
+        for file in sorted((root / group).glob("[!_]*.yaml")):
+            if file.stem not in found:
+                found[file.stem] = describe(file)
     return dict(sorted(found.items()))
 
 
