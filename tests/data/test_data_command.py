@@ -118,8 +118,8 @@ def test_preview_draws_the_columns_that_are_named(tmp_path):
     run(*words, "--columns", "mask,boxes", "--count", "2", "--augmented")
     with pytest.raises(ConfigError, match=r"no column `maks`. Did you mean `mask`"):
         run(*words, "--columns", "maks")
-    with pytest.raises(ConfigError, match="not amodal"):
-        run(*words, "--columns", "image,amodal", "--augmented")
+    with pytest.raises(ConfigError, match="not regions"):
+        run(*words, "--columns", "image,regions", "--augmented")
 
 
 def test_texts_are_checked_and_shown_as_rows(tmp_path):
