@@ -115,6 +115,9 @@ def test_preview_draws_the_columns_that_are_named(tmp_path):
     with Image.open(document["path"]) as sheet:
         assert sheet.width == 3 * 170 - 10 + 32
     run(*words, "--columns", "boxes, depth,clip", "--count", "1")
+    said = run(*words[:-2], "--columns", "program,story,truth", "--count", "2").splitlines()
+    assert said[0].split() == ["row", "program", "story", "truth"]
+    assert all(" | " in line and line.endswith(("true", "false")) for line in said[1:])
     run(*words, "--columns", "mask,boxes", "--count", "2", "--augmented")
     with pytest.raises(ConfigError, match=r"no column `maks`. Did you mean `mask`"):
         run(*words, "--columns", "maks")

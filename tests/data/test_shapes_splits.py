@@ -117,6 +117,8 @@ def loaded(*columns, **settings):
 
 def test_every_column_is_given_on_demand_and_agrees_with_the_others():
     assert set(OmegaConf.load(CONF / "data" / "shapes.yaml").columns) == set(GIVEN)
+    page = set(re.findall(r"`(\w+)`", (CONF.parent / "docs" / "SHAPES.md").read_text()))
+    assert {*GIVEN, *FURTHER[:4]} <= page
     rows, plain = np.array([3, 21, 2]), [name for name in GIVEN if name not in ("label", "caption")]
     table = loaded(*plain, size=48).splits["train"]
     assert {len(column) for column in table.values()} == {160}

@@ -133,7 +133,7 @@ def preview(
     found = samples(module, split, names, count or usual, augmented=augmented)
     for note in module.notes:
         say(note)
-    rows = in_words(found, module.classes_of)
+    rows = in_words(found, names, module.classes_of)
     if not pictures:
         from tfcli.data.texts.textpreview import short
 

@@ -20,7 +20,7 @@ def _line(column: str, cell: Any) -> Any:
     if column == "answers":
         cell = " | ".join(dict.fromkeys(answer["text"] for answer in cell)) or "(none)"
     elif isinstance(cell, list):
-        cell = (" | " if column == "choices" else " ").join(cell)
+        cell = (" " if column == "words" else " | ").join(map(str, cell))
     if not isinstance(cell, str):
         return cell
     line = " ".join(cell.split())

@@ -127,12 +127,16 @@ def _augmented(
     return moved, rows
 
 
-def in_words(found: Sequence[Sample], classes: Classes) -> list[dict[str, Any]]:
-    """Return what is not drawn of samples, classes by their names: for a table or a document."""
-    return [
-        {name: _plain(cell, classes.get(name, ())) for name, cell in sample.items() if name not in DRAWINGS}
-        for sample in found
-    ]
+def in_words(found: Sequence[Sample], columns: Sequence[str], classes: Classes) -> list[dict[str, Any]]:
+    """Return what is not drawn of samples, classes by their names: for a table or a document.
+
+    Args:
+        found: the samples.
+        columns: those that come first, in their order.
+        classes: names of the classes of each column that has some.
+    """
+    names = [name for name in dict.fromkeys(("row", *columns, *found[0])) if name in found[0] and name not in DRAWINGS]
+    return [{name: _plain(sample[name], classes.get(name, ())) for name in names} for sample in found]
 
 
 def _plain(cell: Any, classes: Sequence[str]) -> Any:
