@@ -178,3 +178,8 @@ def test_columns_of_unequal_length_are_refused():
     source.load = lambda request: LoadedTables({"train": {"text": ["a", "b"], "label": [0]}})
     with pytest.raises(DataError, match=r"given, train: columns differ in length: 2 of text, 1 of label"):
         module(source).prepare()
+
+
+def test_classes_in_one_list_are_refused():
+    with pytest.raises(DataError, match=r"for each of its columns, for instance \{'label': \['cat', 'dog'\]\}"):
+        LoadedTables({"train": {"label": [0, 1]}}, ["a", "b"])

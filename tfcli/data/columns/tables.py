@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tfcli.data.common.request import Request
 from tfcli.data.common.rows import Columns, height
+from tfcli.errors import DataError
 
 
 @dataclass
@@ -22,6 +23,9 @@ class LoadedTables:
         where: the folder or file it lies in; None where it is made.
         groups: names of the parts of a split that are measured apart too; mostly empty.
         beside: splits of labelled images that are not those of `splits`: evaluated beside captioned ones.
+
+    Raises:
+        DataError: `classes` is one list in place of a list for each column.
     """
 
     splits: dict[str, Columns]
@@ -30,6 +34,13 @@ class LoadedTables:
     where: Path | None = None
     groups: list[str] = field(default_factory=list)
     beside: dict[str, Columns] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if not isinstance(self.classes, dict):
+            raise DataError(
+                "a source gives `classes` for each of its columns, for instance {'label': ['cat', 'dog']}, "
+                f"but here they are {self.classes!r}."
+            )
 
     @property
     def counts(self) -> dict[str, int]:
