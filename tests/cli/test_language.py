@@ -122,7 +122,7 @@ def test_few_shot_answers_are_scored(work, call):
         (["fewshot", "fine", "table"], "does not continue a text"),
         (["predict", "speaks", "--text", "a"], "task `lm` does not answer texts"),
         (["predict", "fine", "--text", "a", "--pair", "b", "--pair", "c"], "1 texts and 2 second ones"),
-        (["fewshot", "speaks", "table", "--shots", "one"], "`--shots` wants whole numbers"),
+        (["fewshot", "speaks", "table", "--shots", "one"], "`--shots` takes whole numbers"),
         (["train", "model=gpt", "task=text_classify", "data=table", "data.root=own.tsv",
           "data.columns={text: reviw, label: fine}"], "Did you mean `review`"),
         (["train", "model=bert", "data=text", "data.root=own.txt", "model.tokenizer.kind=chars"], "wordpiece"),

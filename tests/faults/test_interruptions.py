@@ -94,7 +94,7 @@ def test_a_run_killed_in_mid_epoch_resumes_to_identical_weights(tmp_path: Path, 
     assert read_record(tmp_path / "run").status == "unfinished"
     done = tfcli("resume", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"goes on in epoch {epoch + 1} at batch {batch}" in done.stderr
+    assert f"resumed in epoch {epoch + 1} at batch {batch}" in done.stderr
     same(uninterrupted, tmp_path / "run")
 
 

@@ -90,4 +90,4 @@ def test_an_odd_test_set_gives_the_figures_of_one_process(two_ranks: Path):
 def test_a_run_of_two_ranks_resumes(two_ranks: Path):
     done = program("resume", "run", "trainer.max_epochs=3", cwd=two_ranks)
     assert done.returncode == 0, done.stderr
-    assert "goes on in epoch 3 at batch 0" in done.stderr
+    assert "resumed in epoch 3 at batch 0" in done.stderr

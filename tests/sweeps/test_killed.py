@@ -72,7 +72,7 @@ def test_the_same_command_goes_on_and_retry_runs_exactly_the_failed(
     kept = {job.name: stamp(folder / job.name / "results.json") for job in before.jobs if job.status == "finished"}
 
     assert run_sweep("train", TWELVE, work, launch=Launch(jobs=2, command=VERB)) == folder
-    assert capsys.readouterr().err.startswith("goes on: 4 of 12 jobs finished")
+    assert capsys.readouterr().err.startswith("continued: 4 of 12 jobs finished")
     state = read_state(folder)
     assert (state.count("finished"), state.count("failed"), len(state.jobs)) == (10, 2, 12)
     assert {name: stamp(folder / name / "results.json") for name in kept} == kept

@@ -51,8 +51,8 @@ def evaluate(
 
         if not job.config.model.get("weights"):
             raise ConfigError(
-                "`tfcli evaluate` without a run needs `model.weights=NAME or PATH`; untrained weights have nothing to "
-                "show."
+                "`tfcli evaluate` without a run needs `model.weights=NAME or PATH`; untrained weights give no useful "
+                "figures."
             )
         check_paths(job.config)
         from tfcli.engine.use.evaluate import of_weights

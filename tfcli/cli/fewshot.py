@@ -43,11 +43,11 @@ def fewshot(
     except ValueError:
         numbers = [-1]
     if min(numbers) < 0:
-        raise ConfigError(f"`--shots` wants whole numbers with commas, for instance 0,1,4,16, but is `{shots}`.")
+        raise ConfigError(f"`--shots` takes whole numbers with commas, for instance 0,1,4,16, but is `{shots}`.")
     settings = [w for w in words if "=" in w]
     rest = [w for w in words if "=" not in w]
     if len(rest) != 2:
-        raise ConfigError("`tfcli fewshot` wants a model and a set: tfcli fewshot latest sst2")
+        raise ConfigError("`tfcli fewshot` needs a model and a data set: tfcli fewshot latest sst2")
     from tfcli.engine.runs.named import resolve_model
 
     name = rest[1]

@@ -59,10 +59,10 @@ def predict(
     rest = [w for w in words if w not in settings]
     weights = any(s.startswith("model.weights=") for s in settings)
     if not weights and not rest:
-        raise ConfigError("`tfcli predict` wants a run and files: tfcli predict latest photo.jpg")
+        raise ConfigError("`tfcli predict` needs a run and files: tfcli predict latest photo.jpg")
     names = list(dict.fromkeys(label.strip() for label in (labels or "").split(",") if label.strip()))
     if labels is not None and len(names) < 2:
-        raise ConfigError(f"`--labels` wants at least two texts with commas between, but has {len(names)}.")
+        raise ConfigError(f"`--labels` needs at least two texts separated by commas, but has {len(names)}.")
     if sum(map(bool, (text, question, names))) > 1:
         raise ConfigError("`--text`, `--question` and `--labels` exclude each other: give one of them.")
     from tfcli.engine.runs.named import Takes, resolve_model
@@ -75,7 +75,7 @@ def predict(
         _texts(folder, settings, text, pair or [], top=top, out=out, json=json, config_dir=config_dir)
         return
     if not rest:
-        raise ConfigError("`tfcli predict` wants at least one image file or folder.")
+        raise ConfigError("`tfcli predict` needs at least one image file or folder.")
     from tfcli.data.common.entries import collect
 
     files = collect([Path(r) for r in rest])

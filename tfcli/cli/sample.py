@@ -143,7 +143,7 @@ def _translate(
     from tfcli.cli.console import emit_json, out
 
     if not texts:
-        raise ConfigError("a translator wants sentences: --text SENTENCE, or --file FILE.")
+        raise ConfigError("a translator needs sentences: --text SENTENCE, or --file FILE.")
     from tfcli.engine.use.translate import translations
 
     found = translations(loaded, texts, beam=search.get("beam"), alpha=search.get("alpha"), count=count)

@@ -103,7 +103,7 @@ def attention(
         )
     else:
         if head is not None:
-            raise ConfigError("`--head` is for texts; of an image every head is drawn.")
+            raise ConfigError("`--head` is for texts; for an image every head is drawn.")
         if not Path(rest[0]).is_file():
             raise DataError(f"there is no file `{rest[0]}`.")
         from tfcli.engine.use.attention import attention_of_image

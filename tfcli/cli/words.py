@@ -44,9 +44,9 @@ def words(
 
     run, settings = resolve_model(rest, settings, config_dir, takes="text")
     if len(rest) < 2:
-        raise ConfigError('`tfcli words` wants two sentences or more: tfcli words RUN "…" "…" --word bank')
+        raise ConfigError('`tfcli words` needs two sentences or more: tfcli words RUN "…" "…" --word bank')
     if layer not in ("all", "last") and not layer.isdecimal():
-        raise ConfigError(f"`--layer` wants a number or `all`, but is `{layer}`.")
+        raise ConfigError(f"`--layer` takes a number or `all`, but is `{layer}`.")
     from tfcli.engine.use.contextual_embeddings import word_vectors
     from tfcli.engine.use.language_model import load_language_model
 

@@ -102,7 +102,7 @@ def _values(text: str, limit: int) -> tuple[str, list[str], bool]:
 
 def _check_range(text: str, key: str, sweep: Any, limit: int) -> None:
     if not sweep.step:
-        raise ConfigError(f"`{text}`: the step of a range is not 0.")
+        raise ConfigError(f"`{text}`: the step of a range must not be 0.")
     count = math.ceil((sweep.stop - sweep.start) / sweep.step)
     if count > limit:
         raise ConfigError(f"this sweep has {count:,} values of `{key}`, more than {limit:,} jobs. Leave some out.")

@@ -102,7 +102,7 @@ def run_in(
             state.write(folder)
         if known:
             more = f", {added} added" if added else ""
-            terminal.say(f"goes on: {state.count('finished')} of {before} jobs finished{more} · {folder}")
+            terminal.say(f"continued: {state.count('finished')} of {before} jobs finished{more} · {folder}")
         wanted = {job_id(list(job)) for job in jobs} if only else {job.id for job in state.jobs}
         _run(state, folder, launch, launcher, source, wanted)
     return state

@@ -239,7 +239,7 @@ def space(overrides: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
             else:
                 found[key] = d.CategoricalDistribution(list(dict.fromkeys(override.sweep_string_iterator())))
         except ValueError as error:
-            raise ConfigError(f"`{word}` is no range to search in: {error}") from error
+            raise ConfigError(f"`{word}` is not a range to search: {error}") from error
     if not found:
         raise ConfigError(
             "a search needs a key to vary, for instance `optim.lr=tag(log,interval(1e-4,1e-2))` or `pos=none,learned`."

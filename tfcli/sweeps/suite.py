@@ -54,7 +54,7 @@ def summarize(folder: Path, state: State) -> dict[str, Any]:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            say(f"skipped: `{file}` is torn or no JSON: {error}.")
+            say(f"skipped: `{file}` is torn or not JSON: {error}.")
             continue
         rows += [{**settings, **row, "job": job.name, "job_seconds": job.seconds} for row in found]
     rest = plain.summarize(folder, state)

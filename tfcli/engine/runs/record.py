@@ -144,7 +144,7 @@ def read_record(folder: Path) -> Record:
         return _unfinished(folder)
     values = read_json(path)
     if "schema" not in values:
-        raise RunError(f"`{path}` has no `schema`: it is no record of ours.")
+        raise RunError(f"`{path}` has no `schema`: it is not a record of tfcli.")
     if values["schema"] != SCHEMA:
         raise RunError(
             f"`{path}` has schema {values['schema']!r}, but this version reads schema {SCHEMA}: "

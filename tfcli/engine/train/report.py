@@ -46,7 +46,7 @@ def announce(parts: Parts, folder: Path, *, resumed: bool) -> None:
     if parts.config.run.show_model:
         say(structure(parts))
     if resumed:
-        say(f"goes on in epoch {data.start_epoch + 1} at batch {data.start_batch}")
+        say(f"resumed in epoch {data.start_epoch + 1} at batch {data.start_batch}")
 
 
 def steps(parts: Parts) -> str:

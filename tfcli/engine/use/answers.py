@@ -48,7 +48,7 @@ def answers(
         tasks = ", ".join(answering(config_dir))
         raise ConfigError(f"a run of task `{loaded.choices['task']}` does not answer texts; those of {tasks} do.")
     if not texts:
-        raise ConfigError("what is to be answered? Give it with --text.")
+        raise ConfigError("there is no text: give it with --text.")
 
     def outputs(columns: Columns) -> tuple[Tensor, dict[str, Tensor]]:
         encoded = build(config.task.view).encode(columns, loaded.tokenizer, length=loaded.context, train=False)

@@ -123,7 +123,7 @@ def _data(name: str, words: list[str], config_dir: str | None) -> DataModule:
     if not isinstance(config.get("prompt"), DictConfig | None):
         raise ConfigError(f"`data.prompt` must be a mapping, but is `{config.prompt}`: data.prompt.question=TEXT")
     if "image" in config.columns:
-        raise ConfigError(f"data `{name}` is not of texts; few-shot evaluation asks in words.")
+        raise ConfigError(f"data `{name}` has no texts, and few-shot evaluation needs texts.")
     data: DataModule = build(config)
     data.prepare()
     if not data.counts["test"]:
