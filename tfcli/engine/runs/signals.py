@@ -202,11 +202,11 @@ class SignalThread(threading.Thread):
             if select.select([self.read], [], [], TICK_S)[0]:
                 for signum in os.read(self.read, 64):
                     if signum in SIGNALS:
-                        self._heard(signum)
+                        self._receive(signum)
             if not self.over:
-                self._look(time.monotonic())
+                self._watch(time.monotonic())
 
-    def _heard(self, signum: int) -> None:
+    def _receive(self, signum: int) -> None:
         now = time.monotonic()
         if not self.first:
             self.first, self.asked_at = signum, now
@@ -216,7 +216,7 @@ class SignalThread(threading.Thread):
         elif now - self.asked_at > (ECHO_S if signum == self.first else ONE_REQUEST_S):
             self._end(128 + signum, f"ended at once by a second signal ({WORDS[signal.Signals(signum)]})")
 
-    def _look(self, now: float) -> None:
+    def _watch(self, now: float) -> None:
         granted = self.stop.granted_at
         if (granted is not None and now - granted > CLOSING_S) or (
             self.first and granted is None and not self.stop.held and now - self.asked_at > GRANT_S
@@ -243,7 +243,7 @@ def kill_children() -> None:
 
 
 def kill_workers() -> None:
-    """Kill the loader processes that still live at the program's end: they have nothing to save, and are patient."""
+    """Kill the loader processes that are left at the program's end: they have nothing to save, and would wait on."""
     with suppress(ValueError):  # torch's handler takes the end of a worker for an error; outside the main thread
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if processes := sys.modules.get("multiprocessing"):

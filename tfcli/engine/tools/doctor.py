@@ -30,7 +30,7 @@ TESTED = {
     "torchmetrics": ("1.5", "1.9"),
     "wandb": ("0.19", "0.31"),
 }
-"""Library -> the oldest version that we take, and the newest series that we were tested with."""
+"""Library -> the oldest version that is accepted, and the newest series that was tested."""
 
 REQUIRED = ("torch", "torchvision", "pytorch_lightning", "hydra", "torchmetrics")
 
@@ -47,7 +47,7 @@ class Check(NamedTuple):
 
 
 def examine(root: Path | str = "outputs") -> list[Check]:
-    """Yield all checks, in the order in which a run would need them. Imports torch."""
+    """Return all checks, in the order in which a run would need them. Imports torch."""
     return [*_versions(), *_devices(), *_machine(), *_folders(Path(root)), *_outside(), *_code()]
 
 

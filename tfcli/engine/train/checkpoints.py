@@ -1,6 +1,6 @@
 """Write checkpoints that cannot be lost.
 
-They are written whole or not at all, checked when read, and fit to go on from in mid-epoch.
+They are written whole or not at all, checked when read, and can be resumed from in mid-epoch.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def remove_temporary_files(folder: Path) -> None:
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
-    """Return the checkpoint to go on from, and a line for each one that had to be passed over.
+    """Return the checkpoint to resume from, and a line for each one that had to be passed over.
 
     The checkpoint is None where the run was stopped before its first one.
 
@@ -123,16 +123,16 @@ def epoch_weights(folder: Path) -> list[Path]:
 class Checkpoints(Checkpoint):
     """Saves `last.ckpt` at each epoch's end, between times, and when asked to stop; `best.ckpt` at the best validation.
 
-    Saving in mid-epoch happens between two batches. A stop that comes during validation is granted at once and goes
-    back to the save before; training is repeatable, so nothing is lost but its time.
+    In mid-epoch it saves between two batches. A stop during validation is granted at once, and the run resumes from the
+    save before; training is repeatable, so only time is lost.
 
     Args:
         folder: where the two files go.
-        stop: the wish to stop that signals leave.
-        monitor: the validation metric that `best` looks at.
-        lower_is_better: whether less of it is better.
-        every_minutes: also save so often.
-        every_steps: also save every so many optimizer steps.
+        stop: the request to stop that a signal makes.
+        monitor: the validation metric by which `best` is chosen.
+        lower_is_better: whether a smaller value of it is better.
+        every_minutes: minutes after which to save in mid-epoch.
+        every_steps: optimizer steps after which to save in mid-epoch.
         facts: plain values stored with each checkpoint.
 
     Attributes:
@@ -264,7 +264,7 @@ class Checkpoints(Checkpoint):
         raise Interrupted(
             signum,
             f"{word} in epoch {trainer.current_epoch + 1} after step {trainer.global_step}. "
-            f"Go on with `tfcli resume {self.folder.parent}`.",
+            f"Continue with `tfcli resume {self.folder.parent}`.",
         )
 
 

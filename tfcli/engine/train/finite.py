@@ -18,13 +18,13 @@ ADVICE = "Try a smaller `optim.lr`, a longer warm-up, or `trainer.precision=32`.
 
 
 class Finite(Callback):
-    """Stops before a loss that is not a number reaches the weights, and before such weights are validated or kept.
+    """Stops before a loss that is not finite reaches the weights, and before such weights are validated or saved.
 
-    On a CPU every loss is looked at; on a GPU, where a look would make the device wait, every `every_steps` batches.
+    On a CPU every loss is checked; on a GPU, where a check makes the device wait, only every `every_steps` batches.
 
     Args:
         every_steps: see above.
-        kept: names the last good checkpoint, in a sentence.
+        kept: returns a sentence that names the last good checkpoint.
     """
 
     def __init__(self, every_steps: int, *, kept: Callable[[pl.Trainer], str]):
@@ -51,7 +51,7 @@ class Finite(Callback):
                 self._stop(trainer, f"`{name}` is {found[name]}", trainer.global_step)
 
     def check_weights(self, trainer: pl.Trainer) -> None:
-        """Look at every parameter and buffer that a checkpoint would hold; a buffer may hold infinities, as masks do.
+        """Check every parameter and buffer that a checkpoint would hold; a buffer may hold infinities, as masks do.
 
         Raises:
             PolicyStop: one is not finite, on any rank.
@@ -82,10 +82,10 @@ def check_test_results(figures: dict[str, float], checkpoint: Path | None) -> No
 
     Args:
         figures: of the test.
-        checkpoint: what was tested. One that no validation has found good is set aside.
+        checkpoint: the tested checkpoint; one that no validation has found good is set aside.
 
     Raises:
-        PolicyStop: with the file that is left to go on from.
+        PolicyStop: names the checkpoint that is left to resume from.
     """
     for name in not_finite(figures):
         message = f"`{name}` is {figures[name]}."

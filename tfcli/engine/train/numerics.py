@@ -249,7 +249,7 @@ def cached_measurement(facts: list[Any], measure: Callable[[], dict[str, Any]]) 
 
 
 def _known(memory: Path) -> dict[str, Any]:
-    """Return what was measured before; a file that cannot be read is named, and written anew."""
+    """Return earlier measurements; a file that cannot be read is reported, and written anew."""
     try:
         return read_json(memory) if memory.exists() else {}
     except RunError as error:
