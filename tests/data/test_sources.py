@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from written import packaged_source
 
 from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.common.fetch import shared_folders
@@ -16,9 +17,16 @@ from tfcli.data.sources.torchvision_sets import Torchvision
 from tfcli.errors import DataError
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
-TORCHVISION = [
-    path.stem for path in sorted(CONF.glob("[!_]*.yaml")) if "sources.Torchvision" in path.read_text(encoding="utf-8")
-]
+
+
+def named(source: str) -> list[str]:
+    """Return the packaged sets with such a source."""
+    return [path.stem for path in sorted(CONF.glob("[!_]*.yaml")) if source in path.read_text(encoding="utf-8")]
+
+
+TORCHVISION, PAIRED = named("torchvision_sets.Torchvision"), named("sources.pairedfiles.")
+assert TORCHVISION
+assert PAIRED
 
 
 def read(name: str) -> dict:
@@ -372,3 +380,18 @@ def test_real_cifar10_and_mnist(real_data):
     mnist = load("mnist", real_data)
     assert mnist.counts == {"train": 6000, "test": 1500}
     assert mnist.splits["train"]["image"].take(np.array([0])).shape == (1, 28, 28, 3)
+
+
+@pytest.mark.parametrize("name", [*PAIRED, "videos"])
+def test_a_missing_set_of_files_says_what_is_expected(name, tmp_path):
+    config, source = read(name), packaged_source(name)
+    request = Request(name=name, root=tmp_path / "data", facts=config)
+    assert source.locate(request) is None
+    with pytest.raises(DataError) as caught:
+        source.load(request)
+    text = str(caught.value)
+    assert f"The data set {name} is not in {tmp_path / 'data'} (tfcli has no way to download it)" in text
+    assert config.get("url") or config["licence"] == "yours"
+    assert (config.get("url") or "data.root=FOLDER") in text
+    for expected in getattr(source, "expects", ["*.mp4"]):
+        assert expected in text
