@@ -108,7 +108,9 @@ def get(name: str = Name, settings: list[str] = Settings, json: bool = Json) -> 
 def preview(
     name: str = Name,
     settings: list[str] = Settings,
-    columns: str = typer.Option(None, "--columns", metavar="A,B|all", help="Columns that are shown."),
+    columns: str = typer.Option(
+        None, "--columns", metavar="A,B|all", help="Columns to show, see `tfcli keys data/NAME`."
+    ),
     out_path: str = typer.Option(None, "--out", metavar="FILE", help="PNG; outputs/preview-NAME.png by default."),
     split: str = typer.Option("train", "--split", metavar="train|val|test"),
     count: int = typer.Option(
@@ -133,6 +135,9 @@ def preview(
     found = samples(module, split, names, count or usual, augmented=augmented)
     for note in module.notes:
         say(note)
+    if columns is None and len(names) < len(config.columns):
+        others = ", ".join(column for column in config.columns if column not in names)
+        say(f"further columns: {others} (--columns A,B shows them)")
     rows = in_words(found, names, module.classes_of)
     if not pictures:
         from tfcli.data.texts.textpreview import short

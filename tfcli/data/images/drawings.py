@@ -25,6 +25,7 @@ Size = tuple[int, int]
 
 _MARK = (230, 60, 60)
 _FRAMES = 8  # of a clip that are shown
+_TOLD_APART = 24  # classes up to which each has a colour of its own in all samples
 
 
 def fitted(image: np.ndarray, size: Size, *, sharp: bool = False) -> Image.Image:
@@ -70,10 +71,12 @@ def _covered(ground: np.ndarray, numbers: np.ndarray, palette: Mapping[int, Any]
 def _mask(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
     """Draw each class in its colour over the image; the background and what is not judged keep the image's grey."""
     numbers = np.asarray(sample[name]).astype(np.uint8)
-    names, found = classes.get(name, ()), [int(number) for number in np.unique(numbers)]
-    palette = colours(max(found) + 1 if found else 0)
-    called = {n: names[n] if n < len(names) else "void" if n == VOID else str(n) for n in found}
-    shown = {n: palette[n] for n in found if n != VOID and called[n] not in ("background", "0")}
+    names = classes.get(name, ())
+    called = {n: "void" if n == VOID else names[n] if n < len(names) else str(n) for n in np.unique(numbers).tolist()}
+    seen = [n for n in called if called[n] not in ("background", "void", "0")]
+    places = seen if len(names) <= _TOLD_APART else range(len(seen))  # of many classes only those beside each other
+    palette = colours(max(places, default=-1) + 1)
+    shown = {n: palette[place] for n, place in zip(seen, places, strict=True)}
     picture = _covered(_ground(sample, numbers.shape, size), numbers, shown)
     return below([picture, legend(((shown[n], called[n]) for n in shown), size[0])], 5)
 
