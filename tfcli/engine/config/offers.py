@@ -104,18 +104,18 @@ def _families(configs: Configs) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield one option of each class of models, the first that names it, and its class."""
     met: set[str] = set()
     for name in configs.options("model"):
-        target = _class_of(name, configs)
+        target = class_of(name, configs)
         if target and target not in met:
             met.add(target)
             yield name, {"_target_": target}
 
 
-def _class_of(model: str, configs: Configs) -> str | None:
+def class_of(model: str, configs: Configs) -> str | None:
     """Return the class that an option of `model` names itself or by its nearest base."""
     own = configs.load(f"model/{model}")
     target = (own.get("model") or own).get("_target_")
     bases = [entry for entry in own.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
-    return target or next((found for base in reversed(bases) if (found := _class_of(base, configs))), None)
+    return target or next((found for base in reversed(bases) if (found := class_of(base, configs))), None)
 
 
 def _protocol(task: str) -> Definition | None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from tfcli.engine.config.configs import Configs, compose, roots
+from tfcli.engine.config.offers import class_of
 from tfcli.errors import ConfigError, nearest
 
 SIZES = "tsblh"
@@ -66,11 +68,30 @@ def gap(ours: float, value: float | list[float]) -> float:
 
 
 def family(model: str) -> str:
-    """Return the family of a model (`vit_b16` -> `vit`, `resnet56` -> `resnet_cifar`); any other model is its own."""
-    if re.fullmatch(r"resnet(20|32|44|56|110|_cifar\w*)", model):
-        return "resnet_cifar"
-    match = re.match(r"(vit|resnet|deit|swin|levit|clip|gpt|bert|transformer|rnn)(?=[_\d]|search|$)", model)
-    return match[1] if match else model
+    """Return the family of a model: the options of one class (`vit_b16` -> `vit`, `resnet56` -> `resnet_cifar`).
+
+    A size that is no option belongs to the option whose name it begins with; any other model is a family of its own.
+    """
+    known = _families()
+    near = [name for name in known if re.match(rf"{re.escape(name)}(?![a-z])", model)]
+    return known[max(near, key=len)] if near else model
+
+
+@cache
+def _families() -> dict[str, str]:
+    """Return the family of each option of `model`, named by the base of the first option of its class."""
+    configs = Configs(roots())
+    names: dict[str | None, str] = {}
+    return {
+        name: names.setdefault(class_of(name, configs), _base(configs, name).lstrip("_"))
+        for name in configs.options("model")
+    }
+
+
+def _base(configs: Configs, name: str) -> str:
+    bases = [entry for entry in configs.load(f"model/{name}").get("defaults", []) if isinstance(entry, str)]
+    first = next((base for base in bases if base != "_self_"), None)
+    return _base(configs, first) if first else name
 
 
 def published_for(
