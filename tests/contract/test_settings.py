@@ -18,7 +18,7 @@ import tfcli
 from tfcli.engine.config.arguments import Setting, setting, settings
 from tfcli.engine.config.configs import Configs
 from tfcli.engine.config.files import PACKAGED
-from tfcli.engine.config.kinds import Kind, One
+from tfcli.engine.config.kinds import Alternative, Kind
 from tfcli.engine.config.signatures import Signature, bases, find
 from tfcli.engine.config.validate import check_values
 from tfcli.errors import ConfigError
@@ -127,15 +127,15 @@ def declared() -> dict[tuple[str, str], tuple[str, str, Setting]]:
     return found
 
 
-def numbers(kind: Kind) -> list[One]:
+def numbers(kind: Kind) -> list[Alternative]:
     """The numbers that a kind takes, those in its lists included."""
-    inner = [number for one in kind.ones for item in one.items for number in numbers(item)]
-    return [one for one in kind.ones if one.type in (int, float)] + inner
+    inner = [number for one in kind.alternatives for item in one.items for number in numbers(item)]
+    return [one for one in kind.alternatives if one.type in (int, float)] + inner
 
 
 def edges(kind: Kind) -> Iterator[tuple[Any, bool]]:
     """Values at the bounds of a kind, each with whether it lies within."""
-    for one in kind.ones:
+    for one in kind.alternatives:
         fixed = len(one.items) if one.fixed else 1
         yield from (([value] * fixed, inside) for item in one.items[:1] for value, inside in edges(item))
         for low, high, above, below, _ in one.bounds:
@@ -166,7 +166,7 @@ def check_declared() -> int:
         for value, inside in [*values, *edges(kind)]:
             if inside:
                 check_values(put(node, key, value))
-            elif not kind.named(value):
+            elif not kind.is_choice(value):
                 with pytest.raises(ConfigError, match=f"`{re.escape(key)}` must be"):
                     check_values(put(node, key, value))
     return len(known)

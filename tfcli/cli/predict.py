@@ -136,22 +136,24 @@ def _show(found: list[dict[str, Any]], what: str, *, out: Path | None, json: boo
         raise TfcliError(f"{len(bad):,} of {files:,} files cannot be used and have no prediction:\n{listing}")
 
 
-def _table(told: list[dict[str, Any]], found: list[dict[str, Any]], what: str, *, out: Path | None, json: bool) -> None:
+def _table(
+    usable: list[dict[str, Any]], found: list[dict[str, Any]], what: str, *, out: Path | None, json: bool
+) -> None:
     from tfcli.cli.console import emit_json, table
 
     def pairs(row: dict[str, Any]) -> Iterator[tuple[int, str, float]]:
         numbers = range(1, len(row["classes"]) + 1)
         return zip(numbers, row["classes"], row["probabilities"], strict=True)
 
-    keys = [what, *(["question"] if "question" in told[0] else [])]
+    keys = [what, *(["question"] if "question" in usable[0] else [])]
     if out:
-        lines = [[*(row[k] for k in keys), i, name, f"{p:.6f}"] for row in told for i, name, p in pairs(row)]
+        lines = [[*(row[k] for k in keys), i, name, f"{p:.6f}"] for row in usable for i, name, p in pairs(row)]
         _to_csv(out, [*keys, "rank", "class", "probability"], lines)
     if json:
         emit_json(found)
         return
-    flat = [row | {f"class{i}": f"{name} {p:.3f}" for i, name, p in pairs(row)} for row in told]
-    width = max(len(row["classes"]) for row in told)
+    flat = [row | {f"class{i}": f"{name} {p:.3f}" for i, name, p in pairs(row)} for row in usable]
+    width = max(len(row["classes"]) for row in usable)
     table(None, {**{k: k for k in keys}, **{f"class{i + 1}": f"{i + 1}" for i in range(width)}}, flat)
 
 

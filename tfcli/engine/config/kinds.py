@@ -19,7 +19,7 @@ NAMES: dict[type, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class One:
+class Alternative:
     """One of the alternatives of a kind: a plain type in bounds, or a list of `items`.
 
     `fixed` lists have exactly so many items as `items`; else each item is of the one kind.
@@ -65,14 +65,14 @@ class Kind:
     """The values that an argument takes: one of some `choices` or alternatives; `any` where nothing is said."""
 
     choices: tuple[Any, ...] = ()
-    ones: tuple[One, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
     null: bool = False
     any: bool = False
 
     @classmethod
     def of(cls, plain: type) -> Kind:
         """Return the kind of values of a plain type."""
-        return cls(ones=(One(plain),))
+        return cls(alternatives=(Alternative(plain),))
 
     @classmethod
     def among(cls, *choices: Any) -> Kind:
@@ -82,12 +82,12 @@ class Kind:
     @classmethod
     def list_of(cls, *items: Kind, fixed: bool) -> Kind:
         """Return the kind of lists of such items."""
-        return cls(ones=(One(list, items=items, fixed=fixed),))
+        return cls(alternatives=(Alternative(list, items=items, fixed=fixed),))
 
     def __or__(self, other: Kind) -> Kind:
         return Kind(
             (*self.choices, *(c for c in other.choices if c not in self.choices)),
-            (*self.ones, *(o for o in other.ones if o not in self.ones)),
+            (*self.alternatives, *(o for o in other.alternatives if o not in self.alternatives)),
             self.null or other.null,
             self.any or other.any,
         )
@@ -95,13 +95,16 @@ class Kind:
     def within(self, bounds: Bounds) -> Kind:
         """Return this kind with bounds on its numbers."""
         return replace(
-            self, ones=tuple(replace(o, bounds=(*o.bounds, bounds)) if o.type in (int, float) else o for o in self.ones)
+            self,
+            alternatives=tuple(
+                replace(o, bounds=(*o.bounds, bounds)) if o.type in (int, float) else o for o in self.alternatives
+            ),
         )
 
     @property
-    def says(self) -> bool:
+    def restricts(self) -> bool:
         """Whether it refuses something: all but text, which any word or number of the shell may be."""
-        return bool(self.choices) or any(one.type is not str for one in self.ones)
+        return bool(self.choices) or any(one.type is not str for one in self.alternatives)
 
     def takes(self, value: Any) -> bool:
         """Whether `value` is of this kind. A number or truth value stands for the choice that is written alike."""
@@ -109,24 +112,24 @@ class Kind:
             return True  # a word is one of the choices, whatever else may stand there
         if value is None:
             return self.null
-        if isinstance(value, str | int | float) and not isinstance(value, bool) and self.named(value):
+        if isinstance(value, str | int | float) and not isinstance(value, bool) and self.is_choice(value):
             return True
-        return any(one.takes(value) for one in self.ones)
+        return any(one.takes(value) for one in self.alternatives)
 
-    def named(self, value: Any) -> bool:
+    def is_choice(self, value: Any) -> bool:
         """Return whether `value` is one of the choices."""
         return str(value) in map(str, self.choices)
 
-    def near(self, value: Any) -> str:
+    def hint(self, value: Any) -> str:
         """Return a hint at the choice nearest to `value`, or to the item of a list that is not taken."""
-        items = [one.items[0] for one in self.ones if one.type is list and not one.fixed]
+        items = [one.items[0] for one in self.alternatives if one.type is list and not one.fixed]
         if isinstance(value, list) and items:
-            return items[0].near(next((item for item in value if not items[0].takes(item)), ""))
+            return items[0].hint(next((item for item in value if not items[0].takes(item)), ""))
         return nearest(str(value), list(map(str, self.choices))) if self.choices else ""
 
     def words(self, *, many: bool = False) -> str:
         """This kind in words: `one of a, b, c`, `a whole number of at least 1, or null`."""
-        parts = [one.words()[many] for one in self.ones]
+        parts = [one.words()[many] for one in self.alternatives]
         if self.choices:
             listed = ", ".join(map(str, self.choices))
             parts.insert(0, listed if len(self.choices) == 1 or parts else f"one of {listed}")
@@ -137,7 +140,7 @@ class Kind:
     def values(self) -> Iterator[str]:
         """Yield the words that completion offers for such a value."""
         yield from map(str, self.choices)
-        if any(one.type is bool for one in self.ones):
+        if any(one.type is bool for one in self.alternatives):
             yield from ("true", "false")
         if self.null:
             yield "null"

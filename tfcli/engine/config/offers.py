@@ -102,11 +102,11 @@ def families_for(columns: Iterable[str], configs: Configs) -> list[str]:
 
 def _families(configs: Configs) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield one option of each class of models, the first that names it, and its class."""
-    met: set[str] = set()
+    seen: set[str] = set()
     for name in configs.options("model"):
         target = class_of(name, configs)
-        if target and target not in met:
-            met.add(target)
+        if target and target not in seen:
+            seen.add(target)
             yield name, {"_target_": target}
 
 

@@ -82,7 +82,7 @@ def stated(target: str, bounds: Mapping[str, Any]) -> Signature:
             found = kind("tfcli.bounds", ast.parse(str(text), mode="eval").body)
         except SyntaxError:
             found = ANY
-        if not found.says:
+        if not found.restricts:
             raise ConfigError(f"`_bounds_` of {target}: `{text}` of `{name}` is no bound; write Count or Literal['a'].")
         read.arguments[name] = Argument(name, found)
     return read
@@ -204,7 +204,7 @@ def _mapping(found: Definition, arg: ast.arg) -> Signature | None:
     if not isinstance(node, ast.Subscript) or ast.unparse(node.value) not in ("Mapping", "dict"):
         return None
     inner = kind(found.module, node.slice.elts[-1]) if isinstance(node.slice, ast.Tuple) else ANY
-    return Signature(f"{found.name}.{arg.arg}", open=True, each=Argument("", inner)) if inner.says else None
+    return Signature(f"{found.name}.{arg.arg}", open=True, each=Argument("", inner)) if inner.restricts else None
 
 
 def _unpacked(module: str, node: ast.expr | None) -> dict[str, Argument]:

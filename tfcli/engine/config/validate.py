@@ -49,7 +49,7 @@ def same_type(key: str, old: Any, new: Any, line: str | None, known: Argument | 
         )
     kinds = {bool: "true or false", int: "a whole number", float: "a number"}
     kind = type(old)
-    if kind not in kinds or (known is not None and known.kind.says):
+    if kind not in kinds or (known is not None and known.kind.restricts):
         return
     fits = {bool: isinstance(new, bool), int: _is(new, int), float: _is(new, int, float)}[kind]
     if not fits:
@@ -155,9 +155,9 @@ def _check_settings(raw: dict[str, Any], values: dict[str, Any]) -> None:
         if refers and (value is None or isinstance(value, dict)):
             continue  # a part, `${attn}`, is looked at where it stands
         endless = isinstance(value, float) and not isfinite(value)
-        if argument is not None and argument.kind.says and not argument.kind.takes(value):
+        if argument is not None and argument.kind.restricts and not argument.kind.takes(value):
             shown = "null" if value is None else f"`{value}`{', which is not finite' if endless else ''}"
-            raise ConfigError(f"`{name}` must be {argument.kind.words()}, but is {shown}.{argument.kind.near(value)}")
+            raise ConfigError(f"`{name}` must be {argument.kind.words()}, but is {shown}.{argument.kind.hint(value)}")
         if endless:
             raise ConfigError(f"`{name}` must be a finite number, but is `{value}`.")
         if argument is None and owner is not None and not owner.open and not leaf.startswith("_"):
