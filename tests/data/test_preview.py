@@ -96,6 +96,15 @@ def test_a_mesh_fills_its_room():
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 3  # faces are lit differently
 
 
+def test_regions_stand_over_their_names_and_empty_ones_are_left_out():
+    crops = np.zeros((3, 2, 2, 3), np.uint8)
+    crops[0], crops[2] = (0, 90, 0), (0, 0, 90)
+    pixels = drawn("regions", {"regions": crops, "object_tags": ["cat", "", "dog"]})
+    assert has(pixels[:37, :37], (0, 90, 0))
+    assert has(pixels[:37, 43:], (0, 0, 90))
+    assert drawn("regions", {"regions": crops[1:2]}).min() == 255
+
+
 def test_every_drawing_takes_the_columns_that_it_looks_at():
     assert set(BESIDE) <= set(DRAWINGS)
     image = fitted(np.zeros((10, 40, 3), np.uint8), (80, 80))

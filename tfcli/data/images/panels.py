@@ -37,7 +37,7 @@ def colours(count: int) -> list[Colour]:
 def beside(parts: Sequence[Image.Image], gap: int) -> Image.Image:
     """Return pictures in a row, their upper ends aligned."""
     width = sum(part.width for part in parts) + gap * (len(parts) - 1)
-    whole = Image.new("RGB", (max(1, width), max(part.height for part in parts)), PAPER)
+    whole = Image.new("RGB", (max(1, width), max((part.height for part in parts), default=1)), PAPER)
     x = 0
     for part in parts:
         whole.paste(part, (x, 0))
@@ -48,7 +48,7 @@ def beside(parts: Sequence[Image.Image], gap: int) -> Image.Image:
 def below(parts: Sequence[Image.Image], gap: int) -> Image.Image:
     """Return pictures one below the other, their left ends aligned."""
     height = sum(part.height for part in parts) + gap * (len(parts) - 1)
-    whole = Image.new("RGB", (max(part.width for part in parts), max(1, height)), PAPER)
+    whole = Image.new("RGB", (max((part.width for part in parts), default=1), max(1, height)), PAPER)
     y = 0
     for part in parts:
         whole.paste(part, (0, y))
@@ -122,7 +122,7 @@ def legend(entries: Iterable[tuple[Colour, str]], width: int) -> Image.Image:
             draw.text((square + gap, i * (SIZE + 3)), line, fill=INK, font=face)
         rows[-1].append(entry)
         left -= wide + 8
-    return below([beside(row, 8) for row in rows if row] or [Image.new("RGB", (width, 1), PAPER)], 0)
+    return below([beside(row, 8) for row in rows], 0)
 
 
 def scale(low: float, high: float, shades: np.ndarray, width: int, unit: str) -> Image.Image:
