@@ -18,6 +18,7 @@ from tfcli.engine.config.files import options, torchvision_names
 from tfcli.errors import WeightsError
 from tfcli.weights import fetch, hub
 from tfcli.weights.hub import find, here, public
+from tfcli.weights.torchvision_weights import parts_of
 
 
 @pytest.fixture(autouse=True)
@@ -206,8 +207,8 @@ def test_torchvision_rows_have_torchvisions_addresses() -> None:
     from torchvision.models import get_model_weights
 
     for row in public():
-        match = hub.TORCHVISION_NAME.fullmatch(row.name)
-        if match:
-            entry = get_model_weights(match["model"])[match["weights"]]
+        parts = parts_of(row.name)
+        if parts:
+            entry = get_model_weights(parts[0])[parts[1]]
             assert entry.url == row.url
             assert abs(entry.meta["_file_size"] * 2**20 - row.bytes) < 20_000

@@ -7,20 +7,20 @@ so what another program has fetched is found. With TFCLI_OFFLINE=1 nothing is fe
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import yaml
 
 from tfcli.errors import WeightsError, nearest
-from tfcli.weights.fetch import Unreachable, download, offline, within
-from tfcli.weights.preprocessing import HALF, IMAGENET_MEAN, IMAGENET_STD, PROCESSORS, Preprocessing, of_torchvision
+from tfcli.weights import torchvision_weights
+from tfcli.weights.fetch import Unreachable, offline, within
+from tfcli.weights.place import Place, file_of, kept
+from tfcli.weights.preprocessing import IMAGENET_MEAN, IMAGENET_STD, PROCESSORS, Preprocessing
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt", ".tar", ".npz")
 HUB_FILES = (
@@ -36,17 +36,6 @@ HUB_FILES = (
     ),
 )
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-TORCHVISION_FILE = re.compile(r"\w+-[0-9a-f]{8}\.pth")
-TORCHVISION_NAME = re.compile(r"(?:(?P<model>[a-z][a-z0-9_]*)\.)?(?P<weights>DEFAULT|IMAGENET1K_\w+)")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Location of a checkpoint, and what its owner states elsewhere: preprocessing and class names."""
-
-    path: Path
-    preprocessing: Preprocessing | None = None
-    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,15 +81,15 @@ def find(weights: str, *, torchvision_name: str | None = None) -> Place:
     """
     path = Path(weights).expanduser()
     if path.exists():
-        return _published(path) or Place(path)
+        return torchvision_weights.find_by_file(path) or Place(path)
     if weights.startswith(("https://", "http://")):
-        return Place(_file(weights, name=weights, about=""))
-    match = TORCHVISION_NAME.fullmatch(_plain_enum(weights))
-    if match:
-        return _torchvision(match["model"] or torchvision_name, match["weights"], asked=weights)
+        return Place(file_of(weights, name=weights, about=""))
+    parts = torchvision_weights.parts_of(weights)
+    if parts:
+        return torchvision_weights.find_by_name(parts[0] or torchvision_name, parts[1], asked=weights)
     known = next((row for row in public() if row.name == weights), None)
     if known and known.url:
-        file = _file(known.url, name=weights, about=f"licence {known.licence}", sha256=known.sha256)
+        file = file_of(known.url, name=weights, about=f"licence {known.licence}", sha256=known.sha256)
         usual = Preprocessing({"mean": IMAGENET_MEAN, "std": IMAGENET_STD}, weights)
         return Place(file, usual if known.imagenet else None)
     if HUB_NAME.fullmatch(weights) and not _written_as_path(weights) and not path.parent.is_dir():
@@ -122,7 +111,7 @@ def check_name(weights: str, runs: Sequence[str] = ()) -> None:
     if "/" in weights or _written_as_path(weights) or Path(weights).exists():
         return
     names = [row.name for row in public()]
-    if weights in names or TORCHVISION_NAME.fullmatch(_plain_enum(weights)):
+    if weights in names or torchvision_weights.parts_of(weights):
         return
     own = [row.name for row in public() if row.model.partition("_")[0] == weights]
     if own:
@@ -143,90 +132,8 @@ def here(name: str) -> Path | None:
     """Find a public checkpoint on this machine without asking the network; None if it is not here."""
     known = next((row for row in public() if row.name == name), None)
     if known and known.url:
-        return next((file for file in _kept(known.url) if file.is_file()), None)
+        return next((file for file in kept(known.url) if file.is_file()), None)
     return _cached(name) if HUB_NAME.fullmatch(name) else None
-
-
-def folder() -> Path:
-    """Return the folder of the files that torch downloads: `$TORCH_HOME/hub/checkpoints`."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("TORCH_HOME") or Path(cache) / "torch").expanduser() / "hub" / "checkpoints"
-
-
-def _kept(url: str) -> list[Path]:
-    """Return the places where a file of that address may lie: ours first, then its owner's library's."""
-    name = Path(urlparse(url).path).name
-    places = [folder() / name]
-    if "/clip/models/" in url:  # OpenAI's own package
-        places.append(Path("~/.cache/clip").expanduser() / name)
-    return places
-
-
-def _file(url: str, *, name: str, about: str, sha256: str = "") -> Path:
-    target, *others = _kept(url)
-    for place in (target, *others):
-        if place.is_file():
-            return place
-    host = (urlparse(url).hostname or "").removeprefix("download.")
-    looked = " and ".join(f"`{place}`" for place in (target, *others))
-    try:
-        if offline():
-            raise Unreachable("TFCLI_OFFLINE=1 forbids the network")
-        return download(url, target, about=about, sha256=sha256)
-    except Unreachable as error:
-        raise WeightsError(
-            f"`{name}` is not on this machine and could not be fetched ({error}). It is the file {target.name} of "
-            f"{host}; looked for {looked}. By hand: fetch {url} on another machine, copy it here, and say "
-            "`model.weights=PATH`."
-        ) from error
-
-
-def _plain_enum(weights: str) -> str:
-    """Turn `ResNet34_Weights.IMAGENET1K_V1`, as torchvision writes it, into `resnet34.IMAGENET1K_V1`."""
-    long = re.fullmatch(r"(\w+)_Weights\.(\w+)", weights)
-    return f"{long[1].lower()}.{long[2]}" if long else weights
-
-
-def _torchvision(model: str | None, weights: str, *, asked: str) -> Place:
-    if model is None:
-        raise WeightsError(
-            f"`{asked}` is a name of torchvision, which has no weights for a model of this family and size."
-        )
-    from torchvision.models import get_model_weights, list_models
-
-    names = {name.replace("_", ""): name for name in list_models()}
-    full = names.get(model.replace("_", ""))  # ViT_B_16_Weights and ResNet34_Weights are written without a rule
-    if full is None:
-        raise WeightsError(f"torchvision has no model `{model}`.{nearest(model, names.values())}")
-    choices = {choice.name: choice for choice in get_model_weights(full)}
-    entry = get_model_weights(full).DEFAULT if weights == "DEFAULT" else choices.get(weights)
-    if entry is None:
-        raise WeightsError(
-            f"torchvision has no `{weights}` for {full}, but {', '.join(choices)}.{nearest(weights, choices)}"
-        )
-    licence = entry.meta.get("license") or "BSD-3-Clause, torchvision's own"
-    return _of_torchvision(_file(entry.url, name=f"{full}.{entry.name}", about=f"licence {licence}"), full, entry)
-
-
-def _of_torchvision(path: Path, model: str, entry: Any) -> Place:
-    """Return what torchvision says of its weights beside their file."""
-    found = of_torchvision(entry.transforms(), f"torchvision's {model}.{entry.name}")
-    if model in ("googlenet", "inception_v3"):  # torchvision rescales to this inside these two
-        found = Preprocessing(found.settings | {"mean": HALF, "std": HALF}, found.source)
-    return Place(path, found, tuple(entry.meta.get("categories") or ()))
-
-
-def _published(path: Path) -> Place | None:
-    """Return the same for a file that torchvision publishes under this name, such as `resnet34-b627a593.pth`."""
-    if not TORCHVISION_FILE.fullmatch(path.name):
-        return None
-    from torchvision.models import get_model_weights, list_models
-
-    for model in list_models():
-        for entry in get_model_weights(model):
-            if entry.url.endswith(f"/{path.name}") and hasattr(entry.transforms(), "crop_size"):
-                return _of_torchvision(path, model, entry)
-    return None
 
 
 def _cached(name: str) -> Path | None:

@@ -8,7 +8,8 @@ from types import ModuleType
 
 from tfcli.weights import classes, kinds
 from tfcli.weights.files import Checkpoint, open_checkpoint
-from tfcli.weights.hub import Place, find
+from tfcli.weights.hub import find
+from tfcli.weights.place import Place
 
 
 def converter_of(target: str) -> ModuleType | None:
