@@ -166,8 +166,9 @@ def test_a_set_withholds_from_training_what_its_test_split_shows():
 
 def test_splits_that_a_set_cannot_have_are_refused():
     for columns, settings, said in (
-        (("image", "label"), {"test_split": "len"}, "labelled scenes have none"),
-        (("image", "mask"), {"test_split": "len"}, "plain scenes have none"),
+        (("image", "label"), {"test_split": "len"}, "is for captions, but what is asked for is image, label"),
+        (("image", "mask"), {"test_split": "len"}, "is for captions, but"),
+        (("image", "label"), {"test_split": "comp_count"}, r"data\.label=count, but"),
         (("image", "mask"), {"test_split": "comp_count", "scene_objects": 1}, r"data\.scene_objects is 1"),
         ((), {"test_split": "robust_blur", "shift": "noise"}, "both change pictures"),
         ((), {"test_split": "robust_texture", "texture": False}, "neither"),

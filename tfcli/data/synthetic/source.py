@@ -28,6 +28,12 @@ OWN: dict[str, tuple[Kind, ...]] = {
     "len": ("captioned",),
 }
 """Kinds of scenes that a further split shows, where it does not show all: in place of the others stands `test`."""
+ABOUT = {
+    "comp_rel": "captions and questions",
+    "comp_count": "captions, questions and data.label=count",
+    "len": "captions",
+}
+"""Columns that these splits are for, in words."""
 OBJECTS: dict[Kind, str] = {"labelled": "objects", "captioned": "caption_objects", "plain": "scene_objects"}
 """Settings that say how many objects scenes have."""
 ASKED = ("question", "answer", "program", "support")
@@ -140,8 +146,8 @@ class Shapes:
             kind = "labelled"
         if request.columns and not self._has(kind) and self.test_split != "comp":
             raise ConfigError(
-                f"data.test_split={self.test_split} is about texts of several objects, of which {kind} scenes have "
-                f"none ({', '.join(wanted)}). Leave it out, or choose another task."
+                f"data.test_split={self.test_split} is for {ABOUT[self.test_split]}, but what is asked for is "
+                f"{', '.join(wanted)}. Leave it out, or choose another task."
             )
         if kind == "labelled" and (not request.columns or set(wanted) <= {"image", "label"}):
             wanted = ("image", "label")
