@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tfcli.cli.options import ConfigDir, Settings
+from tfcli.cli.options import ConfigDir, HydraFlags, Json, Settings, composed
 
 
 def mount(app: typer.Typer) -> None:
@@ -16,14 +16,13 @@ def doctor(
     settings: Settings = None,
     root: str = typer.Option("outputs", "--root", help="The folder of all runs."),
     config_dir: ConfigDir = None,
-    json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    json: Json = False,
 ) -> None:
     """Look at everything a run needs, and with settings (experiment=…) at what that run needs besides.
 
     The exit code is 1 where something is broken, so that no run, or not this one, can start.
     """
     from tfcli.cli.console import emit_json, status, table
-    from tfcli.cli.options import HydraFlags, composed
 
     job = composed("train", settings, HydraFlags(config_dir=config_dir)) if settings else None
     from tfcli.engine.tools.doctor import examine, network

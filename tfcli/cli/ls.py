@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from tfcli.cli.options import ConfigDir, Json
 from tfcli.errors import ConfigError, nearest
 
 Kind = typer.Argument(
@@ -19,8 +20,8 @@ def mount(app: typer.Typer) -> None:
 def ls(
     kind: str = Kind,
     all: bool = typer.Option(False, "--all", help="For models: every torchvision classifier by name."),
-    config_dir: str = typer.Option(None, "--config-dir", "-cd", help="A folder of configs to look in first."),
-    json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    config_dir: ConfigDir = None,
+    json: Json = False,
 ) -> None:
     """List the options of a config group with their descriptions."""
     from tfcli.cli.console import table

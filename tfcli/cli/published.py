@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from tfcli.cli.options import Json
 from tfcli.errors import ConfigError, nearest
 
 Model = typer.Argument(None, metavar="[MODEL]", help="A model or its family, for instance vit.")
@@ -20,7 +21,7 @@ def mount(app: typer.Typer) -> None:
 def published(
     model: str = Model,
     data: str = Data,
-    json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    json: Json = False,
 ) -> None:
     """Show published figures: all, of a model's family, on a data set. One name alone may be either."""
     from tfcli.cli.console import table

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import typer
 
+from tfcli.cli.options import Json
 from tfcli.errors import RunError
 
 runs = typer.Typer(help="List, show, compare and tabulate runs.", no_args_is_help=True)
 
-Json = typer.Option(False, "--json", help="Print one JSON document.")
 Root = typer.Option("outputs", "--root", help="The folder of all runs.")
 Model = typer.Option(None, "--model", help="Only runs of this model.")
 Data = typer.Option(None, "--data", help="Only runs on this data set.")
@@ -39,7 +39,7 @@ def ls(
     sort: str = typer.Option(None, "--sort", metavar="METRIC", help="Order by a metric, the best first."),
     last: int = typer.Option(None, "--last", min=1, metavar="N", help="Only the newest N."),
     root: str = Root,
-    json: bool = Json,
+    json: Json = False,
 ) -> None:
     """List runs, the newest first."""
     from tfcli.cli.console import table
@@ -62,7 +62,7 @@ def ls(
 def show(
     run: str = typer.Argument(..., help="A run folder, `latest`, the beginning or id of its name, or MODEL-DATA."),
     root: str = Root,
-    json: bool = Json,
+    json: Json = False,
 ) -> None:
     """Show one run: how it ended, its numbers beside published ones, its cost and its files."""
     from tfcli.cli import console
@@ -91,7 +91,7 @@ def show(
 def compare(
     runs: list[str] = Runs,
     root: str = Root,
-    json: bool = Json,
+    json: Json = False,
 ) -> None:
     """Show which settings differ between runs, and by how much their metrics do."""
     from tfcli.cli import console
@@ -153,7 +153,7 @@ def table(
     last: int = typer.Option(None, "--last", min=1, metavar="N", help="Only the newest N runs."),
     format: Literal["text", "csv", "markdown", "json"] = typer.Option("text", "--format", help="Of the table."),
     root: str = Root,
-    json: bool = Json,
+    json: Json = False,
 ) -> None:
     """Print one table over many runs: mean, spread and best over the seeds of each configuration."""
     from tfcli.cli import console

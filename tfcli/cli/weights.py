@@ -7,9 +7,10 @@ from typing import Any
 
 import typer
 
+from tfcli.cli.options import Json
+
 weights = typer.Typer(help="Status and download of public weights.", no_args_is_help=True)
 
-Json = typer.Option(False, "--json", help="Print one JSON document.")
 Subject = typer.Argument(
     None, metavar="[NAME|PATH]", help="A public name, or a checkpoint file, folder or run; all names by default."
 )
@@ -24,7 +25,7 @@ def mount(app: typer.Typer) -> None:
 
 
 @weights.command()
-def status(subject: str = Subject, json: bool = Json) -> None:
+def status(subject: str = Subject, json: Json = False) -> None:
     """Show which weights are here, for which model, how large and under which licence."""
     from tfcli.cli.console import table
     from tfcli.weights.hub import HUB_NAME, here, public
@@ -75,7 +76,7 @@ def _show(path: str, json: bool) -> None:
 
 
 @weights.command()
-def get(name: str = Name, json: bool = Json) -> None:
+def get(name: str = Name, json: Json = False) -> None:
     """Fetch a public checkpoint, if it is not here yet, and print where it lies."""
     from tfcli.cli.console import emit_json, out
     from tfcli.weights.hub import find, public

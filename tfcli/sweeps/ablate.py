@@ -42,7 +42,7 @@ class Planned:
 
     @property
     def state(self) -> State:
-        """State of its sweep; without jobs where there is none yet."""
+        """Return the state of its sweep, without jobs where there is none yet."""
         if (self.folder / "sweep.json").exists():
             return read_state(self.folder)
         return State(self.ablation.verb, self.typed, {}, [])

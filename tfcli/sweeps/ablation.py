@@ -85,12 +85,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """`row / column`, or the row alone."""
+        """Return `row / column`, or the row alone."""
         return f"{self.row} / {self.column}" if self.column else self.row
 
     @property
     def ids(self) -> list[str]:
-        """The jobs' ids in the sweep."""
+        """Return the jobs' ids in the sweep."""
         return [job_id(job) for job in self.jobs]
 
 
@@ -116,7 +116,7 @@ class Ablation:
 
     @property
     def primary(self) -> str:
-        """The config that its jobs start from."""
+        """Return the name of the primary config of its jobs."""
         return PRIMARY[self.verb]
 
     def budget(self, name: str) -> Budget:

@@ -5,15 +5,13 @@ Reads the sweep's folder alone (`ablation.json`, the jobs, their run folders), s
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfcli.engine.runs.format import number, seconds, size, spread, to_csv, to_markdown
 from tfcli.engine.runs.paired import Outcomes, read_outcomes
-from tfcli.engine.runs.record import Record, finite, lower_is_better, read_json, read_record
-from tfcli.files import write_atomic
+from tfcli.engine.runs.record import Record, lower_is_better, read_json, read_record
 from tfcli.sweeps import table as plain
 from tfcli.sweeps.state import Job, State
 
@@ -267,14 +265,12 @@ def write_tables(folder: Path, state: State) -> dict[str, Any]:
     from tfcli.viz.ablation import ablation as draw
 
     summary = summarize(folder, state)
-    write_atomic(folder / "table.json", json.dumps(finite(summary), indent=1, ensure_ascii=False) + "\n")
     flat = [{**c, **{name: s["mean"] for name, s in c["also"].items()}} for c in summary["cells"]]
-    write_atomic(folder / "table.csv", to_csv({key: key for key in (*WIDE, *summary["also"])}, flat))
+    wide = to_csv({key: key for key in (*WIDE, *summary["also"])}, flat)
     parts = [f"# {summary['name']}, budget {summary['budget']}\n", f"{summary['description']}\n"]
     if is_grid(summary):
         parts.append(to_markdown(grid_columns(summary), grid_rows(summary)))
     parts.append(to_markdown(cell_columns(summary), cell_rows(summary)))
     parts.append("\n".join(f"- {note.removeprefix('- ')}" for note in summary["notes"]) + "\n")
-    write_atomic(folder / "table.md", "\n".join(parts))
     draw(summary, folder / "table.png")
-    return summary
+    return plain.write_files(folder, summary, wide, "\n".join(parts))

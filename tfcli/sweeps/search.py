@@ -49,8 +49,6 @@ class Search:
         except ModuleNotFoundError:
             raise ConfigError(f"`search=optuna` needs a package that is not installed: {install('search')}") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        if direction not in (None, "maximize", "minimize"):
-            raise ConfigError(f"`search.direction` must be maximize or minimize, but is `{direction}`.")
         self.total, self.sampler, self.seed = trials, sampler, seed
         self.metric, self.direction, self.url, self.name = metric, direction, storage, study
         self.dry = -DRY_S  # when there was last nothing to ask for

@@ -60,7 +60,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The name of its run folder in the sweep's folder; its log is this with `.log`."""
+        """Return the name of its run folder in the sweep's folder; its log has this name with `.log`."""
         return f"{self.number:03d}-{self.id}"
 
     def write(self, folder: Path) -> None:

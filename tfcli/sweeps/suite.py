@@ -10,10 +10,8 @@ import yaml
 
 from tfcli.engine.config.files import search_path
 from tfcli.engine.runs.format import seconds, to_csv, to_markdown
-from tfcli.engine.runs.record import finite
 from tfcli.engine.runs.terminal import say
 from tfcli.errors import ConfigError, nearest
-from tfcli.files import write_atomic
 from tfcli.sweeps import table as plain
 from tfcli.sweeps.state import State
 
@@ -103,8 +101,6 @@ notes = plain.notes_of
 def write_suite(folder: Path, state: State) -> dict[str, Any]:
     """Write table.json, table.csv and table.md; return the summary."""
     summary = summarize(folder, state)
-    write_atomic(folder / "table.json", json.dumps(finite(summary), indent=1, ensure_ascii=False) + "\n")
-    write_atomic(folder / "table.csv", to_csv({k: k for k in (*summary["keys"], *WIDE)}, summary["rows"]))
+    wide = to_csv({k: k for k in (*summary["keys"], *WIDE)}, summary["rows"])
     text = to_markdown(columns(summary), flat_rows(summary)) + "\n" + "\n".join(notes(summary)) + "\n"
-    write_atomic(folder / "table.md", text)
-    return summary
+    return plain.write_files(folder, summary, wide, text)

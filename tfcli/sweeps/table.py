@@ -144,10 +144,17 @@ def best_in_words(best: dict[str, Any]) -> str:
     return f"best by {best['metric']}, {number(best['value'])}: {best['varied']}  ({best['job']})"
 
 
+def write_files(folder: Path, summary: dict[str, Any], csv: str, markdown: str) -> dict[str, Any]:
+    """Write table.json (the summary), table.csv and table.md; return the summary."""
+    write_atomic(folder / "table.json", json.dumps(finite(summary), indent=1, ensure_ascii=False) + "\n")
+    write_atomic(folder / "table.csv", csv)
+    write_atomic(folder / "table.md", markdown)
+    return summary
+
+
 def write_tables(folder: Path, state: State) -> dict[str, Any]:
     """Write table.json, table.csv (means and deviations in full precision) and table.md; return the summary."""
     summary = summarize(folder, state)
-    write_atomic(folder / "table.json", json.dumps(finite(summary), indent=1, ensure_ascii=False) + "\n")
     names = [*summary["metrics"], *COSTS]
     wide = {key: key for key in summary["keys"]} | {k: k for n in names for k in (n, f"{n} std")} | {"n": "n"}
     rows = []
@@ -156,7 +163,5 @@ def write_tables(folder: Path, state: State) -> dict[str, Any]:
         for name, found in {**row["metrics"], **row["cost"]}.items():
             flat |= {name: found["mean"], f"{name} std": found["std"]}
         rows.append(flat)
-    write_atomic(folder / "table.csv", to_csv(wide, rows))
     text = to_markdown(columns(summary), flat_rows(summary)) + "\n" + "\n".join(notes(summary)) + "\n"
-    write_atomic(folder / "table.md", text)
-    return summary
+    return write_files(folder, summary, to_csv(wide, rows), text)

@@ -23,7 +23,7 @@ class Setting(NamedTuple):
 
     @property
     def optional(self) -> bool:
-        """Whether its owner does without it: a part whose argument has a default, or that takes any arguments."""
+        """Return whether it may be removed: its argument has a default, or its owner takes any arguments."""
         if self.owner is None or self.owner.target.startswith(_SETTINGS):
             return False
         return self.owner.open if self.argument is None else self.argument.default is not ...

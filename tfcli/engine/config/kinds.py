@@ -31,7 +31,7 @@ class Alternative:
     fixed: bool = False
 
     def takes(self, value: Any) -> bool:
-        """Whether `value` is of this alternative."""
+        """Return whether `value` is of this alternative."""
         if self.type is list:
             if not isinstance(value, list | tuple) or (self.fixed and len(value) != len(self.items)):
                 return False
@@ -46,7 +46,7 @@ class Alternative:
         return fits and all(_inside(value, bound) for bound in self.bounds)
 
     def words(self) -> tuple[str, str]:
-        """This alternative in words, one and several of it."""
+        """Return this alternative in words, in the singular and in the plural."""
         if self.type is list:
             many = [kind.words(many=True) for kind in self.items]
             if not self.fixed:
@@ -62,7 +62,7 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Kind:
-    """The values that an argument takes: one of some `choices` or alternatives; `any` where nothing is said."""
+    """The values that an argument takes: one of some `choices` or alternatives; `any` where nothing is declared."""
 
     choices: tuple[Any, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
@@ -103,11 +103,11 @@ class Kind:
 
     @property
     def restricts(self) -> bool:
-        """Whether it refuses something: all but text, which any word or number of the shell may be."""
+        """Return whether it refuses anything; plain text refuses nothing, since every word of the shell is text."""
         return bool(self.choices) or any(one.type is not str for one in self.alternatives)
 
     def takes(self, value: Any) -> bool:
-        """Whether `value` is of this kind. A number or truth value stands for the choice that is written alike."""
+        """Return whether `value` is of this kind. A number or a truth value stands for its own spelling."""
         if self.any and not (self.choices and isinstance(value, str)):
             return True  # a word is one of the choices, whatever else may stand there
         if value is None:
@@ -128,7 +128,7 @@ class Kind:
         return nearest(str(value), list(map(str, self.choices))) if self.choices else ""
 
     def words(self, *, many: bool = False) -> str:
-        """This kind in words: `one of a, b, c`, `a whole number of at least 1, or null`."""
+        """Return this kind in words: `one of a, b, c`, `a whole number of at least 1, or null`."""
         parts = [one.words()[many] for one in self.alternatives]
         if self.choices:
             listed = ", ".join(map(str, self.choices))

@@ -51,7 +51,7 @@ class Devices:
 
     @property
     def local(self) -> list[torch.device]:
-        """Those of this machine, as torch names them."""
+        """Return the devices of this machine, as torch names them."""
         kind = "cuda" if self.accelerator in ("gpu", "cuda") else self.accelerator
         return [torch.device(kind, i) if kind == "cuda" else torch.device(kind) for i in range(self.devices)]
 
@@ -89,8 +89,6 @@ def find_devices(trainer: dict[str, Any]) -> Devices:
     if accelerator == "auto":
         accelerator = "cuda" if gpus else "mps" if torch.backends.mps.is_available() else "cpu"
     on_gpu = accelerator in ("gpu", "cuda")
-    if asked != "auto" and not (isinstance(asked, int) and asked >= 1):
-        raise ConfigError(f"`trainer.devices` must be auto or a whole number of at least 1, but is {asked}.")
     count = (gpus if on_gpu else 1) if asked == "auto" else asked
     if on_gpu and count > gpus:
         raise ConfigError(
