@@ -241,7 +241,7 @@ class Axial(Pattern):
     def check(self, extent: tuple[int, ...]) -> None:
         if len(extent) < 2:
             raise IncompatibleError(
-                "`attn=axial` needs tokens on at least two axes; on one axis (text) it would equal `attn=full`."
+                "`attn=axial` needs tokens on two axes or more; on one axis (text) it would equal `attn=full`."
             )
 
 

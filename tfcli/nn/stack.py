@@ -118,8 +118,8 @@ class Stack(nn.Module):
             approximation = attention.approximation
             if approximation is not None and first.applies_to in approximation.refuses:
                 raise IncompatibleError(
-                    f"{approximation.name} attention does not support positions that act on {first.applies_to}, such "
-                    f"as {type(first).__name__}: change `pos` or `attn`."
+                    f"{approximation.name} attention cannot take positions that act on {first.applies_to}, such as "
+                    f"{type(first).__name__}: change `pos` or `attn`."
                 )
 
     @property
