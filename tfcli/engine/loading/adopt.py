@@ -179,5 +179,6 @@ def make_tokenizer(config: DictConfig, path: Path | None, texts: Callable[[], li
     reader = tower or config.model
     if reader.vocab_size is None:
         reader.vocab_size = tokenizer.vocab_size
-    tokenizers.check_matches(tokenizer, vocab_size=reader.vocab_size)
+    if not tower or reader.vocab_size < tokenizer.vocab_size:  # a tower may have been given more rows than are used
+        tokenizers.check_matches(tokenizer, vocab_size=reader.vocab_size)
     return tokenizer
