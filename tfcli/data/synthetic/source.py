@@ -36,6 +36,8 @@ ABOUT = {
 """Columns that these splits are for, in words."""
 OBJECTS: dict[Kind, str] = {"labelled": "objects", "captioned": "caption_objects", "plain": "scene_objects"}
 """Settings that say how many objects scenes have."""
+LABELLED, CAPTIONED = ("image", "label"), ("image", "caption")
+"""Columns of sets of images, which are parted class by class; captioned ones have labelled ones beside them."""
 ASKED = ("question", "answer", "program", "support")
 """Columns of which each scene has several."""
 LISTS = ("label", "question", "answer")
@@ -140,24 +142,19 @@ class Shapes:
         Raises:
             ConfigError: scenes of this kind have not `test_split`, or too few objects for it.
         """
-        wanted, beside = request.columns or tuple(request.facts.get("columns", ())), dict[str, Columns]()
-        kind: Kind = "captioned" if "caption" in wanted else "plain" if wanted else "labelled"
-        if "label" in wanted and (kind == "plain" or not request.columns):
-            kind = "labelled"
+        kind, wanted = _asked(request)
         if request.columns and not self._has(kind) and self.test_split != "comp":
             raise ConfigError(
                 f"data.test_split={self.test_split} is for {ABOUT[self.test_split]}, but what is asked for is "
                 f"{', '.join(wanted)}. Leave it out, or choose another task."
             )
-        if kind == "labelled" and (not request.columns or set(wanted) <= {"image", "label"}):
-            wanted = ("image", "label")
-        elif kind == "captioned" and set(wanted) <= {"image", "caption"}:
-            wanted = ("image", "caption")
-            beside = {split: self._columns("labelled", split, ("image", "label")) for split in self.counts}
+        beside: dict[str, Columns] = {}
+        if wanted == CAPTIONED:
+            beside = {split: self._columns("labelled", split, LABELLED) for split in self.counts}
         classes = {"label": self.classes, **CLASSES}
         named = {name: list(classes[name]) for name in classes if name in wanted or (name == "label" and beside)}
         splits = {split: self._columns(kind, split, wanted) for split in self.counts}
-        if not set(wanted) <= {"image", "label", "caption"}:
+        if wanted not in (LABELLED, CAPTIONED):
             splits[self.test_split] = splits.pop("test")
         return LoadedTables(splits, named, self._notes(request.name, kind), beside=beside)
 
@@ -224,6 +221,16 @@ class Shapes:
             return Picked(scenes.column(name), owner)
 
         return {name: column(name) for name in names}
+
+
+def _asked(request: Request) -> tuple[Kind, tuple[str, ...]]:
+    """Return which scenes a request is for and which columns of them: labels where it does not say."""
+    wanted = request.columns or tuple(request.facts.get("columns", LABELLED))
+    if "label" in wanted and (not request.columns or set(wanted) <= set(LABELLED)):
+        return "labelled", LABELLED
+    if "caption" in wanted:
+        return "captioned", CAPTIONED if set(wanted) <= set(CAPTIONED) else wanted
+    return "labelled" if "label" in wanted else "plain", wanted
 
 
 def _listed(table: SceneTable, name: str) -> list[Any]:
