@@ -22,15 +22,13 @@ from tfcli.nn.view import BlockMap, BlockRows, CellMap, View
 from tfcli.shapes import Bool, Float, Int
 
 Kernel = Callable[..., Tensor]
+Queries = Float[Tensor, "B H N E"]
+Keys = Float[Tensor, "B H M E"]
+Values = Float[Tensor, "B H M F"]
+Outputs = Float[Tensor, "B H N F"]
 
 
-def exact(
-    q: Float[Tensor, "B H N E"],
-    k: Float[Tensor, "B H M E"],
-    v: Float[Tensor, "B H M F"],
-    view: View | None = None,
-    drop: float = 0.0,
-) -> Float[Tensor, "B H N F"]:
+def exact(q: Queries, k: Keys, v: Values, view: View | None = None, drop: float = 0.0) -> Outputs:
     """Compute attention by PyTorch's fused scaled dot-product attention.
 
     Args:
@@ -75,24 +73,12 @@ def _weights(q: Tensor, k: Tensor, bias: Tensor | None, mask: Tensor | None) -> 
     return scores.softmax(-1).to(q.dtype)
 
 
-def explicit(
-    q: Float[Tensor, "B H N E"],
-    k: Float[Tensor, "B H M E"],
-    v: Float[Tensor, "B H M F"],
-    view: View | None = None,
-    drop: float = 0.0,
-) -> Float[Tensor, "B H N F"]:
+def explicit(q: Queries, k: Keys, v: Values, view: View | None = None, drop: float = 0.0) -> Outputs:
     """Compute attention by two matrix products and a softmax. Arguments as for `exact`."""
     return dropout(weights(q, k, view), drop) @ v
 
 
-def flex(
-    q: Float[Tensor, "B H N E"],
-    k: Float[Tensor, "B H M E"],
-    v: Float[Tensor, "B H M F"],
-    view: View | None = None,
-    drop: float = 0.0,
-) -> Float[Tensor, "B H N F"]:
+def flex(q: Queries, k: Keys, v: Values, view: View | None = None, drop: float = 0.0) -> Outputs:
     """Compute only the non-empty blocks of the mask, or all scores where most blocks are non-empty."""
     blocks = view.blocks if view is not None else None
     if view is None or blocks is None:
@@ -102,14 +88,7 @@ def flex(
     return gathered_blocks(q, k, v, view, blocks, drop)
 
 
-def gathered_blocks(
-    q: Float[Tensor, "B H N E"],
-    k: Float[Tensor, "B H M E"],
-    v: Float[Tensor, "B H M F"],
-    view: View,
-    blocks: BlockMap,
-    drop: float = 0.0,
-) -> Float[Tensor, "B H N F"]:
+def gathered_blocks(q: Queries, k: Keys, v: Values, view: View, blocks: BlockMap, drop: float = 0.0) -> Outputs:
     """Compute attention of each query block to its non-empty key blocks, which are concatenated."""
     size = blocks.size
     q_blocks, k_blocks, v_blocks = (_cut(t, 2, size) for t in (q, k, v))  # (B, H, R, S, E)
@@ -130,14 +109,8 @@ def gathered_blocks(
 
 
 def fused_blocks(
-    q: Float[Tensor, "B H N E"],
-    k: Float[Tensor, "B H M E"],
-    v: Float[Tensor, "B H M F"],
-    view: View,
-    blocks: BlockMap,
-    *,
-    attend: Callable[..., Tensor],
-) -> Float[Tensor, "B H N F"]:
+    q: Queries, k: Keys, v: Values, view: View, blocks: BlockMap, *, attend: Callable[..., Tensor]
+) -> Outputs:
     """Compute attention by PyTorch's FlexAttention (Dong et al. 2024), which evaluates the mask inside each block."""
     from torch.nn.attention.flex_attention import BlockMask
 
@@ -171,13 +144,7 @@ def fused_blocks(
     return attend(q, k, v, score_mod=score_mod, block_mask=made)
 
 
-def partition(
-    q: Float[Tensor, "B H N E"],
-    k: Float[Tensor, "B H M E"],
-    v: Float[Tensor, "B H M F"],
-    view: View | None = None,
-    drop: float = 0.0,
-) -> Float[Tensor, "B H N F"]:
+def partition(q: Queries, k: Keys, v: Values, view: View | None = None, drop: float = 0.0) -> Outputs:
     """Compute only the scores inside the cells of the pattern (Swin's windows), with one small softmax for each cell.
 
     Where the pattern has no cells, or samples have places of their own, call `flex`.

@@ -155,25 +155,15 @@ class Stack(nn.Module):
             return self.layer_of(rest)
         return 0 if part in stem else self.layers + 1
 
-    def forward(
-        self,
-        x: Float[Tensor, "B N D"],
-        places: Places,
-        *,
-        valid: Bool[Tensor, "B N"] | None = None,
-        cache: Cache | None = None,
-        memory: Memory | None = None,
-    ) -> Float[Tensor, "B N D"]:
+    def forward(self, x: Float[Tensor, "B N D"], places: Places, **context: Any) -> Float[Tensor, "B N D"]:
         """Return the tokens after the last block: `embed`, then `run`; between them an encoder may drop or pack tokens.
 
         Args:
             x: embedded tokens, without positions.
             places: their coordinates.
-            valid: False for padding, which no other token sees; None where there is none.
-            cache: cache of earlier tokens, to which these are added; see `Cache`.
-            memory: memory of cross-attention; with a cache, only the first pass needs it.
+            context: `valid`, `cache` and `memory`, as for `run`.
         """
-        return self.run(self.embed(x, places), places, valid=valid, cache=cache, memory=memory)
+        return self.run(self.embed(x, places), places, **context)
 
     def embed(self, x: Float[Tensor, "B N D"], places: Places) -> Float[Tensor, "B N D"]:
         """Return the input of the first block: the tokens with the positions of the stem, after norm and dropout."""
@@ -196,7 +186,9 @@ class Stack(nn.Module):
         Args:
             x: all tokens that `embed` returned, or some of them.
             places: their coordinates, for instance `places.take(index)` of the tokens that each sample keeps.
-            valid, cache, memory: as in `forward`.
+            valid: False for padding, which no other token sees; None where there is none.
+            cache: cache of earlier tokens, to which these are added; see `Cache`.
+            memory: memory of cross-attention; with a cache, only the first pass needs it.
         """
         places = places.to(x.device)
         if cache is not None:
