@@ -26,7 +26,7 @@ class ClassificationMetrics(Metric):
     """Top-1, top-5, mean per class, loss and calibration error over all samples.
 
     Args:
-        num_classes: K.
+        num_classes: K, the number of classes.
         bins: number of equal confidence bins of the calibration error (Guo et al. 2017, equation 3).
     """
 

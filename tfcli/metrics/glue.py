@@ -21,7 +21,7 @@ class LabelMetrics(ClassificationMetrics):
     sums are of whole numbers, so that batches and ranks do not matter.
 
     Args:
-        num_classes: K.
+        num_classes: K, the number of classes.
         groups: names of parts of a split with an accuracy of their own, for instance MNLI's two test sets.
     """
 

@@ -30,8 +30,8 @@ class MaskedHead(nn.Module):
     """The masked-token head: a linear map, activation, norm, then the transposed embeddings with a bias.
 
     Args:
-        width: D.
-        vocab_size: V.
+        width: D, the width of the tokens.
+        vocab_size: V, the size of the vocabulary.
         activation: activation between map and norm.
         norm_eps: epsilon of the norm.
     """
@@ -53,8 +53,8 @@ class BERT(nn.Module):
     Two ablations are `post_norm=false` (pre-norm) and `attn=causal` (left-to-right).
 
     Args:
-        width: D.
-        vocab_size: V.
+        width: D, the width of the tokens.
+        vocab_size: V, the size of the vocabulary.
         context: longest sequence in tokens.
         segments: number of segments; the tokens of the second text of a pair have segment 1.
         activation: activation of the MLPs and the masked-token head: gelu, the exact form.
@@ -66,7 +66,7 @@ class BERT(nn.Module):
         head: pretrain (masked tokens and next sentence), classes (K scores for a text), score (one number), span
             (scores of start and end for each token), tags (K scores for each token), choice (a score for each of the
             sequences of a sample); None: there is no head.
-        num_classes: K.
+        num_classes: K, the number of classes.
         blocks: further arguments of `Stack`: depth, heads, attn, pos, mlp_width, norm, layer_scale, attention_dropout,
             drop_path.
 

@@ -22,7 +22,7 @@ class TorchvisionClassifier(nn.Module):
 
     Args:
         name: torchvision's name, for instance mobilenet_v2.
-        num_classes: K.
+        num_classes: K, the number of classes.
         image_size: side of the image in pixels; vit_* and maxvit_t are built for one size, the others accept any.
 
     Raises:

@@ -120,7 +120,7 @@ class VisionTransformer(PatchEncoder):
     initialises the positions (the release: standard deviation D^-1/2).
 
     Args:
-        width: D.
+        width: D, the width of the tokens.
         embed_width: E of the joint space.
         stem: map from pixels to tokens (see `nn.stems`); patch has no bias here, since a norm follows.
         norm_eps: epsilon of the layer norms.

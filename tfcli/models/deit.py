@@ -23,8 +23,8 @@ class DeiT(PatchEncoder):
     The output is the mean of both heads' logits, as in the released code; the paper adds the two softmaxes.
 
     Args:
-        width: D.
-        num_classes: K.
+        width: D, the width of the tokens.
+        num_classes: K, the number of classes.
         encoder: further arguments of `PatchEncoder`; drop_path is 0.1 in the paper. Learned positions have an entry for
             each of the two tokens.
 

@@ -37,8 +37,8 @@ class GPT(nn.Module):
     fine-tuning (2018, section 3.3), start, delimiter and extract, whose ids are negative (`tfcli.text.frames`).
 
     Args:
-        width: D.
-        vocab_size: V.
+        width: D, the width of the tokens.
+        vocab_size: V, the size of the vocabulary.
         context: longest sequence in tokens.
         activation: activation of the MLPs; gelu_tanh in the code of all three papers.
         post_norm: normalise after the residual sum.
@@ -46,7 +46,7 @@ class GPT(nn.Module):
         dropout: dropout on the embedded tokens, in the blocks and before the head.
         head: output of `classify`: classes (K scores for a text), score (one number), choice (a score for each of the
             sequences of a sample); None: there is no head.
-        num_classes: K.
+        num_classes: K, the number of classes.
         blocks: further arguments of `Stack`: depth, heads, attn (always made causal), pos, mlp_width, norm,
             layer_scale, attention_dropout, drop_path.
 

@@ -156,7 +156,7 @@ class Residual(Stages):
         block: kind of block.
         blocks: number of blocks in each stage.
         shortcut: factory of the shortcut where the shape changes.
-        num_classes: K.
+        num_classes: K, the number of classes.
     """
 
     torchvision_name: str | None = None
@@ -196,7 +196,7 @@ class ResNet(Residual):
 
     Args:
         depth: number of layers with weights: 18, 34, 50, 101 or 152.
-        num_classes: K.
+        num_classes: K, the number of classes.
         stem: `imagenet` (7x7, stride 2, max-pooling) or `cifar` (3x3, stride 1) for images of about 32 px.
 
     Raises:
@@ -227,7 +227,7 @@ class CifarResNet(Residual):
 
     Args:
         depth: 6 n + 2 for n blocks in each stage: 20, 32, 44, 56, 110 in the paper.
-        num_classes: K.
+        num_classes: K, the number of classes.
 
     Raises:
         ValueError: `depth` is not 6 n + 2.

@@ -71,7 +71,7 @@ class RNN(nn.Module):
 
     Args:
         width: H of each direction of the encoder and of the decoder.
-        vocab_size: V.
+        vocab_size: V, the size of the vocabulary.
         embed_width: width of the embeddings.
         attention: none or additive.
         cell: gru or lstm (torch's), or gru_paper; see `Recurrent`.

@@ -24,7 +24,7 @@ class TextTransformer(nn.Module):
     pattern. `pos` initialises the positions (the release: standard deviation 0.01).
 
     Args:
-        width: D.
+        width: D, the width of the tokens.
         context: N, the length to which texts are padded.
         vocab_size: V; the last id is the end of the text.
         embed_width: E of the joint space.

@@ -28,8 +28,8 @@ class Transformer(nn.Module):
     before the cosines, as in tensor2tensor and Marian; the paper's order is a permutation of channels.
 
     Args:
-        width: D.
-        vocab_size: V.
+        width: D, the width of the tokens.
+        vocab_size: V, the size of the vocabulary.
         depth: number of blocks of the encoder, and of the decoder unless `decoder_depth` is given.
         context: longest sequence in tokens, of source and of target.
         decoder_depth: number of blocks of the decoder; None: `depth`.

@@ -30,11 +30,11 @@ class ViLT(nn.Module):
     both, as in the paper. The paper's class token of the image is left out, since no head reads it.
 
     Args:
-        width: D.
-        vocab_size: V.
+        width: D, the width of the tokens.
+        vocab_size: V, the size of the vocabulary.
         context: longest text in tokens.
         image_size: side of the image in pixels; other sizes are not supported.
-        patch_size: P.
+        patch_size: P, the side of a patch in pixels.
         num_classes: K, the number of answers.
         norm_eps: epsilon of all norms.
         blocks: further arguments of `Stack`: depth, heads, attn, pos, mlp_width, activation, norm, layer_scale,

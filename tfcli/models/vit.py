@@ -33,7 +33,7 @@ class PatchEncoder(nn.Module):
     An image of another size than `image_size` has another grid, for which learned positions are resampled.
 
     Args:
-        width: D.
+        width: D, the width of the tokens.
         image_size: side of the image in pixels.
         patch_size: side of a patch in pixels of the image, for every stem.
         special: names of the special tokens before the patches, and their numbers; they start at zero.
@@ -110,9 +110,9 @@ class ViT(PatchEncoder):
     the head of the ImageNet-21k checkpoints is left out.
 
     Args:
-        width: D.
-        heads: H.
-        num_classes: K.
+        width: D, the width of the tokens.
+        heads: H, the number of heads.
+        num_classes: K, the number of classes.
         mlp_width: hidden width of the MLPs; 4 D by default.
         pool: class (the class token), mean (the mean of the patches, then a norm), normed_mean (a norm, then the mean)
             or attention (attention of a learned query to the normed patches).

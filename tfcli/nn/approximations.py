@@ -26,8 +26,8 @@ class Approximation(nn.Module):
     """Base class of kernels that replace softmax attention; an `Attention` builds it with its own sizes.
 
     Args:
-        heads: H.
-        head_width: E.
+        heads: H, the number of heads.
+        head_width: E, the width of a head.
         extent: size of each axis of the coordinates.
         special: number of special tokens.
 
@@ -234,7 +234,7 @@ class Linformer(Approximation):
         rank: the paper's k.
         share: none (each head has its own projections of keys and of values), heads (all heads share them) or values
             (keys and values share them, too). Sharing among layers is left out.
-        heads: H.
+        heads: H, the number of heads.
         sizes: as for `Approximation`.
 
     Raises:

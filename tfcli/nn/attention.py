@@ -88,7 +88,7 @@ class MultiHead(nn.Module):
     """Base class of self-attention and cross-attention: heads that average values by a kernel.
 
     Args:
-        heads: H.
+        heads: H, the number of heads.
         head_width: E of queries and keys.
         pattern: which keys a query may see.
         kernel: how the softmax is computed: exact, explicit, flex, partition, or auto (partition where the pattern has

@@ -154,7 +154,7 @@ class LayerScale(nn.Module):
     """A learned factor for each channel of a branch, initially near zero (Touvron et al. 2021, CaiT, section 2).
 
     Args:
-        width: D.
+        width: D, the width of the tokens.
         start: initial value of the factors.
     """
 
@@ -196,7 +196,7 @@ class Block(nn.Module):
         attention: self-attention of the same width; None: there is no such branch.
         mlp: MLP of the same width; in a block whose attention is gated, followed by a `Gate` of its own.
         cross: cross-attention of the same width; None: there is no such branch.
-        width: D.
+        width: D, the width of the tokens.
         norm: layer or rms.
         norm_eps: epsilon of the norms.
         post_norm: normalise after the residual sum, as the original Transformer and BERT do.

@@ -73,7 +73,7 @@ class CrossAttention(MultiHead):
 
     Args:
         width: D of the tokens.
-        heads: H.
+        heads: H, the number of heads.
         memory_width: width of the memory's tokens; D by default.
         head_width: E of queries and keys; D / H by default.
         value_width: width of the values of a head; `head_width` by default.

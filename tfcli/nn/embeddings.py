@@ -44,8 +44,8 @@ class PatchEmbed(Stem):
     Args:
         width: D of the tokens.
         image_size: side of the image in pixels.
-        patch_size: P.
-        channels: C.
+        patch_size: P, the side of a patch in pixels.
+        channels: C, the number of channels of the image.
         bias: whether the map has a bias; it needs none where a norm follows.
         overlap: whether patches overlap.
 
@@ -83,7 +83,7 @@ class ConvEmbed(Stem):
         width: D of the tokens.
         image_size: side of the image in pixels.
         patch_size: P, the total stride: a power of two.
-        channels: C.
+        channels: C, the number of channels of the image.
 
     Raises:
         ValueError: `patch_size` is not a power of two, or does not divide `image_size`, or D cannot be halved so often.

@@ -26,7 +26,7 @@ class HybridEmbed(Stem):
         width: D of the tokens.
         image_size: side of the image in pixels.
         patch_size: side of a token in pixels of the image; where it equals the map's stride, each cell is a token.
-        channels: C.
+        channels: C, the number of channels of the image.
         blocks: number of blocks in each stage; empty: the root alone.
         stem_width: channels after the root; the first stage has four times as many.
 

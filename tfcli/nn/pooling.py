@@ -15,7 +15,7 @@ class AttentionPool(nn.Module):
 
     Args:
         width: D of the tokens and of the vector.
-        heads: H.
+        heads: H, the number of heads.
         mlp_width: hidden width of the MLP; 4 D by default.
         norm: layer or rms.
         norm_eps: epsilon of the norm before the MLP.
@@ -59,7 +59,7 @@ class MeanQueryPool(nn.Module):
 
     Args:
         width: D of the tokens.
-        heads: H.
+        heads: H, the number of heads.
         cells: number of tokens, the cells of a map.
         out_width: width of the vector.
 

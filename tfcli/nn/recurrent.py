@@ -25,7 +25,7 @@ class PaperGRU(nn.Module):
 
     Args:
         inputs: width of the inputs.
-        width: H.
+        width: H, the width of the state.
         bidirectional: whether a second GRU reads the sequence backwards.
     """
 
@@ -99,7 +99,7 @@ class Recurrent(nn.Module):
 
     Args:
         inputs: width of the inputs.
-        width: H.
+        width: H, the width of the state.
         cell: gru, lstm (torch's) or gru_paper.
         bidirectional: whether a second cell reads the sequence backwards; the outputs are concatenated.
 

@@ -14,7 +14,7 @@ class TokenEmbeddings(nn.Module):
 
     Args:
         width: D of the embeddings.
-        vocab_size: V.
+        vocab_size: V, the size of the vocabulary.
         tied: whether there is one matrix.
         target_vocab_size: V of the target; that of the source by default, and always where `tied`.
         output_width: width of the output layer's input; D by default, and always where `tied`.

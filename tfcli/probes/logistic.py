@@ -109,7 +109,7 @@ def fit(
     Args:
         features: float32, or their `Space`.
         label: classes of the rows.
-        num_classes: K.
+        num_classes: K, the number of classes.
         C: inverse strength of the penalty, greater than 0.
         start: a fit to start from, for instance that of the next smaller C.
         max_iter: largest number of steps of L-BFGS.

@@ -119,14 +119,14 @@ def load_prompts(
             raise ConfigError(_refusal(data, path, pairs, classes))
         pairs = _pairs(found[0], path)
     own = list(classes) if classes is not None else [own for own, _ in pairs]  # the set's own spelling
-    spoken = [[name] for name in own] if names == "own" else [said for _, said in pairs]
+    spoken = [[name] for name in own] if names == "own" else [names_of for _, names_of in pairs]
     sets = {**SETS, **{name: _templates(t, path) for name, t in (content.get("sets") or {}).items()}}
     return Prompts(
         data=data,
-        names=[said[0] for said in spoken],
+        names=[names_of[0] for names_of in spoken],
         templates=_chosen(templates, _templates(found[0].get("templates"), path), sets),
         source=str(content.get("source", path)),
-        renamed=[(o, ", ".join(said)) for o, said in zip(own, spoken, strict=True) if said != [o]],
+        renamed=[(o, ", ".join(names_of)) for o, names_of in zip(own, spoken, strict=True) if names_of != [o]],
         spoken=spoken,
         sets=sets,
         articles=content.get("articles") == "fit",
@@ -220,13 +220,13 @@ def _pairs(part: dict[str, Any], path: Path) -> list[tuple[str, list[str]]]:
     pairs = []
     for number, entry in enumerate(part["classes"]):
         own, spoken = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (entry, entry)
-        said = list(spoken) if isinstance(spoken, list) else [spoken]
-        if not isinstance(own, str) or not said or not all(isinstance(name, str) and name for name in said):
+        names_of = list(spoken) if isinstance(spoken, list) else [spoken]
+        if not isinstance(own, str) or not names_of or not all(isinstance(name, str) and name for name in names_of):
             raise ConfigError(
                 f"{path}: class {number} is {entry!r}, but must be a name or `own: spoken`; "
                 "put quotes around numbers, yes and no."
             )
-        pairs.append((own, said))
+        pairs.append((own, names_of))
     return pairs
 
 
@@ -236,8 +236,8 @@ def _plain(name: str) -> str:
 
 def _disagreement(pairs: Sequence[tuple[str, list[str]]], classes: Sequence[str]) -> int | None:
     """Return the first label whose class differs between file and set, ignoring spelling; None: they agree."""
-    for label, (own, said) in enumerate(pairs[: len(classes)]):
-        if _plain(classes[label]) not in {_plain(own), *map(_plain, said)}:
+    for label, (own, names_of) in enumerate(pairs[: len(classes)]):
+        if _plain(classes[label]) not in {_plain(own), *map(_plain, names_of)}:
             return label
     return None if len(pairs) == len(classes) else min(len(pairs), len(classes))
 

@@ -55,7 +55,7 @@ def score(ranking: Int[Tensor, "N R"], label: Int[Tensor, "N"], *, num_classes: 
     Args:
         ranking: classes, best first; -1 where there is no further class.
         label: true classes.
-        num_classes: K.
+        num_classes: K, the number of classes.
 
     Raises:
         DataError: there are no samples.
@@ -90,7 +90,7 @@ def checked(name: str, split: Split, *, num_classes: int, width: int | None = No
     Args:
         name: name of the split, for messages.
         split: features and labels.
-        num_classes: K.
+        num_classes: K, the number of classes.
         width: D of the training split; None for the training split itself.
 
     Raises:

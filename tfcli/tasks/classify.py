@@ -60,7 +60,7 @@ class Classify(ClassChoice):
 
     Args:
         net: model that maps images to logits.
-        num_classes: K.
+        num_classes: K, the number of classes.
         label_smoothing: label smoothing of the training loss.
         batch_norm: train (update the statistics), frozen (keep them), or auto: frozen only where the batch norms of a
             checkpoint are folded into the convolutions, so that their statistics have no meaning.
