@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., di
     """Train the segmenter in a folder of one's own; returns the record of the run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "segmenter", raising=False)  # of another test's folder
     shutil.copytree(Path(__file__).parent / "segmenter", tmp_path, dirs_exist_ok=True)
 
     def train(*settings: str) -> dict:
