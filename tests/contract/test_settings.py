@@ -97,9 +97,15 @@ def is_read(found: Setting, node: dict[str, Any]) -> bool:
         return leaf in words_of_code() if settled else leaf not in unread(owner.target)
     if found.key in arguments_of_groups():
         return True
-    if parent and owner is None:  # inside a table that its reader takes whole, such as `data.source.columns`
+    if parent and (owner is None or _has_free_keys(setting(node, parent))):  # such as `data.source.columns`
         return is_read(setting(node, parent), node)
     return leaf in words_of_code()
+
+
+def _has_free_keys(found: Setting) -> bool:
+    """Whether a setting is a mapping that its reader takes whole, with any keys."""
+    argument, raw = found.argument, found.raw
+    return argument is not None and argument.kind.any and not argument.fields and "_target_" not in (raw or ())
 
 
 @pytest.mark.parametrize(("group", "option"), [*OPTIONS, *(("", name) for name in PRIMARIES)])
