@@ -9,6 +9,7 @@ from conftest import TINY
 
 from tfcli.cli.app import app
 from tfcli.cli.candidates import follow
+from tfcli.engine.config.compose import compose
 from tfcli.engine.runs.record import Record, read_metrics
 from tfcli.engine.train.checkpoints import read_checkpoint
 from tfcli.errors import ConfigError
@@ -187,3 +188,11 @@ def test_a_figure_of_ones_own_is_a_command(tmp_path, run):
     assert "margin" in [candidate.word for candidate in follow(["viz"], "mar")]
     with pytest.raises(ConfigError, match=r"`viz\.split` must be one of val, test, but is `train`"):
         app(["viz", "margin", "done", "split=train"])
+
+
+def test_a_set_of_ones_own_is_named_where_data_do_not_fit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "ours.yaml").write_text("defaults: [easy_vqa, _self_]\nname: ours\n")
+    with pytest.raises(ConfigError, match="Data that would fit: easy_vqa, ours, shapes"):
+        compose("train", ["model=vilt", "task=answer", "data=digits"])

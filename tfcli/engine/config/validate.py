@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import Any, cast
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     InterpolationKeyError,
@@ -23,7 +22,6 @@ from tfcli.engine.config import targets
 from tfcli.engine.config.arguments import INTERPOLATION, absolute, settings
 from tfcli.engine.config.compatible import check_parts
 from tfcli.engine.config.configs import Configs, roots
-from tfcli.engine.config.files import PACKAGED
 from tfcli.engine.config.heads import heads_of
 from tfcli.engine.config.moved import SETTINGS
 from tfcli.engine.config.offers import check_offer, columns_of
@@ -113,7 +111,9 @@ def _check_needs(config: DictConfig, choices: dict[str, str]) -> None:
     columns = columns_of(config.get("data", {}))
     missing = [need for need in needs if need not in columns]
     if missing and "data" in config:
-        fitting = [n for n, has in _data_columns() if set(needs) <= set(has)]
+        configs = Configs(roots())
+        sets = {name: columns_of(configs.mounted("data", name).get("data", {})) for name in configs.options("data")}
+        fitting = [name for name, has in sets.items() if set(needs) <= set(has)]
         raise ConfigError(
             f"task `{choices.get('task')}` needs {', '.join(missing)}, which data `{choices.get('data')}` does "
             f"not have. Data that would fit: {', '.join(fitting) or 'none yet'}."
@@ -205,12 +205,6 @@ def _divides(path: str, node: dict[str, Any], small: str, large: str) -> None:
         raise ConfigError(
             f"`{prefix}{small}` must divide {source}, but is {a} for {thing}. Nearest: {', '.join(map(str, close))}."
         )
-
-
-def _data_columns() -> Iterator[tuple[str, list[str]]]:
-    for file in sorted((PACKAGED / "data").glob("[!_]*.yaml")):
-        facts = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        yield file.stem, list(facts.get("columns", ["image", "label"]))
 
 
 def _is(value: Any, *kinds: type) -> bool:
