@@ -1,4 +1,4 @@
-"""Images with captions: one caption an image to train on, all of them to evaluate with."""
+"""View of images with captions: one caption per image in training, all captions in evaluation."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ _LOOKED_AT = 2000
 
 
 class CaptionedImages:
-    """Images and their captions; where the source has labelled images too, they are evaluated beside them.
+    """View of images and their captions; labelled images of the same source, if any, are evaluated as well.
 
-    A training batch has one caption an image, drawn anew each epoch and addressed by (seed, epoch, row):
-    `{"image", "tokens" (B, L), "index"}`. An evaluation batch has all captions of its images, and `owner` says whose
-    each is: `{"image", "index", "tokens" (T, L), "owner" (T,)}`. Captions longer than the context are cut.
+    A training batch has one caption per image, drawn anew in each epoch as a function of (seed, epoch, row):
+    `{"image", "tokens" (B, L), "index"}`. An evaluation batch has all captions of its images, and `owner` is the index
+    of each caption's image: `{"image", "index", "tokens" (T, L), "owner" (T,)}`. Captions longer than the context are
+    truncated.
     """
 
     unit, reads_text = "images", True
     beside = LabelledImages()
 
     def encode(self, rows: Columns, tokenizer: Tokenizer, *, length: int | None, train: bool) -> Captioned:
-        """Raises ValueError where there is no tokenizer yet."""
+        """Return the samples of one split; raise ValueError where there is no tokenizer yet."""
         if tokenizer is None:
             raise ValueError("captions are served in tokens: `encode` them with a tokenizer first.")
         return Captioned(rows["image"], rows["caption"], tokenizer, train=train)
@@ -39,14 +40,14 @@ class CaptionedImages:
 class Captioned:
     """Captioned images of one split.
 
-    Where unusable files are skipped, a training batch is filled up with its own first pairs: ranks that gather each
-    other's embeddings need batches of equal size.
+    Where unreadable files are skipped, a training batch is filled up by repeating its first pairs: ranks that gather
+    each other's embeddings need batches of equal size.
 
     Args:
         image: the images.
-        caption: the texts of each.
-        tokenizer: of the captions.
-        train: one caption an image.
+        caption: the list of captions of each image.
+        tokenizer: encodes the captions.
+        train: whether a batch has one caption per image (True) or all of them (False).
     """
 
     counted, cut = "images", 0
@@ -85,7 +86,7 @@ class Captioned:
 
 
 def cut_notes(texts: Sequence[str], tokenizer: Tokenizer) -> list[str]:
-    """Return a note where captions are longer than the context; of long lists, 2,000 evenly drawn ones are read."""
+    """Return a note where captions are longer than the context, estimated from about 2,000 evenly spaced captions."""
     seen = texts[:: max(1, -(-len(texts) // _LOOKED_AT))]
     cut = sum(len(ids) > tokenizer.room for ids in tokenizer.encode(seen))
     if not cut:

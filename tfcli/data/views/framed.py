@@ -1,4 +1,4 @@
-"""Labelled texts framed for a model to read: sentences, pairs, choices, words with tags, and questions with windows."""
+"""Views of labelled texts with the model's special tokens: sentences, pairs, choices, tagged words, answer spans."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from tfcli.text.tokenizer import Tokenizer
 
 
 class Labelled:
-    """A text, or a pair of them, with a class or a score.
+    """View of texts, or pairs of texts, each with a class or a score.
 
     Args:
-        framing: cls or start, the model's layout; see `tfcli.text.frames`.
-        both_orders: read a pair in both orders, as GPT-1 does to tell how alike they are (Radford et al. 2018,
-            section 3.3); only under the layout `start`.
+        framing: layout of the special tokens, cls or start; see `tfcli.text.frames`.
+        both_orders: read each pair in both orders, as GPT-1 does for similarity (Radford et al. 2018, section 3.3);
+            only with the layout `start`.
+
+    Raises:
+        ConfigError: `both_orders` with another layout.
     """
 
     unit, reads_text = "texts", True
@@ -45,7 +48,7 @@ class Labelled:
 
 
 class Choices:
-    """A context and several ways to go on, of which one is right (Radford et al. 2018, section 3.3; SWAG)."""
+    """View of multiple choice: a context and several continuations, one of them right (Radford et al. 2018, 3.3)."""
 
     unit, reads_text = "questions", True
 
@@ -63,7 +66,7 @@ class Choices:
 
 
 class Tagged:
-    """Words, each with a tag, which the first piece of a word carries (Devlin et al. 2019, section 5.3)."""
+    """View of tagged words; the tag is predicted at the first token of each word (Devlin et al. 2019, section 5.3)."""
 
     unit, reads_text = "sentences", True
 
@@ -85,17 +88,20 @@ class Tagged:
 
 
 class Spans:
-    """A question and a context that its answer is cut from, long contexts in windows that overlap.
+    """View of extractive question answering: a question and its context; long contexts are read in windows.
 
-    A window that does not hold the whole answer is trained to point at its first token, as is one without an answer
-    (Devlin et al. 2019, section 4.3). A token of several windows belongs to the one in which it has most context.
-    Every token of a context is in a window: where a window has less room than `stride`, the next one begins where it
-    ends.
+    In a window that does not contain the whole answer, the target is the window's first token, as for a question
+    without an answer (Devlin et al. 2019, section 4.3). A token in several windows is scored in the window that gives
+    it the most context. Every token of a context is in a window: where a window has less room than `stride`, the next
+    one begins where it ends.
 
     Args:
-        framing: cls, the model's layout.
-        stride: tokens that the next window begins later.
-        question_length: most tokens of a question; longer ones are cut, and all of them to half of a short window.
+        framing: layout of the special tokens; it must be cls.
+        stride: distance between the beginnings of two windows, in tokens.
+        question_length: largest number of tokens of a question, at most half of a window; the rest is truncated.
+
+    Raises:
+        ConfigError: another layout, or a number below 1.
     """
 
     unit, reads_text = "windows", True
@@ -147,13 +153,13 @@ class Spans:
 
 
 MARKED = 3
-"""Marks of a question and its context: [CLS] and two [SEP]."""
+"""Number of special tokens around a question and its context: [CLS] and two [SEP]."""
 
 
 def _tokens_of(answer: dict[str, Any], spans: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
-    """Return the first and the last token of an answer; None where no token stands for any of its characters.
+    """Return the first and the last token of an answer; None where no token covers any of its characters.
 
-    An answer's outer characters may belong to no token (spaces, zero-width characters): they are not asked for.
+    Characters at the ends of an answer may belong to no token (spaces, zero-width characters); these are ignored.
     """
     text, start = answer["text"], answer["start"]
     low, high = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
@@ -162,7 +168,7 @@ def _tokens_of(answer: dict[str, Any], spans: Sequence[tuple[int, int]]) -> tupl
 
 
 def _owner(token: int, begins: Sequence[int], room: int, total: int) -> int:
-    """The beginning of the window in which a token has most context on its narrower side."""
+    """Return the beginning of the window in which the token has the most context on its shorter side."""
 
     def context(begin: int) -> tuple[float, int]:
         stop = min(begin + room, total)
@@ -174,14 +180,14 @@ def _owner(token: int, begins: Sequence[int], room: int, total: int) -> int:
 
 
 class Samples(Sequences):
-    """Framed samples of one split, and what is asked of them.
+    """Token sequences of one split and their targets.
 
     Args:
-        samples: the sequences of each sample, as many in all.
+        samples: the sequences of each sample; every sample has the same number of sequences.
         rows: columns that go into the batches: label, score, group; start, end, question; inside, offsets.
-        frame: how they were framed.
-        cut: how many were cut.
-        targets: of each token of each sample, -100 where nothing is asked.
+        frame: the frame that added the special tokens.
+        cut: the number of truncated samples.
+        targets: the target of each token of each sample; -100 is ignored by the loss.
     """
 
     def __init__(
@@ -200,7 +206,7 @@ class Samples(Sequences):
         self.lengths = np.array([sum(len(framed.ids) for framed in sample) for sample in samples], dtype=np.int64)
 
     def batch(self, rows: np.ndarray, *, seed: int, epoch: int) -> dict[str, Tensor]:
-        """tokens and valid (B, N), or (B, C, N) of several sequences each; segments under the layout `cls`."""
+        """Return tokens and valid, (B, N) or (B, C, N) for C sequences per sample; segments with the layout `cls`."""
         chosen = [framed for row in rows for framed in self.samples[row]]
         arrays = {"tokens": padded([np.array(f.ids) for f in chosen], self.pad)}
         arrays["valid"] = padded([np.ones(len(f.ids), bool) for f in chosen], False)

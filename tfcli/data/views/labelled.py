@@ -1,4 +1,4 @@
-"""Images, each with one label."""
+"""View of images with one label each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tfcli.data.images.imageset import Images
 
 
 class LabelledImages:
-    """Images and their labels: `{"image" (B, 3, Y, X), "label" (B), "index" (B)}`.
+    """View of images and their labels: `{"image" (B, 3, Y, X), "label" (B), "index" (B)}`.
 
-    Where images are to be mixed, a training batch also has the seed of its mixture, `mix`.
+    With MixUp or CutMix, a training batch also has `mix`, the seed of its random mixture.
     """
 
     unit, reads_text = "images", False
@@ -29,7 +29,7 @@ class Labelled:
 
     Args:
         image: the images.
-        label: (N,) class of each.
+        label: (N,) the class of each image.
     """
 
     counted, cut = "images", 0

@@ -1,4 +1,4 @@
-"""Texts with words to be filled in, one after another: what BERT is pre-trained on."""
+"""View of documents for BERT's pre-training: masked language modelling and next-sentence prediction."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from tfcli.text.frames import Frame
 from tfcli.text.tokenizer import Tokenizer
 
 SENTENCES = re.compile(r"\n+|(?<=[.!?]) +(?=[^a-z\s])")
-"""Boundaries of sentences: line breaks, and a full stop that no small letter follows."""
+"""Boundaries of sentences: line breaks, and `.`, `!` or `?` before a space that no small letter follows."""
 
 
 class MaskedPairs:
-    """Stretches of documents, parted in two, with some of their tokens to be guessed.
+    """View of pairs of text segments in which some tokens are masked and must be predicted.
 
-    Of a stretch of several sentences the first few are a text and the others the next one; half of the time the others
-    of another stretch stand in their place (Devlin et al. 2019, section 3.1, task 2). A stretch of one sentence stands
-    alone. Where it is parted, what follows and what is masked is drawn anew in each epoch ("dynamic", Liu et al. 2019,
-    section 4.1), addressed by (seed, epoch, row); evaluation always draws alike, and 15 % of the tokens, hidden as BERT
-    does, whatever is trained: so that runs can be compared.
+    A stretch is a run of consecutive sentences of one document. It is split into a first and a second segment; half of
+    the time, another stretch replaces the second segment (Devlin et al. 2019, section 3.1, task 2). A stretch of one
+    sentence stays whole. The split, the second segment and the masked tokens are drawn anew in each epoch ("dynamic
+    masking", Liu et al. 2019, section 4.1) as functions of (seed, epoch, row). Evaluation makes the same draws every
+    time and masks 15 % of the tokens with BERT's proportions, whatever the training settings are, so that runs can be
+    compared.
 
     Args:
-        mask_fraction: of the tokens are to be guessed.
-        masked_fraction: of these are hidden behind [MASK].
-        random_fraction: of these are replaced by any token; the rest stay as they are.
-        next_sentence: False: stretches stay whole, and nothing is asked about what follows.
+        mask_fraction: fraction of the tokens that the model must predict.
+        masked_fraction: fraction of these that [MASK] replaces.
+        random_fraction: fraction of these that a random token replaces; the others stay unchanged.
+        next_sentence: whether the model also predicts if the second segment follows; if False, stretches stay whole.
 
     Raises:
-        ConfigError: the fractions are none.
+        ConfigError: a fraction is out of its range, or two of them exceed 1 together.
     """
 
     unit, reads_text = "stretches", True
@@ -61,7 +62,12 @@ class MaskedPairs:
         self.next_sentence = next_sentence
 
     def encode(self, rows: Columns, tokenizer: Tokenizer, *, length: int | None, train: bool) -> Stretches:
-        """Raises ConfigError where the vocabulary has no [MASK], DataError where there is no text."""
+        """Return the samples of one split.
+
+        Raises:
+            ConfigError: the vocabulary has no [MASK].
+            DataError: there is no text.
+        """
         if tokenizer.mask_id is None:
             raise ConfigError(
                 f"words are hidden behind [MASK], which a tokenizer of kind {tokenizer.kind} does not have. "
@@ -71,19 +77,19 @@ class MaskedPairs:
 
 
 class Stretches(Sequences):
-    """The documents of one split in stretches of at most `length` tokens with their marks.
+    """Documents of one split, cut into stretches of at most `length` tokens including special tokens.
 
     Args:
         texts: the documents.
-        tokenizer: of the model.
-        view: how they are masked.
-        length: N.
-        train: draw anew in each epoch.
+        tokenizer: the model's tokenizer.
+        view: the settings for masking.
+        length: largest number of tokens N of a sample.
+        train: whether the random choices change in each epoch.
     """
 
     def __init__(self, texts: list[str], tokenizer: Tokenizer, view: MaskedPairs, *, length: int, train: bool):
         self.frame, self.view, self.train = Frame(tokenizer, "cls"), view, train
-        self.hides = view if train else MaskedPairs()
+        self.masking = view if train else MaskedPairs()
         assert tokenizer.mask_id is not None
         self.mask, self.vocab_size = tokenizer.mask_id, tokenizer.vocab_size
         specials = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
@@ -99,7 +105,11 @@ class Stretches(Sequences):
         self.lengths = np.array([2 + sum(map(len, s)) + (len(s) > 1) for s in self.stretches], dtype=np.int64)
 
     def batch(self, rows: np.ndarray, *, seed: int, epoch: int) -> dict[str, Tensor]:
-        """tokens, segments and valid (B, N); target (-100 where nothing is asked); next: 0 it follows, 1 any, -100."""
+        """Return tokens, segments, valid and target (B, N), and next (B).
+
+        `target` is -100 at tokens that need not be predicted. `next` is 0 where the second segment follows the first,
+        1 where it is a random one, and -100 where there is no second segment.
+        """
         epoch = epoch if self.train else 0
         framed, follows = [], []
         for row in rows:
@@ -118,7 +128,7 @@ class Stretches(Sequences):
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _pair(self, row: int, seed: int, epoch: int) -> tuple[list[int], list[int] | None, int]:
-        """A text, what is said to follow it, and whether it does."""
+        """Return the first segment, the second segment if there is one, and the target `next` of `batch`."""
         stretch = self.stretches[row]
         if not self.view.next_sentence or len(stretch) == 1:
             return _joined(stretch), None, -100
@@ -132,16 +142,16 @@ class Stretches(Sequences):
         return text, whole[: self.room - len(text)] or whole[:1], 1
 
     def _masked(self, ids: np.ndarray, row: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The ids with some hidden, and what is to be guessed."""
+        """Return the token ids after masking, and the target of each token."""
         free = np.flatnonzero(self.is_plain[ids])
-        count = max(1, round(self.hides.mask_fraction * len(free)))
+        count = max(1, round(self.masking.mask_fraction * len(free)))
         order, how, drawn = (hash64(seed, name, epoch, row, free) for name in ("mask", "how", "token"))
         chosen = np.argsort(order, kind="stable")[:count]
         target, hidden = np.full(len(ids), -100, dtype=np.int64), ids.astype(np.int64)
         places, share = free[chosen], uniform(how[chosen])
         target[places] = ids[places]
-        behind = share < self.hides.masked_fraction
-        random = ~behind & (share < self.hides.masked_fraction + self.hides.random_fraction)
+        behind = share < self.masking.masked_fraction
+        random = ~behind & (share < self.masking.masked_fraction + self.masking.random_fraction)
         hidden[places[behind]] = self.mask
         hidden[places[random]] = self.plain[below(drawn[chosen][random], len(self.plain))]
         return hidden, target
@@ -152,7 +162,7 @@ def _joined(parts: list[list[int]]) -> list[int]:
 
 
 def _stretches(sentences: list[list[int]], room: int) -> list[list[list[int]]]:
-    """Sentences that follow one another, as many as there is room for; longer ones than that are parted."""
+    """Group consecutive sentences into stretches of at most `room` tokens; split the sentences that are longer."""
     pieces = [ids[i : i + room] for ids in sentences for i in range(0, len(ids), room)]
     found: list[list[list[int]]] = []
     size = room + 1

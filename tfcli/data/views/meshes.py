@@ -1,4 +1,4 @@
-"""Meshes: vertices and faces, padded."""
+"""View of polygon meshes as padded vertices and faces."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tfcli.data.images.imageset import reader
 
 
 class Meshes:
-    """Meshes: `{"vertices" (B, V, 3), "vertices_valid" (B, V), "faces" (B, F, C), "index" (B)}`.
+    """View of meshes: `{"vertices" (B, V, 3), "vertices_valid" (B, V), "faces" (B, F, C), "index" (B)}`.
 
-    A face is a row of indices of vertices; -1 fills up faces of fewer corners, and meshes of fewer faces.
+    A face is a row of C vertex indices; -1 pads faces with fewer corners and meshes with fewer faces.
     """
 
     unit, reads_text = "meshes", False
@@ -26,7 +26,7 @@ class Meshes:
 
 
 class Meshed:
-    """Meshes of one split, each read when it is taken.
+    """Meshes of one split, each read from disk when a batch needs it.
 
     Args:
         mesh: the meshes; see `tfcli.data.sources.meshes.Mesh`.
@@ -54,5 +54,5 @@ class Meshed:
         }
 
     def blank(self, size: int, *, seed: int) -> dict[str, Tensor]:
-        """Return the first mesh so many times."""
+        """Return a batch of `size` copies of the first mesh."""
         return self.batch(np.zeros(size, dtype=np.int64), seed=seed, epoch=0) | {"index": torch.arange(size)}

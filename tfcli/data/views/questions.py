@@ -1,4 +1,4 @@
-"""Images, each with a question and its answer."""
+"""View of images with a question and its answer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tfcli.text.tokenizer import Tokenizer
 
 
 class AnsweredQuestions:
-    """Questions about images: `{"image" (B, 3, Y, X), "tokens" (B, N), "valid" (B, N), "answer" (B), "index" (B)}`.
+    """View of visual questions: `{"image" (B, 3, Y, X), "tokens" (B, N), "valid" (B, N), "answer" (B), "index" (B)}`.
 
-    A question is framed as [CLS] question [SEP] and padded to the longest of its batch.
+    The tokens are [CLS] question [SEP], padded to the longest question of the batch.
     """
 
     unit, reads_text = "questions", True
@@ -29,14 +29,14 @@ class AnsweredQuestions:
 
 
 class Asked:
-    """Questions of one split.
+    """Questions about images of one split.
 
     Args:
-        image: the image of each.
-        tokens: of each question, with its marks.
-        answer: (N,) class of each.
-        pad: token that fills up a batch.
-        cut: how many questions had to be cut.
+        image: the image of each question.
+        tokens: the token ids of each question, including special tokens.
+        answer: (N,) the answer to each question, as a class.
+        pad: the padding token.
+        cut: the number of truncated questions.
     """
 
     counted = "images"

@@ -1,4 +1,4 @@
-"""Running text as one long row of tokens, cut into windows: what a causal language model is trained on."""
+"""View of running text for causal language models: one stream of tokens, cut into windows of equal length."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tfcli.text.tokenizer import Tokenizer
 
 
 class Windows:
-    """Windows of a stream of documents, each followed by an end: no token is padding (Radford et al. 2019).
+    """View of documents joined by end-of-text tokens and cut into windows without padding (Radford et al. 2019).
 
-    Evaluation scores every token once, each window without what stands before it. Training windows begin elsewhere in
-    each epoch, so that no token always stands at a window's edge.
+    Evaluation scores every token once, and a window does not see the text before it. In training the windows are
+    shifted by a random offset in each epoch, so that the same tokens do not always stand at a window's edge.
 
     Args:
-        packed: False: a document is a sample of its own, padded to the longest of its batch.
+        packed: whether documents are joined; if False, each document is a sample, padded to the longest of its batch.
     """
 
     reads_text = True
@@ -32,10 +32,10 @@ class Windows:
         self.unit = "windows" if packed else "texts"
 
     def encode(self, rows: Columns, tokenizer: Tokenizer, *, length: int | None, train: bool) -> Stream | Documents:
-        """Documents as a stream of tokens, or each alone.
+        """Return the documents of one split as a stream of tokens, or one by one.
 
         Raises:
-            DataError: there is less text than a window, or no saying how long one is.
+            DataError: the text is shorter than a window, or the length of a window is not given.
         """
         if not self.packed:
             return Documents(rows["text"], tokenizer, length=length)
@@ -45,19 +45,22 @@ class Windows:
 
 
 class Stream(Sequences):
-    """Tokens of all documents in line, with how many characters, bytes and words each one completes.
+    """Tokens of all documents in sequence, with the number of characters, bytes and words that each token adds.
 
     Args:
         texts: the documents.
-        tokenizer: of the model; where it has an end of text, one stands after each document.
-        length: N, tokens of a window.
-        train: windows begin elsewhere in each epoch.
+        tokenizer: the model's tokenizer; its end-of-text token, if it has one, follows each document.
+        length: number of tokens N in a window.
+        train: whether the windows are shifted by a random offset in each epoch.
+
+    Raises:
+        DataError: there is too little text for one window.
     """
 
     def __init__(self, texts: list[str], tokenizer: Tokenizer, *, length: int, train: bool):
         self.length, self.train = length, train
         documents = list(_documents(texts, tokenizer))
-        # Between two documents one end is enough; before the first, one says that a text begins.
+        # One end-of-text token separates two documents; another stands before the first document.
         later = 1 if tokenizer.eos_id is not None else 0
         parts = [(ids[later * (i > 0) :], sizes[later * (i > 0) :]) for i, (ids, sizes) in enumerate(documents)]
         self.ids = np.concatenate([ids for ids, _ in parts]) if parts else np.zeros(0, dtype=np.int64)
@@ -68,12 +71,12 @@ class Stream(Sequences):
             raise DataError(f"the training text has {len(self.ids):,} tokens, less than one window of {length + 1}.")
         total = len(self.ids) - 1
         count = max(1, total // length - 1) if train else -(-total // length)
-        self.room = total - count * length if train else 0  # by which the windows can move together
+        self.room = total - count * length if train else 0  # largest offset of the training windows
         self.starts = np.arange(count) * length
         self.lengths = np.minimum(length, total - self.starts)
 
     def batch(self, rows: np.ndarray, *, seed: int, epoch: int) -> dict[str, Tensor]:
-        """Windows (B, N) and what follows each of their tokens; `target` is -100 beyond the end of the text."""
+        """Return windows (B, N) and the next token of each position; `target` is -100 after the end of the text."""
         starts, lengths = self.starts[rows], self.lengths[rows]
         if self.train:
             starts = starts + below(hash64(seed, "windows", epoch), self.room + 1)
@@ -85,12 +88,12 @@ class Stream(Sequences):
 
 
 class Documents(Sequences):
-    """Each document a sample: a start, the text, an end.
+    """Documents as separate samples: a start token, the text and an end token.
 
     Args:
         texts: the documents.
-        tokenizer: of the model.
-        length: most tokens of one; longer ones are cut.
+        tokenizer: the model's tokenizer.
+        length: largest number of tokens in a sample; longer documents are truncated.
     """
 
     def __init__(self, texts: list[str], tokenizer: Tokenizer, *, length: int | None):
@@ -103,7 +106,7 @@ class Documents(Sequences):
         self.lengths = np.array([max(0, len(ids) - 1) for ids in self.ids], dtype=np.int64)
 
     def batch(self, rows: np.ndarray, *, seed: int, epoch: int) -> dict[str, Tensor]:
-        """Texts (B, N), padded behind, and what follows each of their tokens."""
+        """Return texts (B, N), padded on the right, and the next token of each position."""
         ids = [self.ids[row] for row in rows]
         sizes = np.stack([self.sizes[row][1:].sum(0) for row in rows])
         return _batch(padded([i[:-1] for i in ids], self.pad), padded([i[1:] for i in ids], -100), sizes, rows)
@@ -115,9 +118,10 @@ def _batch(tokens: np.ndarray, target: np.ndarray, sizes: np.ndarray, rows: np.n
 
 
 def _documents(texts: list[str], tokenizer: Tokenizer) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Each text's ids, with an end on both sides where the vocabulary has one (a start before it where it has that).
+    """Yield the token ids (N,) of each text, and the characters, bytes and words (N, 3) that each token adds.
 
-    With them (N, 3) how many characters, bytes and words each completes.
+    Where the vocabulary has an end-of-text token, it stands after the text, and the start token (or the end-of-text
+    token again, where there is no start token) stands before it.
     """
     end = tokenizer.eos_id
     begin = end if tokenizer.bos_id is None else tokenizer.bos_id
@@ -131,9 +135,10 @@ def _documents(texts: list[str], tokenizer: Tokenizer) -> Iterator[tuple[np.ndar
 
 
 def _sizes(text: str, stops: np.ndarray) -> np.ndarray:
-    """(N, 3) characters, bytes and words that each token adds, where tokens end at `stops` of the text.
+    """Return the characters, bytes and words (N, 3) that each token adds; `stops` are the tokens' ends in the text.
 
-    What lies between two tokens belongs to the second, and what follows the last to the last: all of the text counts.
+    Text between two tokens counts for the second, and text after the last token for the last, so that the sums are
+    those of the whole text.
     """
     letters = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     wide = 1 + (letters >= 0x80).astype(np.int64) + (letters >= 0x800) + (letters >= 0x10000)

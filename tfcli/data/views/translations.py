@@ -1,4 +1,4 @@
-"""Sentences and their translations as ids: what a sequence-to-sequence model is trained on."""
+"""View of sentences and their translations for sequence-to-sequence models."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tfcli.text.tokenizer import Tokenizer
 
 
 class Translations:
-    """A source that ends in an end mark, and a target that is read from a start mark to an end mark.
+    """View of translation pairs: the source ends in an end token; the target has a start and an end token.
 
-    The target is given twice: `tokens`, what the decoder has read, and `target`, what it is to say next.
+    A batch has the translation twice: `tokens` is the decoder's input, and `target` is the next token of each position.
     """
 
     unit, reads_text = "pairs", True
@@ -24,12 +24,12 @@ class Translations:
 
 
 class Pairs(Sequences):
-    """Pairs of one split.
+    """Translation pairs of one split.
 
     Args:
-        source, target: the sentences.
-        tokenizer: of both sides.
-        length: most tokens of either with its end mark; longer ones are cut before it.
+        source, target: the sentences and their translations.
+        tokenizer: the tokenizer of both languages.
+        length: largest number of tokens on either side, with its end token; longer sentences are truncated before it.
     """
 
     def __init__(self, source: list[str], target: list[str], tokenizer: Tokenizer, *, length: int | None):
@@ -45,7 +45,7 @@ class Pairs(Sequences):
         self.lengths = 1 + (longest if room is None else np.minimum(longest, room))
 
     def batch(self, rows: np.ndarray, *, seed: int, epoch: int) -> dict[str, Tensor]:
-        """Pairs, each side padded behind: source (B, M) with `valid`, tokens and target (B, N)."""
+        """Return pairs, padded on the right: source and valid (B, M), tokens and target (B, N)."""
         source = [self.source[row] for row in rows]
         target = [self.target[row] for row in rows]
         arrays = {
@@ -59,7 +59,7 @@ class Pairs(Sequences):
 
 
 def start_of(tokenizer: Tokenizer) -> int:
-    """Return the first token of a translation: the start mark, or padding as in Marian, which has no start mark."""
+    """Return the first token of a translation: the start token, or the padding token where there is none (Marian)."""
     start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.pad_id
     assert start is not None
     return start

@@ -9,14 +9,14 @@ from tfcli.data.common.rows import Columns
 
 
 class View(Protocol):
-    """Lays out samples of a table: images with labels, windows of a stream, masked sentences, pairs.
+    """Protocol of what turns the rows of a table into samples: labelled images, windows of text, masked sentences.
 
-    Which columns it needs is said once, by `needs` of the task that names it.
+    The columns that a view reads are declared once, in `needs` of the task that uses the view.
 
     Attributes:
-        unit: what a sample is called.
-        reads_text: whether it needs the model's tokenizer.
-        beside: optional; a view of the labelled table of the same source, by which evaluations are also served.
+        unit: plural noun for the samples in messages ("images", "windows").
+        reads_text: whether the view needs the model's tokenizer.
+        beside: optional; the view for the labelled images of the same source, on which the model is evaluated as well.
     """
 
     unit: str
@@ -27,8 +27,8 @@ class View(Protocol):
 
         Args:
             rows: the table.
-            tokenizer: of the model; None where it reads no text.
-            length: most tokens of a sample; None: there is no limit.
-            train: whether the split is trained on.
+            tokenizer: the model's tokenizer; None where the model reads no text.
+            length: the largest number of tokens in a sample; None means no limit.
+            train: whether this is the training split.
         """
         ...
