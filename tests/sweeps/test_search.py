@@ -73,8 +73,8 @@ def test_hydras_grammar_says_what_is_searched(word, expected):
     ("words", "said"),
     [
         (["model=vit"], "needs a key to vary"),
-        (["optim.lr=tag(log,interval(0,1))"], "no range to search in"),
-        (["optim.lr=interval(2,1)"], "no range to search in"),
+        (["optim.lr=tag(log,interval(0,1))"], "not a range to search"),
+        (["optim.lr=interval(2,1)"], "not a range to search"),
     ],
 )
 def test_what_cannot_be_searched(words, said):
