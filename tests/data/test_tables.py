@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfcli.data.columns.checks import table_digest
-from tfcli.data.columns.splits import carved, items, limited
+from tfcli.data.columns.splits import items, limited, split_off
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.picked import Picked, taken
 from tfcli.data.common.request import Request
@@ -61,7 +61,7 @@ def module(source, **settings_):
 @given(st.lists(st.integers(0, 12), min_size=20, max_size=80), st.integers(0, 3))
 def test_one_images_questions_never_part_between_splits(owners, seed):
     rows = {"image": Picked(Squares(13), np.array(owners)), "question": [str(i) for i in range(len(owners))]}
-    kept, drawn, _ = carved(rows, 0.3, seed=seed, to="val")
+    kept, drawn, _ = split_off(rows, 0.3, seed=seed, to="val")
     assert not set(items(kept)) & set(items(drawn))
     assert sorted(map(int, kept["question"] + drawn["question"])) == list(range(len(owners)))
     for part in (kept, drawn):

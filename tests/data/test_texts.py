@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcli.data.columns.splits import carved
+from tfcli.data.columns.splits import split_off
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.order import BucketBatches
 from tfcli.data.module import DataModule
@@ -94,7 +94,7 @@ def test_documents_are_padded_and_cut():
 
 def test_rows_are_carved_without_overlap():
     rows = {"text": [f"row {i}" for i in range(100)]}
-    kept, taken, said = carved(rows, 0.1, seed=0, to="val")
+    kept, taken, said = split_off(rows, 0.1, seed=0, to="val")
     assert len(taken["text"]) == 10
     assert set(kept["text"]) | set(taken["text"]) == set(rows["text"])
     assert "10 of 100 rows" in said
@@ -111,7 +111,7 @@ def test_slips_are_named():
 
 def test_questions_about_one_context_stay_together():
     rows = {"question": [f"{i}?" for i in range(60)], "context": [f"text {i // 4 % 11}" for i in range(60)]}
-    kept, taken, _said = carved(rows, 0.2, seed=0, to="val")
+    kept, taken, _said = split_off(rows, 0.2, seed=0, to="val")
     assert not set(kept["context"]) & set(taken["context"])
     assert 12 <= len(taken["question"]) <= 20
     assert sorted(kept["question"] + taken["question"]) == sorted(rows["question"])

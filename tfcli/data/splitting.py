@@ -79,7 +79,7 @@ def split_tables(
     if "score" in train:
         checks.check_scores(name, train["score"])
     labelled = beside or served
-    labelled.notes += checks.like_notes(name, [] if given else classes)
+    labelled.notes += checks.similar_label_notes(name, [] if given else classes)
     learned = labelled.rows.get("train", {}).get(target) if target in ("label", "answer") else None
     if classes and learned is not None:
         labelled.notes += checks.untrained_notes(name, classes, taken(learned))

@@ -1,1 +1,1 @@
-"""Types that sources give: what a split holds, and conditions on it."""
+"""Columns and tables of a data set, their splits, and checks of them."""

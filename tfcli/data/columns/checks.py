@@ -1,6 +1,6 @@
-"""Conditions that a set of any kind must satisfy before anything is built on it, and the digest that recognises it.
+"""Checks of a loaded data set, and the digest that identifies its contents.
 
-Imports no torch: tables and folders are checked here alike.
+Imports no torch, and serves images and texts alike.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from tfcli.data.common.printable import printable
 from tfcli.data.common.rows import Columns, height
 from tfcli.errors import DataError
 
-_SAMPLED = 10_000  # files whose sizes go into the fingerprint: all of them on most sets, evenly drawn on the largest
-_DRAWN = 1_000  # rows of which the contents go into it
+_SAMPLED = 10_000  # most files of which names and sizes go into the digest; in larger sets they are evenly spaced
+_DRAWN = 1_000  # most rows whose contents go into the digest
 
 
 def check_classes(name: str, classes: list[str], given: int | None) -> None:
     """Check that there are at least two classes, and as many as the config says.
 
     Raises:
-        DataError: with both numbers.
+        DataError: the number of classes is wrong.
     """
     if given is not None and given != len(classes):
         raise DataError(
@@ -41,15 +41,15 @@ def check_classes(name: str, classes: list[str], given: int | None) -> None:
 
 
 def check_splits(name: str, found: Mapping[str, Collection[str]], *, mend: str) -> None:
-    """Check that every split has the labels of train: one that is written otherwise (`0`, `0.0`) is another class.
+    """Check that every split has the same labels as train; another spelling (`0`, `0.0`) is another class.
 
     Args:
-        name: of the set.
+        name: name of the data set.
         found: the labels of each split.
-        mend: how to do it right, for the message.
+        mend: advice that ends the error message.
 
     Raises:
-        DataError: with the labels that only one of two splits has.
+        DataError: a label occurs in only one of two splits.
     """
     train = set(found["train"])
     for split, labels in found.items():
@@ -63,16 +63,16 @@ def check_splits(name: str, found: Mapping[str, Collection[str]], *, mend: str) 
 
 
 def check_known(name: str, classes: Sequence[str], known: Sequence[str], *, run: str) -> None:
-    """Check that a run is measured on data with the classes that it was trained on, in their order.
+    """Check that a run is evaluated on the classes that it was trained on, in the same order.
 
     Args:
-        name: of the set.
-        classes: its classes.
-        known: those of the run.
-        run: what the run is called.
+        name: name of the data set.
+        classes: the classes of the data set.
+        known: the classes of the run.
+        run: name of the run, for the message.
 
     Raises:
-        DataError: with both lists.
+        DataError: the classes or their order differ.
     """
     here, there = list(map(composed, classes)), list(map(composed, known))
     if here != there:
@@ -84,17 +84,17 @@ def check_known(name: str, classes: Sequence[str], known: Sequence[str], *, run:
 
 
 def check_scores(name: str, scores: Sequence[float]) -> None:
-    """Check that the training scores of a regression are not all the same.
+    """Check that the training scores of a regression are not all equal.
 
     Raises:
-        DataError: with the score.
+        DataError: all scores are equal.
     """
     if min(scores) == max(scores):
         raise DataError(f"{name}: every training score is {scores[0]:g}: there is nothing to learn from them.")
 
 
-def like_notes(name: str, classes: Sequence[str]) -> list[str]:
-    """Return a note for labels that differ in case or white space alone: they may be one class."""
+def similar_label_notes(name: str, classes: Sequence[str]) -> list[str]:
+    """Return a note where labels differ only in case or white space: they may be meant as one class."""
     alike: dict[str, list[str]] = {}
     for label in classes:
         alike.setdefault("".join(label.split()).casefold(), []).append(label)
@@ -104,16 +104,16 @@ def like_notes(name: str, classes: Sequence[str]) -> list[str]:
 
 
 def untrained_notes(name: str, classes: Sequence[str], labels: Collection[int] | np.ndarray) -> list[str]:
-    """Return a note where classes have no training sample at all."""
+    """Return a note where classes have no training sample."""
     without = [classes[i] for i in sorted(set(range(len(classes))) - set(np.unique(np.asarray(labels)).tolist()))]
     return [f"{name}: {len(without)} classes have no training sample: {_some(without)}"] if without else []
 
 
 def check_labels(name: str, splits: Mapping[str, Columns], classes: Sequence[str]) -> None:
-    """Check that every label of images names a class.
+    """Check that every label of an image is the index of a class.
 
     Raises:
-        DataError: with the first image whose label does not.
+        DataError: a label is out of range; the message names the first such image.
     """
     for split, rows in splits.items():
         labels = labels_of(rows)
@@ -128,10 +128,10 @@ def check_labels(name: str, splits: Mapping[str, Columns], classes: Sequence[str
 
 
 def check_heights(name: str, splits: Mapping[str, Columns]) -> None:
-    """Check that all columns of a split are of the same length.
+    """Check that all columns of a split have the same length.
 
     Raises:
-        DataError: with those of the first that are not.
+        DataError: the columns of a split differ in length.
     """
     for split, rows in splits.items():
         counts = {column: len(cells) for column, cells in rows.items()}
@@ -141,7 +141,7 @@ def check_heights(name: str, splits: Mapping[str, Columns]) -> None:
 
 
 def subset_notes(name: str, splits: Mapping[str, Columns], official: Mapping[str, int] | None) -> list[str]:
-    """Return a note for each split whose number of images is not the official one: published figures are of others."""
+    """Return a note for each split that has not the official number of images, so that results do not compare."""
     return [
         f"{name}: {height(rows):,} {split} images here, {official[split]:,} officially: results are not comparable"
         for split, rows in splits.items()
@@ -150,16 +150,16 @@ def subset_notes(name: str, splits: Mapping[str, Columns], official: Mapping[str
 
 
 def image_digest(name: str, classes: Any, splits: Mapping[str, Columns], parts: Mapping[str, Columns]) -> str:
-    """Return a digest of labelled or captioned images: equal for equal data, whatever the folder they are in.
+    """Return a digest of labelled or captioned images, equal for equal data in any folder.
 
-    Files are told apart by name and size (10,000 evenly drawn ones on larger sets), arrays by shape and a thousand
-    evenly drawn images, captions by their texts (of the same images).
+    The digest covers the names and sizes of files (at most 10,000 evenly spaced ones), the pixels of arrays (at most
+    1,000 evenly spaced images), and the captions of the same images.
 
     Args:
-        name: of the set.
-        classes: names of its labels.
-        splits: as the source gave them.
-        parts: the rows of them that are served.
+        name: name of the data set.
+        classes: names of the classes.
+        splits: the splits from the source.
+        parts: the rows of these splits that are used.
     """
     digest = hashlib.sha256(repr((name, classes)).encode("utf-8", "surrogateescape"))
     origins = {id(unpicked(rows["image"])[0]): split for split, rows in splits.items()}
@@ -180,9 +180,10 @@ def image_digest(name: str, classes: Any, splits: Mapping[str, Columns], parts: 
 
 
 def table_digest(rows: Columns) -> str:
-    """Return a digest of a table: equal for equal data.
+    """Return a digest of a table, equal for equal data.
 
-    Lists are told apart by all that they hold, files as in `image_digest`, others by a thousand evenly drawn rows.
+    The digest covers lists as a whole, files as in `image_digest`, and at most 1,000 evenly spaced rows of other
+    columns.
     """
     plain = {name: column if isinstance(column, list) else _digest(column) for name, column in rows.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
@@ -195,7 +196,7 @@ def _digest(column: Any) -> str:
 
 
 def _add(digest: hashlib._Hash, column: Any) -> None:
-    """Add what a column holds to a digest: of files names and sizes, of others a thousand evenly drawn rows."""
+    """Add a column to a digest: the names and sizes of files, or at most 1,000 evenly spaced rows."""
     inner, rows = unpicked(column)
     if isinstance(inner, FileColumn):
         for path in (inner.paths[row] for row in rows[:: _step(rows, _SAMPLED)]):
@@ -207,7 +208,7 @@ def _add(digest: hashlib._Hash, column: Any) -> None:
 
 
 def _step(rows: np.ndarray, most: int) -> int:
-    """Return how far apart rows are of which at most so many are drawn evenly."""
+    """Return the smallest step that takes at most `most` evenly spaced rows."""
     return max(1, -(-len(rows) // most))
 
 

@@ -1,4 +1,4 @@
-"""Columns of files, each file read when it is taken."""
+"""Columns of files that are read only when their rows are needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FileColumn:
 
     Args:
         paths: the file of each row.
-        read: makes of a file what the column holds.
+        read: loads the cell from a file.
     """
 
     def __init__(self, paths: Sequence[Path], read: Callable[[Path], Any]):
@@ -38,12 +38,15 @@ class FileColumn:
 
 
 def check_files(paths: Sequence[Path], where: Path | str, what: str) -> None:
-    """Raise DataError, with the first of them, where files that a list names are not there.
+    """Check that the files of a list exist.
 
     Args:
-        paths: of the files.
-        where: the list.
-        what: the files are, for the message.
+        paths: the files.
+        where: the list that names them.
+        what: the kind of the files, for the message.
+
+    Raises:
+        DataError: files are missing; the message names the first of them.
     """
     gone = [path for path in paths if not path.is_file()]
     if gone:

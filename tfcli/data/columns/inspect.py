@@ -1,4 +1,4 @@
-"""A closer look at a set on disk: equal images in training and test, and files that cannot be read."""
+"""Inspection of a data set on disk: duplicates between training and test, and unreadable files."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tfcli.data.common.rows import Columns, height
 
 _CHUNK = 4096
 _ASIDE = ("id", "label", "score", "tags", "answer", "answers")
-"""Columns by which rows of equal contents may differ."""
+"""Columns that are ignored when rows are compared."""
 
 
 @dataclass
 class Findings:
-    """Findings of a check.
+    """Results of an inspection.
 
     Attributes:
-        counts: samples of each split.
-        duplicates: (train, test) samples with equal contents: file names, or numbers in arrays and tables.
+        counts: number of samples in each split.
+        duplicates: pairs (train, test) of samples with equal contents, by file name or by row number.
         unreadable: files that cannot be opened.
     """
 
@@ -38,7 +38,7 @@ class Findings:
 
 
 def inspect(loaded: LoadedTables) -> Findings:
-    """Hash every sample of train and test and compare: a file's bytes, the pixels of arrays, all texts of a row."""
+    """Find equal samples of train and test by hashes of files' bytes, of arrays' pixels, or of the cells of rows."""
     findings = Findings(loaded.counts)
     digests = _images if of_images(loaded.splits) else _rows
     seen: dict[bytes, str] = {}
@@ -54,10 +54,10 @@ def inspect(loaded: LoadedTables) -> Findings:
 
 
 def _rows(rows: Columns) -> Iterator[tuple[str, bytes | None]]:
-    told = [cells for name, cells in rows.items() if name not in _ASIDE]
+    compared = [cells for name, cells in rows.items() if name not in _ASIDE]
     for row in range(height(rows)):
         try:
-            cells = [_cell(column, row) for column in told]
+            cells = [_cell(column, row) for column in compared]
         except OSError as error:
             yield printable(error.filename), None
         else:
@@ -65,7 +65,7 @@ def _rows(rows: Columns) -> Iterator[tuple[str, bytes | None]]:
 
 
 def _cell(column: Any, row: int) -> Any:
-    """Return a cell; of a column of files the digest of the file."""
+    """Return a cell, or the digest of its file in a column of files."""
     one = pick(column, np.array([row]))
     inner, which = unpicked(one)
     if isinstance(inner, FileColumn):

@@ -1,4 +1,4 @@
-"""Splits that a set does not bring, and limits: seeded, of images class by class, documented."""
+"""Seeded splits for data sets that lack one, and limits on the number of rows; images are stratified by class."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tfcli.errors import ConfigError, nearest
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """Settings by which a set is parted.
+    """Settings for the splits of a data set.
 
     Args:
-        fractions: of val and test, the share of train that is set aside where they are missing.
-        seed: of what is drawn.
-        limits: most rows of each split; None: all.
-        test_split: the split that is tested, where the set has several.
+        fractions: fraction of train that is set aside for val or test where the data set lacks this split.
+        seed: seed of the random choice.
+        limits: largest number of rows in each split; None means all.
+        test_split: name of the test split, where the data set has several.
     """
 
     fractions: Mapping[str, float]
@@ -36,26 +36,29 @@ class SplitSettings:
 
 
 def of_images(splits: Mapping[str, Columns]) -> bool:
-    """Return whether rows are images with a label or captions, and nothing else: these are parted class by class."""
+    """Return whether the columns are images with only a label or captions; these are split class by class."""
     rows = next(iter(splits.values()), {})
     return "image" in rows and rows.keys() <= {"image", "label", "caption"}
 
 
 def labels_of(rows: Columns) -> np.ndarray:
-    """Return the label (N,) of each row; -1 where rows have none."""
+    """Return the label of each row, (N,) int64; -1 where the table has no labels."""
     return np.asarray(rows.get("label", np.full(height(rows), -1)), dtype=np.int64)
 
 
 def stratified(labels: np.ndarray, *, number: int, seed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:
-    """Part the samples of each class in proportion: (kept, taken), sorted positions that do not overlap.
+    """Split samples at random in proportion to their classes.
 
-    Each class gives the whole part of its share; what is missing to `number` comes from the classes with the largest
-    remainders. A class never gives its last sample, so fewer than `number` may be taken.
+    The quotas of the classes follow the largest-remainder method. A class always keeps at least one sample, so that
+    fewer than `number` samples may be taken.
 
     Args:
         labels: (N,) class of each sample.
-        number: how many to take.
-        seed, purpose: equal ones take equal samples; `purpose` keeps a test split apart from a validation split.
+        number: number of samples to take.
+        seed, purpose: determine the choice; two purposes ("val", "test") choose independently of each other.
+
+    Returns:
+        The positions that are kept and those that are taken, both sorted.
     """
     classes, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     share = sizes * (min(number, len(labels)) / max(len(labels), 1))
@@ -74,7 +77,7 @@ def stratified(labels: np.ndarray, *, number: int, seed: int, purpose: str) -> t
 
 
 def stratified_sample(labels: np.ndarray, *, number: int, seed: int, purpose: str) -> np.ndarray:
-    """Return at most `number` positions, stratified where there are enough for every class, else simply drawn."""
+    """Return at most `number` random positions, stratified by class where every class can have one."""
     count = len(labels)
     if number >= count:
         return np.arange(count)
@@ -86,14 +89,16 @@ def stratified_sample(labels: np.ndarray, *, number: int, seed: int, purpose: st
     return np.sort(np.argsort(words, kind="stable")[:number])
 
 
-def carve_test(splits: dict[str, Columns], request: Request, notes: list[str], *, lacking: str) -> dict[str, Columns]:
-    """Return the splits of a set of image files with a test split taken from train, as it has none; a note says so.
+def take_test_split(
+    splits: dict[str, Columns], request: Request, notes: list[str], *, lacking: str
+) -> dict[str, Columns]:
+    """Return the splits with a test split that is taken from train, for a data set of images that has none.
 
     Args:
-        splits: as the source has them.
-        request: the share and the seed.
-        notes: the note is added to these.
-        lacking: what the set has none of, for the note.
+        splits: the splits from the source.
+        request: has the test fraction and the seed.
+        notes: list to which a note about the split is added.
+        lacking: what the data set lacks, for the note ("test folder").
     """
     whole = splits["train"]
     how, number = ", stratified" if "label" in whole else "", round(request.test_fraction * height(whole))
@@ -107,7 +112,7 @@ def carve_test(splits: dict[str, Columns], request: Request, notes: list[str], *
 
 
 def _files(column: Any, rows: np.ndarray) -> Any:
-    """Return a column of some rows that stands by itself: its digest does not tell that there were more."""
+    """Return some rows as an independent column, so that its digest does not depend on the other rows."""
     if isinstance(column, FileColumn):
         return FileColumn([column.paths[row] for row in rows], column.read)
     return pick(column, rows)
@@ -116,21 +121,22 @@ def _files(column: Any, rows: np.ndarray) -> Any:
 def make_splits(
     name: str, splits: Mapping[str, Columns], settings: SplitSettings
 ) -> tuple[dict[str, Columns], list[str]]:
-    """Return the tables of train, val and test, and what to tell the user.
+    """Return the tables of train, val and test, and notes for the user.
 
-    Splits are the set's own. What is missing is set aside from train: of images val alone, class by class; of others
-    val and test, rows at random, or of a few long documents their ends. Nothing ever comes from test.
+    The splits of the data set are kept. A missing split is set aside from train: for images only val, stratified by
+    class; for other data val and test, by random rows, or the ends of the documents where there are few. Rows of test
+    are never moved to another split.
 
     Args:
-        name: of the set.
-        splits: by its source.
-        settings: by which.
+        name: name of the data set.
+        splits: the splits from the source.
+        settings: fractions, seed and limits.
 
     Raises:
-        ConfigError: there is no such `test_split`.
+        ConfigError: there is no split of the name `test_split`.
     """
     images, test, seed = of_images(splits), settings.test_split, settings.seed
-    if test not in ("test", *splits) and not images:  # whose source reads it
+    if test not in ("test", *splits) and not images:  # the source of images chooses its own test split
         further = [split for split in splits if split not in ("train", "val")]
         raise ConfigError(
             f"{name} has no split `{test}`.{nearest(test, further)} "
@@ -138,7 +144,7 @@ def make_splits(
         )
     named = {"train": "train", "val": "val", "test": test if test in splits else "test"}
     tables = {split: splits[theirs] for split, theirs in named.items() if theirs in splits}
-    part, notes = _carved_by_class if images else carved, list[str]()
+    part, notes = _split_off_by_class if images else split_off, list[str]()
     for split in ("val",) if images else ("test", "val"):
         fraction = settings.fractions[split]
         if split in tables or not fraction or "train" not in tables:
@@ -152,28 +158,28 @@ def make_splits(
     return {s: limited(tables[s], settings.limits[s], seed=seed) for s in SPLITS if s in tables}, notes
 
 
-def _carved_by_class(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Columns, Columns, str]:
-    """Part images as `carved` parts rows, class by class."""
+def _split_off_by_class(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Columns, Columns, str]:
+    """Split images as `split_off` does, but stratified by class."""
     labels = labels_of(rows)
     kept, taken = stratified(labels, number=round(fraction * len(labels)), seed=seed, purpose=to)
     return picked(rows, kept), picked(rows, taken), f"{len(taken):,} of {len(labels):,} training images set aside"
 
 
 def _limited_by_class(rows: Columns, number: int | None, *, seed: int, split: str) -> Columns:
-    """Limit images as `limited` limits rows, class by class."""
+    """Limit images as `limited` does, but stratified by class."""
     if number is None:
         return rows
     return picked(rows, stratified_sample(labels_of(rows), number=number, seed=seed, purpose=f"limit {split}"))
 
 
 def items(rows: Columns) -> np.ndarray:
-    """Return a number (N,) for each row, the same for rows that share an item of another table: a question's image."""
+    """Return a group number (N,) for each row, equal for rows that share an item, such as the image of questions."""
     pointers = [column.rows for column in rows.values() if isinstance(column, Picked)]
     return min(pointers, key=lambda rows: len(np.unique(rows)), default=np.arange(height(rows)))
 
 
 def limited(rows: Columns, number: int | None, *, seed: int) -> Columns:
-    """Return at most so many rows in their own order, drawn by `seed`; all that share an item come before others."""
+    """Return at most `number` random rows in their original order; rows that share an item are taken together."""
     if number is None or number >= height(rows):
         return rows
     words = hash64(seed, "limit", items(rows))
@@ -181,14 +187,17 @@ def limited(rows: Columns, number: int | None, *, seed: int) -> Columns:
 
 
 FEW = 20
-"""Rows below which running text is split inside its documents."""
+"""Tables of running text with fewer documents than this are split inside the documents."""
 
 
-def carved(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Columns, Columns, str]:
-    """Part a split: what stays, what is taken, and how it was done in words.
+def split_off(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Columns, Columns, str]:
+    """Split a fraction off a table.
 
-    Of many rows some are drawn, those with the same context or the same item of another table together; of a few
-    documents each gives its end, from the beginning of a line on.
+    The rows are random; rows with the same context or the same item of another table stay together. Of a few long
+    documents, the end of each is split off, from the beginning of a line.
+
+    Returns:
+        The rest, the part that is split off, and a description of it for the user.
     """
     count = height(rows)
     if count < FEW and set(rows) == {"text"}:
@@ -209,5 +218,5 @@ def carved(rows: Columns, fraction: float, *, seed: int, to: str) -> tuple[Colum
 
 
 def _line_start(text: str, near: int) -> int:
-    """The beginning of the line after a place in a text; the place itself in a text without lines."""
+    """Return the beginning of the next line after a position in a text; the position itself where no line follows."""
     return text.find("\n", near) + 1 or near

@@ -1,4 +1,4 @@
-"""The type that every source gives to the data module: named columns, a table for each split. Imports no torch."""
+"""The type that every source returns to the data module: a table of named columns per split. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tfcli.errors import DataError
 
 @dataclass
 class LoadedTables:
-    """A set of named columns that a source loaded: lists, arrays, or what gathers rows by `take`; see `Columns`.
+    """A data set that a source loaded, as tables of named columns; see `tfcli.data.common.rows.Columns`.
 
     Attributes:
-        splits: train, val and test as far as the set has them, and whatever further ones it names
-            (`test_2017_flickr`, `val_mismatched`): those are only evaluated when they are asked for.
-        classes: for each column of classes (label, tags, answer, mask) their names, in the order of their indices.
-        notes: what the user should be told, a line each.
-        where: the folder or file it lies in; None where it is made.
-        groups: names of the parts of a split that are measured apart too; mostly empty.
-        beside: splits of labelled images that are not those of `splits`: evaluated beside captioned ones.
+        splits: train, val and test where the data set has them, and further splits under their own names
+            (`test_2017_flickr`, `val_mismatched`), which are evaluated only on request.
+        classes: names of the classes of each column that holds classes (label, tags, answer, mask), in label order.
+        notes: messages for the user, one line each.
+        where: folder or file of the data set; None where it is generated.
+        groups: names of the parts of a split that get metrics of their own; often empty.
+        beside: splits of labelled images that are evaluated in addition to the captioned images of `splits`.
 
     Raises:
-        DataError: `classes` is one list in place of a list for each column.
+        DataError: `classes` is one list instead of a list for each column.
     """
 
     splits: dict[str, Columns]
@@ -44,15 +44,15 @@ class LoadedTables:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows of each split."""
+        """Number of rows of each split."""
         return {split: height(columns) for split, columns in self.splits.items()}
 
 
 class Source(Protocol):
-    """Protocol of sources."""
+    """Protocol of sources, which find and load a data set."""
 
     def load(self, request: Request) -> LoadedTables: ...
 
     def locate(self, request: Request) -> Path | str | None:
-        """Locate the set without reading it; None when it is missing."""
+        """Return where the data set is, without reading it; None where it is missing."""
         ...

@@ -1,1 +1,1 @@
-"""Parts that sets of every kind share: order, counters, folders, workers, loaders."""
+"""Parts that all data sets share: sampling order, random numbers, folders, downloads, loaders."""

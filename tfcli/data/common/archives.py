@@ -1,6 +1,6 @@
-"""Archives unpacked within bounds, whichever library unpacks them: nothing outside the folder, and not without end.
+"""Safe unpacking of archives by any library: nothing outside the folder, and no more bytes than a limit.
 
-A zip file says beforehand what it unpacks to and gives no more than that; members of a tar are counted as they come.
+A zip file declares its unpacked size beforehand; the members of a tar file are counted one by one.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from tfcli.data.common.printable import printable
 from tfcli.errors import DataError
 
 EXPANSION = 20
-"""Times its own size that an archive may unpack to: archives of images stay below 3, of tables below 15."""
+"""Largest ratio of unpacked to packed size: archives of images stay below 3, archives of tables below 15."""
 SMALL = 100_000_000
-"""Bytes that any archive may unpack to."""
-_ENTRY = 512  # bytes that an empty member counts
+"""Number of bytes that any archive may unpack to, whatever its size."""
+_ENTRY = 512  # smallest number of bytes that a member counts for
 
 
 @contextmanager
 def bounded(expansion: float | None = None) -> Iterator[None]:
-    """Let `zipfile` and `tarfile` unpack whole archives only within bounds.
+    """Limit `extractall` of `zipfile` and `tarfile` inside a `with` block.
 
     Args:
-        expansion: times its own size that an archive may unpack to; None: `EXPANSION`.
+        expansion: largest ratio of unpacked to packed size; None means `EXPANSION`.
 
     Raises:
-        DataError: where an archive goes beyond; what it has unpacked to a folder of its own is removed.
+        DataError: an archive exceeds the limit; a folder that was new is removed.
     """
     times = EXPANSION if expansion is None else expansion
     zipped, tarred = zipfile.ZipFile.extractall, tarfile.TarFile.extractall
 
     def unzip(archive: zipfile.ZipFile, path: Any = None, members: Any = None, pwd: bytes | None = None) -> None:
-        allowed = _Allowed(archive.filename, times)
+        budget = _Budget(archive.filename, times)
         for info in archive.infolist():
-            allowed.take(info.file_size)
+            budget.take(info.file_size)
         zipped(archive, path, members, pwd)
 
     def untar(archive: tarfile.TarFile, path: Any = ".", members: Any = None, **how: Any) -> None:
-        allowed, new = _Allowed(archive.name, times), not Path(path).exists()
+        budget, new = _Budget(archive.name, times), not Path(path).exists()
 
         def counted() -> Iterator[tarfile.TarInfo]:
             for member in archive if members is None else members:
-                allowed.take(member.size)
+                budget.take(member.size)
                 yield member
 
         if hasattr(tarfile, "data_filter"):
@@ -71,8 +71,8 @@ def bounded(expansion: float | None = None) -> Iterator[None]:
             kind.extractall = unbound
 
 
-class _Allowed:
-    """Bytes that an archive may still unpack to."""
+class _Budget:
+    """Number of bytes that an archive may still unpack to."""
 
     def __init__(self, name: Any, times: float):
         self.path, self.times = Path(os.fsdecode(name or "the archive")), times

@@ -1,8 +1,9 @@
-"""Addressed randomness: a number is a function of what it is for, never of what was drawn before it.
+"""Counter-based random numbers: each number is a function of its address, never of what was drawn before it.
+
 
 A counter hash (the finaliser of splitmix64, Steele, Lea and Flood 2014) over (seed, purpose, epoch, index, ...)
-replaces generator objects: the order of an epoch, the augmentation of a sample and a procedural scene can each be
-computed alone, in any process, in any order, and whole batches of them at once.
+replaces generator objects: the order of an epoch, the augmentation of a sample and a synthetic scene can each be
+computed alone, in any process and any order, and in whole batches.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ Part = int | str | np.ndarray
 
 
 def finalise(x: np.ndarray) -> np.ndarray:
-    """The splitmix64 finaliser: a bijection of 64-bit words in which every input bit moves every output bit."""
+    """Apply the splitmix64 finaliser, a bijection of 64-bit words in which every input bit affects every output bit."""
     x = (x ^ (x >> np.uint64(30))) * _MULTIPLY_1
     x = (x ^ (x >> np.uint64(27))) * _MULTIPLY_2
     return x ^ (x >> np.uint64(31))
 
 
 def _word(part: Part) -> np.ndarray:
-    """One part of an address as 64-bit words, at least one-dimensional (scalars would warn on overflow)."""
+    """Return one part of an address as 64-bit words, at least one-dimensional (scalars would warn on overflow)."""
     if isinstance(part, str):
         part = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
     if isinstance(part, int):
@@ -35,7 +36,7 @@ def _word(part: Part) -> np.ndarray:
 
 
 def hash64(*parts: Part) -> np.ndarray:
-    """64-bit words addressed by `parts`: integers, names of purposes, or arrays that broadcast. At least 1-D."""
+    """Return random 64-bit words for an address of integers, names and arrays that broadcast; at least 1-D."""
     state = np.zeros(1, dtype=np.uint64)
     for part in parts:
         state = finalise((state + GOLDEN) ^ _word(part))
@@ -43,20 +44,20 @@ def hash64(*parts: Part) -> np.ndarray:
 
 
 def uniform(words: np.ndarray) -> np.ndarray:
-    """Words as float64 in [0, 1), from their upper 53 bits."""
+    """Convert words to float64 in [0, 1), from their upper 53 bits."""
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def below(words: np.ndarray, limit: int | np.ndarray) -> np.ndarray:
-    """Words as int64 in [0, limit)."""
+    """Convert words to int64 in [0, limit)."""
     return (uniform(words) * limit).astype(np.int64)
 
 
 def fields(seed: int, stream: int | str, indices: np.ndarray, count: int) -> np.ndarray:
-    """`count` independent words for each index: (N, count)."""
+    """Return `count` independent random words for each index, (N, count)."""
     return hash64(seed, stream, np.asarray(indices)[:, None], np.arange(count)[None, :])
 
 
 def seed_for(*parts: Part) -> int:
-    """One non-negative 63-bit seed for a library's own generator."""
+    """Return one non-negative 63-bit seed for a library's own generator."""
     return int(hash64(*parts)[0] >> np.uint64(1))

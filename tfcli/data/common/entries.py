@@ -1,4 +1,4 @@
-"""Entries of a user's folder: hidden ones and those of other programs are left out, links in a circle refused."""
+"""Files and folders of a user, without hidden entries and those of other programs; circular links are errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXTENSIONS = (
     *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".gif"),
     *(".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
-"""Endings of image files, without case."""
+"""Suffixes of image files, in lower case."""
 FOREIGN = frozenset(
     (
         *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "temporary items", "network trash folder"),
@@ -24,22 +24,22 @@ FOREIGN = frozenset(
         "__pycache__",
     )
 )
-"""Names that systems, network drives and programs leave in a user's folders, in lower case."""
+"""Names of entries that systems, network drives and programs create in a user's folders, in lower case."""
 
 
 def foreign(name: str) -> bool:
-    """Tell whether an entry is hidden or of another program, and so none of the data."""
+    """Return whether an entry is hidden or belongs to another program, and so is not data."""
     return name.startswith((".", "~$")) or name.lower() in FOREIGN
 
 
 def composed(name: str) -> str:
-    """Return a name in Unicode's composed form: the same letters may be written in two ways (NFC, NFD)."""
+    """Return a name in Unicode's composed form (NFC), since systems write the same letters in two ways (NFC, NFD)."""
     return unicodedata.normalize("NFC", name)
 
 
 @dataclass
 class Ignored:
-    """Entries that are left out, to be told."""
+    """Entries that are not read, for a note to the user."""
 
     hidden: list[Path] = field(default_factory=list)
     stray: list[Path] = field(default_factory=list)
@@ -56,10 +56,10 @@ class Ignored:
 
 
 def listed(folder: Path, ignored: Ignored) -> tuple[list[Path], list[Path]]:
-    """Return the visible folders and files in a folder, each in sorted order.
+    """Return the folders and the files in a folder that are data, each sorted by name.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the folder cannot be read.
     """
     folders: list[Path] = []
     files: list[Path] = []
@@ -79,20 +79,20 @@ def listed(folder: Path, ignored: Ignored) -> tuple[list[Path], list[Path]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself: opened as a file, it says so
+    except OSError:  # a link to itself counts as a file, and opening it later raises a clear error
         return False
 
 
 def images(folder: Path, ignored: Ignored, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yield the images in a folder and below it; other files are strays.
+    """Yield the image files in a folder and all folders below it.
 
     Args:
-        folder: where to look.
-        ignored: what is left out is added to it.
-        above: the real paths of the folders that this one was reached through.
+        folder: the folder to search.
+        ignored: collects the entries that are not images.
+        above: real paths of the parent folders in this search.
 
     Raises:
-        DataError: a folder cannot be read, or is a link to one that it lies in.
+        DataError: a folder cannot be read, or is a link to one of its parents.
     """
     here = Path(os.path.realpath(folder))
     if any(here == path or here in path.parents for path in above):
@@ -111,10 +111,10 @@ def images(folder: Path, ignored: Ignored, above: tuple[Path, ...] = ()) -> Iter
 
 
 def collect(files: list[Path]) -> list[Path]:
-    """Image files, and those inside folders, in order.
+    """Return the given files and the image files inside the given folders, in order.
 
     Raises:
-        DataError: one does not exist, or a folder holds no image or links in a circle.
+        DataError: a path does not exist, or a folder has no image or a circular link.
     """
     found: list[Path] = []
     for path in files:

@@ -1,4 +1,4 @@
-"""Facts about a set that its config states beside the arguments of its data module."""
+"""Facts about a data set that its config states in addition to the arguments of the data module."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from tfcli.bounds import Bounds, Count, Natural
 
 
 class Facts(TypedDict, total=False):
-    """Facts that sources and messages read. A set may state further ones, for its source or its models to refer to.
+    """Facts that sources and messages read; a config may state further facts for its source or its models.
 
     Args:
-        folder: the set's folder below a folder of roots, where it is not the set's name.
-        epochs: passes that a run takes when it is not told otherwise.
-        patch_size: the natural patch of a set of images.
-        url: the owner's page.
-        archives: the files there that make the set.
-        download_bytes: how large they are.
-        max_expansion: times its own size that an archive may unpack to.
-        counts: official samples of each split.
+        folder: folder of the data set below the root of all data sets; its name by default.
+        epochs: default number of training epochs.
+        patch_size: default patch size of models on these images, in pixels.
+        url: web page of the data set.
+        archives: files on this page that make up the data set.
+        download_bytes: total size of these files.
+        max_expansion: largest ratio of unpacked to packed size of an archive.
+        counts: official number of samples of each split.
         encoding, separator, quotes: see `tfcli.data.sources.separated.How`.
-        on_empty: what to do about a row with an empty cell.
-        prompt: of `tfcli fewshot`.
-        whole: names of the facts that an override replaces as a whole.
+        on_empty: whether a row with an empty cell is an error or is dropped.
+        prompt: settings of the prompt of `tfcli fewshot`.
+        whole: names of the facts that an override replaces entirely instead of merging.
     """
 
     folder: str | None

@@ -1,4 +1,4 @@
-"""Finding a set on disk, fetching it where that is allowed, and saying what is missing where it is not."""
+"""Finding a data set on disk, downloading it where that is allowed, and clear errors where it is missing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tfcli.errors import DataError
 from tfcli.files import alone, identity, is_alive
 
 TIMEOUT_S = 20
-NOWHERE = "tfcli has no way to download it"  # why a set is missing that no link and no library gives
+NOWHERE = "tfcli has no way to download it"  # reason in the error for a data set without a download
 _DOWNLOAD_ERRORS = (
     OSError,
     RuntimeError,
@@ -41,14 +41,14 @@ _DOWNLOAD_ERRORS = (
 
 
 def locate(request: Request, expects: Sequence[str]) -> Path | None:
-    """The folder that holds everything expected; None where there is none.
+    """Return the folder that has all expected entries; None where there is none.
 
-    It is the first of `root` and its folder of the set's name; or the one above, where these are the innermost folder
-    that all of the set lies in (`oxford-iiit-pet/`).
+    The candidates are `root` and the folder of the data set's name below it, and their parents where the candidate is
+    itself a folder that all entries share (`oxford-iiit-pet/`).
 
     Args:
-        request: name and root.
-        expects: files and folders below the set's root; `a|b` is satisfied by either.
+        request: has the name and the root.
+        expects: files and folders below the data set's root; `a|b` means either of them.
     """
     inner = shared_folders(expects)
     for folder in (request.root, request.root / request.folder):
@@ -60,16 +60,16 @@ def locate(request: Request, expects: Sequence[str]) -> Path | None:
 
 
 def shared_folders(expects: Sequence[str]) -> tuple[str, ...]:
-    """Return the folders, from the outermost on, that everything expected lies in."""
+    """Return the names of the folders, from the outermost inwards, that all expected entries share."""
     every = [Path(choice).parts[:-1] for entry in expects for choice in entry.split("|")]
     return tuple(names[0] for names in takewhile(lambda names: len(set(names)) == 1, zip(*every, strict=False)))
 
 
-def bare(request: Request, expects: Sequence[str]) -> tuple[Path, Path] | None:
-    """Find a set whose archives were unpacked without the folders that all of it should lie in.
+def locate_without_folders(request: Request, expects: Sequence[str]) -> tuple[Path, Path] | None:
+    """Find a data set that was unpacked without the folders that all its entries share.
 
     Returns:
-        Where it is, and the folders that are not there; None where it is not like that.
+        Its folder, and the missing folders; None where there is no such data set.
     """
     inner = shared_folders(expects)
     for folder in (request.root, request.root / request.folder):
@@ -81,20 +81,20 @@ def bare(request: Request, expects: Sequence[str]) -> tuple[Path, Path] | None:
 
 
 def present(folder: Path, entry: str) -> Path | None:
-    """The first of `a|b|...` that is there."""
+    """Return the first path of `a|b|...` that exists; None where none does."""
     return next((folder / choice for choice in entry.split("|") if (folder / choice).exists()), None)
 
 
 def locate_or_fetch(request: Request, expects: Sequence[str], build: Callable[[Path], object] | None) -> Path:
-    """Return the folder of the set; download it first when it is missing and may be fetched.
+    """Return the folder of the data set; download it first where it is missing and a download is allowed.
 
     Args:
-        request: what the user wants.
+        request: the request of the data module.
         expects: as in `locate`.
-        build: downloads the whole set below the folder it is given; None for sets that cannot be fetched.
+        build: downloads the data set into the folder that it is given; None for data sets without a download.
 
     Raises:
-        DataError: missing and not fetched: what is expected where, what was found, and how to get it.
+        DataError: the data set is missing; the message says what is expected, what was found, and how to get it.
     """
     found = locate(request, expects)
     if found:
@@ -111,7 +111,7 @@ def locate_or_fetch(request: Request, expects: Sequence[str], build: Callable[[P
 
 
 def missing(request: Request, expects: Sequence[str], why: str) -> DataError:
-    """The error for a set that is not there."""
+    """Return the error for a missing data set."""
     tree = "\n".join(f"    {entry.replace('|', '   or   ')}" for entry in expects)
     page = request.facts.get("url")
     files = ", ".join(request.facts.get("archives") or []) or "it"
@@ -125,7 +125,7 @@ def missing(request: Request, expects: Sequence[str], why: str) -> DataError:
 
 
 def found_in(folder: Path, most: int = 8) -> str:
-    """Describe what a folder holds, for a message."""
+    """Describe the contents of a folder for a message."""
     if not folder.exists():
         return f"no such folder ({printable(folder)})"
     if not folder.is_dir():
@@ -140,9 +140,10 @@ def found_in(folder: Path, most: int = 8) -> str:
 
 
 def _download(request: Request, expects: Sequence[str], build: Callable[[Path], object]) -> Path:
-    """Into a temporary sibling folder, renamed when it is whole: a killed download is never half used.
+    """Download a data set while other processes on this machine (jobs of a sweep) wait for it.
 
-    Of several processes here that want it (a sweep's jobs), one downloads and the others wait.
+    The files arrive in a temporary folder beside the target, which is renamed when complete, so that an interrupted
+    download is never used.
     """
     with alone(cache_root() / f"{request.name}.lock"):
         return locate(request, expects) or _download_alone(request, expects, build)
@@ -199,7 +200,7 @@ def _alive(partial: Path, prefix: str) -> bool:
 
 
 def _clean(request: Request) -> None:
-    """Remove what killed downloads on this machine left."""
+    """Remove the temporary folders of killed downloads on this machine."""
     prefix = _prefix(request)
     for partial in request.root.glob(f"{prefix}*"):
         if not _alive(partial, prefix):
@@ -207,7 +208,7 @@ def _clean(request: Request) -> None:
 
 
 def _wait(request: Request, expects: Sequence[str], *, grace_s: float = 60.0) -> Path:
-    """Another rank downloads; this one waits while it is at work, and at first for a minute."""
+    """Wait while the first rank downloads; give up after a minute without a download in progress."""
     prefix, started = _prefix(request), time.monotonic()
     while True:
         found = locate(request, expects)
@@ -221,7 +222,7 @@ def _wait(request: Request, expects: Sequence[str], *, grace_s: float = 60.0) ->
 
 @contextlib.contextmanager
 def _safe_network(request: Request) -> Iterator[None]:
-    """A time limit on every connection, and bounds for every archive."""
+    """Set a timeout for connections and limits for archives inside a `with` block."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_S)
     try:

@@ -1,4 +1,4 @@
-"""Samples as a dataset whose items are whole batches, and loaders of such batches."""
+"""Datasets whose items are whole batches, and their loaders."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tfcli.data.common.order import Address, EvalBatches, TrainBatches
-from tfcli.data.common.workers import Ranks, choose_workers, patient
+from tfcli.data.common.workers import Ranks, choose_workers, outlive_signals
 from tfcli.errors import DataError
 
 
 def identity(batch: Any) -> Any:
-    """The collation of batches that already are batches."""
+    """Return a batch unchanged: the collate function for items that are already batches."""
     return batch
 
 
 class BatchLoader(DataLoader):
-    """A DataLoader that raises a loader process's error in the main process.
+    """A DataLoader that raises the errors of loader processes in the main process.
 
-    torch does so too, but it loses the error's own arguments, adds the process's traceback to its text, and then waits
-    five seconds for each process (2.15). Batches of a spare rank get the mark `spare`.
+    torch does so too, but it loses the arguments of the error, adds a traceback to its text, and then waits five
+    seconds for each process (torch 2.15). Batches of a spare rank (see `EvalBatches`) get the entry `spare`.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names a private iterator class
@@ -38,11 +38,11 @@ def _raised(batch: Any) -> Any:
 
 
 class Batches(Protocol):
-    """A dataset whose items are batches, addressed."""
+    """Protocol of datasets whose items are whole batches, indexed by `Address`."""
 
     @property
     def in_memory(self) -> bool:
-        """Whether reading one costs no decoding."""
+        """Return whether a batch needs no decoding."""
         ...
 
     def __len__(self) -> int: ...
@@ -51,13 +51,13 @@ class Batches(Protocol):
 
 
 class Samples(Protocol):
-    """Samples of one split, as a view lays them out.
+    """Protocol of the samples of one split, which a view makes.
 
     Attributes:
-        lengths: (N,) size of each sample, as it counts for a batch: its tokens, or 1 for an image.
-        cut: how many were longer than they may be, and were cut.
-        notes: what else the user should be told of them.
-        counted: what a speed is of: tokens or images.
+        lengths: (N,) size of each sample for batching: its number of tokens, or 1 for an image.
+        cut: number of truncated samples.
+        notes: messages for the user.
+        counted: unit of the training speed, "tokens" or "images".
     """
 
     lengths: np.ndarray
@@ -67,27 +67,27 @@ class Samples(Protocol):
 
     @property
     def in_memory(self) -> bool:
-        """Whether reading a batch costs no decoding."""
+        """Return whether a batch needs no decoding."""
         ...
 
     def batch(self, rows: np.ndarray, *, seed: int, epoch: int) -> dict[str, Any]:
-        """Return some samples; whatever is drawn is addressed by (seed, epoch, row).
+        """Return a batch of some samples; random choices are functions of (seed, epoch, row).
 
-        Of images also by `copies`, where an epoch holds a sample several times: (B,) which of them.
+        Samples of images also take `copies` (B,), the number of the copy where an epoch repeats a sample.
         """
         ...
 
     def blank(self, size: int, *, seed: int) -> dict[str, Any]:
-        """Return a training batch in the right shapes, for measuring; nothing is decoded."""
+        """Return a training batch of the right shapes for measuring memory and speed, without decoding images."""
         ...
 
 
 class Served(Dataset):
-    """One split: `self[address]` is the batch that stands there; of texts also, as `amount`, how many tokens it has.
+    """Dataset of one split: `self[address]` is a batch; batches of texts have their number of tokens as `amount`.
 
     Args:
-        samples: of the split.
-        seed: of what is drawn.
+        samples: the samples of the split.
+        seed: seed of all random choices.
     """
 
     def __init__(self, samples: Samples, *, seed: int):
@@ -124,15 +124,15 @@ def batch_loader(
     bytes_a_batch: int,
     collate: Callable[[Any], Any] = identity,
 ) -> tuple[DataLoader, str | None]:
-    """A loader of whole batches, and a note where it has fewer processes than were asked for.
+    """Return a loader of whole batches, and a note where it has fewer processes than requested.
 
     Args:
-        data: what is read.
-        sampler: the addresses.
-        workers: loader processes, or `auto`.
-        ranks: who else reads on this machine.
-        bytes_a_batch: what passes between processes.
-        collate: applied to each batch.
+        data: the dataset.
+        sampler: yields the addresses of the batches.
+        workers: number of loader processes, or `auto`.
+        ranks: the ranks that share this machine.
+        bytes_a_batch: size of a batch that passes between processes.
+        collate: function applied to each batch.
     """
     count, note = choose_workers(
         workers, in_memory=data.in_memory, ranks=ranks, batches=len(sampler), bytes_a_batch=bytes_a_batch
@@ -145,6 +145,6 @@ def batch_loader(
         persistent_workers=count > 0,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=patient,
+        worker_init_fn=outlive_signals,
     )
     return loader, note

@@ -1,4 +1,5 @@
-"""The order of samples: which batch holds which samples, as a function of (seed, epoch).
+"""Samplers: the samples of each batch as a function of (seed, epoch).
+
 
 A loader takes one of these as `sampler=` with `batch_size=None`: each element is the address of a whole batch and the
 dataset returns that batch, so that sets held in memory are read by one vectorised gather.
@@ -16,9 +17,9 @@ from tfcli.data.common.counter_rng import hash64
 
 
 class Address(NamedTuple):
-    """Address of a batch: the epoch, its number in the epoch, and its samples (positions in the split).
+    """Address of a batch: the epoch, the number of the batch in it, and the positions of its samples in the split.
 
-    Where samples are repeated, `copies` numbers them: 0 for a sample's first place in the epoch, 1 for its second.
+    Where an epoch repeats samples, `copies` is the number of each copy: 0 for the first, 1 for the second.
     """
 
     epoch: int
@@ -28,34 +29,34 @@ class Address(NamedTuple):
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
-    """A permutation of 0..count-1 that depends on `seed` and `epoch` alone."""
+    """Return a permutation of 0..count-1 that depends only on `seed` and `epoch`."""
     return np.argsort(hash64(seed, "order", epoch, np.arange(count)), kind="stable")
 
 
 class TrainBatches(Sampler):
-    """Shuffled batches of one rank, resumable at any batch.
+    """Sampler of shuffled training batches of one rank, which can start at any batch.
 
-    The permutation of an epoch is dealt out to the ranks in turn (rank r takes r, r + world, ...). When the ranks do
-    not divide the samples, the first samples of the permutation are dealt a second time, so that all ranks have
-    equally many batches of equal size: at most `world - 1` samples are seen twice in an epoch and none is dropped.
-    The last batch may be smaller.
+    Rank r takes the samples r, r + world, ... of an epoch's permutation. Where the number of ranks does not divide
+    the number of samples, the first samples of the permutation are used again, so that all ranks have the same number
+    of batches of the same size: at most `world - 1` samples occur twice in an epoch, and none is dropped. The last
+    batch may be smaller.
 
-    With `repeats` above 1 an epoch is as long as ever, but takes only the beginning of the permutation, each sample so
-    many times and all its copies in one global batch, that of all ranks (Hoffer et al. 2020, "Augment your batch";
-    Touvron et al. 2021, section 6). Where `repeats` does not divide the global batch, a sample at its edge has its
-    other copies in the next. Within a batch all first copies come before all second ones: MixUp and CutMix join
-    neighbours, which must not be the same image.
+    With `repeats` above 1, the length of an epoch does not change, but it has only the first samples of the
+    permutation, each of them `repeats` times, with all copies in one global batch, that of all ranks (Hoffer et al.
+    2020, "Augment your batch"; Touvron et al. 2021, section 6). Where `repeats` does not divide the global batch, the
+    copies of one sample may be in two batches. In a batch all first copies come before all second copies, because
+    MixUp and CutMix mix neighbours, which must not be the same image.
 
     Args:
-        count: samples in the split.
-        batch_size: samples in a batch of this rank.
-        seed: of the order.
-        repeats: places of a sample in the epochs that it is in.
-        rank, world: this process and how many there are.
-        start_epoch, start_batch: where to begin. Only `start_epoch` begins late; the length is always a whole epoch's.
+        count: number of samples in the split.
+        batch_size: number of samples in a batch of this rank.
+        seed: seed of the order.
+        repeats: number of copies of a sample in an epoch.
+        rank, world: number of this process and number of processes.
+        start_epoch, start_batch: first batch, after a resume. `len` is always the length of a whole epoch.
 
     Raises:
-        ValueError: no samples, or a start beyond the epoch's last batch.
+        ValueError: there are no samples, or the start is after the last batch of the epoch.
     """
 
     def __init__(
@@ -84,11 +85,11 @@ class TrainBatches(Sampler):
         return -(-share // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration. The epoch that is already chosen changes nothing."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def shard(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The samples of this rank in `epoch`, in order, and which of its copies each one is."""
+        """Return the samples of this rank in `epoch`, in order, and the number of the copy of each sample."""
         order = epoch_order(self.count, seed=self.seed, epoch=epoch)
         share = -(-self.count // self.world)
         place = np.arange(share * self.world)
@@ -109,16 +110,20 @@ class TrainBatches(Sampler):
 
 
 class BucketBatches(Sampler):
-    """Shuffled batches of samples of like length, each of at most so many tokens with its padding.
+    """Sampler of shuffled training batches of similar lengths with at most `tokens` tokens each, padding included.
 
-    An epoch's samples are sorted by length, equal lengths in an order of (seed, epoch), and cut into batches; these are
-    shuffled by (seed, epoch) and dealt out to the ranks in turn. Where the cuts lie depends on the lengths alone, so
-    that all epochs have equally many batches. What the ranks do not divide is filled up with the epoch's first batches.
+    The samples of an epoch are sorted by length (ties in random order) and cut into batches; the batches are shuffled
+    and distributed to the ranks in turn. All randomness is a function of (seed, epoch). The cuts depend only on the
+    lengths, so that all epochs have the same number of batches. Where the number of ranks does not divide the number
+    of batches, the first batches of the epoch are used again.
 
     Args:
-        lengths: (N,) tokens of each sample.
-        tokens: most tokens in a batch of this rank; a longer sample is a batch of its own.
-        seed, rank, world, start_epoch, start_batch: as for `TrainBatches`.
+        lengths: (N,) number of tokens of each sample.
+        tokens: largest number of tokens in a batch of this rank; a longer sample is a batch of its own.
+        seed, rank, world, start_epoch, start_batch: as in `TrainBatches`.
+
+    Raises:
+        ValueError: there are no samples, or the start is after the last batch of the epoch.
     """
 
     def __init__(
@@ -150,7 +155,7 @@ class BucketBatches(Sampler):
         return -(-(len(self.cuts) - 1) // self.world)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Address]:
@@ -168,11 +173,11 @@ class BucketBatches(Sampler):
 
 
 class EvalBatches(Sampler):
-    """Batches of an evaluation in the split's own order: rank r takes r, r + world, ...; every sample exactly once.
+    """Sampler of evaluation batches: rank r takes r, r + world, ... of the split, every sample exactly once.
 
-    Ranks may differ by one sample. Where samples are fewer than ranks, a rank without one is `spare`: it gets another
-    rank's first sample, so that it takes part in the evaluation, and its loader marks the batch as not to be counted.
-    `order` is another order than the split's own, for instance by length.
+    The ranks may differ by one sample. Where there are fewer samples than ranks, a rank without samples is `spare`: it
+    gets the first sample, so that it takes part in the evaluation, and its loader marks the batch so that metrics
+    ignore it. `order` replaces the order of the split, for example by an order of lengths.
     """
 
     def __init__(self, count: int, *, batch_size: int, rank: int = 0, world: int = 1, order: np.ndarray | None = None):

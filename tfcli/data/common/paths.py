@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_root() -> Path:
-    """$TFCLI_CACHE, else `tfcli` in the user's cache folder."""
+    """Return $TFCLI_CACHE, or `tfcli` in the user's cache folder where it is not set."""
     given = os.environ.get("TFCLI_CACHE")
     if given:
         return Path(given).expanduser().absolute()
@@ -16,11 +16,11 @@ def cache_root() -> Path:
 
 
 def data_root(given: str | os.PathLike | None = None) -> Path:
-    """`data.root` as an absolute path; where it is not given $TFCLI_DATA, else `data` in the cache folder."""
+    """Return `data.root` as an absolute path; by default $TFCLI_DATA, or else `data` in the cache folder."""
     chosen = given or os.environ.get("TFCLI_DATA")
     return Path(chosen).expanduser().absolute() if chosen else cache_root() / "data"
 
 
 def offline() -> bool:
-    """Whether TFCLI_OFFLINE forbids the network."""
+    """Return whether TFCLI_OFFLINE forbids the network."""
     return os.environ.get("TFCLI_OFFLINE", "") not in ("", "0")

@@ -1,4 +1,4 @@
-"""Some rows of a column, and what columns of any kind have in common."""
+"""Row selection for columns of every kind: lists, arrays, and columns that load rows on demand."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 
 class Picked:
-    """A column that holds some rows of another one, gathered when they are taken.
+    """A column of selected rows of another column, loaded on demand.
 
-    It also points into another table: questions hold the row of their image.
+    It is also a reference into another table: questions about images refer to the row of their image.
 
     Args:
-        column: gathers its own rows by `take`.
-        rows: (N,) which of them.
+        column: the other column; its `take` loads rows.
+        rows: (N,) the selected rows.
     """
 
     def __init__(self, column: Any, rows: np.ndarray):
@@ -29,12 +29,12 @@ class Picked:
 
 
 def unpicked(column: Any) -> tuple[Any, np.ndarray]:
-    """Return the column that another one picks rows of, and which (N,): of a whole column, all of them."""
+    """Return the underlying column and the selected rows (N,); all rows where the column is not `Picked`."""
     return (column.column, column.rows) if isinstance(column, Picked) else (column, np.arange(len(column)))
 
 
 def pick(column: Any, rows: np.ndarray) -> Any:
-    """Return a column of some of the rows: of a list or an array its like, of others one that gathers them later."""
+    """Return some rows of a column: a list of a list, an array of an array, else a `Picked` that loads them later."""
     if isinstance(column, list):
         return [column[row] for row in rows]
     if isinstance(column, np.ndarray):

@@ -1,4 +1,4 @@
-"""Paths as messages show them."""
+"""Paths in messages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import os
 
 
 def printable(path: str | os.PathLike) -> str:
-    """A path for a message: undecodable bytes and line breaks escaped."""
+    """Return a path for a message, with undecodable bytes and line breaks escaped."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return text.replace("\n", "\\n").replace("\r", "\\r")

@@ -1,4 +1,4 @@
-"""The request that the data module makes of a source: one for every kind of set."""
+"""The request that the data module sends to a source; it is the same type for all data sets."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ class Request:
     """Request of the data module to a source.
 
     Args:
-        name: the set's name.
-        root: where to look; never None.
-        download, verify: what the user allows and wants.
-        skip: leave it to the data module to count and skip files that are missing.
-        split_seed, test_fraction: for sets without a test split of their own.
-        columns: names of those that will be served; empty: whatever is ordinary for the set.
-        facts: licence, url, download_bytes, ... for messages.
+        name: name of the data set.
+        root: folder to search.
+        download, verify: whether downloads are allowed, and whether checksums are verified.
+        skip: whether missing files are left to the data module, which counts and skips them.
+        split_seed, test_fraction: settings of the test split of a data set that has none.
+        columns: names of the columns that the task needs; empty means the usual columns of the data set.
+        facts: licence, url, download_bytes and other facts of the config; see `tfcli.data.common.facts`.
     """
 
     name: str
@@ -32,5 +32,5 @@ class Request:
 
     @property
     def folder(self) -> str:
-        """The set's folder below a folder of roots: its name, unless it shares one with others (`folder: glue`)."""
+        """Name of the data set's folder below the root: its own name, unless sets share a folder (`folder: glue`)."""
         return self.facts.get("folder") or self.name

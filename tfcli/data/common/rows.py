@@ -1,4 +1,4 @@
-"""Tables: named columns, their height, some of their rows."""
+"""Tables of named columns: their height, selections of rows, and padding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from tfcli.data.common.picked import pick
 
 Columns = dict[str, Any]
-"""A table: columns of equal length: lists, arrays, or what gathers rows by `take`. Names say what they hold:
+"""A table of named columns of equal length: lists, arrays, or objects whose `take` loads rows. The names mean:
+
 
     text                          running text (a document a row, line breaks kept), or a sentence
     text pair                     two sentences
@@ -41,7 +42,7 @@ def height(rows: Columns) -> int:
 
 
 def padded(rows: Sequence[np.ndarray], fill: int | bool) -> np.ndarray:
-    """Return rows of unequal lengths as one array, filled up behind."""
+    """Return rows of different lengths as one array, padded on the right with `fill`."""
     table = np.full((len(rows), max(1, max(map(len, rows)))), fill, dtype=bool if isinstance(fill, bool) else np.int64)
     for line, row in zip(table, rows, strict=True):
         line[: len(row)] = row
@@ -49,5 +50,5 @@ def padded(rows: Sequence[np.ndarray], fill: int | bool) -> np.ndarray:
 
 
 def picked(rows: Columns, which: np.ndarray) -> Columns:
-    """Return some of the rows."""
+    """Return a table of the selected rows."""
     return {name: pick(column, which) for name, column in rows.items()}

@@ -1,4 +1,4 @@
-"""Names that mean a split: of folders, of files and in a table's column `split`, without case. Imports no torch."""
+"""Names of splits in folders, files and columns named `split`, in any case. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ WORDS = {
     "val": ("val", "valid", "validation", "dev", "devel", "development"),
     "test": ("test", "testing"),
 }
-"""The words for each split, the only list of them; digits, `set` and the like may stand beside (`train2017`)."""
+"""The words for each split; digits, `set` and the words of `_BESIDE` may stand beside them (`train2017`)."""
 SPLITS = tuple(WORDS)
 SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
 _BESIDE = frozenset(("set", "sets", "split", "data", "dataset", "image", "images", "img", "imgs", "folder", "files"))
 
 
 def split_of_folder(name: str) -> str:
-    """Return the split that a folder's whole name means (`Train`, `test_set`, `val2017`), or an empty string.
+    """Return the split that the whole name of a folder means (`Train`, `test_set`, `val2017`), or an empty string.
 
-    A class that has such a word among others (`test tube`) is none.
+    A name with further words, such as the class `test tube`, is not a split.
     """
     words = [word for word in _words(name) if word not in _BESIDE]
     return _split(words[0]) if len(words) == 1 else ""
 
 
 def split_of_file(path: Path) -> str:
-    """Return the split that a word of a file's name means (`captions_train.tsv`, `Dev.csv`), or an empty string."""
+    """Return the split that a word in a file's name means (`captions_train.tsv`, `Dev.csv`), or an empty string."""
     return next(filter(None, map(_split, _words(path.stem))), "")
 
 
 def split_called(name: Any, where: str) -> str:
-    """Return one of train, val and test by any of their names; train where a row says none.
+    """Return train, val or test for any name of a split in a table; train where the cell is empty.
 
     Args:
-        name: as the row has it.
-        where: the place of the row, for a message.
+        name: the cell.
+        where: place of the row, for the message.
 
     Raises:
-        DataError: it is another word.
+        DataError: the name is not that of a split.
     """
     word = str(name or "").strip()
     split = split_of_folder(word) if word else "train"

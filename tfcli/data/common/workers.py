@@ -1,4 +1,4 @@
-"""Ranks, loader processes and memory: what this machine has."""
+"""Ranks, loader processes and free memory of this machine."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 FEW_CORES = 4
 MOST_WORKERS = 8
-PATIENT_S = 20
+GRACE_S = 20
 
 
 class Ranks(NamedTuple):
-    """This process and how many there are."""
+    """Number of this process, and the number of processes."""
 
     rank: int = 0
     world: int = 1
 
     @classmethod
     def from_environment(cls) -> Ranks:
-        """As torchrun, Lightning's launcher or SLURM's srun tell their children; (0, 1) elsewhere."""
+        """Return the ranks that torchrun, Lightning's launcher or SLURM's srun set; (0, 1) otherwise."""
         env = os.environ
         for rank, world in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
             if rank in env and world in env:
@@ -30,7 +30,7 @@ class Ranks(NamedTuple):
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -39,10 +39,10 @@ def cores() -> int:
 def choose_workers(
     asked: int | str, *, in_memory: bool, ranks: Ranks, batches: int, bytes_a_batch: int
 ) -> tuple[int, str | None]:
-    """Choose the number of loader processes, with a note where it is fewer than asked for.
+    """Choose the number of loader processes, with a note where it is smaller than requested.
 
-    `auto`: none where batches come out of memory and cores are few (measured: a gather is faster than the trip between
-    processes); otherwise the cores of this rank but one, at most eight.
+    `auto` means none where data are in memory and cores are few, because gathering rows is then faster than passing
+    batches between processes; otherwise one less than the cores of this rank, at most eight.
     """
     share = max(1, cores() // ranks.world)
     if asked == "auto":
@@ -55,15 +55,15 @@ def choose_workers(
     return _fits(count, bytes_a_batch, asked=count)
 
 
-def patient(worker: int) -> None:
-    """Let a loader process outlive a signal that its whole group gets: its parent first ends the step that it is in."""
+def outlive_signals(worker: int) -> None:
+    """Keep a loader process alive after a signal to its process group, until its parent has finished the step."""
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(PATIENT_S))  # and SIGALRM ends it
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(GRACE_S))  # SIGALRM ends the process
 
 
 def _fits(count: int, bytes_a_batch: int, *, asked: int | None) -> tuple[int, str | None]:
-    """Loader processes pass batches through shared memory: two each are under way."""
+    """Return `count`, or 0 and a note where shared memory is too small for the batches of all loader processes."""
     shared = Path("/dev/shm")
     if count == 0 or not shared.is_dir():
         return count, None
@@ -74,7 +74,7 @@ def _fits(count: int, bytes_a_batch: int, *, asked: int | None) -> tuple[int, st
 
 
 def free_memory() -> int:
-    """Bytes of memory that are available, by the system's own estimate and the container's limit."""
+    """Return the available memory in bytes, by the system's estimate and the container's limit."""
     available = None
     info = Path("/proc/meminfo")
     if info.exists():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfcli.data.columns.filecolumn import FileColumn
-from tfcli.data.columns.splits import carve_test
+from tfcli.data.columns.splits import take_test_split
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.entries import EXTENSIONS, foreign
 from tfcli.data.common.fetch import found_in, locate, locate_or_fetch
@@ -101,7 +101,7 @@ class Captions:
         notes: list[str] = []
         tables = {split: splits[split].table() for split in SPLITS if split in splits}
         if "test" not in tables:
-            tables = carve_test(tables, request, notes, lacking="test split")
+            tables = take_test_split(tables, request, notes, lacking="test split")
         return LoadedTables(tables, notes=notes, where=next(iter(files.values())).parent)
 
     def _files(self, request: Request) -> dict[str, Path]:
@@ -192,7 +192,7 @@ class Flickr8k:
             refuse(path, "name an image that is not there", [p for s in splits.values() for p in s.missing()])
         tables = {split: found.table() for split, found in splits.items()}
         if "test" not in tables:
-            tables = carve_test(tables, request, notes, lacking="list of the test split")
+            tables = take_test_split(tables, request, notes, lacking="list of the test split")
         return LoadedTables(tables, notes=notes, where=root)
 
     @staticmethod

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfcli.data.columns.checks import check_splits
 from tfcli.data.columns.filecolumn import FileColumn
-from tfcli.data.columns.splits import carve_test
+from tfcli.data.columns.splits import take_test_split
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.entries import Ignored, composed, images, listed
 from tfcli.data.common.fetch import found_in
@@ -55,7 +55,7 @@ class Folder:
         splits = {split: _table(files, names) for split, files in found.items()}
         notes = ignored.notes(request.name)
         if "test" not in splits:
-            splits = carve_test(splits, request, notes, lacking="test folder")
+            splits = take_test_split(splits, request, notes, lacking="test folder")
         return LoadedTables(splits, {"label": names}, notes, request.root)
 
     def _trees(self, request: Request, ignored: Ignored) -> dict[str, Path]:

@@ -13,10 +13,10 @@ import numpy as np
 
 from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.columns.pixels import ArrayPixels
-from tfcli.data.columns.splits import carve_test
+from tfcli.data.columns.splits import take_test_split
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.archives import bounded
-from tfcli.data.common.fetch import bare, locate, locate_or_fetch
+from tfcli.data.common.fetch import locate, locate_or_fetch, locate_without_folders
 from tfcli.data.common.request import Request
 from tfcli.data.common.rows import Columns
 from tfcli.data.images.decode import decode
@@ -62,7 +62,7 @@ class Torchvision:
         self.classes, self.sort, self.fetch, self.pickles = classes, sort, fetch, pickles
 
     def locate(self, request: Request) -> Path | None:
-        found = bare(request, self.expects)
+        found = locate_without_folders(request, self.expects)
         return locate(request, self.expects) or (found and found[0])
 
     def load(self, request: Request) -> LoadedTables:
@@ -74,7 +74,7 @@ class Torchvision:
         module, name = self.dataset.rsplit(".", 1)
         dataset = getattr(import_module(module), name)
         build = partial(self._fetch, dataset) if self.fetch else None
-        found = None if locate(request, self.expects) else bare(request, self.expects)
+        found = None if locate(request, self.expects) else locate_without_folders(request, self.expects)
         if found is None:
             return self._loaded(dataset, locate_or_fetch(request, self.expects, build), request)
         folder, inner = found
@@ -103,7 +103,7 @@ class Torchvision:
         opened = {split: self._open(dataset, where, kwargs, request) for split, kwargs in self.splits.items()}
         splits = {split: self._table(data, request, split) for split, data in opened.items()}
         if "test" not in splits:
-            splits = carve_test(splits, request, notes, lacking="official test split")
+            splits = take_test_split(splits, request, notes, lacking="official test split")
         return LoadedTables(splits, {"label": self._names(next(iter(opened.values())))}, notes, where)
 
     def _fetch(self, dataset: type, folder: Path) -> None:
