@@ -11,7 +11,7 @@ from PIL import Image
 from tfcli.data.images.drawings import BESIDE, DRAWINGS, fitted, panel
 from tfcli.data.images.masks import VOID
 from tfcli.data.images.panels import INK, colours, font, legend, wrapped, written
-from tfcli.data.images.preview import sheet, spelled, told
+from tfcli.data.images.preview import sheet, spelled, text_lines
 
 SIZE = (80, 80)
 GREY = np.full((8, 8, 3), 100, np.uint8)
@@ -134,9 +134,9 @@ def test_words_are_never_cut():
 def test_texts_say_classes_by_their_names():
     sample = {"question": "is it red", "answer": 1, "caption": ["a", "b"], "height": np.arange(3)}
     classes = {"answer": ["no", "yes"]}
-    assert told(sample, ["question", "answer"], classes) == [("", "is it red: yes")]
-    assert told(sample, ["caption"], classes) == [("", "a"), ("", "b")]
-    assert told(sample, ["answer", "height"], classes) == [("answer", "yes"), ("height", "[0, 1, 2]")]
+    assert text_lines(sample, ["question", "answer"], classes) == [("", "is it red: yes")]
+    assert text_lines(sample, ["caption"], classes) == [("", "a"), ("", "b")]
+    assert text_lines(sample, ["answer", "height"], classes) == [("answer", "yes"), ("height", "[0, 1, 2]")]
     assert spelled(np.zeros((9, 9))) == "float64 9 x 9"
     assert spelled(("a", "b")) == "a | b"
 

@@ -174,7 +174,7 @@ class DataModule(PreparedData):
         """Some labelled images of any split, in this order, as evaluation sees them: for features."""
         self.prepare()
         table = self.labelled[split]
-        plain = {**table, "image": table["image"].seen_by(self.eval_transform)}
+        plain = {**table, "image": table["image"].with_transform(self.eval_transform)}
         data = Served(LabelledImages().encode(plain, None, length=None, train=False), seed=self.seed)
         sampler = EvalBatches(len(rows), batch_size=self.eval_batch_size)
         sampler.shard = rows

@@ -1,1 +1,1 @@
-"""Images on their way from files to batches."""
+"""Images from files to batches: decoding, caching, transforms and previews."""

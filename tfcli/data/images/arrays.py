@@ -1,4 +1,4 @@
-"""Padded crops and mirror images of whole batches of arrays, by the seeds of their samples."""
+"""Random shifts and horizontal flips of whole batches of arrays, with one seed per sample."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from tfcli.data.common.counter_rng import below, hash64, uniform
 
 
 def one_batch(images: np.ndarray) -> Tensor:
-    """(B, Y, X, 3) array to a contiguous (B, 3, Y, X) tensor."""
+    """Convert an array (B, Y, X, 3) to a contiguous tensor (B, 3, Y, X)."""
     images = np.ascontiguousarray(images)
     return torch.from_numpy(images if images.flags.writeable else images.copy()).permute(0, 3, 1, 2).contiguous()
 
 
 def offsets(seeds: Any, padding: int) -> tuple[Any, Any]:
-    """Return where the crops of padded images begin, rows and columns, by their seeds."""
+    """Return the first row and the first column of each random crop of a padded image."""
     y, x = (below(hash64(seeds, axis), 2 * padding + 1) for axis in ("y", "x"))
     return y, x
 
 
 def mirrored(seeds: Any, probability: float) -> Any:
-    """Return whether images are mirrored, by their seeds."""
+    """Return whether each image is flipped, from its seed."""
     return uniform(hash64(seeds, "flip")) < probability
 
 
 def shift(images: np.ndarray, seeds: np.ndarray, *, padding: int) -> np.ndarray:
-    """Random crops of the old size out of zero-padded images: (B, Y, X, 3) by (B,) seeds."""
+    """Return random crops of the original size from zero-padded images (B, Y, X, 3), with seeds (B,)."""
     count, rows, columns, _ = images.shape
     padded = np.zeros((count, rows + 2 * padding, columns + 2 * padding, 3), dtype=images.dtype)
     padded[:, padding:-padding, padding:-padding] = images
@@ -39,7 +39,7 @@ def shift(images: np.ndarray, seeds: np.ndarray, *, padding: int) -> np.ndarray:
 
 
 def mirror(images: Tensor, seeds: np.ndarray, probability: float) -> Tensor:
-    """(B, 3, Y, X) with some images mirrored, chosen by (B,) seeds."""
+    """Return images (B, 3, Y, X), of which some are flipped horizontally, chosen by seeds (B,)."""
     if probability <= 0:
         return images
     chosen = torch.from_numpy(mirrored(seeds, probability))

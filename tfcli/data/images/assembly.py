@@ -1,4 +1,4 @@
-"""From image files and pixels that a source gave to images that are served: decoded once, unusable ones left out."""
+"""Image columns of tables: decodes the files of a source once and drops the rows of unreadable images."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from tfcli.data.images.transforms import EvalTransform, TrainTransform
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings by which a set is split, kept and served.
+    """Settings for splitting, decoding and transforming the images of a data set.
 
     Args:
-        name: of the set.
-        splits: how it is split.
-        resize: how decoded files are made smaller.
-        cache: mode of the store of decoded files.
-        policy: what to do about unusable files.
-        ranks: who reads them.
+        name: name of the data set.
+        splits: settings of the splits.
+        resize: change of size after decoding.
+        cache: mode of the cache of decoded images; see `tfcli.data.images.cache`.
+        policy: policy for unreadable files.
+        ranks: number of this process and number of processes.
         train, evaluation: transforms.
-        mixes: whether training batches are to be mixed by MixUp or CutMix.
+        mixes: whether MixUp or CutMix is applied to training batches.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Recipe:
     mixes: bool
 
     def images(self, pixels: Any, rows: np.ndarray, *, train: bool) -> Images:
-        """Return some rows of what holds pixels as the column that is served."""
+        """Return selected rows of a store, array or file column as `Images` with the right transform."""
         return Images(
             pixels,
             rows,
@@ -64,22 +64,20 @@ class Recipe:
 
 
 def with_images(rows: dict[str, Columns], recipe: Recipe) -> tuple[dict[str, Columns], Bad, list[str]]:
-    """Decode the images that tables hold or point to, each once, and leave out the rows of those that are unusable.
-
-    Clips are decoded when they are touched.
+    """Decode each image of the tables once, and drop the rows of unreadable images; clips are decoded on access.
 
     Args:
-        rows: the table of each split; a column of `PICTURES` holds files, or gathers pixels by `take`.
+        rows: the table of each split; the columns of `PICTURES` are files, or their `take` returns pixels.
         recipe: the settings.
 
     Returns:
-        The tables with `Images` as those columns, the unusable files, and what to tell the user.
+        The tables with `Images` as these columns, the unreadable files, and notes for the user.
 
     Raises:
-        DataError, PolicyStop: by the recipe's policy.
+        DataError, PolicyStop: there are unreadable files, according to the recipe's policy.
     """
     held = {(split, n): unpicked(table[n]) for split, table in rows.items() for n in PICTURES if n in table}
-    used: dict[int, tuple[str, Any, np.ndarray]] = {}  # of each column that is pointed to: a name, itself, its rows
+    used: dict[int, tuple[str, Any, np.ndarray]] = {}  # by id of a column: name, column, rows
     for (split, name), (column, which) in held.items():
         own = split if name == "image" else f"{split}-{name}"
         key, _, others = used.get(id(column), (own, column, which))
@@ -92,7 +90,7 @@ def with_images(rows: dict[str, Columns], recipe: Recipe) -> tuple[dict[str, Col
     }
     stores, bad, notes = recipe.store(files) if files else ({}, [], [])
     for key, store in stores.items():
-        store.files = files[key]  # whence an image is, and the size of what lies beside it
+        store.files = files[key]  # the original file of each image, which also has the full size for masks and boxes
     served = {}
     for split, table in rows.items():
         places, good = {}, np.ones(height(table), dtype=bool)

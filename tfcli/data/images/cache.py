@@ -1,10 +1,11 @@
-"""Photographs decoded once: files in, uint8 images of a common shorter side out.
+"""Cache of decoded photographs: files in, uint8 images of reduced size out.
 
-`memory` holds one flat buffer, filled up front by a pool of threads; `disk` a file of the same layout in the user's
-cache folder, mapped into memory and shared by ranks and by later runs; `none` decodes a file each time it is touched.
-`auto` takes memory when the images fit in a quarter of what is free and there is one process, disk for several ranks,
-else none. All modes give the same pixels.
-Filling finds every unusable file before the first epoch; with `none` they are met when they are first touched.
+Mode `memory` fills one flat buffer before training, with a pool of threads. `disk` writes a file of the same layout to
+the user's cache folder, which is memory-mapped and shared by ranks and later runs. `none` decodes a file on every
+access. `auto` means memory for one process where the images fit in a quarter of the free memory, disk for several
+ranks, and none otherwise. All modes give the same pixels.
+
+`memory` and `disk` find every unreadable file before the first epoch; `none` finds it on first access.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ from tfcli.data.images.decode import BadImage, decode
 from tfcli.data.images.resize import Resize
 from tfcli.errors import DataError, PolicyStop
 
-VERSION = 3  # of the decoding rule and the file layout: part of the key
+VERSION = 3  # version of the decoding rule and the file layout, part of the cache key
 _CHUNK = 2048
-_SHOWN = 10  # files that an error names
-_NAMED = 5  # files that a note names
+_SHOWN = 10  # most files that an error lists
+_NAMED = 5  # most files that a note lists
 
 Bad = list[tuple[str, str]]
-Read = partial[np.ndarray]  # `decode` with the change of size
+Read = partial[np.ndarray]  # `decode` with its `resize` bound
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Policy for unusable image files: `raise`, or `skip` up to a share of them."""
+    """Policy for unreadable image files: `raise` an error, or `skip` them up to a fraction of all files."""
 
     on_error: str = "raise"
     max_bad_fraction: float = 0.01
 
     def check(self, bad: Bad, *, total: int) -> None:
-        """Raise DataError (raise) or, above the share, PolicyStop (skip); otherwise nothing."""
+        """Raise DataError for any unreadable file (raise), or PolicyStop above the allowed fraction (skip)."""
         if not bad:
             return
         listing = listing_of(bad, _SHOWN)
@@ -66,22 +67,22 @@ class Policy:
 
 
 def listing_of(bad: Bad, most: int) -> str:
-    """Return the first of some unusable files and why, a line each, and how many more there are."""
+    """Return the first unreadable files with their reasons, one per line, and the number of further files."""
     lines = [f"  {printable(path)}: {reason}" for path, reason in bad[:most]]
     return "\n".join([*lines, *([f"  and {len(bad) - most:,} more"] if len(bad) > most else [])])
 
 
 class Store:
-    """Decoded images of different sizes, by row.
+    """Decoded images of different sizes, indexed by row.
 
     Args:
         mode: memory, disk or none.
-        good: (N,) whether a row has an image (always, before it is touched, with none).
-        offsets, sizes: (N,) first byte and (N, 2) rows and columns of each image in the buffer.
-        buffer: the bytes, with memory.
-        path: the file of bytes, with disk.
-        files: of the images.
-        resize: how they are decoded, with none.
+        good: (N,) whether a row has a readable image; always true in mode none.
+        offsets, sizes: (N,) first byte and (N, 2) height and width of each image in the buffer.
+        buffer: the bytes, in mode memory.
+        path: the file of the bytes, in mode disk.
+        files: the image files.
+        resize: change of size after decoding, in mode none.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Store:
 
     @classmethod
     def of_files(cls, files: Sequence[Path], *, resize: Resize | None) -> Store:
-        """A store that decodes each time."""
+        """Return a store that decodes a file on every access."""
         return cls("none", good=np.ones(len(files), dtype=bool), files=files, resize=resize)
 
     def __len__(self) -> int:
@@ -116,10 +117,10 @@ class Store:
         return self.__dict__ | {"_map": None}
 
     def one(self, row: int) -> np.ndarray:
-        """The image of a row, (Y, X, 3) uint8.
+        """Return the image of a row, (Y, X, 3) uint8.
 
         Raises:
-            BadImage: with `none`, a file that cannot be used.
+            BadImage: the file cannot be read, in mode none.
         """
         if self.mode == "none":
             return decode(self.files[row], resize=self.resize)
@@ -144,10 +145,11 @@ def store_files(
     policy: Policy,
     ranks: Ranks,
 ) -> tuple[dict[str, Store], Bad, list[str]]:
-    """A store for each split, the unusable files, and what to tell the user.
+    """Return a store for each split, the unreadable files, and notes for the user.
 
     Raises:
-        DataError, PolicyStop: by the policy; DataError also for a disk cache that cannot be written.
+        DataError: there are unreadable files and the policy is `raise`, or the disk cache cannot be written.
+        PolicyStop: there are more unreadable files than the policy allows.
     """
     every = [path for paths in files.values() for path in paths]
     notes: list[str] = []
@@ -180,16 +182,16 @@ def store_files(
 
 
 def estimate_bytes(files: Sequence[Path], *, resize: Resize, samples: int = 16) -> int:
-    """Bytes that all files take once decoded, from a few of them."""
+    """Estimate the decoded size of all files in bytes from a sample of them."""
     sizes = []
     for path in files[:: max(1, len(files) // samples)][:samples]:
-        with contextlib.suppress(BadImage):  # the policy speaks about these when all files are read
+        with contextlib.suppress(BadImage):  # unreadable files are reported later, when all files are read
             sizes.append(decode(path, resize=resize).size)
     return int(np.mean(sizes) * len(files)) if sizes else 0
 
 
 def choose_mode(needed: int, *, ranks: Ranks) -> str:
-    """Choose the mode of `auto` for so many bytes."""
+    """Return the mode that `auto` means for `needed` bytes."""
     if ranks.world == 1:
         return "memory" if needed <= free_memory() / 4 else "none"
     folder = cache_root()
@@ -200,7 +202,7 @@ def choose_mode(needed: int, *, ranks: Ranks) -> str:
 
 
 def _decoded(paths: Sequence[Path], *, read: Read) -> Iterator[np.ndarray | BadImage]:
-    """Images in order, decoded by threads (Pillow lets go of the interpreter while it decodes)."""
+    """Yield images in order, decoded by threads (Pillow releases the interpreter lock while it decodes)."""
 
     def attempt(path: Path) -> np.ndarray | BadImage:
         try:
@@ -209,7 +211,7 @@ def _decoded(paths: Sequence[Path], *, read: Read) -> Iterator[np.ndarray | BadI
             return error
 
     with ThreadPoolExecutor(max(1, cores())) as pool:
-        for start in range(0, len(paths), _CHUNK):  # so that finished images never pile up
+        for start in range(0, len(paths), _CHUNK):  # in chunks, so that few decoded images wait in memory
             yield from pool.map(attempt, paths[start : start + _CHUNK])
 
 
@@ -248,7 +250,7 @@ def _in_memory(paths: Sequence[Path], *, name: str, read: Read, advance: Callabl
 
 
 def _on_disk(paths: Sequence[Path], *, name: str, read: Read, advance: Callable[[], object]) -> tuple[Store, Bad]:
-    """The bytes are renamed into place first, the index last: where the index is, the cache is whole."""
+    """Write or open the cache on disk; the index is renamed into place last, so that it exists only when complete."""
     folder = cache_root() / "images"
     stem = f"{name}-{read.keywords['resize'].side}-{_key(paths, **read.keywords)}"
     data, index = folder / f"{stem}.u8", folder / f"{stem}.npz"
@@ -287,7 +289,7 @@ def _on_disk(paths: Sequence[Path], *, name: str, read: Read, advance: Callable[
 
 
 def _read_index(index: Path, data: Path) -> tuple[np.ndarray, Bad] | None:
-    """Return the sizes of the images and the files left out; None where the index or the bytes are not whole."""
+    """Return the sizes of the images and the unreadable files; None where the index or the bytes are incomplete."""
     try:
         with open(index, "rb") as file, np.load(file, allow_pickle=False) as saved:
             sizes, bad = saved["sizes"], [(str(path), str(reason)) for path, reason in saved["bad"]]
@@ -298,7 +300,7 @@ def _read_index(index: Path, data: Path) -> tuple[np.ndarray, Bad] | None:
 
 
 def _key(paths: Sequence[Path], *, resize: Resize) -> str:
-    """Digest of the files' paths, sizes and times, how they are reduced, and the version of the rule."""
+    """Return a digest of the files' paths, sizes and times, the change of size, and the version of the cache."""
     digest = hashlib.sha256(repr((VERSION, resize)).encode())
     for path in paths:
         try:
@@ -311,13 +313,13 @@ def _key(paths: Sequence[Path], *, resize: Resize) -> str:
 
 
 def _wait_for_another(folder: Path, stem: str) -> None:
-    """While another living process writes this cache, wait instead of doing it twice."""
+    """Wait while another running process writes the same cache."""
     while any(_at_work(path) for path in folder.glob(f"{stem}.*.tmp")):
         time.sleep(0.2)
 
 
 def _at_work(scratch: Path) -> bool:
-    """Whether the process that the file is named after lives (as far as this machine knows) and wrote a minute ago."""
+    """Return whether the process in the file's name runs on this machine and has written in the last minute."""
     with contextlib.suppress(OSError, ValueError):
         os.kill(int(scratch.suffixes[-2].lstrip(".")), 0)
         return time.time() - scratch.stat().st_mtime < 60
@@ -325,7 +327,7 @@ def _at_work(scratch: Path) -> bool:
 
 
 def _clean(folder: Path) -> None:
-    """Remove what killed processes left behind more than a day ago."""
+    """Remove temporary files of killed processes that are older than a day."""
     for path in folder.glob("*.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > 86_400:
@@ -334,7 +336,7 @@ def _clean(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _progress(what: str, total: int) -> Iterator[Callable[[], object]]:
-    """A bar on stderr when that is a terminal, else nothing."""
+    """Show a progress bar on stderr if that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda: None
         return

@@ -1,10 +1,12 @@
-"""One stated rule for every image file: what becomes of it before any transform sees it.
+"""Decoding of image files to RGB, by one rule for all files.
 
-1. The first frame of animated files. 2. EXIF orientation applied. 3. 16-bit grey scaled to 8 bits. 4. Palette, grey,
-CMYK and other modes converted to RGB; transparency laid over white. 5. An image more than ten times as long as wide
-(or wide as long) is cut to its middle ten. 6. Where a side is asked for, a larger image is reduced so that its shorter
-side has that length (bilinear, antialiased); a smaller one is left alone.
-Anything unreadable, truncated, empty, renamed, or larger than the bomb limit is a `BadImage` with its path and reason.
+1. The first frame of an animated file is used. 2. The EXIF orientation is applied. 3. 16-bit grey is scaled to 8 bits.
+4. Palette, grey, CMYK and other modes are converted to RGB, with transparency over white. 5. An image whose sides
+differ by more than a factor of ten is cropped at the centre to this factor. 6. With `resize`, a larger image is
+reduced; a smaller image keeps its size.
+
+A file that is unreadable, truncated, empty, not an image, or above Pillow's pixel limit raises `BadImage` with its path
+and the reason.
 """
 
 from __future__ import annotations
@@ -21,10 +23,10 @@ from tfcli.data.common.printable import printable
 from tfcli.data.images.resize import Resize
 from tfcli.errors import DataError
 
-MAX_PIXELS = 2 * 89_478_485  # where Pillow itself raises; between half of this and this it only warns
+MAX_PIXELS = 2 * 89_478_485  # Pillow raises above this limit; above half of it, it only warns
 MAX_ASPECT = 10
 _ORIENTATION = 0x0112
-# What Pillow's readers raise on damaged files.
+# Errors that Pillow's readers raise for damaged files.
 PILLOW_ERRORS = (
     OSError,
     SyntaxError,
@@ -42,30 +44,30 @@ PILLOW_ERRORS = (
 
 
 class BadImage(DataError):
-    """An image file that cannot be used.
+    """Error for an image file that cannot be read.
 
     Args:
         path: the file.
-        reason: why, in a few words.
+        reason: short description of the problem.
     """
 
     def __init__(self, path: str | os.PathLike, reason: str):
         self.path, self.reason = Path(path), reason
         super().__init__(f"{printable(path)}: {reason}")
 
-    def __reduce__(self):  # so that it crosses from a loader process with both arguments
+    def __reduce__(self):  # keeps both arguments when a loader process sends the error to the main process
         return BadImage, (str(self.path), self.reason)
 
 
 def decode(path: str | os.PathLike, *, resize: Resize | None = None) -> np.ndarray:
-    """The image of a file as (Y, X, 3) uint8 RGB, by the rule above.
+    """Return the image of a file as (Y, X, 3) uint8 RGB, by the rule above.
 
     Args:
         path: the file.
-        resize: how the image is made smaller where that keeps its proportions; None keeps the size.
+        resize: change of size, applied only where it reduces the image and keeps its aspect ratio; None keeps the size.
 
     Raises:
-        BadImage: the file cannot be used.
+        BadImage: the file cannot be read.
     """
     try:
         with Image.open(path) as image:
@@ -81,10 +83,10 @@ def decode(path: str | os.PathLike, *, resize: Resize | None = None) -> np.ndarr
 
 
 def size_of(path: str | os.PathLike) -> tuple[int, int]:
-    """Return rows and columns of the image of a file, the right way up, without decoding it.
+    """Return the height and width of an image after its EXIF orientation, without decoding it.
 
     Raises:
-        BadImage: the file cannot be used.
+        BadImage: the file cannot be read.
     """
     try:
         with Image.open(path) as image:
@@ -95,7 +97,7 @@ def size_of(path: str | os.PathLike) -> tuple[int, int]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB: transparency over white, 16-bit grey scaled."""
+    """Convert an image of any mode to RGB, with transparency over white and 16-bit grey scaled to 8 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image.convert("RGB")
     if image.mode.startswith("I"):  # 16-bit grey, or 32-bit integers that hold it

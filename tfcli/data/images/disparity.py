@@ -1,7 +1,7 @@
-"""Disparities of stereo pairs, in the formats of the sets that have them, and masks of what is occluded.
+"""Files of stereo disparities and occlusion masks, in the formats of KITTI, Middlebury and Scene Flow.
 
-A disparity is how many pixels further left the right image shows what a pixel of the left image shows. Where it is not
-known, -1 stands.
+The disparity of a pixel of the left image is the number of pixels by which the same point lies further left in the
+right image; -1 means unknown.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from tfcli.data.images.decode import PILLOW_ERRORS, BadImage, reason
 
 UNKNOWN = -1.0
 _HEADER = re.compile(rb"(P[fF])\s+(\d+)\s+(\d+)\s+(-?[\d.]+(?:[eE][-+]?\d+)?)\s")
-_OCCLUDED = 128  # of Middlebury's masks: 255 is seen in both images, 0 is not known
+_OCCLUDED = 128  # value in Middlebury's masks; 255 is visible in both images, 0 is unknown
 
 
 def read_disparity(path: str | os.PathLike) -> np.ndarray:
-    """Return disparities, (Y, X) float32, of a file of KITTI (.png) or of Middlebury and Scene Flow (.pfm).
+    """Return the disparities (Y, X) float32 of a file of KITTI (.png), or of Middlebury and Scene Flow (.pfm).
 
     Raises:
         BadImage: the file cannot be read, or is in another format.
@@ -29,7 +29,7 @@ def read_disparity(path: str | os.PathLike) -> np.ndarray:
 
 
 def _kitti(path: str | os.PathLike) -> np.ndarray:
-    """Read 16 bits: 256 times the disparity, 0 where it is not known (KITTI's development kit)."""
+    """Read a 16-bit image of 256 times the disparity, with 0 for unknown (KITTI's development kit)."""
     try:
         with Image.open(path) as image:
             if not image.mode.startswith("I"):
@@ -43,16 +43,16 @@ def _kitti(path: str | os.PathLike) -> np.ndarray:
 
 
 def _portable(path: str | os.PathLike) -> np.ndarray:
-    """Read a portable float map, whose rows run upwards: infinite where it is not known."""
-    values = np.abs(read_pfm(path))  # Scene Flow's right views have negative ones
+    """Read a portable float map of disparities, with infinity for unknown."""
+    values = np.abs(read_pfm(path))  # disparities of right views are negative in Scene Flow
     return np.where(np.isfinite(values), values, np.float32(UNKNOWN))
 
 
 def read_pfm(path: str | os.PathLike) -> np.ndarray:
-    """Return a portable float map, (Y, X) or (Y, X, 3) float32, rows from the top.
+    """Return the values of a portable float map, (Y, X) or (Y, X, 3) float32, with the top row first.
 
     Raises:
-        BadImage: the file is none, or is cut short.
+        BadImage: the file has another format, or is truncated.
     """
     try:
         with open(path, "rb") as file:
@@ -73,7 +73,7 @@ def read_pfm(path: str | os.PathLike) -> np.ndarray:
 
 
 def read_occluded(path: str | os.PathLike) -> np.ndarray:
-    """Return which pixels of the left image the right one does not show, (Y, X) bool, of a mask of Middlebury.
+    """Return a Middlebury mask (Y, X) bool, true at pixels of the left image that are occluded in the right image.
 
     Raises:
         BadImage: the file cannot be read.

@@ -1,7 +1,8 @@
-"""Cells of columns as pictures: each kind of column is drawn as what it is.
+"""Drawings of a sample's columns for previews: images, masks, boxes, depth, clips and meshes.
 
-A drawing takes a sample, the name of the column and the room there is, and may look at the sample's other columns: a
-mask lies over its image, boxes have the names in `object_tags`. What has no drawing is a text.
+A drawing function takes a sample, the name of the column and the available size. It may use other columns of the
+sample: a mask is drawn over its image, and boxes have the names in `object_tags`. A column without a drawing function
+is shown as text.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ from tfcli.data.images.meshes import shaded
 from tfcli.data.images.panels import FAINT, below, beside, colours, legend, scale, widened, written
 
 Sample = Mapping[str, Any]
-"""Cells of a row by the names of their columns; images are (Y, X, 3) uint8."""
+"""The cells of a row by column name; images are (Y, X, 3) uint8."""
 Classes = Mapping[str, Sequence[str]]
-"""Names of the classes of each column that has some."""
+"""Names of the classes of each column that holds classes."""
 Size = tuple[int, int]
 """Width and height, in pixels."""
 
 _MARK = (230, 60, 60)
-_FRAMES = 8  # of a clip that are shown
-_TOLD_APART = 24  # classes up to which each has a colour of its own in all samples
+_FRAMES = 8  # most frames of a clip that are shown
+_FIXED_COLOURS = 24  # up to this number of classes, each class has the same colour in all samples
 
 
 def fitted(image: np.ndarray, size: Size, *, sharp: bool = False) -> Image.Image:
-    """Return an array (Y, X) or (Y, X, 3) uint8 as the largest picture that there is room for, in its proportions.
+    """Return an array (Y, X) or (Y, X, 3) uint8 as the largest picture within a size, with its aspect ratio.
 
     Args:
         image: the array.
-        size: the room.
-        sharp: of classes, which have no means between them.
+        size: the available size.
+        sharp: whether pixels are never averaged, as classes need it.
     """
     factor = min(size[0] / image.shape[1], size[1] / image.shape[0])
     width, height = (max(1, round(factor * length)) for length in (image.shape[1], image.shape[0]))
@@ -47,18 +48,18 @@ def _photograph(sample: Sample, name: str, size: Size, classes: Classes) -> Imag
 
 
 def _ground(sample: Sample, shape: tuple[int, ...], size: Size) -> np.ndarray:
-    """Return the sample's image, or grey in that shape (Y, X), as a picture (Y, X, 3) to draw on."""
+    """Return the sample's image, or a grey image of `shape`, as a picture (Y, X, 3) to draw on."""
     image = sample.get("image")
     return np.asarray(fitted(np.full((*shape, 3), 128, np.uint8) if image is None else image, size))
 
 
 def _covered(ground: np.ndarray, numbers: np.ndarray, palette: Mapping[int, Any]) -> Image.Image:
-    """Return a picture with colours over some of its pixels.
+    """Return a picture with some of its pixels coloured.
 
     Args:
-        ground: (Y, X, 3) uint8.
-        numbers: (Y', X') uint8, of any size.
-        palette: the colour of each number that is coloured.
+        ground: the picture, (Y, X, 3) uint8.
+        numbers: classes (Y', X') uint8, of any size.
+        palette: colour of each class; other classes stay uncoloured.
     """
     places = np.asarray(Image.fromarray(numbers).resize(ground.shape[1::-1], Image.Resampling.NEAREST))
     picture = 0.35 * ground.mean(axis=2, keepdims=True) + 0.25 * ground + 40
@@ -69,12 +70,12 @@ def _covered(ground: np.ndarray, numbers: np.ndarray, palette: Mapping[int, Any]
 
 
 def _mask(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
-    """Draw each class in its colour over the image; the background and what is not judged keep the image's grey."""
+    """Draw each class in its colour over the image; the background and void pixels stay grey."""
     numbers = np.asarray(sample[name]).astype(np.uint8)
     names = classes.get(name, ())
     called = {n: "void" if n == VOID else names[n] if n < len(names) else str(n) for n in np.unique(numbers).tolist()}
     seen = [n for n in called if called[n] not in ("background", "void", "0")]
-    places = seen if len(names) <= _TOLD_APART else range(len(seen))  # of many classes only those beside each other
+    places = seen if len(names) <= _FIXED_COLOURS else range(len(seen))
     palette = colours(max(places, default=-1) + 1)
     shown = {n: palette[place] for n, place in zip(seen, places, strict=True)}
     picture = _covered(_ground(sample, numbers.shape, size), numbers, shown)
@@ -82,14 +83,14 @@ def _mask(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Imag
 
 
 def _marked(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
-    """Draw true pixels in red over the image."""
+    """Draw the true pixels in red over the image."""
     there = np.asarray(sample[name])
     picture = _covered(_ground(sample, there.shape, size), there.astype(np.uint8), {1: _MARK})
     return below([picture, legend([(_MARK, f"{name}: {there.mean():.1%}")], size[0])], 5)
 
 
 def _boxes(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
-    """Draw boxes (k, 4) on the image: left, top, right, bottom, those of no area left out."""
+    """Draw boxes (k, 4) of left, top, right, bottom on the image; boxes without area are omitted."""
     boxes = np.asarray(sample[name]).reshape(-1, 4)
     ground = Image.fromarray(_ground(sample, (int(boxes.max(initial=1)),) * 2, size))
     factor = ground.width / (sample["image"].shape[1] if "image" in sample else max(1, boxes.max(initial=1)))
@@ -104,7 +105,7 @@ def _boxes(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Ima
 
 
 def _regions(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
-    """Draw crops (k, Y, X, 3) in two columns, each over its name."""
+    """Draw crops (k, Y, X, 3) in two columns, each above its name."""
     crops = sample[name]
     tags = sample.get("object_tags", [str(i) for i in range(1, len(crops) + 1)])
     half = ((size[0] - 6) // 2, (size[0] - 6) // 2)
@@ -117,7 +118,7 @@ def _regions(sample: Sample, name: str, size: Size, classes: Classes) -> Image.I
 
 
 def _heat(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
-    """Draw values (Y, X) in colours from dark to light, with their scale; grey where there is none."""
+    """Draw values (Y, X) in colours from dark to light with a scale; unknown values are grey."""
     from matplotlib import colormaps
 
     values = np.asarray(sample[name], dtype=np.float64)
@@ -130,7 +131,7 @@ def _heat(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Imag
 
 
 def _strip(sample: Sample, name: str, size: Size, classes: Classes) -> Image.Image:
-    """Draw frames (T, Y, X, 3) in a row; where its segments are told, two of each over their sentence."""
+    """Draw frames (T, Y, X, 3) in rows; with a story, the first and last frame of each segment and its sentence."""
     frames, story = sample[name], sample.get(_STORIES[name])
     if story is None:
         rows = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)).tolist()
@@ -162,9 +163,9 @@ DRAWINGS: dict[str, Callable[[Sample, str, Size, Classes], Image.Image]] = {
     **dict.fromkeys(_STORIES, _strip),
     "mesh": _mesh,
 }
-"""How columns are drawn, by name."""
+"""The drawing function of each column."""
 WIDE = frozenset(_STORIES)
-"""Those that take a line of their own."""
+"""Columns that take a line of their own."""
 BESIDE = {
     **dict.fromkeys(("mask", "instance", "occluded", "support"), ("image",)),
     **dict.fromkeys(("boxes", "amodal"), ("image", "object_tags")),
@@ -172,10 +173,10 @@ BESIDE = {
     "regions": ("object_tags",),
     **{clip: (story,) for clip, story in _STORIES.items()},
 }
-"""Columns that a drawing looks at too, as far as a set has them."""
+"""Further columns that a drawing uses where the data set has them."""
 
 
 def panel(sample: Sample, name: str, size: Size, classes: Classes, *, titled: bool) -> Image.Image:
-    """Return a drawn column, under its name where that is wanted."""
+    """Return the drawing of a column, below its name if `titled`."""
     picture = widened(DRAWINGS[name](sample, name, size, classes), size[0])
     return below([written(name, size[0], colour=FAINT, size=11), picture], 2) if titled else picture

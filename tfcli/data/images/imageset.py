@@ -1,4 +1,4 @@
-"""The images of a split, drawn by addresses, and a user's own files in batches."""
+"""The images of a split with their random transforms, and batches of a user's own files."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ T = TypeVar("T")
 
 
 def normalised(batch: Any, *, mean: Sequence[float], std: Sequence[float]) -> Any:
-    """The collation of batches that no data module normalises later (predictions for files)."""
+    """Normalise the images of a batch: the collate function for files, which no data module normalises later."""
     return batch if "error" in batch else batch | {"image": normalise(batch["image"], mean, std)}
 
 
 def addressed(rows: np.ndarray, *, seed: int, epoch: int, copies: np.ndarray | None = None) -> np.ndarray:
-    """Return the seeds (B,) of what is drawn for some samples of an epoch, or for copies of them."""
+    """Return the seeds (B,) of the random transforms of some samples of an epoch, or of copies of them."""
     seeds = hash64(seed, "augment", epoch, rows)
     return seeds if copies is None else hash64(seeds, "copy", copies)
 
 
-def _place(column: Any, rows: Any) -> tuple[Any, Any]:
-    """Return what holds the cells of a column, and which of them these rows are."""
+def _stored_at(column: Any, rows: Any) -> tuple[Any, Any]:
+    """Return the object that stores the cells of a column, and the positions of `rows` in it."""
     if isinstance(column, Images):
         return column.pixels, column.rows[rows]
     return (column.column, column.rows[rows]) if isinstance(column, Picked) else (column, rows)
 
 
 def reader(column: Any, rows: np.ndarray) -> Callable[[int], Any]:
-    """Return what gives the cell at a position in `rows`: files are read one by one, others gathered at once."""
-    holder, which = _place(column, rows)
+    """Return a function from a position in `rows` to its cell; files are read one by one, other rows all at once."""
+    holder, which = _stored_at(column, rows)
     if isinstance(holder, Store):
         return lambda position: holder.one(int(which[position]))
     if isinstance(holder, FileColumn):
@@ -56,25 +56,25 @@ def reader(column: Any, rows: np.ndarray) -> Callable[[int], Any]:
 
 
 def file_of(column: Any, row: int) -> Path | None:
-    """Return the file of a row; None where the column is none of files."""
-    holder, which = _place(column, row)
+    """Return the file of a row; None where the column has no files."""
+    holder, which = _stored_at(column, row)
     files = getattr(holder, "files", None) or getattr(holder, "paths", None)
     return files[which] if files else None
 
 
 class Images:
-    """The images of one split: a column that is drawn, each image transformed by a seed of its own.
+    """The images of one split, each transformed with a seed of its own.
 
-    A file that turns out to be unusable only when it is touched (`cache=none`) is an error that names it; with `skip`
-    it is left out of its batch, which becomes smaller.
+    With `cache=none`, a file that cannot be read is found only on access; it raises an error, or with `skip` is
+    omitted from its batch, which becomes smaller.
 
     Args:
-        pixels: images of one size, a store of decoded files, or files that are decoded at each touch (clips).
-        rows: for each sample of the split its row in `pixels`.
-        transform: applied to each sample, with its seed.
-        augmented: of the training split, for views that draw in evaluation, too.
-        mixes: whether batches are to be mixed by MixUp or CutMix.
-        skip: leave unusable files out.
+        pixels: images of one size, a store of decoded files, or files that are decoded on each access (clips).
+        rows: (N,) the row of each sample in `pixels`.
+        transform: transform of each sample, called with the sample's seed.
+        augmented: the training transform, for views that also augment in evaluation.
+        mixes: whether MixUp or CutMix is applied to the batches.
+        skip: whether unreadable files are omitted.
     """
 
     def __init__(
@@ -94,25 +94,25 @@ class Images:
         return len(self.rows)
 
     def check_unmixed(self, what: str) -> None:
-        """Raise ConfigError where batches are to be mixed, which views of `what` do not do."""
+        """Raise ConfigError where MixUp or CutMix is set, which views of `what` do not support."""
         if self.mixes:
             raise ConfigError(f"data.augment.mixup and .cutmix cannot mix {what}. Set both to 0.")
 
     @property
     def in_memory(self) -> bool:
-        """Whether reading a batch costs no decoding."""
+        """Return whether a batch needs no decoding."""
         return self.pixels.mode != "none" if isinstance(self.pixels, Store) else not isinstance(self.pixels, FileColumn)
 
     def draw(
         self, rows: np.ndarray, *, seed: int, epoch: int, copies: np.ndarray | None = None
     ) -> tuple[Tensor, np.ndarray, Bad]:
-        """Return images (B, 3, Y, X) uint8, addressed by (seed, epoch, row, copy).
+        """Return transformed images; their random choices are functions of (seed, epoch, row, copy).
 
         Returns:
-            The images; the rows that they are of; paths and reasons of the files that were left out.
+            The images (B, 3, Y, X) uint8, their rows, and the omitted files with reasons.
 
         Raises:
-            BadImage: a file cannot be used, or none of the batch.
+            BadImage: a file cannot be read, or with `skip` no file of the batch.
         """
         seeds = addressed(rows, seed=seed, epoch=epoch, copies=copies)
         if not isinstance(self.pixels, Store | FileColumn):
@@ -121,14 +121,18 @@ class Images:
         return torch.stack(images), rows[kept], bad
 
     def each(self, rows: np.ndarray, make: Callable[[np.ndarray, int], T]) -> tuple[list[T], list[int], Bad]:
-        """Return what is made of each image (Y, X, 3), the positions in `rows` of those, and the files left out.
+        """Apply a function to each image.
 
         Args:
             rows: samples of the split.
-            make: gets an image and its position; a `BadImage` that it raises leaves its sample out, too.
+            make: function of an image (Y, X, 3) and its position in `rows`; with `skip`, a `BadImage` that it raises
+                omits the sample.
+
+        Returns:
+            The results, their positions in `rows`, and the omitted files with reasons.
 
         Raises:
-            BadImage: a file cannot be used, or none of the batch.
+            BadImage: a file cannot be read, or with `skip` no file of the batch.
         """
         found, kept, bad = list[T](), list[int](), Bad()
         read = reader(self, rows)
@@ -154,18 +158,18 @@ class Images:
         epoch: int,
         copies: np.ndarray | None = None,
     ) -> tuple[list[Sample], np.ndarray, Bad]:
-        """Return samples of several parts, each moved by one draw; their images are those of `draw`.
+        """Return samples of several columns that share one random transform; the images equal those of `draw`.
 
         Args:
-            name: of this column: image or clip.
+            name: name of this column, image or clip.
             rows, seed, epoch, copies: as in `draw`.
-            columns: the other parts, by name; see `tfcli.data.images.spatial.KINDS`.
+            columns: the other columns; see `tfcli.data.images.spatial.KINDS`.
 
         Returns:
-            The samples; the rows that they are of; paths and reasons of the files that were left out.
+            The samples, their rows, and the omitted files with reasons.
 
         Raises:
-            BadImage: a file of any column cannot be used, or does not belong to the image beside it.
+            BadImage: a file of any column cannot be read, or does not fit its image.
         """
         seeds = addressed(rows, seed=seed, epoch=epoch, copies=copies)
         read = {other: reader(column, rows) for other, column in columns.items()}
@@ -188,17 +192,17 @@ class Images:
         samples, kept, bad = self.each(rows, moved)
         return samples, rows[kept], bad
 
-    def seen_by(self, transform: EvalTransform) -> Images:
-        """Return the same images as evaluation sees them."""
+    def with_transform(self, transform: EvalTransform) -> Images:
+        """Return the same images with the transform of evaluation."""
         return Images(self.pixels, self.rows, transform=transform, skip=self.skip)
 
     def noise(self, size: int, draw: torch.Generator) -> Tensor:
-        """Return noise (B, 3, Y, X) uint8 in the shape of a batch."""
+        """Return random pixels (B, 3, Y, X) uint8 in the shape of a batch."""
         side = self.transform.size
         return torch.randint(0, 256, (size, 3, side, side), generator=draw, dtype=torch.uint8)
 
     def plain(self, indices: np.ndarray, transform: EvalTransform) -> Tensor:
-        """Images (B, 3, Y, X) uint8 of some samples as evaluation sees them."""
+        """Return some images (B, 3, Y, X) uint8 with the transform of evaluation."""
         rows = self.rows[indices]
         if isinstance(self.pixels, Store):
             return torch.stack([transform.one(self.pixels.one(int(row))) for row in rows])
@@ -207,11 +211,11 @@ class Images:
 
 
 class FileSet(Dataset):
-    """A user's files: `self[address]` is the batch that stands there, its labels -1.
+    """Dataset of a user's files: `self[address]` is a batch with labels -1.
 
     Args:
-        images: of the files.
-        mark_bad: keep the places of unusable files: black, and with the index -1 - i in place of i.
+        images: the images of the files.
+        mark_bad: whether an unreadable file stays in its batch as a black image, with index -1 - i instead of i.
     """
 
     in_memory = False

@@ -1,4 +1,4 @@
-"""Masks: image files whose values say which class each pixel is of."""
+"""Segmentation masks: image files whose values are the classes of the pixels."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tfcli.data.images.decode import PILLOW_ERRORS, BadImage, reason
 from tfcli.errors import ConfigError
 
 VOID = 255
-"""Class of pixels that are not judged."""
+"""Class of pixels that losses and metrics ignore."""
 
 
 class MaskReader:
-    """Reads masks into classes.
+    """Reader of mask files, which maps pixel values to class indices.
 
     Args:
-        values: the class that each value in the files stands for; null: void, as what is not labelled.
+        values: name of the class of each pixel value; null means void.
 
     Attributes:
-        classes: names in the order of their indices, as `values` first names them.
+        classes: names of the classes in the order in which `values` first has them.
 
     Raises:
-        ConfigError: a value that a byte cannot hold, or no class at all.
+        ConfigError: a value is outside 0..255, or there is no class.
     """
 
     def __init__(self, values: Mapping[int, str | None]):
@@ -43,7 +43,7 @@ class MaskReader:
         """Return the class of each pixel, (Y, X) uint8; 255 is void.
 
         Raises:
-            BadImage: the file cannot be read, has colours in place of values, or a value that stands for nothing.
+            BadImage: the file cannot be read, is a colour image, or has a value without a class.
         """
         try:
             with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""Meshes as pictures: faces in grey by how they stand to the light, from far to near."""
+"""Pictures of meshes: faces are shaded by their angle to the light and drawn from far to near."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-_FINER = 3  # times the size in which a picture is drawn before it is reduced
+_FINER = 3  # factor of oversampling, for smooth edges
 _TURN, _TILT = np.radians(35), np.radians(20)
 _LIGHT = np.array([0.4, 0.7, 0.6])
-_SHOWN_EDGES = 1500  # faces up to which edges are drawn
+_SHOWN_EDGES = 1500  # edges are drawn up to this number of faces
 
 
 def shaded(vertices: np.ndarray, faces: Sequence[Sequence[int]], size: tuple[int, int]) -> Image.Image:
-    """Return a picture of a mesh seen from the front, the right and above.
+    """Return a picture of a mesh, seen from the front right and above.
 
     Args:
-        vertices: (V, 3), the second coordinate upwards.
-        faces: the corners of each, as rows of `vertices`.
-        size: of the picture: width and height, in pixels.
+        vertices: (V, 3) coordinates; the second axis points upwards.
+        faces: the corners of each face, as rows of `vertices`.
+        size: width and height of the picture, in pixels.
     """
     wide, high = (_FINER * length for length in size)
     turn = np.array([[np.cos(_TURN), 0, -np.sin(_TURN)], [0, 1, 0], [np.sin(_TURN), 0, np.cos(_TURN)]])

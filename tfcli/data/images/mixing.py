@@ -1,4 +1,4 @@
-"""Mixtures of the images of a batch."""
+"""MixUp and CutMix of the images of a batch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tfcli.data.images.transforms import Augment
 
 
 class Mix:
-    """MixUp (Zhang et al. 2018) or CutMix (Yun et al. 2019) of neighbours in a batch, as torchvision does them.
+    """MixUp (Zhang et al. 2018) or CutMix (Yun et al. 2019) of neighbours in a batch, from torchvision.
 
-    A mixture belongs to a batch, not to a sample: it is addressed by the batch's seed, so it does not depend on
-    workers, but it does depend on the batch size. One draw serves the whole batch.
+    One random draw serves the whole batch and is a function of the batch's seed. The mixture therefore does not depend
+    on the loader processes, but on the batch size.
     """
 
     def __init__(self, augment: Augment, *, num_classes: int):
@@ -28,7 +28,7 @@ class Mix:
         return bool(self.kinds)
 
     def __call__(self, image: Tensor, label: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
-        """Mixed images (B, 3, Y, X), float, and their targets (B, K)."""
+        """Return mixed images (B, 3, Y, X) float and their targets (B, K)."""
         with fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             kind = self.kinds[int(torch.randint(len(self.kinds), ()))]

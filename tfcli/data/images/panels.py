@@ -1,4 +1,4 @@
-"""Parts of a picture that people look at: wrapped text, legends and scales, laid beside and below each other."""
+"""Parts of preview pictures: wrapped text, legends, colour scales, and their layout."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tfcli.data.common.printable import printable
 
 INK, FAINT, RULE, PAPER = (34, 34, 34), (120, 120, 120), (222, 222, 222), (255, 255, 255)
 SIZE = 12
-"""Of letters, in pixels."""
+"""Font size, in pixels."""
 Colour = tuple[int, int, int]
 
 
 @lru_cache
 def font(size: int = SIZE) -> ImageFont.FreeTypeFont:
-    """Return matplotlib's own font, which has accents, Greek and Cyrillic."""
+    """Return matplotlib's font, which has accents, Greek and Cyrillic."""
     import matplotlib
 
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def colours(count: int) -> list[Colour]:
-    """Return colours that can be told apart, the same for the same place: hues a golden angle apart, in two shades."""
+    """Return distinct colours, with hues a golden angle apart in two shades; the first ones never depend on `count`."""
     import colorsys
 
     shades = ((0.75, 0.9), (0.95, 0.6))
@@ -35,7 +35,7 @@ def colours(count: int) -> list[Colour]:
 
 
 def beside(parts: Sequence[Image.Image], gap: int) -> Image.Image:
-    """Return pictures in a row, their upper ends aligned."""
+    """Return pictures side by side, aligned at the top."""
     width = sum(part.width for part in parts) + gap * (len(parts) - 1)
     whole = Image.new("RGB", (max(1, width), max((part.height for part in parts), default=1)), PAPER)
     x = 0
@@ -46,7 +46,7 @@ def beside(parts: Sequence[Image.Image], gap: int) -> Image.Image:
 
 
 def below(parts: Sequence[Image.Image], gap: int) -> Image.Image:
-    """Return pictures one below the other, their left ends aligned."""
+    """Return pictures one below the other, aligned at the left."""
     height = sum(part.height for part in parts) + gap * (len(parts) - 1)
     whole = Image.new("RGB", (max((part.width for part in parts), default=1), max(1, height)), PAPER)
     y = 0
@@ -57,20 +57,20 @@ def below(parts: Sequence[Image.Image], gap: int) -> Image.Image:
 
 
 def widened(part: Image.Image, width: int) -> Image.Image:
-    """Return a picture with paper on its right, where it is narrower than that."""
+    """Return a picture padded on the right to at least `width`."""
     whole = Image.new("RGB", (max(width, part.width), part.height), PAPER)
     whole.paste(part, (0, 0))
     return whole
 
 
 def wrapped(text: str, width: int, face: ImageFont.FreeTypeFont, *, most: int = 8) -> list[str]:
-    """Return the lines of a text, parted between words; a word that is wider than a line is parted inside.
+    """Return the lines of a text, wrapped between words, or inside a word that is wider than a line.
 
     Args:
-        text: any.
-        width: of a line, in pixels.
-        face: its letters.
-        most: lines; what is left out is replaced by an ellipsis.
+        text: the text.
+        width: width of a line, in pixels.
+        face: the font.
+        most: largest number of lines; an ellipsis replaces the rest.
     """
     lines = [""]
     for word in printable(" ".join(text.split())).split(" "):
@@ -92,7 +92,7 @@ def wrapped(text: str, width: int, face: ImageFont.FreeTypeFont, *, most: int = 
 
 
 def written(text: str, width: int, *, head: str = "", colour: Colour = INK, size: int = SIZE) -> Image.Image:
-    """Return a text as a picture of a given width, behind a fainter word that says what it is."""
+    """Return a text as a picture of a given width, after `head` in a fainter colour."""
     face = font(size)
     lines, step = wrapped(f"{head} {text}".strip(), width, face), size + 4
     whole = Image.new("RGB", (width, step * len(lines)), PAPER)
@@ -105,7 +105,7 @@ def written(text: str, width: int, *, head: str = "", colour: Colour = INK, size
 
 
 def legend(entries: Iterable[tuple[Colour, str]], width: int) -> Image.Image:
-    """Return names behind squares of their colours, as many in a line as there is room for."""
+    """Return a legend of names with squares of their colours, wrapped at a width."""
     face, square, gap = font(SIZE - 1), SIZE - 2, 4
     rows: list[list[Image.Image]] = [[]]
     left = width
@@ -126,13 +126,13 @@ def legend(entries: Iterable[tuple[Colour, str]], width: int) -> Image.Image:
 
 
 def scale(low: float, high: float, shades: np.ndarray, width: int, unit: str) -> Image.Image:
-    """Return a strip of colours with the values of its ends.
+    """Return a colour scale with the values of its two ends.
 
     Args:
-        low, high: of the values.
-        shades: (256, 3) uint8, their colours.
-        width: in pixels.
-        unit: of the values, `px`.
+        low, high: the smallest and the largest value.
+        shades: (256, 3) uint8, the colours from low to high.
+        width: width of the scale, in pixels.
+        unit: unit of the values, such as `px`.
     """
     strip = Image.fromarray(np.broadcast_to(shades[None], (8, 256, 3)).copy()).resize((width, 8))
     ends = [f"{value:.3g}{' ' * bool(unit)}{unit}" for value in (low, high)]

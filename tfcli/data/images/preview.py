@@ -1,4 +1,4 @@
-"""A sheet of samples: the columns of each drawn as what they are, and its texts below."""
+"""A preview sheet of samples: pictures of the columns of each sample, with its texts below."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tfcli.data.images.drawings import BESIDE, DRAWINGS, WIDE, Classes, Sample, 
 from tfcli.data.images.panels import PAPER, RULE, below, beside, widened, written
 
 CELL, GAP, MARGIN, ACROSS = 160, 10, 16, 6
-"""Side of a square picture and distances, in pixels; pictures in a line."""
-_WIDEST = 2.2  # of a picture, times its cell
+"""Side of a square picture, gap and margin, in pixels, and the number of pictures in a line."""
+_WIDEST = 2.2  # largest width of a picture, in cells
 
 
 def sheet(samples: Sequence[Sample], columns: Sequence[str], classes: Classes) -> Image.Image:
     """Return a picture of samples, several in a line where each has few pictures.
 
     Args:
-        samples: their cells by column; some may be there only to be looked at by a drawing.
-        columns: those that are shown, in this order.
-        classes: names of the classes of each column that has some.
+        samples: the cells of each sample by column; some columns may serve only the drawings of others.
+        columns: the columns to show, in this order.
+        classes: names of the classes of each column that holds classes.
     """
     size, drawn = _room(samples), [name for name in columns if name in DRAWINGS]
     texts = [name for name in columns if name not in drawn and name not in beside_of(drawn)]
@@ -36,7 +36,7 @@ def sheet(samples: Sequence[Sample], columns: Sequence[str], classes: Classes) -
         parts = [beside(panels[i : i + ACROSS], GAP) for i in range(0, len(panels), ACROSS)]
         parts += [panel(sample, name, size, classes, titled=True) for name in wide]
         room = max([width, *(part.width for part in parts)])
-        parts += [written(text, room, head=head) for head, text in told(sample, texts, classes)]
+        parts += [written(text, room, head=head) for head, text in text_lines(sample, texts, classes)]
         cards.append(below(parts, 6))
     lines = [
         beside([widened(card, width) for card in cards[i : i + across]], GAP if len(drawn) < 2 else 3 * GAP)
@@ -46,7 +46,7 @@ def sheet(samples: Sequence[Sample], columns: Sequence[str], classes: Classes) -
 
 
 def _room(samples: Sequence[Sample]) -> Size:
-    """Return width and height of a picture: as large as a square cell, in the proportions of what is mostly drawn."""
+    """Return width and height of a picture with the area of a square cell and the median aspect ratio of the images."""
     cells = [sample[name] for sample in samples for name in ("image", "clip") if name in sample]
     aspect = float(np.median([cell.shape[-2] / cell.shape[-3] for cell in cells])) if cells else 1.0
     width = min(CELL * aspect**0.5, _WIDEST * CELL)
@@ -54,7 +54,7 @@ def _room(samples: Sequence[Sample]) -> Size:
 
 
 def _page(lines: Sequence[Image.Image], *, ruled: bool) -> Image.Image:
-    """Return lines of cards as one sheet with even margins, and rules between them."""
+    """Return lines of cards as one sheet with margins, and with rules between the lines if `ruled`."""
     step = 2 * GAP if ruled else GAP
     width, height = max(line.width for line in lines), sum(line.height + step for line in lines) - step
     whole = Image.new("RGB", (width + 2 * MARGIN, height + 2 * MARGIN), PAPER)
@@ -68,18 +68,18 @@ def _page(lines: Sequence[Image.Image], *, ruled: bool) -> Image.Image:
 
 
 def beside_of(columns: Iterable[str]) -> set[str]:
-    """Return the columns that drawings of others look at too."""
+    """Return the further columns that the drawings of `columns` use."""
     return {other for name in columns for other in BESIDE.get(name, ())}
 
 
 PAIRS = {"question": "answer", "statement": "truth"}
-"""Columns that are told in one line."""
+"""Pairs of columns that share one line of text."""
 LISTED = ("caption", "choices")
-"""Columns of several texts, each of which is told by itself."""
+"""Columns of lists of texts that take one line per text."""
 
 
-def told(sample: Sample, columns: Sequence[str], classes: Classes) -> list[tuple[str, str]]:
-    """Return columns as texts, each behind its name where there are several; of a list of texts, one for each."""
+def text_lines(sample: Sample, columns: Sequence[str], classes: Classes) -> list[tuple[str, str]]:
+    """Return (name, text) for each line of text of a sample; the name is empty where there is only one column."""
     first = [name for name in columns if name not in {b for a, b in PAIRS.items() if a in columns}]
     found = []
     for name in first:
@@ -93,7 +93,7 @@ def told(sample: Sample, columns: Sequence[str], classes: Classes) -> list[tuple
 
 
 def spelled(cell: Any, classes: Sequence[str] = ()) -> str:
-    """Return a cell as a text: a class by its name, a list with bars between its items, a large array by its shape."""
+    """Return a cell as text: the name of a class, the items of a list with bars between them, a large array's shape."""
     if classes and isinstance(cell, (int, np.integer)) and 0 <= cell < len(classes):
         return classes[int(cell)]
     if isinstance(cell, np.ndarray):
@@ -102,7 +102,7 @@ def spelled(cell: Any, classes: Sequence[str] = ()) -> str:
 
 
 def spread(labels: np.ndarray, count: int) -> np.ndarray:
-    """Positions of `count` samples, classes in turn: the first of each, then the second of each, ..."""
+    """Return the positions of `count` samples, the first sample of each class, then the second of each, and so on."""
     order = np.argsort(labels, kind="stable")
     turn = np.empty(len(labels), dtype=np.int64)
     _, starts = np.unique(labels[order], return_index=True)
@@ -111,6 +111,6 @@ def spread(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def save(sheet: Image.Image, path: Path) -> None:
-    """Write a PNG, making its folder."""
+    """Write a PNG file, and make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path, format="PNG")

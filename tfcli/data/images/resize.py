@@ -1,7 +1,7 @@
-"""Resize images for evaluation by the rule of the library that a checkpoint comes from.
+"""Resizing and cropping of images for evaluation, by the rule of the library that a checkpoint comes from.
 
 torchvision, timm and open_clip resize with Pillow. transformers resizes tensors with torchvision, which rounds a few
-values in a thousand the other way, and it rounds an odd margin of a crop down where the others round half to even.
+values in a thousand differently, and rounds an odd margin of a crop down where the others round half to even.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from PIL import Image
 from tfcli.errors import ConfigError
 
 RULES = ("shorter", "longer", "squash", "none")
-"""The side that becomes `side` pixels long; squash: both; none: the image keeps its size."""
+"""Which side becomes `side` pixels long: the shorter, the longer, both (squash) or none."""
 RESIZERS = ("pillow", "transformers")
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 ON_TENSORS = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos"}
-"""Interpolations of torchvision for tensors: our name and its own."""
+"""Interpolations of torchvision for tensors: our name and torchvision's."""
 SETTINGS = ("image_size", "resize", "eval_crop", "interpolation", "resizer", "fill", "mean", "std")
-"""Settings of `config.data` that together say how a model sees an image."""
+"""Settings of `config.data` that determine the preprocessing of an image in evaluation."""
 
 
 @dataclass(frozen=True)
 class Resize:
-    """A change of size; every interpolation but `nearest` looks at all pixels (antialiased).
+    """A change of size; every interpolation except `nearest` is antialiased.
 
     Args:
-        side: in pixels.
+        side: the new length of the side that `rule` names, in pixels.
         rule: one of RULES.
         interpolation: one of INTERPOLATIONS.
         resizer: one of RESIZERS.
@@ -41,7 +41,7 @@ class Resize:
     resizer: str = "pillow"
 
     def shape(self, rows: int, columns: int) -> tuple[int, int]:
-        """Rows and columns of the result."""
+        """Return the height and width of the result."""
         if self.rule == "none":
             return rows, columns
         if self.rule == "squash":
@@ -53,11 +53,11 @@ class Resize:
         return (self.side, longer) if rows <= columns else (longer, self.side)
 
     def reduces(self, rows: int, columns: int) -> bool:
-        """Whether the result is smaller and has the image's proportions, so that it serves in place of the image."""
+        """Return whether the result is smaller and keeps the aspect ratio, so that it can replace the image."""
         return self.rule in ("shorter", "longer") and self.shape(rows, columns)[0] < rows
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """(Y, X, 3) or (B, Y, X, 3) uint8 -> the same of the other size."""
+        """Resize (Y, X, 3) or (B, Y, X, 3) uint8."""
         rows, columns = self.shape(*image.shape[-3:-1])
         if (rows, columns) == image.shape[-3:-1]:
             return image
@@ -78,17 +78,17 @@ class Resize:
 
 @dataclass(frozen=True)
 class Fit:
-    """A change of size, then the central square cut out; what is too small is padded.
+    """A change of size followed by a central square crop; smaller images are padded.
 
     Args:
         image_size: side of the square, in pixels.
-        crop: the square's side as a share of the resized side: 0.875 for photographs, 1 for small square sets.
+        crop: side of the square as a fraction of the resized side: 0.875 for photographs, 1 for small square images.
         resize: one of RULES.
         interpolation, resizer: as in `Resize`.
-        fill: colour of the padding, three numbers 0..255.
+        fill: colour of the padding, three numbers in 0..255.
 
     Raises:
-        ConfigError: there is no such choice, the share is not positive, or `transformers` cannot do the interpolation.
+        ConfigError: a choice is unknown, `crop` is not positive, or `transformers` lacks the interpolation.
     """
 
     image_size: int
@@ -112,18 +112,18 @@ class Fit:
 
     @cached_property
     def step(self) -> Resize:
-        """The change of size alone."""
+        """The change of size without the crop."""
         return Resize(round(self.image_size / self.crop), self.resize, self.interpolation, self.resizer)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """(Y, X, 3) or (B, Y, X, 3) uint8 -> the same with image_size rows and columns."""
+        """Resize and crop (Y, X, 3) or (B, Y, X, 3) uint8 to `image_size` rows and columns."""
         return self._middle(self.step(image))
 
     def _middle(self, image: np.ndarray) -> np.ndarray:
         return cut(image, *map(self.offset, image.shape[-3:-1]), side=self.image_size, fill=self.fill)
 
     def offset(self, length: int) -> int:
-        """Return where the square begins in a resized side of so many pixels; negative: so much padding before it."""
+        """Return the position of the square in a resized side of `length` pixels; a negative one means padding."""
         excess = length - self.image_size
         if excess < 0:
             return -(-excess // 2)
@@ -131,13 +131,13 @@ class Fit:
 
 
 def cut(image: np.ndarray, top: int, left: int, *, side: int, fill: tuple[float, ...]) -> np.ndarray:
-    """Return the square that begins at (`top`, `left`), which may lie before the image.
+    """Return a square crop, which may extend beyond the image.
 
     Args:
         image: (..., Y, X, C).
-        top, left: in pixels.
-        side: of the square, in pixels.
-        fill: C numbers, what lies outside the image.
+        top, left: position of the square's first pixel; negative outside the image.
+        side: side of the square, in pixels.
+        fill: C numbers, the colour outside the image.
     """
     rows, columns = image.shape[-3:-1]
     if rows < side or columns < side:
@@ -152,12 +152,12 @@ def cut(image: np.ndarray, top: int, left: int, *, side: int, fill: tuple[float,
 
 
 def nearest(length: int, wanted: int) -> np.ndarray:
-    """Return which of `length` pixels in a row is nearest to each of so many wanted ones, (wanted,) int64."""
+    """Return the nearest of `length` source pixels for each of `wanted` target pixels, (wanted,) int64."""
     return (2 * np.arange(wanted) + 1) * length // (2 * wanted)
 
 
 def describe(data: dict) -> str:
-    """In a line: how images are seen by these settings of `config.data`."""
+    """Describe the preprocessing of images by these settings of `config.data` in one line."""
     size, side = data["image_size"], round(data["image_size"] / data["eval_crop"])
     how = f"{data['interpolation']}, {data['resizer']}"
     first = {
