@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from tfcli.engine.config.compose import compose
 from tfcli.engine.config.configs import Configs, roots
-from tfcli.engine.config.offers import tasks_of
+from tfcli.engine.config.offers import columns_of, tasks_of
 
 CONFIGS = Configs(roots())
 
@@ -25,6 +25,12 @@ def composed(model: str) -> DictConfig:
     """The config that trains the model, on Pets where it classifies images. Do not change it."""
     pets = ["data=pets"] if reads_images(model) and not node("model", model).get("tokenizer") else []
     return compose("train", [f"model={model}", *pets]).config
+
+
+@cache
+def columns_of_sets() -> dict[str, frozenset[str]]:
+    """The columns of every data set."""
+    return {name: frozenset(columns_of(node("data", name))) for name in CONFIGS.options("data")}
 
 
 @cache

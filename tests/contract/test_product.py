@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from contract.families import CONFIGS, node
+from contract.families import CONFIGS, columns_of_sets, node
 
-from tfcli.engine.config import validate
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
 from tfcli.engine.config.files import options
-from tfcli.engine.config.offers import check_offer, columns_of, fitting, lacking
+from tfcli.engine.config.offers import check_offer, fitting, lacking
 from tfcli.engine.tools.describe import describe
 from tfcli.errors import ConfigError
 
-SETS = {name: frozenset(columns) for name, columns in validate._data_columns()}
+SETS = columns_of_sets()
 TASKS = sorted(options("task"))
 
 
@@ -81,8 +80,3 @@ def test_data_of_another_kind_are_refused_with_the_models_that_take_them(line, s
         compose("train", line)
     takes = {"sst2": "bert, gpt", "digits": "deit", "multi30k": "rnn, transformer", "squad": "bert", "pets": "vit"}
     assert takes[line[1].removeprefix("data=")] in str(error.value).partition("Models for these data: ")[2]
-
-
-def test_a_set_states_its_columns_where_others_are_told_of_them():
-    for name, columns in SETS.items():
-        assert columns == frozenset(columns_of(node("data", name))), name

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from contract.families import columns_of_sets
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
@@ -18,11 +19,10 @@ from tfcli.data.common.workers import Ranks, choose_workers
 from tfcli.data.module import DataModule
 from tfcli.data.sources.digits import Digits
 from tfcli.data.sources.folder import Folder
-from tfcli.engine.config import validate
 from tfcli.errors import ConfigError, DataError, PolicyStop
 
 CONF = Path(__file__).parents[2] / "conf"
-SETS = [name for name, columns in validate._data_columns() if "image" in columns]
+SETS = [name for name, found in columns_of_sets().items() if "image" in found]
 
 
 def composed(name: str, *overrides: str):

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from contract.families import columns_of_sets
 from omegaconf import OmegaConf
 
 from tfcli.engine.config import compose as c
-from tfcli.engine.config import files, validate
+from tfcli.engine.config import files
 from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.shorthand import expand_names
 from tfcli.engine.runs.saved_config import trusted_overrides
@@ -147,7 +148,7 @@ def test_every_option_of_every_group_composes_and_describes_itself():
             if group == "model":
                 c.compose("train" if name != "pixels" else "probe", [f"model={name}", *shown_to(name)])
             elif group == "data":
-                kinds = set(dict(validate._data_columns())[name])
+                kinds = columns_of_sets()[name]
                 fitting = [task for task, columns in needs.items() if columns <= kinds]
                 if fitting:
                     c.compose("train", [*FOR_TASK[fitting[0]], f"task={fitting[0]}", f"data={name}"])
