@@ -1,1 +1,1 @@
-"""Sources: sets found and read, in the layouts in use."""
+"""Sources: classes that find and load data sets in their published layouts, and a user's own data."""

@@ -1,4 +1,4 @@
-"""The few torchvision sets whose files or pixels need a hand before `Torchvision` can read them."""
+"""Adapters for torchvision sets that `Torchvision` cannot read directly, and safe reading of their pickles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfcli.errors import DataError
 
 
 class Caltech101(tv.Caltech101):
-    """With the list of files that torchvision builds one at a time."""
+    """torchvision's Caltech101 with a list of its files."""
 
     @property
     def files(self) -> list[Path]:
@@ -23,7 +23,7 @@ class Caltech101(tv.Caltech101):
 
 
 class ImageNet(tv.ImageNet):
-    """With one name a class: the first of its synset, or all of them where the first is not unique."""
+    """torchvision's ImageNet with one name per class: the first of its synset, or all names if that is ambiguous."""
 
     def __init__(self, root: str, split: str = "train", download: bool = False):
         super().__init__(root, split=split)
@@ -35,7 +35,7 @@ class ImageNet(tv.ImageNet):
 
 
 class PCAM(tv.PCAM):
-    """With pixels and labels read from the HDF5 files without opening one per image."""
+    """torchvision's PCAM with pixels and labels from HDF5 files that are not opened again for every image."""
 
     @property
     def pixels(self) -> H5Pixels:
@@ -48,9 +48,9 @@ class PCAM(tv.PCAM):
 
 
 class FER2013(tv.FER2013):
-    """With pixels and labels side by side; torchvision reads them from one table and offers no download.
+    """torchvision's FER2013 with separate pixels and labels; torchvision offers no download.
 
-    Both public and private test images of the challenge are the test split, as torchvision has it.
+    As in torchvision, the public and the private test images of the challenge together are the test split.
     """
 
     def __init__(self, root: str, split: str = "train", download: bool = False):
@@ -66,7 +66,7 @@ class FER2013(tv.FER2013):
 
 
 class CLEVRCounts(tv.CLEVRClassification):
-    """With labels that begin at 0: scenes hold 3 to 10 objects."""
+    """torchvision's CLEVRClassification with labels from 0, for scenes of 3 to 10 objects."""
 
     @property
     def labels(self) -> list[int]:
@@ -74,14 +74,14 @@ class CLEVRCounts(tv.CLEVRClassification):
 
 
 class H5Pixels:
-    """Images of one size in an HDF5 file, opened once in each process.
+    """Images of one size in an HDF5 file, which each process opens once.
 
     Args:
         path: the file; its data set `x` is (N, Y, X, 3) uint8.
     """
 
     def __init__(self, path: Path):
-        self.path, self._pid = path.resolve(), -1  # a link on the way to it may be gone when it is read
+        self.path, self._pid = path.resolve(), -1  # resolved now, because a temporary link may be gone later
         self._file: Any = None
         self.count, *size, _ = self._images().shape
         self.size = tuple(size)
@@ -100,11 +100,11 @@ class H5Pixels:
         return self.count
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        unique, inverse = np.unique(rows, return_inverse=True)  # HDF5 wants increasing rows
+        unique, inverse = np.unique(rows, return_inverse=True)  # HDF5 requires increasing rows
         return self._images()[unique][inverse]
 
 
-_HARMLESS = {
+_ALLOWED_GLOBALS = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy._core.numeric", "_frombuffer"),
@@ -115,22 +115,22 @@ _HARMLESS = {
 }
 
 
-class _Careful(pickle.Unpickler):
+class _SafeUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _HARMLESS:
+        if (module, name) not in _ALLOWED_GLOBALS:
             raise pickle.UnpicklingError(f"{module}.{name}")
         return super().find_class(module, name)
 
 
 def check_pickle(path: Path) -> None:
-    """Read a pickle that no checksum vouches for, allowing numpy arrays and plain containers only.
+    """Check that an unverified pickle holds only numpy arrays and plain containers.
 
     Raises:
-        DataError: it wants to call something else (named), or is no pickle.
+        DataError: the pickle would call anything else, which the message names, or the file is not a pickle.
     """
     try:
         with open(path, "rb") as file:
-            _Careful(file, encoding="latin1").load()
+            _SafeUnpickler(file, encoding="latin1").load()
     except pickle.UnpicklingError as error:
         raise DataError(f"{path} is refused: reading it would run {error}. It is not an original file.") from None
     except (EOFError, ValueError, IndexError, AttributeError, OSError) as error:
@@ -138,7 +138,7 @@ def check_pickle(path: Path) -> None:
 
 
 def without_checksums(dataset: type) -> type:
-    """A subclass whose lists of files carry no md5, so that torchvision only asks whether the files exist."""
+    """Return a subclass whose file lists have no MD5 sums, so that torchvision only checks that the files exist."""
 
     def strip(value: Any) -> Any:
         if isinstance(value, str):

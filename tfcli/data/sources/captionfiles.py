@@ -1,10 +1,10 @@
-"""Files that say which captions an image has, in the layouts in use, read into rows with their line numbers.
+"""Readers of caption files in the common layouts; every row keeps its line number for messages.
 
-    .tsv .csv .txt    a header and a column each for image and caption, a line a caption (`split` too, where it is)
-    .jsonl            an object a line, with the same keys; the caption may be a list
+    .tsv .csv .txt    a header, then one line per caption with columns for image and caption, and optionally `split`
+    .jsonl            one object per line with the same keys; the caption may be a list
     .json             a list of such objects; COCO's `images` and `annotations`; Karpathy's `images` with `sentences`
 
-Nothing is guessed silently: what is missing, empty or twice there is an error with its rows.
+A missing, empty or ambiguous cell is an error that names its rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CAPTION_COLUMNS = ("caption", "captions", "title", "text", "sentence", "sentence
 
 @dataclass
 class Row:
-    """One caption: the image's name as the file has it, the text, the split if it says one, and where it stands."""
+    """One caption: the name of the image in the file, the text, the split if given, and the place for messages."""
 
     image: str
     text: str
@@ -36,15 +36,15 @@ class Row:
 def read_captions(
     path: Path, how: How | None = None, *, image_column: str | None = None, caption_column: str | None = None
 ) -> list[Row]:
-    """The rows of a caption file.
+    """Return the rows of a caption file.
 
     Args:
-        path: of one of the layouts above, told apart by suffix.
-        how: what the set's settings say of a table.
-        image_column, caption_column: names of the columns; None: the usual ones are looked for.
+        path: the file; its suffix determines the layout.
+        how: settings of a text table.
+        image_column, caption_column: names of the columns; None searches for the usual names.
 
     Raises:
-        DataError: unreadable, no such column, or rows without an image or a caption.
+        DataError: the file cannot be read, lacks a column, or has rows without an image or a caption.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{printable(path)} is no caption file: its name must end with {', '.join(SUFFIXES)}.")
@@ -81,7 +81,7 @@ def _rows(table: Table, image_column: str | None, caption_column: str | None) ->
 
 
 def _column(table: Table, what: str, asked: str | None) -> str:
-    """The name of a column: the one asked for, else a usual one."""
+    """Return the name of a column: the requested one, or else a usual one."""
     if asked:
         return asked
     usual, lower = IMAGE_COLUMNS if what == "image" else CAPTION_COLUMNS, {name.lower(): name for name in table.columns}

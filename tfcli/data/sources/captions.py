@@ -1,4 +1,4 @@
-"""Sets of images with captions: a user's own, in any layout of `captionfiles`, and Flickr8k."""
+"""Sources of images with captions: a user's own in any layout of `captionfiles`, and Flickr8k."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TREE = """    FOLDER/captions.tsv (or .csv, .json, .jsonl)   a line a caption: 
 
 @dataclass
 class _Split:
-    """Images of one split in order of appearance, with their captions and the places that name them."""
+    """Images of one split in order of appearance, with their captions and the places of these in the file."""
 
     captions: dict[Path, list[str]] = field(default_factory=dict)
     places: dict[Path, list[str]] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class _Split:
         self.places.setdefault(path, []).append(row.place)
 
     def missing(self) -> list[str]:
-        """Return the places that name an image that is not there, its name behind the first of them."""
+        """Return the places that name a missing image; the first place of each image has its path."""
         gone = [path for path in self.captions if not path.is_file()]
         places = [(path, self.places[path]) for path in gone]
         return [text for path, (first, *more) in places for text in (f"{first} ({printable(path)})", *more)]
@@ -50,16 +50,16 @@ class _Split:
 
 
 class Captions:
-    """`data=captions`: caption files and the images that they name.
+    """Source `data=captions`: caption files and the images that they name.
 
-    The root is a caption file, or a folder with one of them, or with one for each split (`train.tsv`,
-    `captions_val.json`, ...). Splits are by file, else by a column `split`, else set aside by image: an image's
-    captions are never parted. An image of two splits is an error.
+    The root is a caption file, a folder with one caption file, or a folder with one per split (`train.tsv`,
+    `captions_val.json`, ...). The splits are given by the files, or by a column `split`; otherwise images are set aside
+    with all their captions. An image in two splits is an error.
 
     Args:
-        file: the caption file, below the root or absolute; None: the one that is there.
-        images: the folder that image names are relative to; None: the caption file's, or `images` beside it.
-        image_column, caption_column: names of the columns; None: the usual ones.
+        file: the caption file, below the root or absolute; None means the only one in the folder.
+        images: the folder of the images; None means the folder of the caption file, or `images` in it.
+        image_column, caption_column: names of the columns; None searches for the usual names.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Captions:
         return root if root.is_file() or (root.is_dir() and self._listed(root)) else None
 
     def load(self, request: Request) -> LoadedTables:
-        """Read the captions and look for the images.
+        """Load the captions and find the images.
 
         Raises:
-            DataError: no caption file (with what was found), one that cannot be read, images that are missing (unless
-                unusable files are skipped), or an image in two splits.
+            DataError: there is no caption file, a file cannot be read, images are missing (unless unreadable files are
+                skipped), or an image is in two splits.
         """
         splits: dict[str, _Split] = {}
         files = self._files(request)
@@ -105,7 +105,7 @@ class Captions:
         return LoadedTables(tables, notes=notes, where=next(iter(files.values())).parent)
 
     def _files(self, request: Request) -> dict[str, Path]:
-        """The caption files by split; under an empty name the only one."""
+        """Return the caption file of each split; a single file for all splits has an empty name."""
         root = request.root
         if self.file is not None:
             path = root / self.file
@@ -134,13 +134,13 @@ class Captions:
 
     @staticmethod
     def _listed(root: Path) -> list[Path]:
-        """Files that may hold captions; where some say so in their names, these alone."""
+        """Return the files that may hold captions; only those with a telling name where there are any."""
         files = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and not foreign(p.name))
         named = [p for p in files if "caption" in p.stem.lower() or split_of_file(p)]
         return named or [p for p in files if not p.stem.lower().startswith(("readme", "license", "licence"))]
 
     def _folder(self, path: Path, rows: list[Row]) -> Path:
-        """Return the folder in which most images are, of some evenly drawn ones; of equals the first."""
+        """Return the folder that has most of some evenly spaced images; the first of equal ones."""
         if self.images is not None:
             return path.parent / self.images
         drawn = [row.image for row in rows[:: max(1, len(rows) // _LOOKED_AT)]]
@@ -157,18 +157,18 @@ EXPECTS = ("|".join(IMAGES), "|".join(TEXTS))
 class Flickr8k:
     """Flickr8k (Hodosh, Young and Hockenmaier 2013): 8,000 photographs with five captions each.
 
-    Reads Kaggle's `captions.txt` or the authors' `Flickr8k.token.txt`, and the authors' lists of the splits; without
-    the lists a test split is set aside. The one entry of the authors' file whose name is no image's is left out.
+    The captions are Kaggle's `captions.txt` or the authors' `Flickr8k.token.txt`. The splits are the authors' lists;
+    without them a test split is set aside. One entry of the authors' file does not name an image and is omitted.
     """
 
     def locate(self, request: Request) -> Path | None:
         return locate(request, EXPECTS)
 
     def load(self, request: Request) -> LoadedTables:
-        """Read captions and splits.
+        """Load the captions and the splits.
 
         Raises:
-            DataError: missing, unreadable, or images that are not there.
+            DataError: the data set is missing, a file cannot be read, or images are missing.
         """
         root = locate_or_fetch(request, EXPECTS, None)
         folder = next(root / name for name in IMAGES if (root / name).is_dir())
@@ -217,7 +217,7 @@ class Flickr8k:
 
 
 def _token_rows(path: Path) -> list[Row]:
-    """The authors' layout: `NAME.jpg#0`, a tab, the caption."""
+    """Return the rows of the authors' layout: `NAME.jpg#0`, a tab, the caption."""
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         name, tab, text = line.partition("\t")
@@ -228,7 +228,7 @@ def _token_rows(path: Path) -> list[Row]:
 
 
 def _check_apart(request: Request, splits: dict[str, _Split]) -> None:
-    """No image in two splits: a model would be tested on what it has seen."""
+    """Check that no image is in two splits, so that a model is not tested on its training images."""
     seen: dict[Path, str] = {}
     for split, found in splits.items():
         both = [path for path in found.captions if seen.setdefault(path, split) != split]

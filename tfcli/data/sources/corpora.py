@@ -1,4 +1,4 @@
-"""Running text: a document a row, line breaks kept."""
+"""Sources of running text: one document per row, with its line breaks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tfcli.errors import DataError
 
 
 class Document:
-    """One file that is one document: all of it is training text, until the data module sets aside its end.
+    """One file with one document, which is training text; the data module sets aside its end.
 
     Args:
-        file: its name below the set's root.
-        link: where it can be downloaded; None: nowhere.
+        file: name of the file below the root.
+        link: URL for the download; None where there is none.
     """
 
     def __init__(self, file: str, *, link: str | None = None):
@@ -36,10 +36,10 @@ class Document:
         return locate(request, [self.file])
 
     def load(self, request: Request) -> LoadedTables:
-        """Read it.
+        """Load the document.
 
         Raises:
-            DataError: missing, unreadable, or not UTF-8.
+            DataError: the file is missing, cannot be read, or is not UTF-8.
         """
         root = locate_or_fetch(request, [self.file], self._fetch if self.link else None)
         return LoadedTables({"train": {"text": [read_text(root / self.file)]}}, where=root)
@@ -51,20 +51,20 @@ class Document:
 
 
 class OwnText:
-    """`data=text`: a user's text file, or a folder of them.
+    """Source `data=text`: a user's text file, or a folder of text files.
 
-    A folder with `train.txt` has its splits in `val.txt` and `test.txt` (`valid`, `dev` as well); of any other folder
-    every `.txt` is a document. What is missing of validation and test is set aside later.
+    A folder with `train.txt` has its other splits in `val.txt` and `test.txt` (or `valid`, `dev`, ...). In any other
+    folder, every `.txt` file is a document. The data module sets aside missing validation and test splits.
     """
 
     def locate(self, request: Request) -> Path | None:
         return request.root if self._files(request.root) else None
 
     def load(self, request: Request) -> LoadedTables:
-        """Read the files.
+        """Load the files.
 
         Raises:
-            DataError: there is none, one is empty, or is not in `data.encoding`.
+            DataError: there is no file, or a file is empty or not in `data.encoding`.
         """
         files = self._files(request.root)
         if not files:
@@ -83,7 +83,7 @@ class OwnText:
 
     @staticmethod
     def _files(root: Path) -> list[tuple[str, Path]]:
-        """Split and path of each file."""
+        """Return the split and the path of each file."""
         if root.is_file():
             return [("train", root)]
         entries = sorted(root.iterdir()) if root.is_dir() else []
@@ -96,13 +96,13 @@ ARTICLE = re.compile(r"^ = [^=].* = $")
 
 
 class WikiText:
-    """WikiText-2 and -103 (Merity et al. 2017): articles of Wikipedia, cut into words, rare ones as `<unk>`.
+    """WikiText-2 and -103 (Merity et al. 2017): articles of Wikipedia, split into words, with `<unk>` for rare words.
 
-    Where only `valid` and `test` are there, training takes `valid`.
+    Where only `valid` and `test` exist, training uses `valid`.
 
     Args:
-        inside: folders of the set's root where its archives unpack to.
-        hub: where the hub has it.
+        inside: folders below the root into which the archives unpack.
+        hub: location on the hub; see `tfcli.data.sources.hub`.
     """
 
     def __init__(self, *, inside: Sequence[str], hub: Mapping[str, Any] | None = None):
@@ -116,10 +116,10 @@ class WikiText:
         return locate(request, [self.files["val"], self.files["test"]])
 
     def load(self, request: Request) -> LoadedTables:
-        """Read the articles of each split.
+        """Load the articles of each split.
 
         Raises:
-            DataError: missing or unreadable.
+            DataError: the data set is missing or cannot be read.
         """
         where, tables = local_or_hub(request, [self.files["val"], self.files["test"]], self.hub)
         lines = {split: [line.rstrip("\n") for line in table.column("text")] for split, table in tables.items()}
@@ -135,7 +135,7 @@ class WikiText:
 
 
 def articles(lines: Sequence[str]) -> list[str]:
-    """Documents, each from its title on: a line ` = Title = ` between empty ones (` = = Section = = ` is none)."""
+    """Split lines into articles at their titles, lines ` = Title = ` between empty ones (not ` = = Section = = `)."""
     blank = [not line.strip() for line in lines] + [True]
     starts = [row for row, line in enumerate(lines) if blank[row - 1] and blank[row + 1] and ARTICLE.match(line)]
     starts[:1] = [0]
@@ -144,12 +144,11 @@ def articles(lines: Sequence[str]) -> list[str]:
 
 
 class Mixture:
-    """The texts of several sets together, without what else they say: for pre-training.
+    """The texts of several data sets, without their labels, for pre-training.
 
     Args:
-        parts: for each set its `source`; `folder` and `split`s where they are other than its name and all of them; and
-            with `whole: true` only those of its texts that are part of no other (SST-2's phrases come with the
-            sentences around them).
+        parts: for each data set its `source`; optionally `folder` (by default its name) and `splits` (by default all);
+            `whole: true` omits the texts that are part of another text, such as the phrases of SST-2's sentences.
     """
 
     def __init__(self, parts: Mapping[str, Mapping[str, Any]]):
@@ -166,10 +165,10 @@ class Mixture:
         return request.root if all(found) else None
 
     def load(self, request: Request) -> LoadedTables:
-        """Read all parts.
+        """Load all data sets.
 
         Raises:
-            DataError: one is missing.
+            DataError: a data set is missing.
         """
         splits: dict[str, Columns] = {}
         notes: list[str] = []
@@ -188,9 +187,10 @@ class Mixture:
 
 
 def whole(texts: Sequence[str]) -> list[str]:
-    """The texts that are no run of words of a longer one, each once, in their order.
+    """Return the texts that are not a run of words in a longer text, without repetition, in their order.
 
-    A run of words begins some suffix of its text: in the sorted suffixes, what goes on after it comes right after it.
+    A run of words is a prefix of some suffix of the longer text. In the sorted list of all suffixes, it therefore
+    stands directly before a suffix that it begins.
     """
     cut = {" ".join(text.split()): text for text in texts}
     ends = {text[place + 1 :] for text in cut for place, letter in enumerate(text) if letter == " "}

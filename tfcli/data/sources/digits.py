@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits, which come with the package: the set of the first command."""
+"""scikit-learn's handwritten digits, which need no download: the data set of the first command."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from tfcli.data.columns.splits import stratified
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.request import Request
 
-SPLIT_SEED = 0  # fixed: the test split is part of the set, not of an experiment
+SPLIT_SEED = 0  # fixed, because the test split belongs to the data set and not to an experiment
 TEST_COUNT = 360
 
 
 class Digits:
     """1,797 grey digits of 8 x 8 pixels (Alpaydin and Kaynak 1998; the test part of UCI's optical digits).
 
-    scikit-learn gives no split. Ours is stratified with a fixed seed: 1,437 to train on, 360 to test.
-    Intensities 0..16 become 0..255.
+    scikit-learn has no splits; ours are stratified with a fixed seed, 1,437 for training and 360 for testing.
+    Intensities 0..16 are scaled to 0..255.
     """
 
     def locate(self, request: Request) -> str:

@@ -1,4 +1,4 @@
-"""easy-VQA (Zhou 2019): questions about images of one shape, and 13 answers."""
+"""easy-VQA (Zhou 2019): questions about images of one shape, with 13 possible answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPLITS = {"train": "data/train", "test": "data/test"}
 
 
 class EasyVQA:
-    """The set in its own layout: `data/{train,test}/questions.json`, `data/{train,test}/images/ID.png`."""
+    """Source of easy-VQA in its own layout: `data/{train,test}/questions.json`, `data/{train,test}/images/ID.png`."""
 
     expects = (ANSWERS, *(f"{folder}/questions.json" for folder in SPLITS.values()))
 
@@ -30,10 +30,10 @@ class EasyVQA:
         return locate(request, self.expects)
 
     def load(self, request: Request) -> LoadedTables:
-        """Read the questions, each of which points to its image.
+        """Load the questions with references to their images.
 
         Raises:
-            DataError: the set is not here, or as in `read`.
+            DataError: the data set is missing, or as in `read`.
         """
         root = locate_or_fetch(request, self.expects, None)
         splits = {}
@@ -47,7 +47,7 @@ class EasyVQA:
         return LoadedTables(splits, {"answer": self.answers(root)}, where=root)
 
     def answers(self, root: Path) -> list[str]:
-        """Return the answers there are, in the order of their indices.
+        """Return all possible answers, sorted; an answer's class is its position.
 
         Raises:
             DataError: the list is missing or empty.
@@ -60,10 +60,10 @@ class EasyVQA:
     def read(self, root: Path) -> dict[str, dict[str, dict[str, Any]]]:
         """Return the tables of each split: `images` with the column image; `questions` with question, answer and image.
 
-        An answer is an index into `answers`, the image of a question a row of `images`.
+        An answer is an index into `answers`, and the image of a question is a row of `images`.
 
         Raises:
-            DataError: a file is missing or torn; an entry is no question; an answer is unknown.
+            DataError: a file is missing or damaged, an entry is not a question, or an answer is unknown.
         """
         index = {answer: number for number, answer in enumerate(self.answers(root))}
         return {split: _tables(root / folder, index) for split, folder in SPLITS.items()}

@@ -1,4 +1,4 @@
-"""A user's own images: one folder a class, with or without train, val and test folders above them."""
+"""Source of a user's own images: one folder per class, with or without train, val and test folders above them."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _TREE = """    FOLDER/CLASS/IMAGE.jpg              one folder a class (a test sp
 
 
 class Folder:
-    """Any ImageFolder tree. Classes are folder names in sorted order; images may lie deeper below their class.
+    """Source of images in class folders, as torchvision's ImageFolder; images may lie in subfolders of their class.
 
-    Folders of splits are known by `tfcli.data.common.splitnames`. Hidden entries, those of other programs (`@eaDir`,
-    `__MACOSX`) and files without an image's extension are ignored and noted. Names that differ in Unicode form only are
-    one class. All splits must have the same classes. Without a test folder a seeded, stratified share of train becomes
-    the test split.
+    The classes are the folder names in sorted order, in Unicode's composed form, and must be the same in all splits.
+    `tfcli.data.common.splitnames` recognises the folders of splits. Hidden entries, entries of other programs
+    (`@eaDir`, `__MACOSX`) and files without an image suffix are ignored with a note. Without a test folder, a seeded,
+    stratified fraction of train becomes the test split.
     """
 
     def locate(self, request: Request) -> Path | None:
         return request.root if request.root.is_dir() else None
 
     def load(self, request: Request) -> LoadedTables:
-        """Read the tree.
+        """Load the tree of folders.
 
         Raises:
-            DataError: no such tree (with what was found), an empty class, or splits whose classes differ.
+            DataError: the root has another layout, a class is empty, or the splits have different classes.
         """
         ignored = Ignored()
         trees = self._trees(request, ignored)
@@ -59,7 +59,7 @@ class Folder:
         return LoadedTables(splits, {"label": names}, notes, request.root)
 
     def _trees(self, request: Request, ignored: Ignored) -> dict[str, Path]:
-        """Return the folder of each split; where there are none, the root as that of train."""
+        """Return the folder of each split; the root as train where there are no folders of splits."""
         root = request.root
         if not root.is_dir():
             raise _wrong_root(request, f"there is no folder {printable(root)}")
@@ -75,7 +75,7 @@ class Folder:
                     names = ", ".join(printable(path.name) for path in paths)
                     raise _wrong_root(request, f"{names} may all be the {split} split; keep one of them")
             found = {split: (trees[split] or paths)[0] for split, paths in named.items() if paths}
-            listed(root, ignored)  # notes what is hidden
+            listed(root, ignored)  # collects hidden entries for a note
             ignored.stray.extend([*strays, *(path for path in folders if path not in found.values())])
             return found
         if not folders:
@@ -95,7 +95,7 @@ class Folder:
 
 
 def _classes(tree: Path, ignored: Ignored, above: tuple[Path, ...]) -> dict[str, list[Path]]:
-    """Return the images of each class, by the class's name in Unicode's composed form."""
+    """Return the images of each class; the name of the class is in Unicode's composed form."""
     found: dict[str, list[Path]] = {}
     for folder in listed(tree, ignored)[0]:
         found.setdefault(composed(folder.name), []).extend(sorted(images(folder, ignored, above)))

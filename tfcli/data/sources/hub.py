@@ -1,4 +1,4 @@
-"""Tables of the Hugging Face hub, through `datasets`, which keeps its own cache."""
+"""Tables from the Hugging Face hub, loaded by the library `datasets` with its own cache."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ from tfcli.data.sources.tables import Table
 from tfcli.errors import install
 
 USUAL = {"train": "train", "validation": "val", "test": "test"}
-"""The hub's names of splits, and ours."""
+"""Our names of the hub's splits."""
 
 
 def local_or_hub(
     request: Request, expects: Sequence[str], hub: Mapping[str, Any] | None
 ) -> tuple[Path | None, dict[str, Table]]:
-    """Return the set's own files or, where there are none, its tables from the hub, by split.
+    """Return the folder of the local files, or else the tables of the splits from the hub.
 
     Args:
-        request: what the user wants and allows.
-        expects: files of the ordinary layout, as `locate` takes them.
-        hub: as `hub_tables` takes it.
+        request: the request of the data module.
+        expects: local files, as in `tfcli.data.common.fetch.locate`.
+        hub: as in `hub_tables`.
 
     Raises:
-        DataError: neither here nor to be had.
+        DataError: the data set is neither on disk nor available from the hub.
     """
     found = locate(request, expects)
     return found, {} if found is not None else hub_tables(request, expects, hub)
 
 
 def hub_tables(request: Request, expects: Sequence[str], hub: Mapping[str, Any] | None) -> dict[str, Table]:
-    """The set's tables from the hub, by split; without a network from the cache of `datasets`, where it is there.
+    """Return the tables of the splits from the hub, or from the cache of `datasets` where the network is not used.
 
     Args:
-        request: what the user allows.
-        expects: files that would have done, for the message.
-        hub: `path`, and where they matter `name` (of the configuration), `revision` and `splits`: ours by theirs.
+        request: the request of the data module.
+        expects: local files that would be read instead, for the message.
+        hub: `path`, and optionally `name` of the configuration, `revision`, and `splits`, a mapping from the hub's
+            names to ours.
 
     Raises:
-        DataError: not to be had: what is expected where, and why it was not fetched.
+        DataError: the data set is not available; the message says what is expected where, and why it was not loaded.
     """
     if hub is None:
         raise missing(request, expects, NOWHERE)
@@ -71,7 +72,7 @@ def hub_tables(request: Request, expects: Sequence[str], hub: Mapping[str, Any] 
 
 
 def _unreachable(path: str) -> str:
-    """Why the hub cannot be asked for a set, found out in one try; empty where it can."""
+    """Return why the hub cannot be reached, after one attempt; an empty string where it can."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError
 

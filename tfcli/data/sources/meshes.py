@@ -1,4 +1,4 @@
-"""Meshes in Wavefront's format: lines `v x y z` of vertices and `f 1 2 3 ...` of faces of three or more corners."""
+"""Reader of meshes in Wavefront's format: lines `v x y z` for vertices and `f 1 2 3 ...` for faces."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Mesh:
 
     Attributes:
         vertices: (V, 3) float64.
-        faces: the corners of each face, as rows of `vertices`; three or more.
+        faces: the three or more corners of each face, as rows of `vertices`.
     """
 
     vertices: np.ndarray
@@ -27,12 +27,12 @@ class Mesh:
 
 
 def read_mesh(path: Path) -> Mesh:
-    """Return the mesh of a file; normals, textures, groups and materials are left out.
+    """Return the mesh of a file, without normals, textures, groups and materials.
 
-    A corner is counted from 1, or backwards from the latest vertex (-1), and may carry texture and normal (`1/2/3`).
+    Corners are counted from 1, or backwards from the latest vertex (-1), and may have texture and normal (`1/2/3`).
 
     Raises:
-        DataError: unreadable; a line is not what it should be (it is named); or there are no vertices or faces.
+        DataError: the file cannot be read, a line is malformed, or there are no vertices or faces.
     """
     vertices: list[list[float]] = []
     faces: list[list[int]] = []
@@ -59,7 +59,7 @@ def read_mesh(path: Path) -> Mesh:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield lines with their numbers; one that ends with a backslash goes on in the next."""
+    """Yield lines with their numbers; a line that ends with a backslash continues on the next line."""
     begun = ""
     for number, line in enumerate(read_lines(path, encoding="latin-1"), 1):
         begun += line

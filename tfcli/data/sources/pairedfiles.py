@@ -1,8 +1,8 @@
-"""Sets of files that belong together: an image and its mask, two images and a disparity.
+"""Sources of samples with several files each: an image and its mask, or two images and their disparity.
 
-Two layouts cover the published ones: a list for each split that names the files of each sample, and names that follow a
-pattern. A column is a template in both: its braces hold what the list says, or what the pattern found. What reads the
-files of a column, its name says (`READERS`); what the values of masks stand for, the set.
+The files of the samples are named by a list for each split (`ListedFiles`), or by a pattern of file names
+(`MatchedFiles`). A column is a template of file names whose fields in braces are filled from the list or the pattern.
+The name of a column determines the reader of its files (`READERS`).
 """
 
 from __future__ import annotations
@@ -31,15 +31,18 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "occluded": read_occluded,
     "mesh": read_mesh,
 }
-"""What reads the files of a column."""
+"""The function that reads the files of each column."""
 
 
 class _Files:
-    """A source of files: found by what it expects, read as a table of columns.
+    """Base of sources of samples with several files.
 
     Args:
-        columns: for each column a template of its file below the set's root.
-        masks: the class that each value of the column `mask` stands for; null: not judged.
+        columns: for each column, a template of its files below the root.
+        masks: class of each pixel value in the column `mask`; null means void.
+
+    Raises:
+        ConfigError: a column has no reader.
     """
 
     expects: list[str]
@@ -59,23 +62,23 @@ class _Files:
         return locate(request, self.expects)
 
     def load(self, request: Request) -> LoadedTables:
-        """Find the set and list its files; each is read when it is taken.
+        """Find the data set and list its files, which are read only when needed.
 
         Raises:
-            DataError: the set is not here, or as in `read`.
+            DataError: the data set is missing, or as in `read`.
         """
         root = locate_or_fetch(request, self.expects, None)
         return LoadedTables(self.read(root), {"mask": list(self.classes)} if self.classes else {}, where=root)
 
 
 class ListedFiles(_Files):
-    """A set with a list for each split: a line a sample, words separated by spaces; `#` begins a comment.
+    """Source with a list of samples for each split: one line per sample, words separated by spaces, `#` for comments.
 
     Args:
-        lists: the list of each split, below the set's root. One that is not there is left out, but not `train`'s.
-        columns: for each column a template of its file below the root: `{0}` is the first word of a line.
-        masks: see `_Files`.
-        strip: what words of a line may begin with and files below the root do not: the author's own folder.
+        lists: the list of each split, below the root. Only the list of train must exist.
+        columns: for each column, a template of its files below the root; `{0}` is the first word of a line.
+        masks: class of each pixel value in the column `mask`; null means void.
+        strip: prefix that is removed from the words of a line, such as a folder of the author.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class ListedFiles(_Files):
         """Return the columns of each split.
 
         Raises:
-            DataError: a list is missing, empty or has a line that is too short; or files that it names are missing.
+            DataError: a list is missing or empty, a line is too short, or files are missing.
         """
         there = {split: root / name for split, name in self.lists.items() if (root / name).is_file()}
         if "train" not in there:
@@ -125,15 +128,15 @@ def _filled(template: str, words: Sequence[str], path: Path, number: int) -> str
 
 
 class MatchedFiles(_Files):
-    """A set whose file names follow a pattern.
+    """Source whose file names follow a pattern.
 
     Args:
-        splits: for each split the word that `{split}` stands for. One whose folder is not there is left out, but not
-            `train`.
-        columns: for each column a template of its file below the set's root. In the first one, names in braces match
-            any part of a path, folders included (`{split}/{scene}/im0.png`); the others have the same names.
-        masks: see `_Files`.
-        optional: columns that a split may lack as a whole.
+        splits: the word that replaces `{split}` for each split. Only the folder of train must exist.
+        columns: for each column, a template of its files below the root. In the first template, a field in braces
+            matches any part of a path, also several folders (`{split}/{scene}/im0.png`); the other templates use the
+            same fields.
+        masks: class of each pixel value in the column `mask`; null means void.
+        optional: columns that a split may lack entirely.
     """
 
     def __init__(
@@ -156,7 +159,7 @@ class MatchedFiles(_Files):
         """Return the columns of each split.
 
         Raises:
-            DataError: no file matches, or one that belongs to it is missing.
+            DataError: no file matches the first template, or a file of another column is missing.
         """
         there = [split for split in self.splits if split == "train" or (root / _folder(self._template(split))).is_dir()]
         return {split: self._split(root, split) for split in there}
@@ -181,11 +184,11 @@ class MatchedFiles(_Files):
 
 
 def _folder(template: str) -> str:
-    """Return the innermost folder that a template names without braces."""
+    """Return the innermost folder of a template before its first field."""
     return template.split("{")[0].rpartition("/")[0] or "."
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    """Return what paths that a template stands for look like; a name in braces is any part, as short as may be."""
+    """Return a regular expression for the paths of a template; a field matches the shortest possible part."""
     literals = re.split(r"\{(\w+)\}", template)
     return re.compile("".join(f"(?P<{part}>.+?)" if i % 2 else re.escape(part) for i, part in enumerate(literals)))

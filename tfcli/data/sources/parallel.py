@@ -1,4 +1,4 @@
-"""Sentences and their translations: a file for each language, line by line, or a table."""
+"""Sources of sentences and their translations: one file per language, line by line, or a table."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Sides = tuple[Path, Path]
 
 
 class Parallel:
-    """Files whose lines are each other's translations.
+    """Source of two files whose lines are translations of each other.
 
-    Reads lines, the `.sgm` and `.xml` of WMT and IWSLT (a `seg` a sentence), and `train.tags` (lines of mark-up left
-    out).
+    It reads plain lines, the `.sgm` and `.xml` files of WMT and IWSLT (one `seg` per sentence), and `train.tags` files
+    without their lines of mark-up.
 
     Args:
-        direction: from which language to which: `de-en`.
-        files: of each split where it may be, the first that is there: a name with `{lang}` for the language, and
-            perhaps `{pair}` for `de-en` or `en-de` and `{joint}` for `deen` or `ende`; with `*/` before it in folders
-            of the set's root as well. ` + ` between names: one after the other.
-        needs: splits that must be there.
-        hub: where the hub has it: with a column for each language, or with `translation`.
+        direction: source and target language: `de-en`.
+        files: possible file names of each split, of which the first that exists is used. `{lang}` is the language,
+            `{pair}` is `de-en` or `en-de`, `{joint}` is `deen` or `ende`. A name with `*/` is also searched in folders
+            below the root. ` + ` joins the names of several files.
+        needs: splits that must exist.
+        hub: location on the hub, with a column for each language or a column `translation`.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Parallel:
         return next((f for f in folders if all(self._found(f, split, []) for split in self.needs)), None)
 
     def load(self, request: Request) -> LoadedTables:
-        """Read all splits.
+        """Load all splits.
 
         Raises:
-            DataError: the set is missing, the two sides have not as many lines, or one of them is empty.
+            DataError: the data set is missing, the two files differ in length, or a sentence is empty.
         """
         where, notes = self.locate(request), list[str]()
         if where is None:
@@ -75,7 +75,7 @@ class Parallel:
         return joined(tables, self.languages, request, notes, where)
 
     def _found(self, folder: Path, split: str, notes: list[str]) -> list[Sides]:
-        """The pairs of files of a split."""
+        """Return the pairs of files of a split."""
         for choice in self.files.get(split, []):
             pairs = {name: self._pair(folder, name) for name in choice.split(" + ")}
             if any(pairs.values()):
@@ -99,7 +99,7 @@ class Parallel:
         return name.removeprefix("*/").format(lang=f"{{{a},{b}}}", pair=self.direction, joint=a + b)
 
     def _hub(self) -> dict[str, Any] | None:
-        """The hub's name of the pair has English last."""
+        """Return the location on the hub, where the name of a language pair has English last."""
         a, b = sorted(self.languages, key=lambda lang: (lang == "en", lang))
         if self.hub is None:
             return None
@@ -113,15 +113,15 @@ class Parallel:
 
 
 class OwnParallel:
-    """`data=parallel`: a user's own pairs.
+    """Source `data=parallel`: a user's own translations.
 
-    A folder with `train.de` and `train.en` (and `val`, `test`; or with one such pair of any name), or a table with a
-    column for each language, as `OwnTable` reads it.
+    The root is a folder with `train.de` and `train.en` (optionally `val` and `test`), or with one such pair of files
+    of any name, or a table with a column for each language, as `OwnTable` reads it.
 
     Args:
-        direction: from which language to which: `de-en`.
-        columns: what a table calls `source` and `target`; None: as the language.
-        header: of a table that does not name its columns.
+        direction: source and target language: `de-en`.
+        columns: the table's names of the columns `source` and `target`; None means the names of the languages.
+        header: names of the columns of a table without a header.
     """
 
     def __init__(
@@ -136,10 +136,10 @@ class OwnParallel:
         return request.root if self._stems(request.root) else self.table.locate(request)
 
     def load(self, request: Request) -> LoadedTables:
-        """Read them.
+        """Load the files or the table.
 
         Raises:
-            DataError: there is nothing of the kind, or what there is does not fit together.
+            DataError: there is no parallel text, or the two sides do not match.
         """
         stems = self._stems(request.root)
         if stems:
@@ -155,10 +155,10 @@ class OwnParallel:
         )
 
     def _stems(self, root: Path) -> dict[str, str]:
-        """Return what the pair of files of each split is called; the only pair there is is that of train.
+        """Return the common file name of the pair of each split; a single pair is train.
 
         Raises:
-            DataError: several pairs may be one split.
+            DataError: several pairs may be the same split.
         """
         a, b = self.languages
         stems = [path.stem for path in sorted(root.glob(f"*.{a}")) if path.with_suffix(f".{b}").is_file()]
@@ -176,10 +176,10 @@ class OwnParallel:
 
 
 def languages(direction: str) -> tuple[str, str]:
-    """Source and target of `de-en`.
+    """Return the source and target language of a direction such as `de-en`.
 
     Raises:
-        ConfigError: it is not two languages.
+        ConfigError: the direction is not two languages.
     """
     parts = direction.split("-")
     if len(parts) != 2 or not all(parts) or parts[0] == parts[1]:
@@ -188,10 +188,10 @@ def languages(direction: str) -> tuple[str, str]:
 
 
 def table_of(sides: Sides, names: tuple[str, str], *, encoding: str | None) -> Table:
-    """The sentences of two files, side by side.
+    """Return the sentences of two files as the columns of a table.
 
     Raises:
-        DataError: one cannot be read, or they have not as many.
+        DataError: a file cannot be read, or the files differ in length.
     """
     one, other = (sentences(path, encoding) for path in sides)
     if len(one) != len(other):
@@ -204,7 +204,7 @@ def table_of(sides: Sides, names: tuple[str, str], *, encoding: str | None) -> T
 
 
 def sentences(path: Path, encoding: str | None) -> list[str]:
-    """The sentences of a file: its lines, or what its mark-up calls segments."""
+    """Return the sentences of a file: its lines, or the segments of its mark-up."""
     if path.suffix in (".sgm", ".xml"):
         return [html.unescape(text) for text in SEGMENT.findall(read_text(path, encoding=encoding))]
     lines = read_lines(path, encoding=encoding)
@@ -218,7 +218,7 @@ def joined(
     notes: list[str],
     where: Path | None,
 ) -> LoadedTables:
-    """Source and target of each split, its tables one after the other."""
+    """Return the columns source and target of each split, from its tables one after the other."""
     columns = dict(zip(("source", "target"), names, strict=True))
     splits: dict[str, Columns] = {}
     for split, parts in tables.items():

@@ -1,4 +1,4 @@
-"""Questions whose answers stand in a text: SQuAD 1.1 and 2.0."""
+"""Source of questions whose answers are spans of a text: SQuAD 1.1 and 2.0."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ NAMES = ("id", "question", "context", "answers")
 
 
 class Squad:
-    """SQuAD (Rajpurkar et al. 2016, 2018) in its own JSON. Its test answers are secret: `dev` is tested.
+    """SQuAD (Rajpurkar et al. 2016, 2018) in its own JSON layout.
 
-    Validation is set aside from training by the data module. An answer that does not stand where it is said to is left
-    out, and with it a training question that has no other.
+    The test answers are not published, so the dev split is used for testing, and the data module sets aside a
+    validation split. Answers whose stated position is wrong are omitted, as are training questions without any other
+    answer.
 
     Args:
         version: 1.1, or 2.0 with questions that have no answer.
-        hub: where the hub has it.
+        hub: location on the hub; see `tfcli.data.sources.hub`.
     """
 
     def __init__(self, version: str, *, hub: Mapping[str, Any] | None = None):
@@ -37,10 +38,10 @@ class Squad:
         return locate(request, list(self.files.values()))
 
     def load(self, request: Request) -> LoadedTables:
-        """Read both splits.
+        """Load both splits.
 
         Raises:
-            DataError: missing, or not in SQuAD's layout.
+            DataError: the data set is missing or not in SQuAD's layout.
         """
         where, tables = local_or_hub(request, list(self.files.values()), self.hub)
         found = {split: _of_hub(table) for split, table in tables.items()}
@@ -52,10 +53,10 @@ class Squad:
 
 
 def read_squad(path: Path) -> Columns:
-    """A file of SQuAD's, a question a row.
+    """Read a file of SQuAD into a table with one question per row.
 
     Raises:
-        DataError: it is not in SQuAD's layout.
+        DataError: the file is not in SQuAD's layout.
     """
     rows: Columns = {name: [] for name in NAMES}
     try:
@@ -74,7 +75,7 @@ def read_squad(path: Path) -> Columns:
 
 
 def checked(rows: Columns, name: str, split: str, notes: list[str]) -> Columns:
-    """The questions less the answers that are not where they are said to be."""
+    """Return the questions without the answers whose stated position is wrong."""
     wrong, kept = 0, list[int]()
     for row, (context, answers) in enumerate(zip(rows["context"], rows["answers"], strict=True)):
         true = [

@@ -1,10 +1,11 @@
-"""Rows of text files whose columns are parted by a character, told by looking at all of the file. Imports no torch.
+"""Reader of text tables that detects the separator and the quoting from the whole file. Imports no torch.
 
-The separator is the one of the file's suffix (comma of .csv, tab of .tsv) where the file has it. Else it is the only
-other one with which every row has as many cells as the first; where several do, the user is asked.
+The separator is that of the suffix (comma for .csv, tab for .tsv) where it fits the file. Otherwise it is the only
+separator with which every row has as many cells as the first; if several fit, the user must choose.
 
-With commas and semicolons a cell may stand in quotes, its own quotes doubled. With tabs and pipes quotes are letters,
-as in GLUE's files, unless the whole file is as a program writes it that puts such cells in quotes (pandas, Excel, R).
+With commas and semicolons, a cell may be in quotes, with doubled quotes inside. With tabs and pipes, quotes are part of
+the text, as in GLUE's files, unless the whole file looks like the output of a program that quotes cells (pandas, Excel,
+R).
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|"}
 NAMED = {character: name for name, character in SEPARATORS.items()}
 OWN = {".csv": "comma", ".tsv": "tab"}
 QUOTED = ("comma", "semicolon")
-"""Separators that stand in texts: cells with them are in quotes."""
+"""Separators that occur in ordinary text, so that cells with them are in quotes."""
 
 Rows = list[tuple[int, list[str]]]
-"""The line that each row ends in, and its cells."""
+"""The last line number and the cells of each row."""
 
 
 @dataclass(frozen=True)
 class How:
-    """Settings of a text file.
+    """Settings for reading a text table.
 
     Args:
-        encoding: of the text; None: UTF-8.
-        header: names of the columns of a file whose first line does not name them.
-        separator: comma, tab, semicolon, pipe or a character; None: recognised.
-        quotes: whether a cell may stand in quotes; None: recognised.
+        encoding: encoding of the file; None means UTF-8.
+        header: names of the columns of a file without a header.
+        separator: comma, tab, semicolon, pipe or one character; None means that it is detected.
+        quotes: whether a cell may be in quotes; None means that it is detected.
 
     Raises:
-        ConfigError: there is no such separator or encoding.
+        ConfigError: the separator or the encoding does not exist.
     """
 
     encoding: str | None = None
@@ -62,12 +63,12 @@ class How:
 
     @classmethod
     def of(cls, facts: dict[str, Any], header: Sequence[str] | None = None) -> How:
-        """Return what a request's facts say (`data.encoding`, `data.separator`, `data.quotes`)."""
+        """Return the settings in a request's facts (`data.encoding`, `data.separator`, `data.quotes`)."""
         return cls(facts.get("encoding"), header, facts.get("separator"), facts.get("quotes"))
 
 
 def check_encoding(name: str | None) -> None:
-    """Refuse an encoding that Python does not know. Raises ConfigError."""
+    """Check that Python knows an encoding; raise ConfigError where it does not."""
     try:
         codecs.lookup(name or "utf-8")
     except LookupError:
@@ -76,7 +77,7 @@ def check_encoding(name: str | None) -> None:
 
 @dataclass
 class Layout:
-    """The rows of a file, how they must be written, and what should be told about how they were read."""
+    """The rows of a file, the rule of its format for error messages, and notes for the user."""
 
     rows: Rows
     rule: str
@@ -84,10 +85,10 @@ class Layout:
 
 
 def separated(path: Path, text: str, how: How) -> Layout:
-    """Part a text file into rows of cells.
+    """Split a text file into rows of cells.
 
     Raises:
-        DataError: several separators may be meant, or quotes are not closed.
+        DataError: several separators fit, or quotes are not closed.
     """
     text = text.replace("\r\n", "\n")
     own = OWN.get(path.suffix.lower()) or ("tab" if "\t" in _first(text) else "comma")
@@ -119,7 +120,7 @@ def _first(text: str) -> str:
 
 
 def _fits(path: Path, text: str, name: str, how: How) -> bool:
-    """Tell whether every row has as many cells as the header, and more than one."""
+    """Return whether every row has as many cells as the header, and more than one."""
     try:
         rows = _read(path, text, name, how).rows
     except DataError:
@@ -140,9 +141,9 @@ def _read(path: Path, text: str, name: str, how: How) -> Layout:
     if how.quotes is None and '"' in text:
         try:
             quoted.rows = _quoted(path, text, character)
-        except DataError:  # quotes that are not closed are letters
+        except DataError:  # quotes that are not closed are part of the text
             return plain
-        if _written(text, quoted.rows, character) or (_even(quoted.rows) and not _even(plain.rows)):
+        if _quoted_by_program(text, quoted.rows, character) or (_even(quoted.rows) and not _even(plain.rows)):
             return quoted
         if any(cell[:1] == '"' == cell[-1:] and len(cell) > 1 for _, cells in plain.rows for cell in cells):
             plain.notes.append(
@@ -169,10 +170,11 @@ def _even(rows: Rows) -> bool:
     return all(len(cells) == len(rows[0][1]) for _, cells in rows)
 
 
-def _written(text: str, rows: Rows, character: str) -> bool:
-    """Tell whether a program that puts cells in quotes would write these rows so.
+def _quoted_by_program(text: str, rows: Rows, character: str) -> bool:
+    """Return whether the file looks like the output of a program that quotes cells.
 
-    It quotes the header, and so all text; or only what needs it, which writing the rows once more shows.
+    Such a program quotes either the header and all text, or only the cells that need it; for the latter, writing the
+    rows again must reproduce the file.
     """
     header = _first(text).split(character)
     if all(cell[:1] == '"' == cell[-1:] and len(cell) > 1 for cell in header):

@@ -1,9 +1,9 @@
-"""Tables in text files, read into named columns with the line of every row; and plain text, line by line.
+"""Readers of tables into named columns with the line number of every row, and of plain text.
 
 .tsv          tabs between columns (`tfcli.data.sources.separated`)
 .csv          commas between columns
-.txt          either
-.jsonl        an object a line
+.txt          tabs or commas
+.jsonl        one object per line
 .json         a list of objects
 """
 
@@ -25,15 +25,15 @@ _SHOWN = 10
 
 @dataclass
 class Table:
-    """Named columns of equal length.
+    """A table of named columns of equal length.
 
     Attributes:
         where: the file, for messages.
-        columns: cells by column; None where an object of JSON lacks one.
-        numbers: the line (or entry) of each row.
-        unit: what a number counts: line or entry.
-        notes: how the file was read, where that is not what its name says.
-        twice: names that several columns have.
+        columns: cells by column; None where a JSON object lacks the key.
+        numbers: the line or entry number of each row.
+        unit: unit of these numbers, line or entry.
+        notes: notes for the user about the detected format.
+        twice: names that occur more than once.
     """
 
     where: str
@@ -51,14 +51,14 @@ class Table:
         return f"{self.unit} {self.numbers[row]}"
 
     def column(self, name: str, setting: str = "") -> list[Any]:
-        """The cells of a column.
+        """Return the cells of a column.
 
         Args:
-            name: of the column.
-            setting: what the user can say to name another one.
+            name: name of the column.
+            setting: advice for the message, how to name another column.
 
         Raises:
-            DataError: there is no such column, with those there are; or there are several.
+            DataError: there is no such column, or there are several.
         """
         if name in self.twice:
             raise DataError(f"{self.where} has several columns `{printable(name)}`: rename all but one.")
@@ -70,11 +70,11 @@ class Table:
         return self.columns[name]
 
     def shown_columns(self) -> str:
-        """Names of the columns, for a message."""
+        """Return the names of the columns for a message."""
         return ", ".join(printable(name) for name in list(self.columns)[:_SHOWN]) or "none"
 
     def without(self, rows: Iterable[int]) -> Table:
-        """The table less some rows."""
+        """Return the table without some rows."""
         gone = set(rows)
         kept = [row for row in range(len(self)) if row not in gone]
         columns = {name: [cells[row] for row in kept] for name, cells in self.columns.items()}
@@ -82,15 +82,15 @@ class Table:
 
 
 def read_table(path: Path, how: How | None = None, *, short: list[int] | None = None) -> Table:
-    """A table in one of the layouts above, told apart by suffix.
+    """Read a table; the suffix of the file determines its format.
 
     Args:
         path: the file.
-        how: what the set's settings say of it; None: nothing.
-        short: lines with too few or too many cells are left out and their numbers put here; None: an error.
+        how: settings for a text table.
+        short: list that collects the numbers of omitted lines with too few or too many cells; None makes them an error.
 
     Raises:
-        DataError: it cannot be read, is of another layout, or a row does not fit the header.
+        DataError: the file cannot be read, has another format, or a row does not fit the header.
     """
     how = how or How()
     text = read_text(path, encoding=how.encoding)
@@ -137,21 +137,21 @@ def _table(path: Path, layout: Layout, header: Sequence[str] | None, short: list
 
 
 def read_lines(path: Path, *, encoding: str | None = None) -> list[str]:
-    """The lines of a text file, without what ends them."""
+    """Return the lines of a text file without line endings."""
     lines = read_text(path, encoding=encoding).split("\n")
     return [line.rstrip("\r") for line in (lines if lines[-1] else lines[:-1])]
 
 
 def read_text(path: Path, *, encoding: str | None = None) -> str:
-    """A text file, with or without a byte-order mark.
+    """Return the contents of a text file, with or without a byte-order mark.
 
     Args:
         path: the file.
-        encoding: None: UTF-8, where the set has no `data.encoding`.
+        encoding: encoding of the file; None means UTF-8 for data sets without the setting `data.encoding`.
 
     Raises:
-        ConfigError: there is no such encoding.
-        DataError: it cannot be read, or a byte (its line and place are named) is not in that encoding.
+        ConfigError: the encoding does not exist.
+        DataError: the file cannot be read or has another encoding; the message names the line and the byte.
     """
     try:
         content = path.read_bytes()
@@ -174,10 +174,10 @@ def read_text(path: Path, *, encoding: str | None = None) -> str:
 
 
 def parsed(path: Path, text: str, place: str | None = None) -> Any:
-    """The content of some JSON.
+    """Return the value of a JSON text.
 
     Raises:
-        DataError: it is none; its line is named.
+        DataError: the text is not JSON; the message names the line.
     """
     try:
         return json.loads(text)
@@ -188,7 +188,7 @@ def parsed(path: Path, text: str, place: str | None = None) -> Any:
 
 
 def refuse(path: Path | str, what: str, places: Sequence[str]) -> None:
-    """Raise DataError with the first ten places and their number; nothing where there are none."""
+    """Raise DataError with the number of places and the first ten of them; do nothing where there are none."""
     if places:
         more = f", and {len(places) - _SHOWN:,} more" if len(places) > _SHOWN else ""
         raise DataError(f"{printable(path)}: {len(places):,} rows {what}: {', '.join(places[:_SHOWN])}{more}.")

@@ -1,4 +1,4 @@
-"""Sentences whose words have tags: CoNLL-2003, WNUT-17."""
+"""Source of sentences with tagged words: CoNLL-2003, WNUT-17."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tfcli.errors import DataError, nearest
 
 
 class Conll:
-    """A word a line with its columns, the tag last, an empty line after each sentence; `-DOCSTART-` is left out.
+    """Source of CoNLL files: one word per line with the tag last, and an empty line after each sentence.
 
-    Tags are B-, I- and O. An entity that begins with I-, as all but touching ones do in the original CoNLL-2003, is
-    made to begin with B-.
+    Lines `-DOCSTART-` are skipped. The tags follow the BIO scheme; an entity that begins with I-, as in the original
+    CoNLL-2003, is changed to begin with B-.
 
     Args:
-        files: of each split, below the set's root; `a|b` is the first that is there.
-        classes: the tags, in order.
-        hub: where the hub has it, with `words` and `tags`: what its columns are called.
+        files: the file of each split below the root; `a|b` means the first that exists.
+        classes: the tags, in label order.
+        hub: location on the hub, and `words` and `tags`, the names of its columns.
     """
 
     def __init__(self, files: Mapping[str, str], *, classes: Sequence[str], hub: Mapping[str, Any] | None = None):
@@ -35,10 +35,10 @@ class Conll:
         return locate(request, list(self.files.values()))
 
     def load(self, request: Request) -> LoadedTables:
-        """Read all splits.
+        """Load all splits.
 
         Raises:
-            DataError: missing, or a line has another tag or none.
+            DataError: the data set is missing, or a line has no tag or an unknown one.
         """
         where, tables = local_or_hub(request, list(self.files.values()), self.hub)
         if where is not None:
@@ -56,10 +56,10 @@ class Conll:
 
 
 def read_conll(path: Path, classes: Sequence[str]) -> Columns:
-    """Sentences of a file, each a list of words and one of the indices of their tags.
+    """Return the sentences of a file, each as a list of words and a list of the indices of their tags.
 
     Raises:
-        DataError: a line has no tag, or one that is none of `classes`.
+        DataError: a line has no tag, or a tag that is not in `classes`.
     """
     rows: Columns = {"words": [], "tags": []}
     words, tags = list[str](), list[str]()
@@ -85,7 +85,7 @@ def read_conll(path: Path, classes: Sequence[str]) -> Columns:
 
 
 def with_beginnings(tags: Sequence[str]) -> list[str]:
-    """Tags with a B- where each entity begins: at an I- after O or after another kind."""
+    """Return tags in which every entity begins with B-, also after O or after an entity of another type."""
     before = ["O", *tags]
     return [
         f"B-{tag[2:]}" if tag.startswith("I-") and last[2:] != tag[2:] else tag

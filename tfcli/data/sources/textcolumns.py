@@ -1,4 +1,4 @@
-"""Cells of tables as the columns that texts have, each checked with its place."""
+"""Conversion of table cells to the columns of text tasks, with checks that name the row of a wrong cell."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from tfcli.data.sources.tables import Table, refuse
 from tfcli.errors import ConfigError, DataError
 
 Named = Mapping[str, str | list[str]]
-"""Mapping from our column names to a table's headers; several headers for the choices."""
+"""Mapping from our column names to headers of a table; `choices` has several headers."""
 KINDS = ("text", "pair", "label", "score", "source", "target", "words", "tags", "context", "choices", "stem", "id")
-"""Columns that a table can give; `stem` begins every choice."""
+"""Columns that a table can have; `stem` is a text put before every choice."""
 _NAMED = 20
 
 
 def check_columns(columns: Named) -> None:
-    """Refuse columns of ours that a table cannot give.
+    """Check the names of columns in a config.
 
     Raises:
-        ConfigError: there is no such kind.
+        ConfigError: a name is not in `KINDS`.
     """
     for name in columns:
         if name not in KINDS:
             raise ConfigError(f"`data.columns` has `{name}`, which is none of {', '.join(KINDS)}.")
 
 
-def drops(request: Request) -> bool:
-    """Whether rows without a text are left out (`data.on_empty=drop`), or are an error.
+def drops_empty_rows(request: Request) -> bool:
+    """Return whether rows with an empty cell are dropped (`data.on_empty=drop`) instead of being an error.
 
     Raises:
-        ConfigError: the setting is neither.
+        ConfigError: the setting is neither raise nor drop.
     """
     given = request.facts.get("on_empty") or "raise"
     if given not in ("raise", "drop"):
@@ -48,7 +48,7 @@ def drops(request: Request) -> bool:
 
 
 def has_labels(table: Table, columns: Named) -> bool:
-    """Whether a split says what is asked for: a test split may keep it."""
+    """Return whether a split has labels; those of a test split may be secret."""
     name = next((columns[ours] for ours in ("label", "score", "tags") if ours in columns), None)
     if not isinstance(name, str):
         return True
@@ -63,17 +63,19 @@ def gathered(
     notes: list[str],
     where: Path | None,
 ) -> LoadedTables:
-    """Tables as our columns.
+    """Convert the tables of all splits to our columns.
 
     Args:
-        tables: of each split.
-        columns: which of theirs is which of ours.
-        classes: names of labels or tags; empty: as found.
-        request, notes: the set's settings, and where to say what was left out.
-        where: the set's folder.
+        tables: the table of each split.
+        columns: headers of the tables by our names of the columns.
+        classes: names of the labels or tags; empty means the labels in the tables.
+        request: has the settings of the data set.
+        notes: list to which notes about dropped rows are added.
+        where: folder of the data set.
 
     Raises:
-        DataError: a column is missing, a cell is empty or no such label.
+        ConfigError: a class is named twice.
+        DataError: a column is missing, a cell is empty, or a label is unknown.
     """
     tables = {split: without_empty(table, columns, request, notes) for split, table in tables.items()}
     for table in tables.values():
@@ -90,12 +92,12 @@ def gathered(
 
 
 def _classes(tables: dict[str, Table], columns: Named, request: Request) -> list[str]:
-    """Return the labels that are found: numbers by their value, words by their letters, and of tags `O` first.
+    """Return the labels in the tables: numbers in numerical order, then words in alphabetical order; the tag O first.
 
     Raises:
-        DataError: the splits have not the same labels; a test split may lack some of the tags of train.
+        DataError: the splits have different labels; a test split may lack some tags of train.
     """
-    if "choices" in columns:  # the label is one of them
+    if "choices" in columns:  # the label is the number of a choice
         return list(map(str, range(len(columns["choices"]))))
     kind = next((kind for kind in ("label", "tags") if kind in columns), None)
     if kind is None:
@@ -119,7 +121,7 @@ def _label(cell: Any) -> str:
 
 
 def _setting(columns: Named, ours: str, request: Request) -> str:
-    """Return how to name another column of a table, as it is typed."""
+    """Return advice for a message, how to name another column of a table in the shell."""
     if not isinstance(request.facts.get("columns"), Mapping):
         return f"Name another with data.source.columns.{ours}=NAME."
     named = {**columns, ours: ["NAME", "..."] if ours == "choices" else "NAME"}
@@ -128,13 +130,13 @@ def _setting(columns: Named, ours: str, request: Request) -> str:
 
 
 def without_empty(table: Table, columns: Named, request: Request, notes: list[str]) -> Table:
-    """A table less its rows with an empty cell, or an error that names them."""
+    """Return a table without the rows that have an empty cell, or raise an error that names these rows."""
     empty: set[int] = set()
     for ours, theirs in columns.items():
         for name in [theirs] if isinstance(theirs, str) else theirs:
             cells = table.column(name, _setting(columns, ours, request))
             rows = [i for i, cell in enumerate(cells) if cell is None or cell == [] or not str(cell).strip()]
-            if not drops(request) and ours != "id":
+            if not drops_empty_rows(request) and ours != "id":
                 why = f"with an empty `{name}` (data.on_empty=drop leaves them out)"
                 refuse(table.where, why, [table.place(row) for row in rows])
             empty.update(rows)
@@ -144,7 +146,7 @@ def without_empty(table: Table, columns: Named, request: Request, notes: list[st
 
 
 def converted(table: Table, columns: Named, classes: list[str]) -> Columns:
-    """Cells of a table as the values of our columns."""
+    """Convert the cells of a table to the values of our columns."""
     found: Columns = {}
     for ours, theirs in columns.items():
         if ours == "choices":

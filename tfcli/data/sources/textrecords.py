@@ -1,4 +1,4 @@
-"""Texts that come as records: a file for each split (.jsonl, .json, .csv, .tsv), an object or a row a sample."""
+"""Source of text records: one file per split (.jsonl, .json, .csv, .tsv), one object or row per sample."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tfcli.errors import DataError
 
 
 class TextRecords:
-    """Instructions and answers, problems and solutions, preferred and rejected answers: columns of text.
+    """Source of columns of text: instructions and answers, problems and solutions, preferred and rejected answers.
 
     Args:
-        files: of each split, below the set's root; `a|b` is the first that is there. Only the training file must be.
-        columns: for each of our columns the key or header in the files. A text must not be empty.
-        may_be_empty: columns of which a text may be empty or missing.
-        hub: where the hub has it (`tfcli.data.sources.hub`).
+        files: the file of each split below the root; `a|b` means the first that exists. Only that of train must exist.
+        columns: for each of our columns, the key or header in the files. Cells must not be empty.
+        may_be_empty: columns whose cells may be empty or missing.
+        hub: location on the hub; see `tfcli.data.sources.hub`.
     """
 
     def __init__(
@@ -37,18 +37,18 @@ class TextRecords:
 
     @property
     def expects(self) -> list[str]:
-        """Files by which the set is recognised."""
+        """The files that must exist."""
         return [self.files["train"]]
 
     def locate(self, request: Request) -> Path | None:
         return locate(request, self.expects)
 
     def load(self, request: Request) -> LoadedTables:
-        """Read the files that are there.
+        """Load the splits that exist.
 
         Raises:
-            DataError: the set is neither here nor to be had; a file is torn or empty, lacks a column, or has a cell
-                that is no text.
+            DataError: the data set is not available; a file is damaged or empty, lacks a column, or has a cell that is
+                not text.
         """
         root, tables = local_or_hub(request, self.expects, self.hub)
         if root is not None:

@@ -1,4 +1,4 @@
-"""Sets of texts that are tables: published ones, as GLUE's nine tasks (Wang et al. 2019), and a user's own."""
+"""Sources of text tables: published ones, such as GLUE's nine tasks (Wang et al. 2019), and a user's own."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tfcli.data.common.splitnames import split_called, split_of_file
 from tfcli.data.sources.hub import local_or_hub
 from tfcli.data.sources.separated import How
 from tfcli.data.sources.tables import SUFFIXES, Table, read_table
-from tfcli.data.sources.textcolumns import Named, check_columns, drops, gathered, has_labels
+from tfcli.data.sources.textcolumns import Named, check_columns, drops_empty_rows, gathered, has_labels
 from tfcli.errors import DataError
 
 
 class Tables:
-    """A published set with a table for each split.
+    """Source of a published data set with a table for each split.
 
-    Many keep the labels of their test split. As is practice, `val` is tested then, and validation is set aside from the
-    training split; where the test labels are there (MRPC's original files, STS-B's benchmark), `val` validates.
+    Many data sets do not publish their test labels. In this case, as usual, `val` is used for testing, and a validation
+    split is set aside from train. Where test labels exist (MRPC's original files, STS-B), `val` is used for validation.
 
     Args:
-        files: below the set's root; `a|b` is the first that is there. Only the training file must be.
-        columns: which of the table's columns is which of ours; choices are several.
-        classes: names of the labels, in order; a cell holds a name or an index. None: as found, in order.
-        header: names of the columns of files that do not name them.
-        parts: of the test split, by name: splits that are tested together and measured apart too.
-        hub: where the hub has it (`tfcli.data.sources.hub`), with `columns` where they are called otherwise there.
+        files: the file of each split below the root; `a|b` means the first that exists. Only that of train must exist.
+        columns: headers of the tables by our names of the columns; `choices` has several.
+        classes: names of the labels, in label order; a cell is a name or an index. None means the labels in the tables.
+        header: names of the columns of files without a header.
+        parts: splits by name that together are the test split and also get metrics of their own.
+        hub: location on the hub, see `tfcli.data.sources.hub`, with `columns` where its headers differ.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Tables:
         return locate(request, self.expects)
 
     def load(self, request: Request) -> LoadedTables:
-        """Read all splits.
+        """Load all splits.
 
         Raises:
-            DataError: the set is missing, or a file is not what it should be.
+            DataError: the data set is missing, or a file has another layout.
         """
         where, tables = local_or_hub(request, self.expects, self.hub)
         columns, notes = (self.hub or {}).get("columns") or self.columns, list[str]()
@@ -84,20 +84,20 @@ class Tables:
 
 
 def joined(parts: Sequence[Columns]) -> Columns:
-    """Rows of several tables one after the other; `group` says which each is of."""
+    """Return the rows of several tables one after the other; `group` is the number of each row's table."""
     found = {name: [cell for part in parts for cell in part[name]] for name in parts[0]}
     return {**found, "group": [number for number, part in enumerate(parts) for _ in next(iter(part.values()))]}
 
 
 class OwnTable:
-    """`data=table`: a user's file, or a folder with one or with one for each split (`train.csv`, `dev.csv`, ...).
+    """Source `data=table`: a user's table, or a folder with one table or one per split (`train.csv`, `dev.csv`, ...).
 
-    Splits are by file, else by a column `split`, else set aside later.
+    The splits are given by the files, or by a column `split`; otherwise the data module sets them aside.
 
     Args:
-        columns: which of the table's columns is which of ours.
-        classes: names of the labels, in order; None: as found.
-        header: names of the table's columns, where it does not name them.
+        columns: headers of the table by our names of the columns.
+        classes: names of the labels, in label order; None means the labels in the table.
+        header: names of the columns of a table without a header.
     """
 
     def __init__(self, columns: Named, *, classes: Sequence[str] | None = None, header: Sequence[str] | None = None):
@@ -108,10 +108,10 @@ class OwnTable:
         return request.root if own_files(request.root, SUFFIXES) else None
 
     def load(self, request: Request) -> LoadedTables:
-        """Read the tables.
+        """Load the tables.
 
         Raises:
-            DataError: there is none, or a column is missing.
+            DataError: there is no table, or a column is missing.
         """
         files, notes = own_files(request.root, SUFFIXES), list[str]()
         if not files:
@@ -132,10 +132,10 @@ class OwnTable:
 
 
 def own_files(root: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """The file of each split in a user's folder; under an empty name the only one. Empty where there is none.
+    """Return the file of each split in a user's folder; a single file for all splits has an empty name.
 
     Raises:
-        DataError: several files may be it.
+        DataError: several files may be the same split.
     """
     if root.is_file():
         return {"": root}
@@ -156,7 +156,7 @@ def own_files(root: Path, suffixes: Sequence[str]) -> dict[str, Path]:
 
 
 def by_column(table: Table) -> dict[str, Table]:
-    """The splits that a column `split` names."""
+    """Split a table by its column `split`."""
     given = table.columns["split"]
     names = [split_called(name, f"{table.where}, {table.place(row)}") for row, name in enumerate(given)]
     return {
@@ -165,8 +165,8 @@ def by_column(table: Table) -> dict[str, Table]:
 
 
 def read_split(path: Path, request: Request, notes: list[str], *, header: Sequence[str] | None = None) -> Table:
-    """A table as the set's settings want it read (`data.encoding`, `.separator`, `.quotes`, `.on_empty`)."""
-    short: list[int] | None = [] if drops(request) else None
+    """Read a table with the settings `data.encoding`, `data.separator`, `data.quotes` and `data.on_empty`."""
+    short: list[int] | None = [] if drops_empty_rows(request) else None
     table = read_table(path, How.of(request.facts, header), short=short)
     if short:
         notes.append(f"{printable(path)}: {len(short):,} lines have not as many columns as the header and are left out")

@@ -1,4 +1,4 @@
-"""torchvision's own loaders behind one source, told apart by configuration alone."""
+"""Source of the data sets of torchvision; a config describes each of them."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ _REFUSALS = (RuntimeError, OSError, ValueError, KeyError, IndexError)
 
 
 class Torchvision:
-    """A set that torchvision knows, in torchvision's own layout on disk.
+    """Source of a data set of torchvision in torchvision's layout on disk.
 
-    Labels, file names and pixels are read from the loader's attributes, so that no image is decoded to learn a label.
+    Labels, file names and pixels come from attributes of torchvision's class, so that no image is decoded to get a
+    label.
 
     Args:
-        dataset: dotted name of the loader class.
-        splits: for each of our splits the keywords that choose it (`{train: {split: trainval}, test: {split: test}}`).
-            A set with only `train` gets a seeded, stratified test split.
-        expects: files and folders below the set's root by which it is recognised; `a|b` is either.
-        labels, files, samples, pixels: which attributes hold them; `samples` is a list of (file, label).
-        classes: names in label order, or the attribute that holds them.
-        sort: put files in order of their path, for loaders that list a folder as it comes.
-        fetch: whether the loader can download.
-        pickles: files to check before torchvision unpickles them, when checksums are off.
+        dataset: dotted name of torchvision's class.
+        splits: keyword arguments of the class for each split (`{train: {split: trainval}, test: {split: test}}`). A
+            data set with only `train` gets a seeded, stratified test split.
+        expects: files and folders below the root that must exist; `a|b` means either of them.
+        labels, files, samples, pixels: names of the attributes; `samples` is a list of (file, label).
+        classes: names in label order, or the name of their attribute.
+        sort: whether to sort files by path, for classes that list a folder in arbitrary order.
+        fetch: whether the class can download.
+        pickles: files to check before torchvision unpickles them without checksums.
     """
 
     def __init__(
@@ -66,10 +67,10 @@ class Torchvision:
         return locate(request, self.expects) or (found and found[0])
 
     def load(self, request: Request) -> LoadedTables:
-        """Find or fetch the set and read its labels.
+        """Find or download the data set and load its labels.
 
         Raises:
-            DataError: missing, refused by torchvision, or unreadable.
+            DataError: the data set is missing, rejected by torchvision, or unreadable.
         """
         module, name = self.dataset.rsplit(".", 1)
         dataset = getattr(import_module(module), name)
@@ -78,7 +79,7 @@ class Torchvision:
         if found is None:
             return self._loaded(dataset, locate_or_fetch(request, self.expects, build), request)
         folder, inner = found
-        with tempfile.TemporaryDirectory() as scratch:  # torchvision wants the folders that are not there
+        with tempfile.TemporaryDirectory() as scratch:  # torchvision needs the missing folders
             link = Path(scratch).resolve() / inner
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(folder.resolve())
@@ -165,7 +166,7 @@ class Torchvision:
 
 
 def _pixels(values: Any) -> Any:
-    """Arrays in any of torchvision's layouts to (N, Y, X[, 3]); what already serves pixels is left alone."""
+    """Convert arrays in any of torchvision's layouts to `ArrayPixels`; objects with `take` are returned unchanged."""
     if hasattr(values, "take") and hasattr(values, "size") and not hasattr(values, "dtype"):
         return values
     array = np.asarray(values)

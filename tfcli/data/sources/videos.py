@@ -1,4 +1,4 @@
-"""Video files, decoded by PyAV (the extra `video`)."""
+"""Source of video files, which PyAV decodes (the extra `video`)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg")
 
 
 class VideoReader:
-    """Reads frames of videos, evenly spaced.
+    """Reader of evenly spaced frames of videos.
 
     Args:
-        frames: of a clip: each is in the middle of its share of the video. A shorter video repeats some.
-        side: the shorter side of a frame, in pixels: larger frames are reduced; None: as they are.
+        frames: number of frames T of a clip, each from the middle of one of T equal parts of the video. Frames are
+            repeated where the video is shorter.
+        side: length to which the shorter side of larger frames is reduced, in pixels; None keeps the size.
+
+    Raises:
+        ValueError: a number is below 1.
     """
 
     def __init__(self, *, frames: int = 16, side: int | None = None):
@@ -39,7 +43,7 @@ class VideoReader:
 
         Raises:
             DataError: PyAV is not installed.
-            BadImage: the file is no video, or is cut short.
+            BadImage: the file is not a video, or is truncated.
         """
         try:
             import av
@@ -48,7 +52,7 @@ class VideoReader:
         try:
             with av.open(str(path)) as video:
                 count = video.streams.video[0].frames
-            count = count or sum(1 for _ in _decoded(path))  # some formats do not say it
+            count = count or sum(1 for _ in _decoded(path))  # some formats do not store the number of frames
             places = [int((i + 0.5) * count / self.frames) for i in range(self.frames)]
             found = {i: self._pixels(frame) for i, frame in enumerate(_decoded(path)) if i in places}
         except IndexError:
@@ -75,7 +79,7 @@ def _decoded(path: Path) -> Iterator[Any]:
 
 
 class Videos:
-    """A folder of videos, at any depth, in order of their paths; all of them are one split.
+    """Source of a folder of videos at any depth, sorted by path; all of them are the split train.
 
     Args:
         frames, side: as in `VideoReader`.
@@ -85,17 +89,17 @@ class Videos:
         self.reader = VideoReader(frames=frames, side=side)
 
     def locate(self, request: Request) -> Path | None:
-        """Return the set's folder below the root, or the root itself where videos lie in it."""
+        """Return the folder of the data set below the root, or the root itself where it has videos."""
         own = request.root / request.folder
         if own.is_dir():
             return own
         return request.root if any(map(_is_video, request.root.glob("*"))) else None
 
     def load(self, request: Request) -> LoadedTables:
-        """Find the videos; each is decoded when it is taken.
+        """Find the videos, which are decoded only when needed.
 
         Raises:
-            DataError: there is none.
+            DataError: there is no video.
         """
         root = self.locate(request)
         if root is None:
@@ -103,7 +107,7 @@ class Videos:
         return LoadedTables(self.read(root), where=root)
 
     def read(self, root: Path) -> dict[str, dict[str, Any]]:
-        """Return the columns `name`, a file's path below the root without its ending, and `clip`.
+        """Return the columns `name`, the path of a file below the root without its suffix, and `clip`.
 
         Raises:
             DataError: there is no video.
