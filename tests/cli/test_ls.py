@@ -11,8 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from tfcli.cli import doctor, ls, published
-from tfcli.engine.config.configs import Configs
-from tfcli.engine.config.files import PACKAGED
+from tfcli.engine.config.configs import PACKAGED, Configs
 from tfcli.errors import ConfigError
 
 

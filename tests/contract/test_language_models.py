@@ -15,7 +15,7 @@ from contract.test_models import ATTENTIONS, PICKY, POSITIONS, _cut, part
 
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import compose
-from tfcli.engine.config.files import options
+from tfcli.engine.config.configs import options
 from tfcli.errors import IncompatibleError
 from tfcli.models.bert import BERT
 from tfcli.models.protocols import Translator

@@ -16,7 +16,7 @@ from contract.families import attends, composed, node, reads_images
 
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import compose
-from tfcli.engine.config.files import options
+from tfcli.engine.config.configs import options
 from tfcli.errors import ConfigError, IncompatibleError
 
 SMALL = {"width": 24, "depth": 2, "heads": 2, "mlp_width": 32, "embed_width": 8, "image_size": 16, "patch_size": 4}

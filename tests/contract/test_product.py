@@ -8,7 +8,7 @@ from contract.families import CONFIGS, columns_of_sets, node
 
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
-from tfcli.engine.config.files import options
+from tfcli.engine.config.configs import options
 from tfcli.engine.config.offers import check_offer, fitting, lacking
 from tfcli.engine.tools.describe import describe
 from tfcli.errors import ConfigError

@@ -16,8 +16,7 @@ import pytest
 
 import tfcli
 from tfcli.engine.config.arguments import Setting, setting, settings
-from tfcli.engine.config.configs import Configs
-from tfcli.engine.config.files import PACKAGED
+from tfcli.engine.config.configs import PACKAGED, Configs
 from tfcli.engine.config.kinds import Alternative, Kind
 from tfcli.engine.config.signatures import Signature, bases, find
 from tfcli.engine.config.validate import check_values

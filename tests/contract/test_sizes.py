@@ -10,7 +10,7 @@ from contract.families import composed
 from contract.test_models import ATTENDING, FIRST, pairs, swapped
 
 from tfcli.engine.config.build import build, plain
-from tfcli.engine.config.files import options
+from tfcli.engine.config.configs import options
 
 STATED = {name: text for name, text in options("model").items() if re.search(r"parameters .*with \d+ classes", text)}
 WORDED = {name: text for name, text in options("model").items() if "with a vocabulary of" in text}

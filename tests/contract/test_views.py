@@ -10,7 +10,7 @@ import torch
 
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
-from tfcli.engine.config.files import options
+from tfcli.engine.config.configs import options
 from tfcli.engine.loading.adopt import make_tokenizer
 
 SETS = {

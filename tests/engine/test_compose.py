@@ -12,7 +12,7 @@ from contract.families import columns_of_sets
 from omegaconf import OmegaConf
 
 from tfcli.engine.config import compose as c
-from tfcli.engine.config import files
+from tfcli.engine.config import configs
 from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.shorthand import expand_names
 from tfcli.engine.runs.saved_config import trusted_overrides
@@ -123,7 +123,7 @@ def shown_to(model: str) -> list[str]:
     """Images large enough for every size; a family of texts or captions brings its own data."""
 
     def brings_its_own(name: str) -> bool:
-        parts = yaml.safe_load((files.PACKAGED / "model" / f"{name}.yaml").read_text(encoding="utf-8")).get(
+        parts = yaml.safe_load((configs.PACKAGED / "model" / f"{name}.yaml").read_text(encoding="utf-8")).get(
             "defaults", []
         )
         return any("override /data" in p if isinstance(p, dict) else p != "_self_" and brings_its_own(p) for p in parts)
@@ -134,16 +134,16 @@ def shown_to(model: str) -> list[str]:
 @pytest.mark.slow
 def test_every_option_of_every_group_composes_and_describes_itself():
     """But for positions and attentions, each of which `tests/contract/test_models.py` composes and trains."""
-    assert all(files.options("pos").values())
-    assert all(files.options("attn").values())
+    assert all(configs.options("pos").values())
+    assert all(configs.options("attn").values())
     needs = {
         task: set(c.compose("train", [*words, f"task={task}"]).config.task.needs)
         for task, words in FOR_TASK.items()
-        if task in files.options("task")
+        if task in configs.options("task")
     }
-    assert needs.keys() == files.options("task").keys()
+    assert needs.keys() == configs.options("task").keys()
     for group in ("model", "data", "optim", "schedule", "trainer", "logger", "task", "experiment"):
-        for name, text in files.options(group).items():
+        for name, text in configs.options(group).items():
             assert text, f"conf/{group}/{name}.yaml has no description"
             if group == "model":
                 c.compose("train" if name != "pixels" else "probe", [f"model={name}", *shown_to(name)])
@@ -182,7 +182,7 @@ def test_a_users_conf_folder_comes_first(tmp_path: Path, monkeypatch):
     )
     (tmp_path / "my_net.py").write_text("")
     monkeypatch.chdir(tmp_path)
-    assert files.options("model")["mine"] == "My own."
+    assert configs.options("model")["mine"] == "My own."
     assert c.compose("train", ["model=mine"]).config.model["_target_"] == "my_net.Net"
 
 

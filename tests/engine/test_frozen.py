@@ -100,7 +100,7 @@ def test_words_that_do_not_fit_are_answered(words: list[str], said: str, monkeyp
 @pytest.mark.slow
 def test_every_set_of_labels_composes_with_encoders_of_any_size():
     from tfcli.engine.config.compose import compose
-    from tfcli.engine.config.files import options
+    from tfcli.engine.config.configs import options
 
     for data in options("data"):
         for model in ("pixels", "resnet56", "vit_b16", "clip"):

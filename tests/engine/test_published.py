@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tfcli.engine.config.files import options
+from tfcli.engine.config.configs import options
 from tfcli.engine.runs.published import entries, family, gap, in_words, published_for
 from tfcli.errors import ConfigError
 

@@ -14,7 +14,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
-from tfcli.engine.config.files import options, torchvision_names
+from tfcli.engine.config.configs import options, torchvision_names
 from tfcli.errors import WeightsError
 from tfcli.weights import fetch, hub
 from tfcli.weights.hub import find, here, public

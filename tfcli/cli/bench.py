@@ -6,8 +6,7 @@ import os
 
 import typer
 
-from tfcli.cli.grouped import grouped
-from tfcli.cli.options import HydraFlags, Json, Settings, composed
+from tfcli.cli.options import HydraFlags, Json, Settings, composed, grouped
 
 bench = typer.Typer(help="Measure what a part costs.", no_args_is_help=True)
 

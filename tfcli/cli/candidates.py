@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tfcli.engine.config.configs import Configs, roots
-from tfcli.engine.config.heads import FROZEN_VERBS, known_heads
+from tfcli.engine.config.configs import FROZEN_VERBS, Configs, known_heads, roots
 from tfcli.engine.runs.completion import Candidate, files, runs, settings
 
 SETTINGS = {"settings", "overrides", "filters", "words", "values", "where"}

@@ -39,7 +39,7 @@ def _composed(name: str, settings: list[str]) -> Any:
 def status(names: list[str] = Names, check: bool = Check, json: bool = Json) -> None:
     """Show which data sets are here, where, how large and under which licence."""
     from tfcli.cli.console import say, table
-    from tfcli.engine.config.files import options
+    from tfcli.engine.config.configs import options
     from tfcli.engine.tools.readiness import source_of
 
     settings = [word for word in names or [] if "=" in word]

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tfcli.cli.grouped import grouped
-from tfcli.cli.options import HydraFlags, Json, Settings, composed
+from tfcli.cli.options import HydraFlags, Json, Settings, composed, grouped
 
 
 def mount(app: typer.Typer) -> None:

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tfcli.cli.grouped import grouped
 from tfcli.cli.multirun import is_sweep, run_frozen_sweep
-from tfcli.cli.options import HydraFlags, Json, SweepOptions, composed
+from tfcli.cli.options import HydraFlags, Json, SweepOptions, composed, grouped
 
 Words = Annotated[
     list[str],

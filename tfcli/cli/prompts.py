@@ -27,8 +27,7 @@ def show(
 ) -> None:
     """Print templates, class names, which of them are not the set's own, and their source."""
     from tfcli.cli.console import emit_json, out
-    from tfcli.engine.config.configs import roots
-    from tfcli.engine.config.files import options
+    from tfcli.engine.config.configs import options, roots
     from tfcli.errors import nearest
     from tfcli.probes.prompts import load_prompts, texts
 

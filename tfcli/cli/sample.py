@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfcli.cli.grouped import grouped
-from tfcli.cli.options import ConfigDir, Json
+from tfcli.cli.options import ConfigDir, Json, grouped
 from tfcli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

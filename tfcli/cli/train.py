@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from tfcli.cli.grouped import grouped
 from tfcli.cli.multirun import is_sweep, run_sweep
-from tfcli.cli.options import ConfigName, HydraFlags, Json, Run, Settings, SweepOptions, composed
+from tfcli.cli.options import ConfigName, HydraFlags, Json, Run, Settings, SweepOptions, composed, grouped
 
 
 def mount(app: typer.Typer) -> None:
@@ -58,7 +57,7 @@ def rerun(
     flags: HydraFlags,
 ) -> None:
     """Start a new run from RUN's settings, with changes."""
-    from tfcli.engine.config.heads import FROZEN_VERBS
+    from tfcli.engine.config.configs import FROZEN_VERBS
     from tfcli.engine.runs.record import find_run, read_record
     from tfcli.engine.runs.saved_config import merged, trusted_overrides
 

@@ -30,8 +30,7 @@ from typing import Any
 import yaml
 
 from tfcli.engine.config.compose import compose
-from tfcli.engine.config.files import describe, search_path
-from tfcli.engine.config.heads import FROZEN_VERBS
+from tfcli.engine.config.configs import FROZEN_VERBS, describe, search_path
 from tfcli.errors import ConfigError, nearest
 from tfcli.sweeps.ablation_values import axis, check_label, mapping, overrides, texts
 from tfcli.sweeps.expand import expand, job_id

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from tfcli.engine.config.literal import literal
+from tfcli.engine.config.shorthand import literal
 from tfcli.errors import ConfigError
 
 MAX_JOBS = 1000
@@ -110,6 +110,6 @@ def _check_range(text: str, key: str, sweep: Any, limit: int) -> None:
 
 def _groups() -> Any:
     """Return the part of Hydra's config loader that `glob()` needs."""
-    from tfcli.engine.config.files import options
+    from tfcli.engine.config.configs import options
 
     return SimpleNamespace(get_group_options=lambda group, results_filter=None: list(options(group)))

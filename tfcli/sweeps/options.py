@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from tfcli.engine.config import validate
 from tfcli.engine.config.build import plain
 from tfcli.engine.config.compose import set_value
-from tfcli.engine.config.files import options, search_path
+from tfcli.engine.config.configs import options, search_path
 from tfcli.errors import ConfigError, nearest
 
 GROUPS = ("launcher", "search")

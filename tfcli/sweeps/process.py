@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from tfcli.engine.config import moved
-from tfcli.engine.config.files import options
+from tfcli.engine.config.configs import options
 from tfcli.engine.runs.folder import RUN_DIR
 from tfcli.engine.runs.format import number
 from tfcli.engine.runs.record import Record, readable_records

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.engine.config.build import build
-from tfcli.engine.config.heads import FROZEN_VERBS
+from tfcli.engine.config.configs import FROZEN_VERBS
 from tfcli.engine.runs import terminal
 from tfcli.engine.runs.folder import link_latest, locked, make_folder
 from tfcli.errors import Interrupted

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tfcli.engine.config.files import search_path
+from tfcli.engine.config.configs import search_path
 from tfcli.engine.runs.format import seconds, to_csv, to_markdown
 from tfcli.engine.runs.terminal import say
 from tfcli.errors import ConfigError, nearest

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tfcli.engine.config.compose import compose
-from tfcli.engine.config.heads import FROZEN_VERBS
+from tfcli.engine.config.configs import FROZEN_VERBS
 from tfcli.engine.runs import terminal
 from tfcli.engine.runs.folder import locked, make_folder, safe
 from tfcli.engine.runs.named import ANY_DATA

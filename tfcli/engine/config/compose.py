@@ -29,12 +29,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tfcli.engine.config import moved, validate
 from tfcli.engine.config.arguments import setting
-from tfcli.engine.config.configs import Configs, roots
-from tfcli.engine.config.files import groups, options, search_path, torchvision_names
-from tfcli.engine.config.heads import mounted_heads
-from tfcli.engine.config.literal import literal
-from tfcli.engine.config.shorthand import expand_names
-from tfcli.engine.config.task_choice import task_note, task_of_data
+from tfcli.engine.config.configs import Configs, groups, mounted_heads, options, roots, search_path, torchvision_names
+from tfcli.engine.config.offers import task_note, task_of_data
+from tfcli.engine.config.shorthand import expand_names, literal
 from tfcli.errors import ConfigError, nearest
 
 WORDS = {"data": "data set", "pos": "position", "attn": "attention", "optim": "optimizer"}

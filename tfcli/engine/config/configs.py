@@ -1,4 +1,4 @@
-"""Read the config files without Hydra, whose import alone takes longer than a completion may.
+"""Find and read the config files without Hydra, whose import alone takes longer than a completion may.
 
 A small composer of our own knows defaults lists, bases, `override` entries and packages, and keeps keys and values as
 they are written. Imports no torch.
@@ -6,19 +6,79 @@ they are written. Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tfcli.engine.config.files import PACKAGED, groups_in, options_in
+from tfcli.errors import ConfigError
 
+PACKAGED = next(p for p in (Path(__file__).parents[2] / "conf", Path(__file__).parents[3] / "conf") if p.is_dir())
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+def search_path(config_dir: str | None = None) -> list[Path]:
+    """Return the folders of configs, first match first: `--config-dir`, `./conf`, the packaged ones.
+
+    Raises:
+        ConfigError: `config_dir` is no folder.
+    """
+    given = Path(config_dir) if config_dir else None
+    if given and not given.is_dir():
+        raise ConfigError(f"`--config-dir {config_dir}` is not a folder.")
+    folders = [given] if given else []
+    folders += [Path.cwd() / "conf", PACKAGED]
+    return list(dict.fromkeys(f.resolve() for f in folders if f.is_dir()))
+
+
+def groups(config_dir: str | None = None) -> list[str]:
+    """Return the names of the config groups, for instance `model` and `data`."""
+    return groups_in(search_path(config_dir))
+
+
+def groups_in(folders: Sequence[Path]) -> list[str]:
+    """Return the names of the groups below some folders, sorted."""
+    return sorted({f.name for root in folders for f in root.iterdir() if f.is_dir() and f.name[0] not in "._"})
+
+
+def options(group: str, config_dir: str | None = None) -> dict[str, str]:
+    """Return the options of a group with their descriptions; names that start with `_` are bases, not options."""
+    return options_in(search_path(config_dir), group)
+
+
+def options_in(folders: Sequence[Path], group: str) -> dict[str, str]:
+    """Return the options of a group below some folders, as `options` does; the first file of a name counts."""
+    found: dict[str, str] = {}
+    for root in folders:
+        for file in sorted((root / group).glob("[!_]*.yaml")):
+            if file.stem not in found:
+                found[file.stem] = describe(file)
+    return dict(sorted(found.items()))
+
+
+def describe(file: Path) -> str:
+    """Return the first comment line of a config file that is not a Hydra header."""
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            text = line.strip()
+            if text.startswith("#") and "@package" not in text:
+                return text.lstrip("# ")
+            if text and not text.startswith("#"):
+                break
+    return ""
+
+
+@cache
+def torchvision_names() -> tuple[str, ...]:
+    """Return the names of torchvision's classifiers, which `model=` takes as well."""
+    file = PACKAGED / "model" / "torchvision.yaml"
+    return tuple(yaml.safe_load(file.read_text(encoding="utf-8"))["model"]["names"]) if file.exists() else ()
+
+
 def roots(config_dir: str | None = None) -> list[Path]:
-    """Return the folders of configs; the first match counts, as in `files.search_path`."""
+    """Return the folders of configs; the first match counts, as in `search_path`."""
     given = [Path(config_dir).expanduser()] if config_dir else []
     return [p for p in (*given, Path.cwd() / "conf", PACKAGED) if p.is_dir()]
 
@@ -137,3 +197,29 @@ def _merge(into: dict[str, Any], values: dict[str, Any]) -> None:
             _merge(into[key], value)
         else:
             into[key] = value
+
+
+FROZEN_VERBS = ("probe", "zeroshot", "linear", "knn")
+"""Verbs that start from `conf/probe.yaml`: all heads, or one alone."""
+
+
+def heads_of(config: Mapping[str, Any], groups: Collection[str] = ()) -> list[str]:
+    """Return the names of the heads in a config: top-level nodes with `_target_` that are no part of another group.
+
+    Args:
+        groups: names of the groups that the config was composed of.
+    """
+    nodes = [(str(name), node) for name, node in config.items() if name not in groups]
+    return [name for name, node in nodes if isinstance(node, Mapping) and "_target_" in node]
+
+
+def known_heads(configs: Configs) -> list[str]:
+    """Return the names of all heads that `heads=` may name: those of `conf/probe.yaml`, then one a file."""
+    return list(dict.fromkeys([*heads_of(configs.load("probe")), *configs.options("head")]))
+
+
+def mounted_heads(text: str, folders: Sequence[Path]) -> list[str]:
+    """Return the overrides that put the heads of an override `heads=[...]` which are files into the config."""
+    key, _, value = text.partition("=")
+    own = Configs(folders).options("head") if key == "heads" else {}
+    return [f"+head@{name}={name}" for name in value.strip("[]").replace(" ", "").split(",") if name in own]

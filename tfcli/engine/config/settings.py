@@ -123,7 +123,7 @@ class Facts(TypedDict):
 
 
 class PartsOfParts(TypedDict):
-    """Keys of nested parts that are not arguments: which parts fit together (see `tfcli.engine.config.compatible`)."""
+    """Keys of nested parts that are not arguments: which parts fit together (see `tfcli.engine.config.validate`)."""
 
     applies_to: str | None
     placements: list[str]

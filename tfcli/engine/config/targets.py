@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.engine.config import moved
-from tfcli.engine.config.files import PACKAGED
+from tfcli.engine.config.configs import PACKAGED
 from tfcli.errors import ConfigError
 
 PARTS = ("tfcli.models", "tfcli.nn", "tfcli.tasks", "tfcli.data")

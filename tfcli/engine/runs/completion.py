@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfcli.engine.config.configs import Configs, compose, roots
-from tfcli.engine.config.heads import known_heads
+from tfcli.engine.config.configs import Configs, compose, known_heads, roots
 from tfcli.engine.runs import record
 
 PATHS = {"data.root", "model.weights", "run.dir", "run.root"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from tfcli.engine.config.build import build
 from tfcli.engine.config.configs import Configs, roots
-from tfcli.engine.config.literal import literal
+from tfcli.engine.config.shorthand import literal
 from tfcli.engine.config.validate import check_values
 from tfcli.engine.runs.record import find_run
 from tfcli.errors import ConfigError

@@ -12,8 +12,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from tfcli.engine.config.compose import Composition, compose
-from tfcli.engine.config.configs import Configs, roots
-from tfcli.engine.config.files import options, torchvision_names
+from tfcli.engine.config.configs import Configs, options, roots, torchvision_names
 from tfcli.engine.config.offers import columns_of, families_for
 from tfcli.engine.runs.paths import check_paths, check_results
 from tfcli.engine.runs.record import CHECKPOINT, all_runs, find_run, read_config, run_name

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from tfcli.engine.config import targets, validate
 from tfcli.engine.config.build import plain
 from tfcli.engine.config.compose import Composition, compose, set_value
-from tfcli.engine.config.files import search_path
+from tfcli.engine.config.configs import search_path
 from tfcli.engine.runs.record import flatten, read_config, read_overrides, run_name
 from tfcli.errors import ConfigError, RunError
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from tfcli.engine.config.compose import compose
-from tfcli.engine.config.files import options, torchvision_names
+from tfcli.engine.config.configs import options, torchvision_names
 from tfcli.engine.runs.folder import RUN_DIR, is_child
 from tfcli.engine.runs.record import CHECKPOINT, find_run, read_config, read_record, run_name
 from tfcli.errors import ConfigError, RunError, nearest
