@@ -19,6 +19,7 @@ from typing import Any
 import tfcli
 
 PACKAGE = f"{Path(tfcli.__file__).parent}/"
+COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 OPTIMIZED = 1  # flag of the code of functions: bodies of modules and classes lack it
 
 
@@ -34,6 +35,8 @@ def walk(words: list[str]) -> tuple[set[str], set[tuple[str, str]]]:
     def trace(frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
         if not code.co_filename.startswith(PACKAGE) or not code.co_flags & OPTIMIZED:
+            return
+        if code.co_name in COMPREHENSIONS and frame.f_back and not frame.f_back.f_code.co_flags & OPTIMIZED:
             return
         file = code.co_filename.removeprefix(PACKAGE)
         entered.add(file)

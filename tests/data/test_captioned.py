@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from tfcli.data.common.picked import taken
+from tfcli.data.common.rows import taken
 from tfcli.data.common.workers import Ranks
 from tfcli.data.module import DataModule
 from tfcli.data.sources.captions import Captions

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfcli.data.common.picked import taken
 from tfcli.data.common.request import Request
+from tfcli.data.common.rows import taken
 from tfcli.data.synthetic.shapes import ShapesWorld
 from tfcli.data.synthetic.source import Shapes
 

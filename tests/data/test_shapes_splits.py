@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from tfcli.data.common.picked import pick, taken
 from tfcli.data.common.request import Request
-from tfcli.data.common.rows import height
+from tfcli.data.common.rows import height, pick, taken
 from tfcli.data.synthetic.columns import GIVEN
 from tfcli.data.synthetic.language import phrase
 from tfcli.data.synthetic.objects import COLOURS, HELD_OUT, SHAPES, pair_numbers

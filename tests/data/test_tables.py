@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from tfcli.data.columns.checks import table_digest
 from tfcli.data.columns.splits import items, limited, split_off
 from tfcli.data.columns.tables import LoadedTables
-from tfcli.data.common.picked import Picked, taken
 from tfcli.data.common.request import Request
-from tfcli.data.common.rows import height
+from tfcli.data.common.rows import Picked, height, taken
 from tfcli.data.module import DataModule
 from tfcli.data.sources.easyvqa import EasyVQA
 from tfcli.data.synthetic.questions import ANSWERS
@@ -181,5 +180,9 @@ def test_columns_of_unequal_length_are_refused():
 
 
 def test_classes_in_one_list_are_refused():
+    class Listed(Given):
+        def load(self, request):
+            return LoadedTables(super().load(request).splits, ["even", "odd"])
+
     with pytest.raises(DataError, match=r"for each of its columns, for instance \{'label': \['cat', 'dog'\]\}"):
-        LoadedTables({"train": {"label": [0, 1]}}, ["a", "b"])
+        module(Listed([0, 1, 2])).prepare()

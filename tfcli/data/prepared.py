@@ -17,9 +17,8 @@ from tfcli.data.columns.splits import SplitSettings
 from tfcli.data.columns.tables import Source
 from tfcli.data.common.facts import Facts
 from tfcli.data.common.paths import data_root
-from tfcli.data.common.picked import taken
 from tfcli.data.common.request import Request
-from tfcli.data.common.rows import Columns, height
+from tfcli.data.common.rows import Columns, height, taken
 from tfcli.data.common.splitnames import SPLITS
 from tfcli.data.common.workers import Ranks
 from tfcli.data.images.assembly import Recipe
@@ -242,6 +241,11 @@ class PreparedData(pl.LightningDataModule):
             raise DataError(
                 f"{self.name}: the task needs {', '.join(missing)}, but rows to train on have only "
                 f"{', '.join(columns)}. Choose another task=NAME, or another set."
+            )
+        if not isinstance(loaded.classes, dict):
+            raise DataError(
+                f"{self.name}: a source gives `classes` for each of its columns, for instance {{'label': ['cat', 'dog']}}, "
+                f"but here they are {loaded.classes!r}."
             )
         target = next((name for name in (*self.needs, *loaded.classes) if name in loaded.classes), None)
         self.classes, self.classes_of = list(loaded.classes.get(target or "", [])), loaded.classes

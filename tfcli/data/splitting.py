@@ -10,8 +10,7 @@ from hashlib import sha256
 from tfcli.data.columns import checks
 from tfcli.data.columns.splits import make_splits, of_images
 from tfcli.data.columns.tables import LoadedTables
-from tfcli.data.common.picked import taken
-from tfcli.data.common.rows import Columns, height
+from tfcli.data.common.rows import Columns, height, taken
 from tfcli.data.images.assembly import Recipe, with_images
 from tfcli.data.images.cache import Bad
 from tfcli.data.images.spatial import PICTURES

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import Count, Rate
-from tfcli.data.common.picked import taken
+from tfcli.data.common.rows import taken
 from tfcli.data.module import DataModule
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.shapes import Bool, Float, Int

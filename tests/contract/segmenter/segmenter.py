@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfcli.bounds import Count
-from tfcli.data.common.picked import taken
+from tfcli.data.common.rows import taken
 from tfcli.data.images.masks import VOID
 from tfcli.metrics.info import FigureInfo
 from tfcli.shapes import Float

@@ -16,9 +16,8 @@ import numpy as np
 from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.columns.splits import labels_of
 from tfcli.data.common.entries import composed
-from tfcli.data.common.picked import pick, taken, unpicked
 from tfcli.data.common.printable import printable
-from tfcli.data.common.rows import Columns, height
+from tfcli.data.common.rows import Columns, height, pick, taken, unpicked
 from tfcli.errors import DataError
 
 _SAMPLED = 10_000  # most files of which names and sizes go into the digest; in larger sets they are evenly spaced

@@ -13,9 +13,8 @@ import numpy as np
 from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.columns.splits import of_images
 from tfcli.data.columns.tables import LoadedTables
-from tfcli.data.common.picked import pick, taken, unpicked
 from tfcli.data.common.printable import printable
-from tfcli.data.common.rows import Columns, height
+from tfcli.data.common.rows import Columns, height, pick, taken, unpicked
 
 _CHUNK = 4096
 _ASIDE = ("id", "label", "score", "tags", "answer", "answers")

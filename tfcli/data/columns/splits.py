@@ -11,9 +11,8 @@ import numpy as np
 
 from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.common.counter_rng import hash64
-from tfcli.data.common.picked import Picked, pick
 from tfcli.data.common.request import Request
-from tfcli.data.common.rows import Columns, height, picked
+from tfcli.data.common.rows import Columns, Picked, height, pick, picked
 from tfcli.data.common.splitnames import SPLITS
 from tfcli.errors import ConfigError, nearest
 

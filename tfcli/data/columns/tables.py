@@ -8,7 +8,6 @@ from typing import Protocol
 
 from tfcli.data.common.request import Request
 from tfcli.data.common.rows import Columns, height
-from tfcli.errors import DataError
 
 
 @dataclass
@@ -34,13 +33,6 @@ class LoadedTables:
     where: Path | None = None
     groups: list[str] = field(default_factory=list)
     beside: dict[str, Columns] = field(default_factory=dict)
-
-    def __post_init__(self):
-        if not isinstance(self.classes, dict):
-            raise DataError(
-                "a source gives `classes` for each of its columns, for instance {'label': ['cat', 'dog']}, "
-                f"but here they are {self.classes!r}."
-            )
 
     @property
     def counts(self) -> dict[str, int]:

@@ -11,8 +11,7 @@ from torchvision.tv_tensors import Video
 
 from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.columns.splits import SplitSettings
-from tfcli.data.common.picked import unpicked
-from tfcli.data.common.rows import Columns, height, picked
+from tfcli.data.common.rows import Columns, height, picked, unpicked
 from tfcli.data.common.workers import Ranks
 from tfcli.data.images.cache import Bad, Policy, Store, store_files
 from tfcli.data.images.imageset import Images

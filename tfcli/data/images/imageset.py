@@ -15,7 +15,7 @@ from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.columns.pixels import Pixels
 from tfcli.data.common.counter_rng import hash64
 from tfcli.data.common.order import Address
-from tfcli.data.common.picked import Picked
+from tfcli.data.common.rows import Picked
 from tfcli.data.images.cache import Bad, Store
 from tfcli.data.images.decode import BadImage, size_of
 from tfcli.data.images.spatial import KINDS, PLACES, MisfitError, Sample, assembled

@@ -10,9 +10,9 @@ import numpy as np
 from tfcli.data.columns.filecolumn import FileColumn, check_files
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.fetch import locate, locate_or_fetch
-from tfcli.data.common.picked import Picked
 from tfcli.data.common.printable import printable
 from tfcli.data.common.request import Request
+from tfcli.data.common.rows import Picked
 from tfcli.data.images.decode import decode
 from tfcli.data.sources.tables import parsed, read_lines, read_text, refuse
 from tfcli.errors import DataError

@@ -9,9 +9,8 @@ import numpy as np
 
 from tfcli.bounds import Bounds, Count, Natural
 from tfcli.data.columns.tables import LoadedTables
-from tfcli.data.common.picked import Picked
 from tfcli.data.common.request import Request
-from tfcli.data.common.rows import Columns
+from tfcli.data.common.rows import Columns, Picked
 from tfcli.data.synthetic.columns import SceneTable
 from tfcli.data.synthetic.objects import COLOURS, MOST_OBJECTS, PAIR_NAMES, QUADRANTS, SHAPES
 from tfcli.data.synthetic.questions import ANSWERS

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from tfcli.data.common.counter_rng import below, hash64
-from tfcli.data.common.picked import pick, taken
-from tfcli.data.common.rows import Columns
+from tfcli.data.common.rows import Columns, pick, taken
 from tfcli.data.images.imageset import Images
 from tfcli.data.views.labelled import LabelledImages
 from tfcli.text.tokenizer import Tokenizer

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tfcli.data.common.picked import taken
-from tfcli.data.common.rows import Columns, padded
+from tfcli.data.common.rows import Columns, padded, taken
 from tfcli.data.images.imageset import Images
 from tfcli.text.frames import Frame
 from tfcli.text.tokenizer import Tokenizer
