@@ -3,7 +3,7 @@
     python benchmarks/walk.py train model=vit data=digits      # until the first step of training
     python benchmarks/walk.py probe vit digits                 # to its end
 
-Counts the files whose functions are entered (the bodies of modules and classes are not, nor the comprehensions in them),
+Counts the files whose functions are entered (the bodies of modules and classes are not, nor comprehensions in them),
 and lists the pairs of files that call each other both ways. Run in a folder of its own: a probe writes its run there.
 A training whose arithmetic is measured first takes its first step there: `trainer.precision=32` measures nothing.
 """

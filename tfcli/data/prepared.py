@@ -244,8 +244,8 @@ class PreparedData(pl.LightningDataModule):
             )
         if not isinstance(loaded.classes, dict):
             raise DataError(
-                f"{self.name}: a source gives `classes` for each of its columns, for instance {{'label': ['cat', 'dog']}}, "
-                f"but here they are {loaded.classes!r}."
+                f"{self.name}: a source gives `classes` for each of its columns, for instance "
+                f"{{'label': ['cat', 'dog']}}, but here they are {loaded.classes!r}."
             )
         target = next((name for name in (*self.needs, *loaded.classes) if name in loaded.classes), None)
         self.classes, self.classes_of = list(loaded.classes.get(target or "", [])), loaded.classes
