@@ -1,4 +1,4 @@
-"""The one data module: any source, any view of it, any rank, any worker, the same batches."""
+"""The data module, which serves any source through any view; its batches do not depend on loader processes."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from tfcli.errors import ConfigError, DataError
 
 
 class DataModule(PreparedData):
-    """A set found, checked, split, decoded or cut into tokens once, and served in addressed batches.
+    """A data set that is loaded, checked, split and encoded once, and served in batches that are functions of the seed.
 
-    A source gives tables of named columns, a view lays out samples of them: `serve` names the view before `prepare`;
-    `encode` then lays them out, before the first loader. `PreparedData` says what the arguments are.
+    A source loads tables of named columns, and a view turns their rows into samples. `serve` sets the view before
+    `prepare`; `encode` then makes the samples before the first loader. See `PreparedData` for the arguments.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # exact shards: a rank may have nothing to evaluate
+    allow_zero_length_dataloader_with_multiple_devices = True  # a rank may have no samples to evaluate
 
     _sets: Mapping[str, Served] = MappingProxyType({})
     _beside: Mapping[str, Served] = MappingProxyType({})
@@ -43,15 +43,15 @@ class DataModule(PreparedData):
     # ---- laying out samples
 
     def encode(self, tokenizer: Any = None, *, longest: int | None = None) -> None:
-        """Lay out all splits as the view wants them; `counts` are of its samples from now on.
+        """Make the samples of all splits with the view; afterwards `counts` are numbers of samples.
 
         Args:
-            tokenizer: of the model, where it reads text.
-            longest: tokens that the model takes; None: any number.
+            tokenizer: the model's tokenizer, where it reads text.
+            longest: largest number of tokens that the model can read; None means no limit.
 
         Raises:
-            ConfigError: `max_length` is more than the model takes.
-            DataError: a sequence is too long and may not be cut.
+            ConfigError: `max_length` is larger than `longest`.
+            DataError: a sequence is too long and must not be truncated.
         """
         self.prepare()
         if self.view is None:
@@ -95,13 +95,13 @@ class DataModule(PreparedData):
     def setup(self, stage: str | None = None) -> None:
         self.prepare()
 
-    def _place(self) -> Ranks:
+    def _update_ranks(self) -> Ranks:
         if self.trainer is not None:
             self.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
         return self.ranks
 
     def batches(self, world: int) -> int:
-        """Training batches of an epoch, on each of so many ranks."""
+        """Return the number of training batches in an epoch on each of `world` ranks."""
         return len(self._train_batches(Ranks(0, world)))
 
     def _train_batches(self, ranks: Ranks, **start: int) -> TrainBatches | BucketBatches:
@@ -112,13 +112,13 @@ class DataModule(PreparedData):
         return TrainBatches(len(data), batch_size=self.batch_size, repeats=self.augment.repeats, **where)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled training batches, from (`start_epoch`, `start_batch`) on."""
-        sampler = self._train_batches(self._place(), start_epoch=self.start_epoch, start_batch=self.start_batch)
+        """Return a loader of shuffled training batches from (`start_epoch`, `start_batch`) on."""
+        sampler = self._train_batches(self._update_ranks(), start_epoch=self.start_epoch, start_batch=self.start_batch)
         return self._loader(self._set("train"), sampler, self._bytes(self._set("train")))
 
     def _bytes(self, data: Served) -> int:
-        """Bytes of a sample, as it passes between processes."""
-        own = getattr(data.samples, "bytes_each", None)  # of samples that are more than an image and a text
+        """Return the size in bytes of a sample that passes between processes."""
+        own = getattr(data.samples, "bytes_each", None)  # samples with several images state their own size
         if own is not None:
             return own
         return 8 * int(data.samples.lengths.max(initial=1)) + 3 * self.image_size**2 * ("image" in self.columns)
@@ -137,8 +137,8 @@ class DataModule(PreparedData):
         return loader
 
     def _eval_loader(self, data: Served) -> DataLoader:
-        """A split, each sample exactly once over all ranks, those of like length together."""
-        ranks = self._place()
+        """Return a loader of a split with every sample exactly once over all ranks, sorted by length."""
+        ranks = self._update_ranks()
         order = np.argsort(-data.samples.lengths, kind="stable")
         sampler = EvalBatches(
             len(data), batch_size=self.eval_batch_size, rank=ranks.rank, world=ranks.world, order=order
@@ -146,7 +146,7 @@ class DataModule(PreparedData):
         return self._loader(data, sampler, self._bytes(data))
 
     def _eval_loaders(self, splits: Sequence[str]) -> list[DataLoader]:
-        """One loader a split; where a view stands beside that of the task, and all splits have its samples, two."""
+        """Return one loader per split, or two where all splits also have samples of the view's `beside`."""
         if not splits:
             return []
         self._set(splits[0])
@@ -155,9 +155,10 @@ class DataModule(PreparedData):
         return [self._eval_loader(data) for both in sets for data in both]
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """The validation split; with `watch_test` a list of it and the test split; without either an empty list.
+        """Return the loader of the validation split.
 
-        Of a view that has another beside it, a list of the samples of both.
+        With `watch_test`, or for a view that has another view `beside` it, this is a list of the loaders of all splits
+        and views. Without any samples to evaluate it is an empty list.
         """
         self.prepare()
         names = [n for n in (("val", "test") if self.watch_test else ("val",)) if self.counts[n]]
@@ -165,13 +166,13 @@ class DataModule(PreparedData):
         return loaders[0] if names == ["val"] and not hasattr(self.view, "beside") else loaders
 
     def test_dataloader(self) -> DataLoader | list[DataLoader]:
-        """The test split, each sample exactly once over all ranks; a list as `val_dataloader` gives."""
+        """Return the loader of the test split, or a list of loaders as in `val_dataloader`."""
         self.prepare()
         loaders = self._eval_loaders(["test"] if self.counts["test"] else [])
         return loaders[0] if loaders and not hasattr(self.view, "beside") else loaders
 
     def in_order(self, split: str, rows: np.ndarray) -> DataLoader:
-        """Some labelled images of any split, in this order, as evaluation sees them: for features."""
+        """Return a loader of some labelled images of a split in the given order, with the transform of evaluation."""
         self.prepare()
         table = self.labelled[split]
         plain = {**table, "image": table["image"].with_transform(self.eval_transform)}
@@ -181,14 +182,15 @@ class DataModule(PreparedData):
         return self._loader(data, sampler, self._bytes(data))
 
     def files_dataloader(self, paths: Sequence[str | Path], *, mark_bad: bool = False) -> DataLoader:
-        """Evaluation batches of a user's images, in order, already normalised; labels are -1. Needs no `prepare`.
+        """Return a loader of a user's images in order, already normalised, with labels -1. Needs no `prepare`.
 
         Args:
             paths: the files.
-            mark_bad: keep the places of unusable files (`tfcli.data.images.imageset.FileSet`); else as `on_error` says.
+            mark_bad: keep unreadable files as black images (see `tfcli.data.images.imageset.FileSet`); otherwise they
+                are treated by `on_error`.
         """
         files = [Path(p) for p in paths]
-        ranks = self._place()
+        ranks = self._update_ranks()
         store = Store.of_files(files, resize=self.kept)
         skip = self.policy.on_error == "skip"
         images = Images(store, np.arange(len(files)), transform=self.eval_transform, skip=skip)
@@ -199,7 +201,7 @@ class DataModule(PreparedData):
     # ---- on the device
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Pictures to normalised floats, mixed where asked for; counts files skipped at first touch."""
+        """Normalise images to floats, apply MixUp or CutMix, and count files that were skipped while reading."""
         bad, mix_seed = batch.pop("bad", None), batch.pop("mix", None)
         if bad:
             self._skipped(bad)
@@ -213,7 +215,7 @@ class DataModule(PreparedData):
         return batch
 
     def blank(self, size: int) -> dict[str, Tensor]:
-        """A training batch in the right shapes, as a task gets it: for measuring. Leaves the RNG alone."""
+        """Return a training batch of the right shapes for measuring, without changing torch's random state."""
         return self.on_after_batch_transfer(self._set("train").samples.blank(size, seed=0), 0)
 
     def _skipped(self, bad: list[tuple[str, str]]) -> None:

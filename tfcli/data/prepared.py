@@ -1,4 +1,4 @@
-"""A set found, checked, split and decoded once: the settings of a set, and what its splits hold."""
+"""The base of the data module: the settings of a data set, and its splits after loading and checking."""
 
 from __future__ import annotations
 
@@ -33,64 +33,69 @@ from tfcli.data.views.view import View
 from tfcli.errors import ConfigError, DataError
 
 TEXTS = ("text", "pair", "source", "target", "question", "context")
-"""Columns of plain text: what a vocabulary is made from, besides captions and lists of words and of choices."""
+"""Columns of plain text, from which a vocabulary is made together with captions, words and choices."""
 
 
 class PreparedData(pl.LightningDataModule):
-    """A set found, checked, split and decoded once; `DataModule` serves it in batches.
+    """A data set that is loaded, checked, split and decoded once; `DataModule` serves it in batches.
 
-    A source gives tables of named columns, a view lays out samples of them: `serve` names the view before `prepare`;
-    without, labelled images, or captioned ones where there are no labels, are served, and of texts the rows alone are
-    there. A model's tokenizer goes into `encode` after `prepare` and before the first loader.
+    A source loads tables of named columns, and a view turns their rows into samples. `serve` sets the view before
+    `prepare`; the default is labelled images, or captioned images where there are no labels. `encode` takes the model's
+    tokenizer after `prepare` and before the first loader.
 
-    Splits are the set's own. What is missing is set aside by `split_seed`: of images stratified, val from
-    train (`val_fraction`) and test from the whole (`test_fraction`); of texts rows at random, or of a few long
-    documents their ends. Validation never comes from test. Images stay uint8 until they are on the device.
+    The splits of the data set are kept, and a missing one is set aside with `split_seed`. For images, val comes from
+    train (`val_fraction`) and test from all images (`test_fraction`), stratified by class. For texts, the rows are
+    random, or the ends of the documents where there are few. Validation samples never come from test. Images stay uint8
+    until they are on the device.
 
-    Where a view has another `beside` it and the set has labelled images too, evaluation has two loaders a split.
+    Where the view has another view `beside` it and the data set also has labelled images, evaluation has two loaders
+    per split.
 
     Args:
-        source: finds and reads the set.
-        name: of the set; also its folder below a folder of roots.
-        columns: names of the columns that it gives; of a table, with what each is called there.
-        num_classes: how many classes there must be; None takes what the data say.
-        root: the set's own root or a folder of roots; None: $TFCLI_DATA, else `data` in the user's cache folder.
-        batch_size, eval_batch_size: samples a rank; evaluation's is twice training's by default.
-        batch_tokens: most tokens in a training batch; sequences of like length are then batched together.
-        max_length: longest sequence in tokens; None: what the model takes.
-        truncate: cut longer ones and say how many; False: an error.
-        workers: loader processes, or `auto`.
-        cache: of images: `memory`, `disk`, `none` or `auto` (see `tfcli.data.images.cache`).
-        download: fetch the set when it is missing; never under TFCLI_OFFLINE=1.
-        verify: let torchvision check its checksums.
-        on_error, max_bad_fraction: what to do about unusable image files: `raise`, or `skip` up to a share of them.
-        val_fraction, test_fraction: shares that splits set aside take.
-        split_seed: of splits set aside and limits.
-        seed: of the order, the augmentation and what a view draws.
-        limit_train, limit_val, limit_test: at most so many rows, of images stratified; None: all.
-        test_split: of texts, the split that is tested, where the set has several.
-        watch_test: give the test split beside the validation split in each epoch; for curves, never for choices.
-        baseline: the engine prints what simple models of the same data come to beside the result.
-        image_size: side of the square that models get, in pixels.
-        mean, std: of each channel, of pixels in 0..1.
+        source: finds and loads the data set.
+        name: name of the data set, and by default of its folder below the root of all data sets.
+        columns: names of the columns of the data set; for a table, a mapping from our names to its headers.
+        num_classes: required number of classes; None accepts any number.
+        root: folder of the data set, or of all data sets; None means $TFCLI_DATA, or else `data` in the user's cache
+            folder.
+        batch_size, eval_batch_size: number of samples in a batch of one rank; evaluation's is twice training's by
+            default.
+        batch_tokens: largest number of tokens in a training batch; batches then have sequences of similar length.
+        max_length: largest number of tokens in a sequence; None means the limit of the model.
+        truncate: truncate longer sequences with a note; if False, they are an error.
+        workers: number of loader processes, or `auto`.
+        cache: cache of decoded images: `memory`, `disk`, `none` or `auto` (see `tfcli.data.images.cache`).
+        download: download the data set where it is missing, but never with TFCLI_OFFLINE=1.
+        verify: let torchvision verify checksums.
+        on_error, max_bad_fraction: whether unreadable image files are an error (`raise`) or skipped (`skip`), and up to
+            which fraction of all files.
+        val_fraction, test_fraction: fractions that are set aside for missing splits.
+        split_seed: seed of the splits that are set aside, and of limits.
+        seed: seed of the order, the augmentation and the random choices of the view.
+        limit_train, limit_val, limit_test: largest number of rows in a split, stratified for images; None means all.
+        test_split: name of the test split of texts, where the data set has several.
+        watch_test: also evaluate the test split in each epoch, for curves but never for choices.
+        baseline: print results of simple models on the same data beside the result of a run.
+        image_size: side of the square images that models read, in pixels.
+        mean, std: mean and standard deviation of each channel, for pixels in 0..1.
         augment: keywords of `tfcli.data.images.transforms.Augment`.
-        eval_crop, resize, interpolation, resizer, fill: how evaluation brings images to size:
+        eval_crop, resize, interpolation, resizer, fill: preprocessing in evaluation; see
             `tfcli.data.images.resize.Fit`.
-        decode_size: shorter side kept after decoding, in pixels; None: as evaluation resizes, where that keeps the
-            proportions. All cache modes keep the same, so that they change the speed and nothing else.
-        facts: what else the config says about the set, for sources, messages and tables.
+        decode_size: shorter side of decoded images, in pixels; None means the size of evaluation where it keeps the
+            aspect ratio. It is the same in all cache modes, which therefore differ only in speed.
+        facts: further facts from the config, for sources, messages and tables; see `tfcli.data.common.facts`.
 
     Attributes:
-        start_epoch, start_batch: where the first training epoch begins; set by the engine before `fit` on resume.
-        tokenizer: of the texts; see `encode`.
-        class_tokens: tokens (K, T, L) of texts that say each class, for zero-shot figures; set by the engine.
-        on_skip: called with unusable files that are met only while reading, and why; set by the engine.
-        ranks: this process and how many there are; from the environment until a trainer is attached.
-        classes_of: names of the classes of each column that has some; known after `prepare`.
+        start_epoch, start_batch: first batch of training; set by the engine before `fit` on resume.
+        tokenizer: tokenizer of the texts; see `encode`.
+        class_tokens: tokens (K, T, L) of T prompts for each class, for zero-shot metrics; set by the engine.
+        on_skip: called with unreadable files and reasons that are found only while reading; set by the engine.
+        ranks: number of this process and number of processes; from the environment until a trainer is attached.
+        classes_of: names of the classes of each column that holds classes; known after `prepare`.
         classes, groups, num_classes, counts, fingerprint, bad_files, notes: known after `prepare`.
-        fingerprints: likewise, one for each split alone.
-        rows: after `prepare`, the table of each split that is served.
-        beside: likewise, labelled images that are not those of `rows`; mostly empty.
+        fingerprints: digest of each split; known after `prepare`.
+        rows: table of each split; known after `prepare`.
+        beside: tables of labelled images that are evaluated in addition to `rows`; often empty; known after `prepare`.
     """
 
     name: str
@@ -188,11 +193,11 @@ class PreparedData(pl.LightningDataModule):
     # ---- finding, checking and splitting
 
     def serve(self, view: View, needs: Sequence[str]) -> None:
-        """Say what is to be served, before `prepare`.
+        """Set the view, before `prepare`.
 
         Args:
-            view: of the task.
-            needs: the columns that it needs.
+            view: the view of the task.
+            needs: the columns that the view reads.
         """
         self.view, self.needs = view, tuple(needs)
 
@@ -202,17 +207,17 @@ class PreparedData(pl.LightningDataModule):
 
     @property
     def unit(self) -> str:
-        """Name of one sample, for counts and rates."""
+        """Plural noun for samples, for counts and rates."""
         return self.view.unit if self.view else "rows"
 
     @property
     def counted(self) -> str:
-        """Unit in which speed is counted: images or tokens."""
+        """Unit of the training speed: images or tokens."""
         return "images" if "image" in self.columns or (self.view and not self.view.reads_text) else "tokens"
 
     @property
     def request(self) -> Request:
-        """Return the request to the source."""
+        """The request to the source."""
         return Request(
             name=self.name,
             root=self.root,
@@ -226,12 +231,12 @@ class PreparedData(pl.LightningDataModule):
         )
 
     def prepare(self) -> None:
-        """Find, check, split and (by the cache's mode) decode the set. Once; a second call does nothing.
+        """Load, check and split the data set, and decode its images according to `cache`. A second call does nothing.
 
         Raises:
-            ConfigError: MixUp, CutMix or copies of images that have no labels.
-            DataError: the set is missing, unusable or not what the config says.
-            PolicyStop: more unusable files than `max_bad_fraction`.
+            ConfigError: MixUp, CutMix or repeated augmentation is set for images without labels.
+            DataError: the data set is missing, unusable or does not match the config.
+            PolicyStop: there are more unreadable files than `max_bad_fraction` allows.
         """
         if self.counts:
             return
@@ -282,19 +287,19 @@ class PreparedData(pl.LightningDataModule):
 
     @property
     def labelled(self) -> dict[str, Columns]:
-        """The tables whose rows have labels, where there are any: what is served, or what stands beside it."""
+        """The tables with labels: `beside` where there is one, and otherwise `rows`."""
         return self.beside or self.rows
 
     def labels(self, split: str) -> np.ndarray:
-        """The labels (N,) of a split, in its own order; empty where it has none."""
+        """Return the labels (N,) of a split in its original order; empty where it has none."""
         self.prepare()
         return np.asarray(self.labelled.get(split, {}).get("label", []), np.int64)
 
     def texts(self, split: str) -> list[str]:
-        """All texts of a split: what a vocabulary is made from.
+        """Return all texts of a split, from which a vocabulary is made.
 
         Raises:
-            DataError: it has none.
+            DataError: the split has no texts.
         """
         self.prepare()
         found: list[str] = []
@@ -310,7 +315,7 @@ class PreparedData(pl.LightningDataModule):
         return found
 
     def arrays(self, split: str, *, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Images (N, Y, X, 3) uint8 as evaluation sees them, and labels (N,): for baselines on small sets."""
+        """Return images (N, Y, X, 3) uint8 with the transform of evaluation, and labels (N,), for simple baselines."""
         self.prepare()
         table = self.labelled[split]
         rows = np.arange(len(table["image"]))[:limit]
@@ -318,7 +323,7 @@ class PreparedData(pl.LightningDataModule):
         return torch.cat(chunks).permute(0, 2, 3, 1).numpy(), table["label"][rows]
 
     def sources(self, split: str) -> list[str]:
-        """Return the origin of each labelled image of a split: its file below the set's folder, or its number."""
+        """Return the origin of each labelled image of a split: its file with the folder, or its row number."""
         self.prepare()
         images: Images = self.labelled[split]["image"]
         if isinstance(images.pixels, Store):

@@ -1,4 +1,4 @@
-"""From what a source loaded to the table of each split: checked, parted, decoded, recognisable."""
+"""The steps from a loaded data set to the tables of its splits: checks, splits, digests and decoding."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tfcli.errors import ConfigError, DataError
 
 @dataclass
 class Tables:
-    """The splits of a set.
+    """The splits of a data set.
 
     Attributes:
         rows: the table of each split.
-        fingerprint, fingerprints: digests of all, and of each split.
-        notes: what to tell the user.
-        bad: unusable image files, and why.
-        beside: labelled images that are not those of `rows`.
+        fingerprint, fingerprints: digest of all splits, and of each split.
+        notes: messages for the user.
+        bad: unreadable image files with reasons.
+        beside: tables of labelled images that are evaluated in addition to `rows`.
     """
 
     rows: dict[str, Columns]
@@ -46,19 +46,20 @@ def split_tables(
     official: Mapping[str, int] | None,
     repeats: int,
 ) -> Tables:
-    """Return the splits of a set; see `tfcli.data.columns.splits.make_splits`.
+    """Return the checked splits of a data set; see `tfcli.data.columns.splits.make_splits`.
 
     Args:
-        loaded: by its source.
-        recipe: how it is split and kept.
-        target: the column whose classes are learned; None: there is none.
-        given: how many of them the config says there are.
-        official: how many images of each split the whole set has.
+        loaded: the tables from the source.
+        recipe: settings of splits and images.
+        target: the column whose classes are predicted; None where there is none.
+        given: number of classes in the config; None accepts any number.
+        official: official number of images of each split.
         repeats: copies of an image in a batch.
 
     Raises:
-        ConfigError: there is no such `test_split`; mixtures or copies of images that have no single label.
-        DataError, PolicyStop: the set is unusable or not what the config says.
+        ConfigError: there is no split of the name `test_split`; MixUp, CutMix or repeated augmentation is set for
+            images without a single label.
+        DataError, PolicyStop: the data set is unusable or does not match the config.
     """
     name, classes = recipe.name, loaded.classes.get(target or "", [])
     tables = loaded.beside or loaded.splits
@@ -88,7 +89,7 @@ def split_tables(
 
 
 def _check_mixtures(splits: Mapping[str, Columns], recipe: Recipe, repeats: int) -> None:
-    """Refuse MixUp, CutMix and copies of images where these have no single label."""
+    """Raise ConfigError for MixUp, CutMix or repeated augmentation of images without a single label."""
     rows = next(iter(splits.values()), {})
     if not rows.keys() & set(PICTURES) or (of_images(splits) and "label" in rows):
         return
@@ -103,9 +104,11 @@ def _check_mixtures(splits: Mapping[str, Columns], recipe: Recipe, repeats: int)
 
 
 def _prepared(splits: Mapping[str, Columns], loaded: LoadedTables, recipe: Recipe) -> Tables:
-    """Part, recognise and decode the tables of a set, or those beside it."""
+    """Split the tables, compute their digests, and decode their images."""
     name, classes = recipe.name, loaded.classes
-    known = classes if len(classes) > 1 else next(iter(classes.values()), [])  # as digests have always held one list
+    known = (
+        classes if len(classes) > 1 else next(iter(classes.values()), [])
+    )  # a single list, so that digests of older runs stay valid
     rows, notes = make_splits(name, splits, recipe.splits)
     if of_images(splits):
         digests = {split: checks.image_digest(name, known, splits, {split: table}) for split, table in rows.items()}
@@ -121,7 +124,7 @@ def _prepared(splits: Mapping[str, Columns], loaded: LoadedTables, recipe: Recip
 
 
 def _joined(labelled: Tables, served: Tables) -> Tables:
-    """Join what is served with the labelled images beside it, which frozen features are made of."""
+    """Combine the main tables with the labelled images beside them, from which probes take features."""
     whole = sha256((labelled.fingerprint + served.fingerprint).encode()).hexdigest()
     digests = served.fingerprints | labelled.fingerprints
     notes, bad = labelled.notes + served.notes, labelled.bad + served.bad

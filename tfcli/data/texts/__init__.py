@@ -1,1 +1,1 @@
-"""Texts on their way from rows to batches."""
+"""Parts that views of text share, and previews of texts."""

@@ -1,4 +1,4 @@
-"""Base of all samples of text."""
+"""The base class of samples of text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Sequences:
-    """Samples that are sequences of tokens, held in memory; a subclass has `lengths` and `batch`."""
+    """Base of samples that are token sequences in memory; a subclass sets `lengths` and defines `batch`."""
 
     counted, cut, in_memory = "tokens", 0, True
     notes: tuple[str, ...] = ()
@@ -18,6 +18,6 @@ class Sequences:
         raise NotImplementedError
 
     def blank(self, size: int, *, seed: int) -> dict[str, Any]:
-        """Return the longest samples."""
+        """Return a batch of the longest samples."""
         longest = np.argsort(-self.lengths, kind="stable")[:size]
         return self.batch(longest, seed=seed, epoch=0)

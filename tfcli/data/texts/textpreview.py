@@ -1,16 +1,16 @@
-"""Rows of a set of texts, to be looked at."""
+"""Preview of rows of text."""
 
 from __future__ import annotations
 
 from typing import Any
 
 WIDEST = 90
-"""Letters of a text that are shown."""
+"""Largest number of characters that are shown of a text."""
 
 
 def short(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as cells of a table: each a piece of text in one line."""
-    if "tags" in row:  # what is no entity needs no tag
+    """Return the cells of a row as short texts of one line each."""
+    if "tags" in row:  # words outside entities are shown without a tag
         marked = [word if tag == "O" else f"{word}/{tag}" for word, tag in zip(row["words"], row["tags"], strict=True)]
         row = {"row": row["row"], "words": marked}
     return {name: _line(name, cell) for name, cell in row.items() if name != "demonstrations"}

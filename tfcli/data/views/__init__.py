@@ -1,1 +1,1 @@
-"""Views: an objective's samples of the rows of a set."""
+"""Views: classes that turn the rows of a table into the samples of an objective."""
