@@ -1,9 +1,9 @@
-"""Clips of scenes: segments in each of which one event happens to one object.
+"""Synthetic clips of scenes: in each segment, one event happens to one object.
 
-Events obey the state they find: only an object that is there can move, grow, shrink, turn another colour or disappear;
-only one that is not can appear; colours stay turned, and no two objects come to share colour and shape. So the order of
-the segments can be read from what they show. The twin of a clip is the clip played backwards: it has the same frames,
-and only their order tells the two apart.
+Events depend on the current state: only a present object can move, grow, shrink, change its colour or disappear, and
+only an absent one can appear. Changes last, and two objects never share both colour and shape. The order of the
+segments can therefore be inferred from the frames. The twin of a clip is the clip played backwards; both have the same
+frames and differ only in their order.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _LEFT, _RIGHT, _UP, _DOWN, _GROWS, _SHRINKS, _TURNS, _APPEARS, _DISAPPEARS, _STA
 BACKWARDS = np.array([_RIGHT, _LEFT, _DOWN, _UP, _SHRINKS, _GROWS, _TURNS, _DISAPPEARS, _APPEARS, _STAYS])
 _MOVES = {_LEFT: (X, -1), _RIGHT: (X, 1), _UP: (Y, -1), _DOWN: (Y, 1)}
 WORDS = len(EVENTS) + 4 + len(COLOURS)
-"""Hashed words that a segment takes: rank events, objects and colours."""
+"""Number of random words per segment, which rank events, objects and colours."""
 
 
 @dataclass(frozen=True)
 class Script:
-    """Events of some clips.
+    """Events of a batch of clips.
 
     Attributes:
         states: (B, T + 1, k, 7) objects before and after each of T segments.
@@ -43,12 +43,12 @@ class Script:
         return Script(self.states[:, ::-1], events)
 
     def frames(self, count: int) -> np.ndarray:
-        """Return objects in each frame, (B, T * count, k, 7).
+        """Return the objects in each frame, (B, T * count, k, 7).
 
-        Moves are even; sizes, colours and presence change in the middle of a segment.
+        Objects move at constant speed; size, colour and presence change in the middle of a segment.
 
         Args:
-            count: frames of a segment.
+            count: number of frames in a segment.
         """
         before, after = self.states[:, :-1], self.states[:, 1:]
         frames = []
@@ -80,12 +80,12 @@ def _sentence(event: int, before: list[int], after: list[int]) -> str:
 
 
 def write_script(objects: np.ndarray, words: np.ndarray, world: World) -> Script:
-    """Return scripts that begin with given scenes.
+    """Return random scripts that begin with given scenes.
 
     Args:
-        objects: (B, k, 7) at the beginning.
-        words: (B, T, `WORDS`) hashed words.
-        world: their rules.
+        objects: (B, k, 7) objects at the beginning.
+        words: (B, T, `WORDS`) random words.
+        world: the rules of the scenes.
     """
     states, events, batch = [objects], [], np.arange(len(objects))
     step = max(2, world.size // 6)
@@ -114,7 +114,7 @@ def _first(allowed: np.ndarray, rank: np.ndarray) -> np.ndarray:
 
 
 def _free_colours(state: np.ndarray) -> np.ndarray:
-    """Return the colours that each object may turn, (B, k, 8): not held out with its shape, nor taken."""
+    """Return which colours each object may change to, (B, k, 8): not held out for its shape, and not yet used."""
     colour, shape = state[..., 0], state[..., 1]
     free = ~HELD_OUT.reshape(len(COLOURS), len(SHAPES))[:, shape].transpose(1, 2, 0)
     for slot in range(state.shape[1]):

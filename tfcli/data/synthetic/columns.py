@@ -1,4 +1,4 @@
-"""Scenes of a world as the rows of a table, whose columns are made when rows of them are taken."""
+"""Scenes of a synthetic world as the rows of a table whose cells are generated on demand."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tfcli.data.synthetic.shapes import ShapesWorld
 
 
 class SceneTable:
-    """Scenes under consecutive indices. Columns that are taken for the same rows in turn share what they are made from.
+    """A table of scenes with consecutive indices; columns that are read for the same rows share their scenes.
 
     Args:
-        world: where they come from.
+        world: the world of the scenes.
         split: one of `SPLITS`.
-        count: how many scenes there are.
-        per_scene: rows of each scene, which differ in their question, expression and statement; row r is of scene
+        count: number of scenes.
+        per_scene: number of rows per scene, which differ in question, expression and statement; row r shows scene
             r // per_scene.
         label: colour, shape, pair or quadrant (of the first object), or count (of objects, minus one).
     """
@@ -34,7 +34,7 @@ class SceneTable:
         return self.__dict__ | {"_latest": None}
 
     def scene_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return the scene that each row is of, (B,)."""
+        """Return the scene of each row, (B,)."""
         return np.asarray(rows) // self.per_scene
 
     def scenes(self, rows: np.ndarray) -> Scenes:
@@ -49,7 +49,7 @@ class SceneTable:
         return found
 
     def column(self, name: str) -> SceneColumn:
-        """Return a column of a set by its name, one of `GIVEN`.
+        """Return a column by its name, one of `GIVEN`.
 
         Raises:
             ValueError: there is no such column.
@@ -68,19 +68,19 @@ MADE_FROM = {
     "expression": "expression.text",
     "statement": "statement.text",
 }
-"""Columns of sets that are called otherwise in `Scenes`, or are a part of what it holds."""
+"""Columns with another name in `Scenes`, or that are an attribute of one of its properties."""
 PICTURES = ("image", "right", "second", "regions", "clip", "twin")
-"""Columns whose channels come last in sets, as those of files do."""
+"""Columns of images, whose channels are the last axis in tables, as in images from files."""
 GIVEN = tuple(name for name in (*FIELDS, *MADE_FROM) if name not in ("semantic", "captions", "tags"))
-"""Every column that a set can have."""
+"""All columns that a table of scenes can have."""
 
 
 class SceneColumn:
     """One column of a table of scenes.
 
     Args:
-        table: that it is of.
-        name: of a property of `Scenes`, then, after a point, of an attribute of what it holds.
+        table: the table.
+        name: name of a property of `Scenes`, optionally followed by a dot and an attribute of its items.
     """
 
     def __init__(self, table: SceneTable, name: str):
@@ -90,7 +90,7 @@ class SceneColumn:
         return len(self.table)
 
     def take(self, rows: np.ndarray) -> Any:
-        """Return an array (B, ...) or a list of B, for some rows."""
+        """Return the cells of B rows as an array (B, ...) or a list."""
         found = getattr(self.table.scenes(rows), self.name)
         return list(map(attrgetter(self.part), found)) if self.part else found
 
@@ -107,7 +107,7 @@ class ScenePictures(SceneColumn):
 
 
 class SceneCaptions(SceneColumn):
-    """Sentences about each scene, B lists: five to train with, else one."""
+    """The captions of each scene: five for training, one otherwise."""
 
     def take(self, rows: np.ndarray) -> list[list[str]]:
         scenes = self.table.scenes(rows)

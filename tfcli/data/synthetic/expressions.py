@@ -1,4 +1,4 @@
-"""Referring expressions: words that mean exactly one object of a scene, and the program that finds it."""
+"""Referring expressions: phrases that identify exactly one object of a scene, with the program that finds it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tfcli.data.synthetic.questions import pick
 from tfcli.data.synthetic.relations import relation
 
 DRAWS = 2
-"""Hashed numbers that an expression takes: the object, and the words for it."""
+"""Number of random numbers per expression: for the object and for the phrase."""
 
 
 @dataclass(frozen=True)
 class Expression:
-    """An expression, the program that means it, and the slot of the one object that it finds."""
+    """A referring expression, its program, and the slot of the object that it identifies."""
 
     text: str
     program: Program
@@ -25,11 +25,11 @@ class Expression:
 
 
 def refer(rows: Sequence[Row], draws: Sequence[float]) -> Expression:
-    """Return an expression for an object drawn from a scene, drawn among those that mean it alone.
+    """Return a random expression that identifies a random object of a scene.
 
     Args:
-        rows: the objects of the scene; at least one is there.
-        draws: `DRAWS` numbers in [0, 1).
+        rows: the objects of the scene; at least one is valid.
+        draws: `DRAWS` random numbers in [0, 1).
     """
     slot = pick([i for i, row in enumerate(rows) if row[VALID]], draws[0])
     options = [(text, program) for text, program in _descriptions(rows, slot) if _finds(program, rows) == (slot,)]
@@ -42,7 +42,7 @@ def _finds(program: Program, rows: Sequence[Row]) -> tuple[int, ...]:
 
 
 def _descriptions(rows: Sequence[Row], slot: int) -> Iterator[tuple[str, Program]]:
-    """Yield expressions that are true of an object, whether or not they are true of others as well."""
+    """Yield all expressions that are true of an object, including those that are true of other objects as well."""
     row = rows[slot]
     colour, shape, size = COLOURS[row[COLOUR]], SHAPES[row[SHAPE]], SIZES[row[SIZE]]
     by_colour, by_shape, by_size = f"filter {colour}", f"filter {shape}", f"filter {size}"

@@ -1,4 +1,4 @@
-"""Captions of scenes of coloured shapes: a closed vocabulary, lower case, words separated by spaces."""
+"""Captions of synthetic scenes: lower-case words of a closed vocabulary, separated by spaces."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tfcli.data.synthetic.objects import COLOUR, COLOURS, SHAPE, SHAPES, SIZE, S
 from tfcli.data.synthetic.relations import Said, may_say, relation
 
 TEMPLATES = ("{}", "a photo of {}", "an image of {}", "there is {}")
-CHOICES = 5  # hashed words that a sentence takes
+CHOICES = 5  # number of random words per sentence
 
 
 def captions(objects: np.ndarray, words: np.ndarray, *, said: Said = "any", chain: bool = False) -> list[str]:
-    """Return one sentence a scene: an object, or two objects and the relation along the larger gap between them.
+    """Return one caption per scene: an object, or two objects and the relation along the larger gap between them.
 
-    Half of the sentences are bare and half say `a photo of`, `an image of` or `there is`; sizes are named half of the
-    time. So the prompts of zero-shot classification are among the sentences that models see.
+    Half of the captions begin with `a photo of`, `an image of` or `there is`, so that the prompts of zero-shot
+    classification occur in training. Sizes are named half of the time.
 
     Args:
         objects: (B, k, 7): colour, shape, size, x, y, depth, valid.
-        words: (B, `CHOICES` or more) hashed words, the choices of each sentence.
-        said: which combinations of a pair and a relation are stated; where a scene has none, one object is named.
-        chain: name all objects, each by its relation to the next.
+        words: (B, `CHOICES` or more) random words.
+        said: which combinations of a pair and a relation may be stated; where a scene has none, one object is named.
+        chain: name all objects, each with its relation to the next.
     """
     bare = uniform(words[:, 0]) < 0.5
     template = np.where(bare, 0, 1 + below(words[:, 1], len(TEMPLATES) - 1))
@@ -35,16 +35,16 @@ def captions(objects: np.ndarray, words: np.ndarray, *, said: Said = "any", chai
         objects.tolist(), template.tolist(), named.tolist(), uniform(words[:, 4]).tolist(), strict=True
     ):
         there = [row for row in scene if row[VALID]]
-        told = there if chain else _related(there, said, draw)
-        text = an(phrase(told[0], size=sizes[0]))
-        for i, (a, b) in enumerate(pairwise(told), 1):
+        mentioned = there if chain else _related(there, said, draw)
+        text = an(phrase(mentioned[0], size=sizes[0]))
+        for i, (a, b) in enumerate(pairwise(mentioned), 1):
             text += f" {relation(a, b)} {an(phrase(b, size=sizes[i % 2]))}"
         sentences.append(TEMPLATES[kind].format(text))
     return sentences
 
 
 def _related(there: Sequence[Sequence[int]], said: Said, draw: float) -> Sequence[Sequence[int]]:
-    """Return the objects that a sentence names: two whose relation it may state, or one."""
+    """Return the objects that a caption names: two whose relation may be stated, or one."""
     if said == "any":
         options = [(there[0], other) for other in there[1:]]
     else:
@@ -53,7 +53,7 @@ def _related(there: Sequence[Sequence[int]], said: Said, draw: float) -> Sequenc
 
 
 def phrase(row: Sequence[int], *, size: bool = False) -> str:
-    """Return an object's name, `red circle`; with its size, `small red circle`."""
+    """Return the name of an object, such as `red circle`, or `small red circle` with its size."""
     pair = f"{COLOURS[row[COLOUR]]} {SHAPES[row[SHAPE]]}"
     return f"{SIZES[row[SIZE]]} {pair}" if size else pair
 
@@ -64,5 +64,5 @@ def an(text: str) -> str:
 
 
 def plural(shape: str) -> str:
-    """Return the word for several of a shape (or of `object`)."""
+    """Return the plural of a shape (or of `object`)."""
     return f"{shape}es" if shape.endswith("s") else f"{shape}s"

@@ -1,15 +1,15 @@
-"""Objects of scenes: their colours, shapes, sizes and places, drawn from hashed words.
+"""Objects of synthetic scenes: their colours, shapes, sizes and positions as functions of random words.
 
-A scene has up to four objects on a 4 x 4 grid of cells, each with a colour, a shape and a size; no two share colour
-and shape. Sizes of groups: 8 colours, 6 shapes, 3 sizes.
+A scene has up to four objects on a 4 x 4 grid, each with one of 8 colours, 6 shapes and 3 sizes; no two objects share
+both colour and shape.
 
-Twelve of the 48 (colour, shape) pairs, those with (colour + shape) mod 4 = 3, never occur in `train`, `val` and
-`test`. In `comp` the first object always has one of them: each attribute is known, the combination is new.
+Twelve of the 48 pairs (colour, shape), those with (colour + shape) mod 4 = 3, never occur in `train`, `val` and `test`.
+In `comp` the first object always has one of them: both attributes are known, but their combination is new.
 
-With `quadrants` the picture is cut into four tiles; the first object is the only circle, each stands in a tile of its
-own, and what a tile shows does not depend on where it lies. Exchanging tiles therefore only moves patches about: the
-bag of patches (of any size that divides a tile) says nothing of where the circle is, and only positions can. A `cross`
-between the tiles, each arm in a colour of its own, is the same in every picture: landmarks for relative positions.
+With `quadrants` the image has four tiles with at most one object each, and the first object is the only circle. The
+contents of a tile do not depend on its position, so that the bag of patches (of any size that divides a tile) does not
+determine where the circle is: a model needs positions. A `cross` between the tiles, with arms of four colours, is the
+same in every image and gives landmarks for relative positions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLOUR, SHAPE, SIZE, X, Y, DEPTH, VALID = range(7)
 
 _CIRCLES = np.arange(len(PAIR_NAMES)) % len(SHAPES) == SHAPES.index("circle")
 
-# Where each choice of a scene stands among its hashed words.
+# Position of each random choice of a scene among its random words.
 _CELL, PAIR_WORDS, _SIZE, _X, _Y = 0, 16, 64, 68, 72
 TEXTURE_WORDS, BACKGROUND_WORD, _COUNT, _NEW_PAIR, CAPTION_WORDS, ALL_WORDS = 76, 81, 82, 83, 84, 96
 _TILE, TILE_TEXTURE_WORDS, ALL_WORDS_OF_TILES = 96, 100, 104
@@ -43,20 +43,20 @@ _TILE, TILE_TEXTURE_WORDS, ALL_WORDS_OF_TILES = 96, 100, 104
 
 @dataclass(frozen=True)
 class World:
-    """The rules by which scenes are made.
+    """The rules that generate scenes.
 
     Args:
         size: side of the image, in pixels (32, 48, 64 or 96 are the usual ones; at least 16).
-        k: objects in a scene, 1..4; with `vary` the most there may be.
-        seed: of the world.
-        texture: noise on objects (attached to them) and background; without it colours are flat.
+        k: number of objects in a scene, 1..4; with `vary` the largest number.
+        seed: seed of all random words.
+        texture: noise on objects (which moves with them) and background; without it colours are flat.
         vary: draw the number of objects from 1..k.
         quadrants: four tiles with at most one object each, the first of them the only circle.
         cross: width of the cross between the tiles, in pixels; 0: none.
-        shift: how pictures differ from those that models are trained on; see `shifts`.
-        tag_noise: fraction of regions whose tag names another object than the one that is there.
-        segments, frames: of a clip, and of each of its segments (at least 2, so that a change is seen).
-        hold_relations: sentences state no relation that is held out for the pair they speak of; see `relations`.
+        shift: change of the images in comparison with training; see `shifts`.
+        tag_noise: fraction of regions whose tag names a wrong object.
+        segments, frames: number of segments in a clip, and of frames in a segment (at least 2, to show a change).
+        hold_relations: whether sentences omit the relations that are held out for a pair; see `relations`.
 
     Raises:
         ValueError: a size or number out of range.
@@ -102,18 +102,20 @@ class World:
 
     @property
     def scale(self) -> int:
-        """The length that sizes of objects are shares of, in pixels."""
+        """Reference length for the sizes of objects, in pixels."""
         return round((self.size - self.cross) * (SHRUNK if self.shift == "scale" else 1))
 
 
 def draw_objects(words: np.ndarray, world: World, *, new: bool, fewest: int = 1) -> np.ndarray:
-    """Return each scene's objects, (B, k, 7) by `OBJECT_COLUMNS`. Ranked hashes give distinct cells and pairs.
+    """Return the objects of each scene, (B, k, 7) with the columns `OBJECT_COLUMNS`.
+
+    Cells and pairs are distinct because they are ranked by random words.
 
     Args:
-        words: (B, `ALL_WORDS` or more) hashed words of each scene.
-        world: their rules.
-        new: the first object has a held-out pair.
-        fewest: objects of a scene, where their number varies.
+        words: (B, `ALL_WORDS` or more) random words of each scene.
+        world: the rules of the scenes.
+        new: whether the first object has a held-out pair.
+        fewest: smallest number of objects, where the number varies.
     """
     k, pairs = world.k, _pairs(words, world, new=new)
     sizes = below(words[:, _SIZE : _SIZE + k], len(SIZES))
@@ -152,7 +154,7 @@ def _pairs(words: np.ndarray, world: World, *, new: bool) -> np.ndarray:
 
 
 def _centre(cell: np.ndarray, words: np.ndarray, radius: np.ndarray, world: World) -> np.ndarray:
-    """Return the middle of the cell, up to a quarter cell aside, at least half a radius inside the image."""
+    """Return positions up to a quarter cell from the centre of a cell, at least half a radius inside the image."""
     place = np.floor((cell + 0.25 + uniform(words) / 2) * (world.size / 4)).astype(np.int64)
     return clamped(place, radius, world)
 
@@ -164,12 +166,12 @@ def clamped(place: np.ndarray, radius: np.ndarray, world: World) -> np.ndarray:
 
 
 def _inside(tile: np.ndarray, words: np.ndarray, radius: np.ndarray, world: World) -> np.ndarray:
-    """Return a place in the tile where all of the object is in it; within the tile it is the same in each."""
+    """Return positions at which the whole object is inside its tile; the offset does not depend on the tile."""
     return tile * (world.tile + world.cross) + radius + below(words, world.tile - 2 * radius)
 
 
 def tiles(words: np.ndarray) -> np.ndarray:
-    """Return the tile of each object (B, 4), row-major: all orders are equally likely, whatever the objects are."""
+    """Return the tile of each object (B, 4) in row-major order: a random permutation, independent of the objects."""
     return np.argsort(words[:, _TILE : _TILE + 4], axis=1, kind="stable")
 
 
@@ -179,12 +181,12 @@ def pair_numbers(objects: np.ndarray) -> np.ndarray:
 
 
 def mistaken(pairs: np.ndarray, words: np.ndarray, fraction: float) -> np.ndarray:
-    """Return indices in `PAIR_NAMES` (B, k), some of them exchanged for another that is not held out.
+    """Return pair indices (B, k) in which a random fraction is replaced by wrong pairs that are not held out.
 
     Args:
-        pairs: (B, k) the right ones.
-        words: (B, k, 2) hashed words.
-        fraction: of those that are exchanged.
+        pairs: (B, k) correct indices in `PAIR_NAMES`.
+        words: (B, k, 2) random words.
+        fraction: fraction of wrong pairs.
     """
     known = np.flatnonzero(~HELD_OUT)
     others = known[below(words[..., 1], len(known) - 1)]
@@ -193,7 +195,7 @@ def mistaken(pairs: np.ndarray, words: np.ndarray, fraction: float) -> np.ndarra
 
 
 def labels(objects: np.ndarray, kind: str, *, size: int) -> np.ndarray:
-    """Return the class of each scene (B,): of its first object, or the number of objects minus one.
+    """Return the class of each scene (B,): an attribute of the first object, or the number of objects minus one.
 
     Args:
         objects: (B, k, 7).

@@ -1,6 +1,6 @@
-"""Pictures of scenes, as columns: each is made when it is asked for, and agrees with all others.
+"""Images, masks, boxes, depth and clips of synthetic scenes, generated on demand and consistent with each other.
 
-Each kind of column draws its random numbers for a purpose of its own: a new column changes nothing of the others.
+Every kind of column has random numbers of its own, so that a new column does not change the others.
 """
 
 from __future__ import annotations
@@ -23,23 +23,21 @@ from tfcli.data.synthetic.objects import (
     pair_numbers,
     tiles,
 )
-from tfcli.data.synthetic.relations import stand_newly
+from tfcli.data.synthetic.relations import with_held_out_relation
 from tfcli.data.synthetic.rendering import coloured, crops, look_up, paint, visible_boxes, whole_boxes
 from tfcli.data.synthetic.splits import Split
 
-VERSION = 1  # of the format: part of every address, to be raised on any change of what an index shows
-CROP_SIDE = 8  # of a region, in pixels
+VERSION = 1  # part of every random address; increase it with any change of the scenes
+CROP_SIDE = 8  # side of a region, in pixels
 
 
 class Pictures:
-    """Some scenes of a world as they are drawn.
-
-    Each property that has no underscore is a column; it is made once, when asked for.
+    """The visual columns of a batch of scenes; each property without an underscore is a column, computed once.
 
     Args:
         world, indices, label, number: as in `ShapesWorld.scenes`.
-        split: what they show.
-        purpose: of the random numbers that the scenes are drawn from.
+        split: the split of the scenes.
+        purpose: name of the random numbers of the scenes.
     """
 
     def __init__(
@@ -56,7 +54,7 @@ class Pictures:
         self._number = np.broadcast_to(number, indices.shape)
 
     def _hashed(self, purpose: str, *more: np.ndarray) -> np.ndarray:
-        """Return words for a purpose: (B, ...), where arrays in `more` are (B or 1, ...)."""
+        """Return random words for a purpose, (B, ...); arrays in `more` are (B or 1, ...)."""
         shape = (-1,) + (1,) * (max(part.ndim for part in more) - 1)
         return hash64(purpose, VERSION, self._world.seed, self._split.stream, self._indices.reshape(shape), *more)
 
@@ -73,7 +71,7 @@ class Pictures:
         """(B, k, 7) int64 by `OBJECT_COLUMNS`."""
         new = self._split.new
         if new == "relation":
-            return stand_newly(draw_objects(self._words, self._world, new=False, fewest=2), self._words)
+            return with_held_out_relation(draw_objects(self._words, self._world, new=False, fewest=2), self._words)
         return draw_objects(self._words, self._world, new=new == "pair")
 
     @cached_property

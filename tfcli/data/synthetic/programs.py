@@ -1,4 +1,5 @@
-"""Programs over the objects of a scene: what a question or an expression means, step by step.
+"""Programs over the objects of a scene, which define the meaning of a question or an expression step by step.
+
 
 A program is a chain of steps, as in CLEVR (Johnson et al. 2017, section 3). It begins with all objects:
 
@@ -44,7 +45,7 @@ class Outcome:
 
 
 def execute(program: Program, objects: Sequence[Row]) -> Outcome:
-    """Run a program on the objects of one scene; those that are not valid do not count.
+    """Run a program on the valid objects of one scene.
 
     Raises:
         ValueError: an unknown step; `unique` where there is not exactly one object; or no single commonest colour.
@@ -74,14 +75,14 @@ def execute(program: Program, objects: Sequence[Row]) -> Outcome:
 
 
 def stands(a: Row, how: str, b: Row) -> bool:
-    """Tell whether object `a` stands so to `b`: left of, right of, above, below, in front of or behind."""
+    """Return whether object `a` is in relation `how` to `b`: left of, right of, above, below, in front of or behind."""
     if how in RELATIONS:
         return relation(a, b) == how
     return a[DEPTH] > b[DEPTH] if how == "in front of" else a[DEPTH] < b[DEPTH]
 
 
 def meant(row: Row) -> Program:
-    """Return the steps that mean one object by its colour and shape."""
+    """Return the steps that identify one object by its colour and shape."""
     return (f"filter {COLOURS[row[COLOUR]]}", f"filter {SHAPES[row[SHAPE]]}", "unique")
 
 

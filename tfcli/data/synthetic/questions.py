@@ -1,8 +1,8 @@
-"""Questions about scenes, each with the program that means it; the answer is what the program gives.
+"""Questions about synthetic scenes, each with a program whose result is the answer.
 
-The answer is drawn first, as evenly as the scene allows, and then something to ask that has it: a model that reads the
-question alone does little better than the commonest answer of its kind. What is asked for and is not there shares one
-attribute with something that is.
+The answer is drawn first, as uniformly as the scene allows, and then a question with this answer, so that a model that
+reads only the question is hardly better than the most frequent answer of its kind. An absent object that a question
+names shares one attribute with a present one.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ ANSWERS = (*COLOURS, *SHAPES, "small", "medium", "large", "yes", "no", "0", "1",
 T = TypeVar("T")
 
 DRAWS = 12
-"""Hashed numbers that a question takes: the order of the eight kinds, and four choices."""
+"""Number of random numbers per question: for the order of the eight kinds, and for four choices."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene as questions see it: its objects and what hides what.
+    """The objects of a scene and their occlusions, as far as questions need them.
 
     Attributes:
         rows: the objects.
-        covers: (near, far) slots, where some of the near object is seen in front of the far one.
-        absent_pairs: (colour, shape) pairs that may be asked for though they are not there.
-        said: which combinations of a pair and a relation are asked about; `new`: nothing else is asked.
+        covers: slots (near, far) where the near object visibly covers a part of the far one.
+        absent_pairs: (colour, shape) pairs that may be named although they are absent.
+        said: which combinations of a pair and a relation are asked about; with `new`, all questions are about them.
     """
 
     rows: Sequence[Row]
@@ -42,7 +42,7 @@ class Scene:
 
     @property
     def present(self) -> list[Row]:
-        """Objects that are there."""
+        """The valid objects."""
         return [row for row in self.rows if row[VALID]]
 
 
@@ -51,9 +51,9 @@ class Question:
     """A question and its answer.
 
     Attributes:
-        text, answer: in words.
+        text, answer: the question and its answer in words.
         kind: one of `KINDS`.
-        program: what it means.
+        program: the program that computes the answer.
         support: slots of the objects that the answer depends on.
     """
 
@@ -65,11 +65,11 @@ class Question:
 
 
 def ask(scene: Scene, draws: Sequence[float]) -> Question:
-    """Return a question of a kind drawn among those that suit the scene.
+    """Return a question of a random kind that is possible for the scene.
 
     Args:
-        scene: what it is about; at least one object is there.
-        draws: `DRAWS` numbers in [0, 1).
+        scene: the scene; at least one object is valid.
+        draws: `DRAWS` random numbers in [0, 1).
     """
     order, choices = draws[: len(KINDS)], draws[len(KINDS) :]
     kinds = ["relation"] if scene.said == "new" else [kind for _, kind in sorted(zip(order, KINDS, strict=True))]
@@ -83,7 +83,7 @@ def ask(scene: Scene, draws: Sequence[float]) -> Question:
 
 
 def pick(options: Sequence[T], draw: float) -> T:
-    """Return the option that a number in [0, 1) falls on."""
+    """Return one of the options, chosen by a number in [0, 1)."""
     return options[int(draw * len(options))]
 
 
@@ -147,7 +147,7 @@ def _relation(scene: Scene, draws: Sequence[float]) -> Asked:
 
 
 def _others(how: str, said: Said) -> Sequence[str]:
-    """Return relations to ask for in place of the one that holds: where few may be asked for, any other."""
+    """Return the false relations that may be asked about: the opposite, or with `new` all others."""
     return [other for other in RELATIONS if other != how] if said == "new" else [OPPOSITES[how]]
 
 
@@ -172,7 +172,7 @@ def _stands(a: Row, how: str, b: Row) -> Asked:
 
 
 def _alone(rows: Sequence[Row], column: int) -> list[Row]:
-    """Return the objects whose attribute no other has."""
+    """Return the objects whose value of an attribute is unique in the scene."""
     counts = Counter(row[column] for row in rows)
     return [row for row in rows if counts[row[column]] == 1]
 

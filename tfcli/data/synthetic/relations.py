@@ -1,8 +1,8 @@
-"""Where one object of a scene stands to another, and which pairs of colour and shape may be denied to stand so.
+"""Spatial relations between objects, and the held-out combinations of a pair (colour, shape) with a relation.
 
-Of each pair one relation is held out, that with (colour // 2 + shape + relation) mod 4 = 3: a `red circle` stands left
-of, right of and above other objects, but no sentence of training says what it stands below.
-Only worlds with `hold_relations` are denied these sentences; in `comp_rel` there are no others.
+One relation is held out for each pair, the one with (colour // 2 + shape + relation) mod 4 = 3: for example, training
+sentences say that a `red circle` is left of, right of and above other objects, but never that it is below one. In
+worlds with `hold_relations`, sentences omit these combinations; in `comp_rel`, sentences state only these.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ HELD_RELATIONS = ((_COLOUR // 2 + _SHAPE)[:, None] + np.arange(len(RELATIONS))) 
 """(48, 4) bool, by `PAIR_NAMES` and `RELATIONS`: the combinations that are held out."""
 
 Said = Literal["any", "known", "new"]
-"""Which combinations of a pair and a relation sentences state: any, only those of training, only those held out."""
+"""Which combinations of a pair and a relation sentences state: any, only those of training, or only held-out ones."""
 
 
 def relation(a: Sequence[int], b: Sequence[int]) -> str:
-    """Return where object `a` stands as seen from `b`, along the larger gap of their centres."""
+    """Return the relation of object `a` to `b`, along the axis on which their centres are further apart."""
     x, y = a[X] - b[X], a[Y] - b[Y]
     if abs(x) >= abs(y):
         return RELATIONS[0] if x < 0 else RELATIONS[1]
@@ -33,17 +33,17 @@ def relation(a: Sequence[int], b: Sequence[int]) -> str:
 
 
 def may_say(a: Sequence[int], how: str, said: Said) -> bool:
-    """Return whether a sentence may state that object `a` stands so to another."""
+    """Return whether a sentence may state that object `a` is in relation `how` to another."""
     pair = a[COLOUR] * len(SHAPES) + a[SHAPE]
     return said == "any" or bool(HELD_RELATIONS[pair, RELATIONS.index(how)]) == (said == "new")
 
 
-def stand_newly(objects: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Return scenes (B, k, 7) whose first object has a pair for which its relation to the second is held out.
+def with_held_out_relation(objects: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Return scenes (B, k, 7) in which the pair of the first object is held out for its relation to the second.
 
     Args:
         objects: (B, k, 7) with k of at least 2.
-        words: (B, `ALL_WORDS` or more) hashed words of each scene, which rank the pairs.
+        words: (B, `ALL_WORDS` or more) random words of each scene, which rank the pairs.
     """
     x, y = (objects[:, 0, axis] - objects[:, 1, axis] for axis in (X, Y))
     how = np.where(abs(x) >= abs(y), np.where(x < 0, 0, 1), np.where(y < 0, 2, 3))

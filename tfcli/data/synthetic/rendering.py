@@ -1,6 +1,7 @@
-"""Pictures of scenes. A scene is painted once as a map of object numbers; all else is a look-up on that map.
+"""Rendering of synthetic scenes.
 
-Image, masks, boxes and regions are therefore exact and agree by construction.
+A scene is painted once as a map of object numbers, and image, masks, boxes and regions are computed from this map. They
+are therefore exact and consistent by construction.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ RGB = np.array(
     ],
     dtype=np.uint8,
 )
-"""Of `COLOURS`."""
+"""RGB values of `COLOURS`."""
 
 
 def paint(objects: np.ndarray, world: World, *, beyond: int = 0) -> np.ndarray:
@@ -44,7 +45,7 @@ def paint(objects: np.ndarray, world: World, *, beyond: int = 0) -> np.ndarray:
 
     Args:
         objects: (B, k, 7).
-        world: its rules.
+        world: the rules of the scenes.
         beyond: how far a centre may lie outside the image, in pixels.
     """
     sprites, span = atlas(world.scale), np.arange(2 * int(radii(world.scale).max()) + 1)
@@ -68,13 +69,13 @@ def coloured(
     *,
     tiles: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the picture (B, Y, X, 3) uint8 of a map: colour, times a noise that moves with its object.
+    """Return the images (B, Y, X, 3) uint8 of maps: colours multiplied by a noise that moves with its object.
 
     Args:
-        ids: (B, Y, X) the map.
+        ids: (B, Y, X) the maps of object numbers.
         objects: (B, k, 7).
-        words: (B, ...) hashed words of each scene.
-        world: its rules.
+        words: (B, ...) random words of each scene.
+        world: the rules of the scenes.
         tiles: (B, 4) the tile of each object, for quadrants.
     """
     if world.shift == "outline":
@@ -112,7 +113,7 @@ def _gains(
 
 
 def _crossed(picture: np.ndarray, world: World) -> np.ndarray:
-    """Lay the cross over a picture: its arms up, left, right and down, red, green, blue and yellow."""
+    """Draw the cross on images, with red, green, blue and yellow arms up, left, right and down."""
     if world.cross:
         low, high = world.tile, world.tile + world.cross
         picture[:, low:high, low:high] = 0
@@ -129,20 +130,20 @@ def _crossed(picture: np.ndarray, world: World) -> np.ndarray:
 
 
 def _ground(tiles: np.ndarray, world: World, k: int) -> np.ndarray:
-    """Return for each pixel (B, Y, X) k + 1 + the number of its tile, counted as the objects in them are."""
+    """Return k + 1 + the slot of the object of each pixel's tile, (B, Y, X)."""
     owner = np.argsort(tiles, axis=1).reshape(-1, 2, 2) + k + 1
     half = (np.arange(world.size) >= world.tile + world.cross).astype(np.int64)
     return owner[:, half[:, None], half].astype(np.uint8)
 
 
 def look_up(table: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Return table (B, k + 1, ...) read at ids (B, Y, X): one flat gather."""
+    """Return the entries of a table (B, k + 1, ...) at ids (B, Y, X), with one flat gather."""
     flat = ids + (np.arange(len(ids)) * table.shape[1])[:, None, None]
     return table.reshape(-1, *table.shape[2:])[flat]
 
 
 def visible_boxes(ids: np.ndarray, k: int) -> np.ndarray:
-    """Return boxes (B, k, 4) of what is visible (left, top, right, bottom; ends excluded; zeros where nothing is)."""
+    """Return boxes (B, k, 4) of the visible parts: left, top, right, bottom, ends excluded; zeros where none is."""
     boxes = np.zeros((len(ids), k, 4), dtype=np.int64)
     for slot in range(k):
         mask = ids == slot + 1
@@ -161,12 +162,12 @@ def whole_boxes(objects: np.ndarray, world: World) -> np.ndarray:
 
 
 def crops(image: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
-    """Return the inside of boxes, each resized to (side, side) by its nearest pixels; black where a box is empty.
+    """Return crops of boxes, resized to (side, side) by nearest pixels; black where a box is empty.
 
     Args:
         image: (B, Y, X, 3) uint8.
         boxes: (B, k, 4): left, top, right, bottom; ends excluded.
-        side: of a crop, in pixels.
+        side: side of a crop, in pixels.
 
     Returns:
         (B, k, side, side, 3) uint8.
@@ -180,13 +181,13 @@ def crops(image: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
 
 
 def coverings(ids: np.ndarray, objects: np.ndarray, visible: np.ndarray, world: World) -> list[list[tuple[int, int]]]:
-    """Return (near, far) slots of each scene, where some of the near object is seen in front of the far one.
+    """Return the pairs of slots (near, far) of each scene where the near object visibly covers a part of the far one.
 
     Args:
-        ids: (B, Y, X) the map.
+        ids: (B, Y, X) the maps of object numbers.
         objects: (B, k, 7).
-        visible: (B, k) bool, objects of which a pixel is seen.
-        world: its rules.
+        visible: (B, k) bool, whether any pixel of an object is visible.
+        world: the rules of the scenes.
     """
     found: list[list[tuple[int, int]]] = [[] for _ in ids]
     for far in range(objects.shape[1] - 1):

@@ -1,4 +1,4 @@
-"""Scenes of the world of shapes, as columns: their pictures, and all that is said of them."""
+"""All columns of synthetic scenes: images and related data, and texts about them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WORDINGS = 5  # sentences about a scene
 
 
 class Scenes(Pictures):
-    """Some scenes of a world with what is said of them; the arguments are those of `Pictures`."""
+    """A batch of scenes with all their columns; the arguments are those of `Pictures`."""
 
     def _draws(self, purpose: str, count: int) -> list[list[float]]:
-        """Return numbers in [0, 1) for the question, expression or statement of each scene."""
+        """Return random numbers in [0, 1) for the question, expression or statement of each scene."""
         return uniform(self._hashed(purpose, self._number[:, None], np.arange(count)[None])).tolist()
 
     @cached_property
@@ -48,7 +48,7 @@ class Scenes(Pictures):
 
     @cached_property
     def _seen(self) -> list[list[list[int]]]:
-        """Objects of each scene, where those that are wholly hidden are not valid."""
+        """Objects of each scene; those that are entirely hidden are marked as not valid."""
         objects = self.objects.copy()
         objects[..., VALID] = self._visible
         return objects.tolist()
@@ -61,7 +61,7 @@ class Scenes(Pictures):
 
     @cached_property
     def _covers(self) -> list[list[tuple[int, int]]]:
-        """(near, far) slots of each scene, where some of the near object is seen in front of the far one."""
+        """Pairs of slots (near, far) of each scene where the near object visibly covers a part of the far one."""
         return coverings(self.instance, self.objects, self._visible, self._world)
 
     @cached_property

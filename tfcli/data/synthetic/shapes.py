@@ -1,6 +1,6 @@
 """The procedural world of coloured shapes: a sample is a pure function of (seed, stream, index).
 
-What a scene holds is said in `objects`, how it is drawn in `rendering`, and what there is to it in `scenes`.
+See `objects` for the contents of a scene, `rendering` for its image, and `scenes` for its columns.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from tfcli.data.synthetic.scenes import FIELDS, Scenes
 from tfcli.data.synthetic.splits import SPLITS
 
 FEWEST = {"relation": 2, "count": 2, "length": 3}
-"""Objects that there must be room for, by what a split has that is new."""
+"""Smallest `k` for each kind of split with something new."""
 
 
 class ShapesWorld(World):
-    """Scenes of coloured shapes by address, a batch at a time, in plain numpy. Arguments are those of `World`."""
+    """Generator of batches of scenes in plain numpy; the arguments are those of `World`."""
 
     def scenes(
         self,
@@ -31,11 +31,11 @@ class ShapesWorld(World):
         label: str = "pair",
         number: Any = 0,
     ) -> Scenes:
-        """Return the scenes at `indices`, whose columns are made when they are asked for.
+        """Return the scenes at `indices`, whose columns are computed on demand.
 
         Args:
             indices: (B,) any non-negative integers.
-            stream: of the split by default; another number gives other scenes under the same rules.
+            stream: number of the random stream, that of the split by default; another one gives other scenes.
             split: one of `SPLITS`.
             label: colour, shape, pair or quadrant (of the first object), or count (of objects, minus one).
             number: which question, expression and statement of each scene; an integer, or (B,) of them.

@@ -1,4 +1,5 @@
-"""Pictures of the same scenes drawn otherwise, to see what a model that has never seen them so makes of them.
+"""Distribution shifts of synthetic images, for measuring the robustness of a model.
+
 
 outline       only the outlines of shapes
 texture       stripes in place of noise
@@ -21,11 +22,11 @@ from tfcli.data.synthetic.sprites import NOISE_SIDE
 Shift = Literal["none", "outline", "texture", "background", "noise", "blur", "scale"]
 SHRUNK = 0.7
 _STRIPE = 2  # width of a stripe, in pixels
-_NOISE = 0.25  # how much of the noise's range, -255..255, there is; its standard deviation is then 26
+_NOISE = 0.25  # factor of noise in -255..255, which gives a standard deviation of 26
 
 
 def outlines(ids: np.ndarray) -> np.ndarray:
-    """Return a map (B, Y, X) of object numbers in which the inside of each object is background."""
+    """Return maps (B, Y, X) of object numbers in which the inside of each object is background."""
     padded = np.pad(ids, ((0, 0), (1, 1), (1, 1)), mode="edge")
     around = (padded[:, :-2, 1:-1], padded[:, 2:, 1:-1], padded[:, 1:-1, :-2], padded[:, 1:-1, 2:])
     inside = np.logical_and.reduce([ids == side for side in around])
@@ -41,11 +42,11 @@ def stripes() -> np.ndarray:
 
 
 def noisy(picture: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Return pictures (B, Y, X, 3) uint8 with noise: the sum of two even draws for each value.
+    """Add noise to images: the sum of two uniform random numbers for each value.
 
     Args:
         picture: (B, Y, X, 3) uint8.
-        words: (B,) a hashed word of each picture.
+        words: (B,) a random word of each image.
     """
     count = np.arange(picture[0].size, dtype=np.uint64).reshape(picture.shape[1:])
     drawn = finalise(words[:, None, None, None] + count)

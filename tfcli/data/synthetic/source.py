@@ -1,4 +1,4 @@
-"""The world of shapes as a set: whatever is asked of its scenes, in splits of fixed sizes."""
+"""Source of synthetic scenes of coloured shapes, with the columns that a task needs."""
 
 from __future__ import annotations
 
@@ -26,56 +26,54 @@ OWN: dict[str, tuple[Kind, ...]] = {
     "comp_rel": ("captioned", "plain"),
     "len": ("captioned",),
 }
-"""Kinds of scenes that a further split shows, where it does not show all: in place of the others stands `test`."""
+"""Kinds of scenes that a further split has, where it does not have all; for other kinds, `test` is used."""
 ABOUT = {
     "comp_rel": "captions and questions",
     "comp_count": "captions, questions and data.label=count",
     "len": "captions",
 }
-"""Columns that these splits are for, in words."""
+"""Columns for which these splits differ from `test`, in words."""
 OBJECTS: dict[Kind, str] = {"labelled": "objects", "captioned": "caption_objects", "plain": "scene_objects"}
-"""Settings that say how many objects scenes have."""
+"""Names of the settings for the number of objects in a scene."""
 LABELLED, CAPTIONED = ("image", "label"), ("image", "caption")
-"""Columns of sets of images, which are parted class by class; captioned ones have labelled ones beside them."""
+"""Columns of labelled and captioned images; labelled images are also evaluated beside captioned ones."""
 ASKED = ("question", "answer", "program", "support")
-"""Columns of which each scene has several."""
+"""Columns with several rows per scene."""
 LISTS = ("label", "question", "answer")
-"""Columns that are made at once, by which the set is recognised."""
+"""Columns that are generated when loading, and on which the digest depends."""
 CLASSES = {"answer": ANSWERS, "truth": ("false", "true"), "mask": ("background", *PAIR_NAMES)}
-"""Names of the classes of columns, besides those of `label`."""
+"""Names of the classes of columns other than `label`."""
 _CHUNK = 4096
 
 
 class Shapes:
-    """`data=shapes`: what is asked of scenes of coloured shapes (`Request.columns`, any of `columns.GIVEN`).
+    """Source `data=shapes`: synthetic scenes of coloured shapes with the columns of a request (see `columns.GIVEN`).
 
-    What is asked for decides which scenes there are. Labelled ones have one object, but for label=count and
-    label=quadrant. Captioned ones have up to `caption_objects` and five sentences to train with; to be evaluated, a
-    captioned scene has all the objects and one sentence: what is said of one object is true of many scenes. For the
-    same reason there are few of them: among 512 the right caption is mostly the only one. Where neither label nor
-    caption is asked for, scenes are plain: of one to `scene_objects` objects, with `questions` about each.
-
-    Captions never name a held-out pair, whatever `test_split`.
+    The requested columns determine the kind of scenes. Labelled scenes have one object, except for label=count and
+    label=quadrant. Captioned scenes have up to `caption_objects` objects and five captions for training; in evaluation
+    they have all the objects and one caption, because a caption of one object fits many scenes. For the same reason
+    evaluation has only 512 of them, among which the right caption is mostly unique. Without labels or captions, scenes
+    are plain, with one to `scene_objects` objects and `questions` questions each. Captions never name a held-out pair.
 
     Args:
         size: side of an image, in pixels.
-        seed: of the scenes, not of the run.
-        texture: noise on objects and ground; False: flat colours.
-        label: colour, shape or pair of the one object; count of up to `objects` objects; or quadrant: which of the four
-            holds the circle (among `objects` objects), to which the bag of patches has no answer.
-        objects: in a labelled scene, 1..4.
-        cross: with label=quadrant, width in pixels of a cross of four colours between the quadrants: landmarks.
-        num_train, num_val, num_test: scenes of each split; `num_train` also of captioned ones.
-        num_pairs: captioned scenes to validate and to test with.
-        caption_objects: in a captioned scene, 1..4.
+        seed: seed of the scenes, independent of the seed of the run.
+        texture: noise on objects and background; without it colours are flat.
+        label: colour, shape or pair of the only object; count of up to `objects` objects; or quadrant, which of the
+            four has the circle (among `objects` objects) and which a bag of patches cannot determine.
+        objects: number of objects in a labelled scene, 1..4.
+        cross: with label=quadrant, width of a cross of four colours between the quadrants, in pixels, as a landmark.
+        num_train, num_val, num_test: number of scenes in each split; `num_train` also for captioned scenes.
+        num_pairs: number of captioned scenes in validation and in test.
+        caption_objects: number of objects in a captioned scene, 1..4.
         scene_objects: largest number of objects in a plain scene, 1..4.
-        questions: about each plain scene.
-        test_split: scenes to test on; see `tfcli.data.synthetic.splits`. What `comp_rel` and `comp_count` test is
-            withheld from training.
-        shift: how the pictures of the test split differ from those of training; see `tfcli.data.synthetic.shifts`.
+        questions: number of questions about each plain scene.
+        test_split: scenes of the test split; see `tfcli.data.synthetic.splits`. Training then omits what `comp_rel` and
+            `comp_count` test.
+        shift: change of the test images in comparison with training; see `tfcli.data.synthetic.shifts`.
 
     Raises:
-        ConfigError: a label that the scenes do not determine, or a split that they cannot have.
+        ConfigError: the scenes do not determine the label, or do not allow the test split or the shift.
     """
 
     def __init__(
@@ -127,7 +125,7 @@ class Shapes:
 
     @property
     def classes(self) -> list[str]:
-        """Names in label order."""
+        """Names of the classes in label order."""
         counts = [str(i + 1) for i in range(self.objects["labelled"])]
         names = {"colour": COLOURS, "shape": SHAPES, "pair": PAIR_NAMES, "count": counts, "quadrant": QUADRANTS}
         return list(names[self.label])
@@ -136,12 +134,12 @@ class Shapes:
         return "generated"
 
     def load(self, request: Request) -> LoadedTables:
-        """Make labels and questions; all else is made later.
+        """Generate labels and questions; other columns are generated on demand.
 
         Raises:
-            ConfigError: scenes of this kind have not `test_split`, or too few objects for it.
+            ConfigError: scenes of this kind do not have the test split, or have too few objects for it.
         """
-        kind, wanted = _asked(request)
+        kind, wanted = _requested(request)
         if request.columns and not self._has(kind) and self.test_split != "comp":
             raise ConfigError(
                 f"data.test_split={self.test_split} is for {ABOUT[self.test_split]}, but what is asked for is "
@@ -160,7 +158,7 @@ class Shapes:
     # ---- scenes
 
     def _has(self, kind: Kind) -> bool:
-        """Return whether the test split shows scenes of a kind that are not those of `test`."""
+        """Return whether the test split has scenes of its own for a kind, other than those of `test`."""
         if self.test_split == "comp_count":
             return kind != "labelled" or self.label == "count"
         return kind in OWN.get(self.test_split, OBJECTS)
@@ -222,8 +220,8 @@ class Shapes:
         return {name: column(name) for name in names}
 
 
-def _asked(request: Request) -> tuple[Kind, tuple[str, ...]]:
-    """Return which scenes a request is for and which columns of them: labels where it does not say."""
+def _requested(request: Request) -> tuple[Kind, tuple[str, ...]]:
+    """Return the kind of scenes and the columns of a request; the default is labelled images."""
     wanted = request.columns or tuple(request.facts.get("columns", LABELLED))
     if "label" in wanted and (not request.columns or set(wanted) <= set(LABELLED)):
         return "labelled", LABELLED
@@ -233,7 +231,7 @@ def _asked(request: Request) -> tuple[Kind, tuple[str, ...]]:
 
 
 def _listed(table: SceneTable, name: str) -> list[Any]:
-    """Return a whole column."""
+    """Return a whole column as a list."""
     column, rows = table.column(name), np.arange(len(table))
     chunks = [column.take(rows[i : i + _CHUNK]) for i in range(0, len(rows), _CHUNK)]
     return [cell for chunk in chunks for cell in (chunk.tolist() if isinstance(chunk, np.ndarray) else chunk)]

@@ -1,4 +1,5 @@
-"""Splits of the world of shapes: scenes like those of training, and scenes that training never shows.
+"""Splits of the synthetic scenes: scenes as in training, and scenes that never occur in training.
+
 
 train val test   scenes of the same kind, of streams of their own
 comp             the first object has one of the 12 held-out pairs of colour and shape, which no other split shows
@@ -21,13 +22,13 @@ from tfcli.data.synthetic.shifts import Shift
 
 @dataclass(frozen=True)
 class Split:
-    """What a split shows.
+    """Definition of a split.
 
     Attributes:
-        stream: of random numbers that its scenes are drawn from.
-        new: what its scenes have that is held out: a pair of colour and shape, a relation of a pair, a number of
-            objects; `length`: captions longer than others.
-        shift: how its pictures differ.
+        stream: number of its random stream.
+        new: held-out property of its scenes: a pair of colour and shape, a relation of a pair, a number of objects, or
+            `length` for longer captions.
+        shift: change of its images.
     """
 
     stream: int
@@ -46,4 +47,4 @@ SPLITS = {
     **{f"robust_{shift}": Split(2, shift=shift) for shift in get_args(Shift) if shift != "none"},
 }
 FURTHER = tuple(SPLITS)[3:]
-"""Splits that are evaluated when they are asked for."""
+"""Splits that are evaluated only on request."""

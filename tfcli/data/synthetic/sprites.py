@@ -1,4 +1,4 @@
-"""Tables that scenes are drawn with: silhouettes of shapes, their extents, and the noise of textures."""
+"""Tables for rendering scenes: silhouettes of shapes, their bounding boxes, and the noise of textures."""
 
 from __future__ import annotations
 

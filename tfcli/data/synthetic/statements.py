@@ -1,6 +1,6 @@
-"""Statements about two pictures, true or false, in the manner of NLVR2 (Suhr et al. 2019).
+"""True or false statements about two pictures, similar to NLVR2 (Suhr et al. 2019).
 
-Whether it is true is drawn first, each as often as the other, then the kind, then a statement that suits.
+The truth value is drawn first, with equal probabilities, then the kind, and then a statement of both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tfcli.data.synthetic.programs import Program, Row
 from tfcli.data.synthetic.questions import pick
 
 DRAWS = 6
-"""Hashed numbers that a statement takes: its truth, the order of the four kinds, and the choice."""
+"""Number of random numbers per statement: for its truth, the order of the four kinds, and the choice."""
 MOST = 4
 """Largest number that a statement names."""
 
@@ -26,11 +26,11 @@ class Statement:
     """A statement about a left and a right picture.
 
     Attributes:
-        text: in words.
+        text: the statement in words.
         truth: whether it is true.
         kind: one of `KINDS`.
-        program: counts what it speaks of in one picture.
-        number: that it names, else 0.
+        program: the program that counts its objects in one picture.
+        number: the number in the statement, or 0.
     """
 
     text: str
@@ -43,12 +43,12 @@ class Statement:
 def state(
     left: Sequence[Row], right: Sequence[Row], pairs: Sequence[tuple[int, int]], draws: Sequence[float]
 ) -> Statement:
-    """Return a statement about two scenes.
+    """Return a random statement about two scenes.
 
     Args:
-        left, right: objects of each.
-        pairs: of (colour, shape) that may be named.
-        draws: `DRAWS` numbers in [0, 1).
+        left, right: the objects of the two scenes.
+        pairs: pairs (colour, shape) that may be named.
+        draws: `DRAWS` random numbers in [0, 1).
     """
     truth, order, choice = draws[0] < 0.5, draws[1 : 1 + len(KINDS)], draws[-1]
     a, b = _counts(left), _counts(right)
@@ -66,7 +66,7 @@ def state(
 
 
 def _counts(rows: Sequence[Row]) -> Counter[Program]:
-    """Return how many objects of a scene the steps of `_things` find."""
+    """Count the objects of a scene for each program of `_things`."""
     found = Counter[Program]()
     for row in rows:
         if row[VALID]:
@@ -77,7 +77,7 @@ def _counts(rows: Sequence[Row]) -> Counter[Program]:
 
 @lru_cache
 def _statements(kind: str, pairs: tuple[tuple[int, int], ...]) -> list[tuple[str, Program, int]]:
-    """Return every statement of a kind: its text, the steps that find what it counts, and the number that it names."""
+    """Return every statement of a kind: its text, the program that finds its objects, and its number."""
     found = []
     for one, several, things in _things(pairs):
         if kind == "both" and things:
@@ -94,7 +94,7 @@ def _statements(kind: str, pairs: tuple[tuple[int, int], ...]) -> list[tuple[str
 
 
 def _things(pairs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, str, Program]]:
-    """Yield what can be counted: words for one and for several, and the steps that find them."""
+    """Yield everything that can be counted: its singular, its plural, and the program that finds it."""
     yield "object", plural("object"), ()
     for colour in COLOURS:
         yield f"{colour} object", f"{colour} {plural('object')}", (f"filter {colour}",)

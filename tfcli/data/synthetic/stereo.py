@@ -1,7 +1,7 @@
-"""A second view of a scene, from further right: each object moves left by its disparity, nearer ones by more.
+"""The right view of a stereo pair: each object moves left by its disparity, which is larger for nearer objects.
 
-Rows are epipolar lines. A pixel of the left view at column x with disparity d is seen at column x - d of the right one,
-unless it is occluded: outside the image there, or behind something nearer.
+Rows are epipolar lines. A pixel at column x of the left view with disparity d is at column x - d of the right view,
+unless it is occluded there, outside the image or behind a nearer object.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ DEPTH_TIMES_DISPARITY = 2.0  # so that depths are in (0, 1]
 
 
 def object_disparities(objects: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Return the disparity of each object, (B, k) in pixels: two for each step nearer, and none or one more.
+    """Return the disparity of each object, (B, k) in pixels: two per step of depth, plus a random 0 or 1.
 
     Args:
         objects: (B, k, 7).
-        words: (B, k) hashed words.
+        words: (B, k) random words.
     """
     return 2 * objects[:, :, DEPTH] + below(words, 2)
 
 
 def moved(objects: np.ndarray, disparities: np.ndarray) -> np.ndarray:
-    """Return the objects (B, k, 7) as they stand in the right view."""
+    """Return the objects (B, k, 7) at their positions in the right view."""
     right = objects.copy()
     right[:, :, X] -= disparities
     return right
@@ -39,7 +39,7 @@ def disparity_map(ids: np.ndarray, disparities: np.ndarray) -> np.ndarray:
 
 
 def occlusions(ids: np.ndarray, right_ids: np.ndarray, disparity: np.ndarray) -> np.ndarray:
-    """Return which pixels of the left view the right view does not show, (B, Y, X) bool."""
+    """Return which pixels of the left view are occluded in the right view, (B, Y, X) bool."""
     match = np.arange(ids.shape[2]) - disparity
     seen = np.take_along_axis(right_ids, match.clip(0), axis=2)
     return (match < 0) | (seen != ids)
@@ -48,7 +48,7 @@ def occlusions(ids: np.ndarray, right_ids: np.ndarray, disparity: np.ndarray) ->
 def depth_map(disparity: np.ndarray) -> np.ndarray:
     """Return the depth of each pixel, (B, Y, X) float32: 2 / disparity, and 0 on the background.
 
-    The background is infinitely far. Zero says that there is no finite depth, as in the files of KITTI.
+    The background is infinitely far; 0 means that there is no finite depth, as in KITTI's files.
     """
     return np.divide(DEPTH_TIMES_DISPARITY, disparity, where=disparity > 0, out=np.zeros(disparity.shape)).astype(
         np.float32

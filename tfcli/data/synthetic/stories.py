@@ -1,6 +1,6 @@
-"""Small sets of English for each way a text is asked about: to see within a minute that a model can learn it.
+"""Small synthetic English data sets for each kind of text task, which a model can learn within a minute.
 
-Each is a rule that no single word gives away: negation, roles, what stands between quotes, what stands around a name.
+None can be solved from single words: they need negation, roles, the text between quotes, or the context of a name.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ TAGS = ("O", "B-person", "I-person", "B-place", "I-place")
 
 
 class Draws:
-    """Choices of one row, taken one after the other from its hashed numbers in [0, 1)."""
+    """Random choices of one row, made one after the other from its random numbers in [0, 1)."""
 
     def __init__(self, numbers: list[float]):
         self.numbers = iter(numbers)
 
     def below(self, limit: int) -> int:
-        """A number in [0, limit)."""
+        """Return a random integer in [0, limit)."""
         return int(next(self.numbers) * limit)
 
     def one(self, of: list[str]) -> str:
         return of[self.below(len(of))]
 
     def several(self, of: list[str], count: int) -> list[str]:
-        """Different ones."""
+        """Return `count` different items."""
         left = list(of)
         return [left.pop(self.below(len(left))) for _ in range(count)]
 
@@ -58,7 +58,7 @@ def _draws(seed: int, name: str, split: str, indices: np.ndarray, most: int) -> 
 
 
 def sentiment(seed: int, split: str, indices: np.ndarray) -> Columns:
-    """Three aspects of a thing, some praised by negation; is the majority praise?"""
+    """Make reviews of three aspects, some of them with negation; the label is whether most of them are praised."""
     rows: Columns = {"text": [], "label": []}
     for draw in _draws(seed, "sentiment", split, indices, 16):
         praised = 0
@@ -73,7 +73,7 @@ def sentiment(seed: int, split: str, indices: np.ndarray) -> Columns:
 
 
 def entailment(seed: int, split: str, indices: np.ndarray) -> Columns:
-    """Make stories of who has what, with a claim that follows, is denied, or is not mentioned."""
+    """Make stories about who has what, with a claim that is entailed, neutral or contradicted."""
     rows: Columns = {"text": [], "pair": [], "label": []}
     for draw in _draws(seed, "entailment", split, indices, 16):
         names, things = draw.several(NAMES, 3), draw.several(THINGS, 3)
@@ -89,7 +89,7 @@ def entailment(seed: int, split: str, indices: np.ndarray) -> Columns:
 
 
 def similarity(seed: int, split: str, indices: np.ndarray) -> Columns:
-    """Giving and getting: the same event from the other side, or with the roles changed?"""
+    """Make pairs of sentences about giving and getting; the label is whether both describe the same event."""
     rows: Columns = {"text": [], "pair": [], "label": []}
     for draw in _draws(seed, "similarity", split, indices, 16):
         (giver, taker), thing, same = draw.several(NAMES, 2), draw.one(THINGS), draw.below(2)
@@ -103,7 +103,7 @@ def similarity(seed: int, split: str, indices: np.ndarray) -> Columns:
 
 
 def choice(seed: int, split: str, indices: np.ndarray) -> Columns:
-    """Four people with a thing each: whose is it?"""
+    """Make stories about four people with a thing each; the right choice is the owner of one thing."""
     rows: Columns = {"context": [], "choices": [], "label": []}
     for draw in _draws(seed, "choice", split, indices, 24):
         names, things, label = draw.several(NAMES, 4), draw.several(THINGS, 4), draw.below(4)
@@ -129,7 +129,7 @@ def quotes(seed: int, split: str, indices: np.ndarray) -> Columns:
 
 
 def names(seed: int, split: str, indices: np.ndarray) -> Columns:
-    """People and places of the same names, of one word or two: what stands around them tells which."""
+    """Make sentences with names of one or two words that are people or places, depending on the context."""
     forms = ["P said that P went to L", "in L P met P", "P of L wrote to P", "near L and L lives P", "P left L for L"]
     rows: Columns = {"words": [], "tags": []}
     for draw in _draws(seed, "names", split, indices, 16):
@@ -149,7 +149,7 @@ def names(seed: int, split: str, indices: np.ndarray) -> Columns:
 
 
 def topics(seed: int, split: str, indices: np.ndarray) -> Columns:
-    """Documents of six sentences, a line each, that keep to a topic: what follows a sentence is of the same."""
+    """Make documents of six sentences about one topic, one per line, for next-sentence prediction."""
     rows: Columns = {"text": []}
     for draw in _draws(seed, "topics", split, indices, 96):
         own = TOPICS[draw.one(list(TOPICS))]

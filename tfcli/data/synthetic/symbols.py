@@ -1,4 +1,4 @@
-"""Symbols to be turned round, numbers to be written in digits, maps to be learned from what is shown."""
+"""Synthetic symbol tasks: reversal of strings, numbers from words to digits, and maps that are learned in context."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ WORDS = """zero one two three four five six seven eight nine ten eleven twelve t
 seventeen eighteen nineteen - - twenty thirty forty fifty sixty seventy eighty ninety"""
 ONES, TENS = WORDS.split()[:20], WORDS.split()[20:]
 LETTERS = 16
-"""Small letters, and large ones that they map to, in `symbol_maps`."""
+"""Number of small letters, and of large letters to which they map, in `symbol_maps`."""
 HELD_OUT = 0.15
-"""Share of the pairs of tens and ones that only the split `comp` has."""
+"""Fraction of the pairs of tens and ones that occur only in the split `comp`."""
 
 
 def reversal(
@@ -30,17 +30,17 @@ def reversal(
     shortest: Count = 4,
     longest: Count = 12,
 ) -> Columns:
-    """Strings of letters and the same from their end: `c a d` and `d a c`. Lengths are as frequent as each other.
+    """Make strings of letters and their reversals, `c a d` and `d a c`, with uniform lengths.
 
-    What a translation of fixed width cannot hold: the ancestors of attention fail on the long ones.
+    A state of fixed width cannot hold long strings, on which recurrent models without attention fail.
 
     Args:
-        seed, split, indices: of the rows.
-        symbols: how many letters there are, at most 26.
-        shortest, longest: letters of a string.
+        seed, split, indices: seed, split and indices of the rows.
+        symbols: number of different letters, at most 26.
+        shortest, longest: smallest and largest number of letters in a string.
 
     Raises:
-        ConfigError: there are no such letters or lengths.
+        ConfigError: a number is out of range.
     """
     if not 1 <= symbols <= 26 or not 1 <= shortest <= longest:
         raise ConfigError(
@@ -57,17 +57,17 @@ def reversal(
 def number_words(
     seed: int, split: str, indices: np.ndarray, *, digits: Annotated[int, Bounds(low=3, high=6)] = 6
 ) -> Columns:
-    """Numbers in English words and in digits: `forty two thousand six` and `4 2 0 0 6`.
+    """Make numbers in English words and in digits: `forty two thousand six` and `4 2 0 0 6`.
 
-    Some pairs of tens and ones (`forty two`) are never seen in training, validation and test; in `comp` each number has
-    one: whoever has learned what the words mean reads them as well (compositional generalisation).
+    Some pairs of tens and ones (`forty two`) never occur in training, validation and test, but in every number of
+    `comp`, which measures compositional generalisation.
 
     Args:
-        seed, split, indices: of the rows.
-        digits: of the longest numbers, 3 to 6; of the shortest 3. Each length is as frequent as the others.
+        seed, split, indices: seed, split and indices of the rows.
+        digits: largest number of digits, 3 to 6; lengths from 3 digits on are equally frequent.
 
     Raises:
-        ConfigError: there are no such numbers.
+        ConfigError: `digits` is out of range.
     """
     if not 3 <= digits <= 6:
         raise ConfigError(f"`data.digits` must be in 3..6, but is {digits}.")
@@ -83,7 +83,7 @@ def number_words(
 
 
 def held_out(seed: int, numbers: np.ndarray) -> np.ndarray:
-    """(N,) whether a number has one of the pairs of tens and ones that training never shows."""
+    """Return whether each number has a held-out pair of tens and ones, (N,) bool."""
     found = np.zeros(len(numbers), dtype=bool)
     for group in (numbers % 100, numbers // 1000 % 100):
         pairs = (group >= 20) & (group % 10 > 0)
@@ -92,7 +92,7 @@ def held_out(seed: int, numbers: np.ndarray) -> np.ndarray:
 
 
 def spelled(number: int) -> str:
-    """A number below a million in words, without `and` and hyphens."""
+    """Return a number below a million in words, without `and` and hyphens."""
     if number >= 1000:
         rest = number % 1000
         return f"{spelled(number // 1000)} thousand" + (f" {spelled(rest)}" if rest else "")
@@ -113,25 +113,25 @@ def symbol_maps(
     most_keys: Annotated[int, Bounds(low=1, high=16)] = 8,
     pairs: Annotated[int, Bounds(low=2)] = 24,
 ) -> Columns:
-    """Texts of pairs, `c K a B c K`, in which each small letter always has the same large one; in another text another.
+    """Make texts of pairs, `c K a B c K`, in which each small letter maps to one large letter, with a new map per text.
 
-    Nothing of a map can be learned beforehand: what a model says right it has read in the text. Of K demonstrations
-    one shows the letter asked for with 1 - (1 - 1/keys)^K, and no model can do better than that and a guess.
-
-    Training texts have from one small letter to `most_keys`: with one a text only repeats itself, and from there models
-    find the way to look a letter up (with the same number in all they mostly stay with guesses among what was said).
+    A map cannot be learned beforehand: a model must read it in the text. K demonstrations include the letter of the
+    question with probability 1 - (1 - 1/keys)^K, and no model can do better than this plus a guess. Training texts have
+    from one to `most_keys` small letters: a text with one letter only repeats itself, and from these easy texts models
+    learn to look a letter up. With the same number in all texts, most models only guess among the letters of the text.
 
     Args:
-        seed, split, indices: of the rows.
-        keys: different small letters in a text that is not trained on.
-        most_keys: different small letters in a training text, at most.
-        pairs: in a text.
+        seed, split, indices: seed, split and indices of the rows.
+        keys: number of different small letters in a text outside training.
+        most_keys: largest number of different small letters in a training text.
+        pairs: number of pairs in a text.
 
     Returns:
-        text; of other splits also the last pair as a question (source, label) and the others as its demonstrations.
+        The column text; outside training also the last pair as a question (source, label) and the other pairs as its
+        demonstrations.
 
     Raises:
-        ConfigError: there are not so many.
+        ConfigError: a number is out of range.
     """
     if not 2 <= keys <= LETTERS or not 1 <= most_keys <= LETTERS or pairs < 2:
         raise ConfigError(

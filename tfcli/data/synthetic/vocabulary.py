@@ -1,4 +1,4 @@
-"""The closed vocabulary of all that is said about scenes of coloured shapes."""
+"""The closed vocabulary of all texts about synthetic scenes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STATEMENTS = "both pictures show only one picture shows left more than right al
 
 
 def vocabulary() -> list[str]:
-    """Return every word that can occur in captions, questions, answers, expressions, statements and stories, sorted."""
+    """Return all words of captions, questions, answers, expressions, statements and stories, sorted."""
     names = [*COLOURS, *SHAPES, *map(plural, (*SHAPES, "object")), *SIZES, *RELATIONS, *EVENTS, "moves a an"]
     texts = [*names, *(template.replace("{}", "") for template in TEMPLATES), _QUESTIONS, _STATEMENTS]
     return sorted(set(" ".join(texts).split()))
