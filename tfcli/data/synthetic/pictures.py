@@ -68,7 +68,7 @@ class Pictures:
 
     @cached_property
     def objects(self) -> np.ndarray:
-        """(B, k, 7) int64 by `OBJECT_COLUMNS`."""
+        """Objects, (B, k, 7) int64 with the columns `OBJECT_COLUMNS`."""
         new = self._split.new
         if new == "relation":
             return with_held_out_relation(draw_objects(self._words, self._world, new=False, fewest=2), self._words)
@@ -76,14 +76,14 @@ class Pictures:
 
     @cached_property
     def label(self) -> np.ndarray:
-        """(B,) int64."""
+        """Class of each scene, (B,) int64."""
         return labels(self.objects, self._label, size=self._world.size)
 
     # Pictures and masks
 
     @cached_property
     def image(self) -> np.ndarray:
-        """(B, 3, Y, X) uint8."""
+        """Images, (B, 3, Y, X) uint8."""
         return self._picture(self.instance, self.objects).transpose(0, 3, 1, 2)
 
     def _picture(self, ids: np.ndarray, objects: np.ndarray) -> np.ndarray:
@@ -92,45 +92,45 @@ class Pictures:
 
     @cached_property
     def instance(self) -> np.ndarray:
-        """(B, Y, X) uint8: 0 is background, i the i-th object."""
+        """Instance masks, (B, Y, X) uint8: 0 is background, i the i-th object."""
         return paint(self.objects, self._world)
 
     @cached_property
     def semantic(self) -> np.ndarray:
-        """(B, Y, X) uint8: 0 is background, 1 + i the i-th pair of `PAIR_NAMES`."""
+        """Semantic masks, (B, Y, X) uint8: 0 is background, 1 + i the i-th pair of `PAIR_NAMES`."""
         return look_up(np.pad(pair_numbers(self.objects) + 1, ((0, 0), (1, 0))).astype(np.uint8), self.instance)
 
     @cached_property
     def boxes(self) -> np.ndarray:
-        """(B, k, 4) int64 of what is visible: left, top, right, bottom; ends excluded; zeros where nothing is."""
+        """Boxes of the visible parts, (B, k, 4) int64: left, top, right, bottom, ends excluded; zeros where none is."""
         return visible_boxes(self.instance, self._world.k)
 
     @cached_property
     def amodal(self) -> np.ndarray:
-        """(B, k, 4) int64 of whole objects; zeros where there is none."""
+        """Boxes of whole objects, (B, k, 4) int64; zeros where there is no object."""
         return whole_boxes(self.objects, self._world)
 
     @cached_property
     def _visible(self) -> np.ndarray:
-        """(B, k) bool: objects of which a pixel is seen."""
+        """Whether any pixel of an object is visible, (B, k) bool."""
         return self.boxes[..., 2] > 0
 
     # Regions
 
     @cached_property
     def regions(self) -> np.ndarray:
-        """(B, k, 3, 8, 8) uint8: what is inside each box, resized; black where there is no object."""
+        """Resized crops of the boxes, (B, k, 3, 8, 8) uint8; black where there is no object."""
         return crops(self.image.transpose(0, 2, 3, 1), self.boxes, CROP_SIDE).transpose(0, 1, 4, 2, 3)
 
     @cached_property
     def geometry(self) -> np.ndarray:
-        """(B, k, 6) float32 of each box as shares of the side: left, top, right, bottom, width, height."""
+        """Boxes in fractions of the side, (B, k, 6) float32: left, top, right, bottom, width, height."""
         boxes = self.boxes / self._world.size
         return np.concatenate([boxes, boxes[..., 2:] - boxes[..., :2]], axis=-1).astype(np.float32)
 
     @cached_property
     def tags(self) -> list[list[str]]:
-        """The name of each visible object, `red circle`; a wrong one for a share `tag_noise`; empty for the others."""
+        """Name of each visible object (`red circle`), wrong for a fraction `tag_noise`; empty for hidden objects."""
         words = self._hashed("shapes tags", np.arange(2 * self._world.k)[None]).reshape(len(self._indices), -1, 2)
         numbers = mistaken(pair_numbers(self.objects), words, self._world.tag_noise)
         return [
@@ -156,22 +156,22 @@ class Pictures:
 
     @cached_property
     def right(self) -> np.ndarray:
-        """(B, 3, Y, X) uint8: the scene from further right."""
+        """Right view of a stereo pair, (B, 3, Y, X) uint8."""
         return self._picture(self._right_instance, self._right_objects).transpose(0, 3, 1, 2)
 
     @cached_property
     def disparity(self) -> np.ndarray:
-        """(B, Y, X) int64: how many columns further left the right view shows each pixel of the image."""
+        """Disparity of each pixel of the image, (B, Y, X) int64, in pixels; 0 on the background."""
         return stereo.disparity_map(self.instance, self._disparities)
 
     @cached_property
     def occluded(self) -> np.ndarray:
-        """(B, Y, X) bool: pixels of the image that the right view does not show."""
+        """Pixels of the image that are occluded in the right view, (B, Y, X) bool."""
         return stereo.occlusions(self.instance, self._right_instance, self.disparity)
 
     @cached_property
     def depth(self) -> np.ndarray:
-        """(B, Y, X) float32: 2 / disparity; 0 on the background, which is infinitely far."""
+        """Depth, (B, Y, X) float32: 2 / disparity; 0 on the background, which is infinitely far."""
         return stereo.depth_map(self.disparity)
 
     # Another scene
@@ -183,7 +183,7 @@ class Pictures:
 
     @cached_property
     def second(self) -> np.ndarray:
-        """(B, 3, Y, X) uint8: another scene, the right picture of a pair."""
+        """Images of other scenes, (B, 3, Y, X) uint8, for statements about two pictures."""
         return self._second.image
 
     # Clips
@@ -200,7 +200,7 @@ class Pictures:
 
     @cached_property
     def clip(self) -> np.ndarray:
-        """(B, T, 3, Y, X) uint8: T = segments * frames; the first segment begins with the scene."""
+        """Clips, (B, T, 3, Y, X) uint8 with T = segments * frames; the first segment begins with the scene."""
         objects = self._script.frames(self._world.frames)
         count, length = objects.shape[:2]
         flat = objects.reshape(-1, *objects.shape[2:])
@@ -211,10 +211,10 @@ class Pictures:
 
     @cached_property
     def events(self) -> np.ndarray:
-        """(B, segments, 2) int64: the number in `clips.EVENTS` of what happens, and the slot of its object."""
+        """Events of the clips, (B, segments, 2) int64: index in `clips.EVENTS`, and slot of the object."""
         return self._script.events
 
     @cached_property
     def twin(self) -> np.ndarray:
-        """(B, T, 3, Y, X) uint8: `clip` played backwards."""
+        """The clips played backwards, (B, T, 3, Y, X) uint8."""
         return self.clip[:, ::-1]

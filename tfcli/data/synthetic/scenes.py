@@ -55,7 +55,7 @@ class Scenes(Pictures):
 
     @cached_property
     def _pairs(self) -> list[tuple[int, int]]:
-        """(colour, shape) pairs that texts may name."""
+        """Pairs (colour, shape) that texts may name."""
         named = np.flatnonzero(~HELD_OUT | (self._split.new == "pair"))
         return [divmod(pair, len(SHAPES)) for pair in named.tolist()]
 
@@ -75,12 +75,12 @@ class Scenes(Pictures):
 
     @cached_property
     def answer(self) -> np.ndarray:
-        """(B,) int64: the index of the answer of `question` in `questions.ANSWERS`."""
+        """Index in `questions.ANSWERS` of the answer of `question`, (B,) int64."""
         return np.array([questions.ANSWERS.index(question.answer) for question in self.question], dtype=np.int64)
 
     @cached_property
     def support(self) -> np.ndarray:
-        """(B, Y, X) bool: pixels of the objects that the answer of `question` depends on."""
+        """Pixels of the objects on which the answer of `question` depends, (B, Y, X) bool."""
         slots = np.zeros((len(self._indices), self._world.k + 1), dtype=bool)
         for scene, question in enumerate(self.question):
             slots[scene, [slot + 1 for slot in question.support]] = True
@@ -94,7 +94,7 @@ class Scenes(Pictures):
 
     @cached_property
     def target_box(self) -> np.ndarray:
-        """(B, 4) int64: the visible box of what `expression` means."""
+        """Visible box of the object that `expression` identifies, (B, 4) int64."""
         return self.boxes[np.arange(len(self._indices)), [expression.slot for expression in self.expression]]
 
     @cached_property
@@ -108,7 +108,7 @@ class Scenes(Pictures):
 
     @cached_property
     def truth(self) -> np.ndarray:
-        """(B,) int64: 1 where `statement` is true, else 0."""
+        """Truth of `statement`, (B,) int64: 1 for true, 0 for false."""
         return np.array([statement.truth for statement in self.statement], dtype=np.int64)
 
     @cached_property
