@@ -6,7 +6,8 @@ import os
 
 import typer
 
-from tfcli.cli.options import HydraFlags, Json, Settings, composed, grouped
+from tfcli.cli.grouped import grouped
+from tfcli.cli.options import HydraFlags, Json, Settings, composed
 
 bench = typer.Typer(help="Measure what a part costs.", no_args_is_help=True)
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from tfcli.cli.options import HydraFlags, Json, Settings, composed, grouped
+from tfcli.cli.grouped import grouped
+from tfcli.cli.options import HydraFlags, Json, Settings, composed
 
 
 def mount(app: typer.Typer) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from tfcli.cli.grouped import grouped
 from tfcli.cli.multirun import is_sweep, run_sweep
-from tfcli.cli.options import HydraFlags, Json, SweepOptions, composed, grouped
+from tfcli.cli.options import HydraFlags, Json, SweepOptions, composed
 from tfcli.cli.train import report
 from tfcli.errors import ConfigError
 

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from tfcli.cli.grouped import grouped
 from tfcli.cli.multirun import is_sweep, run_frozen_sweep
-from tfcli.cli.options import HydraFlags, Json, SweepOptions, composed, grouped
+from tfcli.cli.options import HydraFlags, Json, SweepOptions, composed
 
 Words = Annotated[
     list[str],

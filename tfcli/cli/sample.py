@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfcli.cli.options import ConfigDir, Json, grouped
+from tfcli.cli.grouped import grouped
+from tfcli.cli.options import ConfigDir, Json
 from tfcli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from tfcli.cli.grouped import grouped
 from tfcli.cli.multirun import is_sweep, run_sweep
-from tfcli.cli.options import ConfigName, HydraFlags, Json, Run, Settings, SweepOptions, composed, grouped
+from tfcli.cli.options import ConfigName, HydraFlags, Json, Run, Settings, SweepOptions, composed
 
 
 def mount(app: typer.Typer) -> None:
