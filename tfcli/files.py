@@ -1,4 +1,4 @@
-"""Atomic writes, file locks, and identities of processes."""
+"""Atomic writes, file locks, identities of processes, and where data and caches lie."""
 
 from __future__ import annotations
 
@@ -151,3 +151,23 @@ def _start_time(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
     except OSError:
         return ""
+
+
+def cache_root() -> Path:
+    """Return $TFCLI_CACHE, or `tfcli` in the user's cache folder where it is not set."""
+    given = os.environ.get("TFCLI_CACHE")
+    if given:
+        return Path(given).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "tfcli"
+
+
+def data_root(given: str | os.PathLike | None = None) -> Path:
+    """Return `data.root` as an absolute path; by default $TFCLI_DATA, or else `data` in the cache folder."""
+    chosen = given or os.environ.get("TFCLI_DATA")
+    return Path(chosen).expanduser().absolute() if chosen else cache_root() / "data"
+
+
+def offline() -> bool:
+    """Return whether TFCLI_OFFLINE forbids the network."""
+    return os.environ.get("TFCLI_OFFLINE", "") not in ("", "0")

@@ -310,7 +310,7 @@ def test_values_of_a_saved_config_are_set_with_the_same_care():
 def test_nothing_heavy_is_imported():
     code = (
         "import sys\nfrom tfcli.engine.config.compose import compose\n"
-        "import tfcli.cli.app, tfcli.probes.store, tfcli.data.common.paths\n"
+        "import tfcli.cli.app, tfcli.probes.store, tfcli.files\n"
         "compose('train', ['model=vit_b16', 'data=pets'])\n"
         "heavy = ('torch','torchvision','numpy','sklearn','matplotlib','pytorch_lightning','wandb','PIL')\n"
         "print([m for m in heavy if m in sys.modules])"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tfcli.cli.app import app
-from tfcli.engine.train.skipped import MAX_NAMED, SkippedFiles
+from tfcli.engine.runs.folder import MAX_NAMED, SkippedFiles
 
 SMALL = ("model=vit", "model.width=8", "model.depth=1", "model.heads=1", "data=folder", "data.image_size=8")
 SMALL += ("data.patch_size=4", "data.workers=0", "logger=csv", "trainer.precision=32", "trainer.threads=1")

@@ -101,7 +101,7 @@ def rm(
 def _root(cache: str | None) -> Any:
     from pathlib import Path
 
-    from tfcli.data.common.paths import cache_root
+    from tfcli.files import cache_root
 
     return Path(cache).expanduser() if cache else cache_root() / "features"
 

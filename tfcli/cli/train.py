@@ -78,13 +78,17 @@ def rerun(
 
 
 def _start(job, *, json: bool) -> None:
-    from tfcli.engine.loading import from_run
     from tfcli.engine.runs import paths
-    from tfcli.engine.train import teacher
 
     paths.check_paths(job.config)
-    from_run.resolve_run(job.config, job.overrides)
-    teacher.resolve_teacher(job.config, job.overrides)
+    if job.config.model.get("weights"):
+        from tfcli.engine.loading.from_run import resolve_run
+
+        resolve_run(job.config, job.overrides)
+    if "teacher" in job.config.task:
+        from tfcli.engine.train.teacher import resolve_teacher
+
+        resolve_teacher(job.config, job.overrides)
     from tfcli.engine.train import run
 
     report(*run.train(job.config, job.choices, job.overrides), json=json)

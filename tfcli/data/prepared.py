@@ -16,21 +16,20 @@ from tfcli.bounds import Bounds, Count, Fraction, Natural, Positive, Rate, Share
 from tfcli.data.columns.splits import SplitSettings
 from tfcli.data.columns.tables import Source
 from tfcli.data.common.facts import Facts
-from tfcli.data.common.paths import data_root
 from tfcli.data.common.request import Request
 from tfcli.data.common.rows import Columns, height, taken
 from tfcli.data.common.splitnames import SPLITS
 from tfcli.data.common.workers import Ranks
-from tfcli.data.images.assembly import Recipe
 from tfcli.data.images.cache import Policy, Store
 from tfcli.data.images.imageset import Images
 from tfcli.data.images.resize import Fit
 from tfcli.data.images.transforms import Augment, EvalTransform, TrainTransform
-from tfcli.data.splitting import split_tables
+from tfcli.data.splitting import Recipe, split_tables
 from tfcli.data.views.captioned import CaptionedImages
 from tfcli.data.views.labelled import LabelledImages
 from tfcli.data.views.view import View
 from tfcli.errors import ConfigError, DataError
+from tfcli.files import data_root
 
 TEXTS = ("text", "pair", "source", "target", "question", "context")
 """Columns of plain text, from which a vocabulary is made together with captions, words and choices."""

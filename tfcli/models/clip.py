@@ -17,10 +17,9 @@ from tfcli.bounds import Count, Positive
 from tfcli.models.protocols import Features
 from tfcli.models.resnet import ModifiedResNet
 from tfcli.models.text_encoder import TextBag, TextTransformer
-from tfcli.models.vit import PatchEncoder
+from tfcli.models.vit import PatchEncoder, StemName
 from tfcli.nn.embeddings import PatchEmbed, Stem
 from tfcli.nn.init import init_by_width
-from tfcli.nn.stems import StemName
 from tfcli.shapes import Float, Int
 
 
@@ -122,7 +121,7 @@ class VisionTransformer(PatchEncoder):
     Args:
         width: D, the width of the tokens.
         embed_width: E of the joint space.
-        stem: map from pixels to tokens (see `nn.stems`); patch has no bias here, since a norm follows.
+        stem: map from pixels to tokens (see `vit.STEMS`); patch has no bias here, since a norm follows.
         norm_eps: epsilon of the layer norms.
         encoder: further arguments of `PatchEncoder`. activation is quick_gelu for OpenAI's weights, gelu for most
             others; a wrong activation lowers the accuracy without any error.

@@ -6,6 +6,7 @@ Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any, Literal
 
@@ -15,16 +16,38 @@ from torch import Tensor, nn
 from tfcli.bounds import Count, Natural, Positive
 from tfcli.models.protocols import Features
 from tfcli.nn.blocks import Activation, Norm, make_norm
-from tfcli.nn.embeddings import Stem
+from tfcli.nn.embeddings import ConvEmbed, PatchEmbed, Stem
+from tfcli.nn.hybrid import HybridEmbed
 from tfcli.nn.init import init_as_vit
 from tfcli.nn.places import Places
 from tfcli.nn.pooling import AttentionPool
 from tfcli.nn.resampling import note_resized
 from tfcli.nn.stack import Stack
-from tfcli.nn.stems import StemName, make_stem
 from tfcli.shapes import Float
 
 POOLS = ("class", "mean", "normed_mean", "attention")
+
+StemName = Literal["patch", "overlap", "conv", "hybrid"]
+STEMS: dict[str, Callable[..., Stem]] = {
+    "patch": PatchEmbed,
+    "overlap": partial(PatchEmbed, overlap=True),
+    "conv": ConvEmbed,
+    "hybrid": partial(HybridEmbed, blocks=(1,), stem_width=32),  # a size for images of 32 px and a few cores
+}
+"""Factories of stems by name, called as `stem(width, image_size=..., patch_size=...)`."""
+
+
+def make_stem(stem: StemName | Callable[..., Stem], width: int, *, image_size: int, patch_size: int) -> Stem:
+    """Build the stem of that name, or call the given factory.
+
+    Raises:
+        ValueError: there is no such stem, or the sizes do not divide.
+    """
+    if isinstance(stem, str):
+        if stem not in STEMS:
+            raise ValueError(f"`model.stem` must be one of {', '.join(STEMS)}, but is {stem!r}.")
+        stem = STEMS[stem]
+    return stem(width, image_size=image_size, patch_size=patch_size)
 
 
 class PatchEncoder(nn.Module):
@@ -37,7 +60,7 @@ class PatchEncoder(nn.Module):
         image_size: side of the image in pixels.
         patch_size: side of a patch in pixels of the image, for every stem.
         special: names of the special tokens before the patches, and their numbers; they start at zero.
-        stem: map from pixels to tokens: patch, overlap, conv, hybrid (see `nn.stems`), or a factory of another one.
+        stem: map from pixels to tokens: patch, overlap, conv, hybrid (see `STEMS`), or a factory of another one.
         blocks: further arguments of `Stack`: depth, heads, attn, pos, mlp_width, activation, mlp_bias, norm, norm_eps,
             post_norm, stem_norm, layer_scale, dropout (0.1 in the ViT paper's ImageNet-only training, 0 in
             fine-tuning), attention_dropout, drop_path.

@@ -15,7 +15,7 @@ from tfcli.data.module import DataModule
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.shapes import Bool, Float, Int
 from tfcli.tasks.baselines.classes import class_guesses
-from tfcli.tasks.measured import ClassChoice
+from tfcli.tasks.objective import ClassChoice
 
 
 class QuestionAnswerer(Protocol):

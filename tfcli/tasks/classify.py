@@ -14,7 +14,7 @@ from tfcli.models.protocols import Classifier
 from tfcli.shapes import Float, Int
 from tfcli.tasks.baselines.classes import class_guesses
 from tfcli.tasks.baselines.pixels import logistic_regression
-from tfcli.tasks.measured import ClassChoice
+from tfcli.tasks.objective import ClassChoice
 
 
 def classification_loss(

@@ -13,7 +13,7 @@ from tfcli.metrics.language import LanguageMetrics
 from tfcli.models.protocols import LanguageModel
 from tfcli.shapes import Float, Int
 from tfcli.tasks.baselines.texts import language_baselines
-from tfcli.tasks.measured import MeasuredObjective
+from tfcli.tasks.objective import MeasuredObjective
 
 
 def token_loss(

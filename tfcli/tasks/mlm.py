@@ -12,7 +12,7 @@ from tfcli.data.module import DataModule
 from tfcli.metrics.masked import MaskedMetrics
 from tfcli.models.protocols import MaskedModel
 from tfcli.tasks.baselines.texts import masked_baselines
-from tfcli.tasks.measured import MeasuredObjective
+from tfcli.tasks.objective import MeasuredObjective
 
 
 class MaskedLM(MeasuredObjective):

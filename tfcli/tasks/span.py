@@ -14,7 +14,7 @@ from tfcli.errors import ConfigError
 from tfcli.metrics.squad import Question, SquadMetrics, best_spans
 from tfcli.models.protocols import TextClassifier
 from tfcli.shapes import Bool, Float, Int
-from tfcli.tasks.measured import MeasuredObjective
+from tfcli.tasks.objective import MeasuredObjective
 from tfcli.tasks.text import Prediction, TrainedHead
 from tfcli.tasks.text_classify import head_output
 

@@ -11,7 +11,7 @@ from tfcli.metrics.entities import EntityMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.texts import tag_baselines
 from tfcli.tasks.lm import token_loss
-from tfcli.tasks.measured import MeasuredObjective
+from tfcli.tasks.objective import MeasuredObjective
 from tfcli.tasks.text import Prediction, TrainedHead
 from tfcli.tasks.text_classify import head_output
 

@@ -16,7 +16,7 @@ from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.classes import class_guesses
 from tfcli.tasks.baselines.texts import label_baselines
 from tfcli.tasks.lm import token_loss
-from tfcli.tasks.measured import ClassChoice
+from tfcli.tasks.objective import ClassChoice
 from tfcli.tasks.text import Prediction, TrainedHead, paired, ranked
 
 

@@ -12,7 +12,7 @@ from tfcli.data.module import DataModule
 from tfcli.metrics.glue import ScoreMetrics
 from tfcli.models.protocols import TextClassifier
 from tfcli.tasks.baselines.texts import score_baselines
-from tfcli.tasks.measured import MeasuredObjective
+from tfcli.tasks.objective import MeasuredObjective
 from tfcli.tasks.text import Prediction, TrainedHead, paired
 from tfcli.tasks.text_classify import head_output
 

@@ -19,7 +19,7 @@ from tfcli.models.protocols import Translator
 from tfcli.shapes import Bool, Float, Int
 from tfcli.tasks.baselines.texts import translation_baselines
 from tfcli.tasks.lm import nats
-from tfcli.tasks.measured import MeasuredObjective
+from tfcli.tasks.objective import MeasuredObjective
 
 MODES = ("torch", "t2t")
 

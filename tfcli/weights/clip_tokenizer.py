@@ -6,8 +6,8 @@ import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
-from tfcli.data.common.paths import cache_root, data_root
 from tfcli.errors import WeightsError
+from tfcli.files import cache_root, data_root
 from tfcli.weights.fetch import Unreachable, download, offline
 
 MERGES = "bpe_simple_vocab_16e6.txt.gz"

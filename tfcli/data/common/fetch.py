@@ -19,12 +19,11 @@ from itertools import takewhile
 from pathlib import Path
 
 from tfcli.data.common.archives import bounded
-from tfcli.data.common.paths import cache_root, offline
 from tfcli.data.common.printable import printable
 from tfcli.data.common.request import Request
 from tfcli.data.common.workers import Ranks
 from tfcli.errors import DataError
-from tfcli.files import alone, identity, is_alive
+from tfcli.files import alone, cache_root, identity, is_alive, offline
 
 TIMEOUT_S = 20
 NOWHERE = "tfcli has no way to download it"  # reason in the error for a data set without a download

@@ -26,12 +26,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tfcli.data.common.paths import cache_root
 from tfcli.data.common.printable import printable
 from tfcli.data.common.workers import Ranks, cores, free_memory
 from tfcli.data.images.decode import BadImage, decode
 from tfcli.data.images.resize import Resize
 from tfcli.errors import DataError, PolicyStop
+from tfcli.files import cache_root
 
 VERSION = 3  # version of the decoding rule and the file layout, part of the cache key
 _CHUNK = 2048

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tfcli.data.common.fetch import NOWHERE, TIMEOUT_S, locate, missing
-from tfcli.data.common.paths import offline
 from tfcli.data.common.request import Request
 from tfcli.data.sources.tables import Table
 from tfcli.errors import install
+from tfcli.files import offline
 
 USUAL = {"train": "train", "validation": "val", "test": "test"}
 """Our names of the hub's splits."""

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from tfcli.data.common.counter_rng import seed_for
-from tfcli.data.common.paths import cache_root
 from tfcli.data.images.resize import SETTINGS
 from tfcli.data.module import DataModule
 from tfcli.engine.config.build import build, plain
@@ -29,6 +28,7 @@ from tfcli.engine.runs.terminal import progress
 from tfcli.engine.train import numerics
 from tfcli.engine.train.prepare import quiet_libraries
 from tfcli.errors import ConfigError, WeightsError
+from tfcli.files import cache_root
 from tfcli.models.protocols import ImageTextEncoder
 from tfcli.probes import features, store
 from tfcli.text.tokenizer import Tokenizer

@@ -12,13 +12,12 @@ from tfcli.engine.config.compose import Composition
 from tfcli.engine.probe import encoder
 from tfcli.engine.probe.heads import Head, Result, requested_heads
 from tfcli.engine.probe.views import Views
-from tfcli.engine.runs.folder import check_writable, locked, logged, run_folder, say, write_start
+from tfcli.engine.runs.folder import check_writable, list_skipped, locked, logged, run_folder, say, write_start
 from tfcli.engine.runs.format import to_csv, to_markdown
 from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.published import gap, in_words, published_for
 from tfcli.engine.runs.record import Record
 from tfcli.engine.train.report import peak_memory, relative_path
-from tfcli.engine.train.skipped import list_skipped
 from tfcli.errors import DataError
 from tfcli.files import write_atomic
 from tfcli.metrics.classification import ClassificationMetrics

@@ -1,7 +1,8 @@
-"""Make, lock and describe the folder of a run, and log to it. Imports no torch."""
+"""Make, lock and describe the folder of a run, log to it, and list the files that it skips. Imports no torch."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import platform
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from tfcli.data.common.printable import printable
 from tfcli.engine.runs import terminal
 from tfcli.engine.runs.disk_space import reserved_space, writing
 from tfcli.errors import RunError
@@ -228,3 +230,54 @@ def logged(folder: Path) -> Iterator[None]:
         for one in (file, tee.file):
             with suppress(OSError):  # what a full disk has not taken
                 one.close()
+
+
+MAX_NAMED = 5
+FILE = "bad_files.csv"
+
+
+def list_skipped(data: Any, folder: Path) -> None:
+    """List the files that `data` has left out, and from now on those that it meets while it reads."""
+    kept = SkippedFiles(folder)
+    if not is_child():
+        kept.add(data.bad_files, named=True)  # its notes have named them
+    data.on_skip = kept.add
+
+
+class SkippedFiles:
+    """The list of skipped files in a run's folder; every rank appends the files that it meets, each once.
+
+    Args:
+        folder: the run's.
+    """
+
+    def __init__(self, folder: Path):
+        self.file, self.named = folder / FILE, 0
+
+    def add(self, bad: Sequence[tuple[str, str]], *, named: bool = False) -> None:
+        """Add files and why they cannot be used; the first few are named on screen unless they have been."""
+        known = self._paths()
+        new = [(path, reason) for path, reason in bad if path not in known]
+        if not new:
+            return
+        with open(self.file, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if not file.tell():
+                writer.writerow(["file", "reason"])
+            writer.writerows(new)
+            file.flush()
+            os.fsync(file.fileno())
+        if named:
+            say(f"skipped files are listed in {FILE}")
+            return
+        for path, reason in new[: max(0, MAX_NAMED - self.named)]:
+            say(f"skipped {printable(path)}: {reason}")
+        if self.named < MAX_NAMED <= self.named + len(new):
+            say(f"further skipped files are listed in {FILE}")
+        self.named += len(new)
+
+    def _paths(self) -> set[str]:
+        if not self.file.exists():
+            return set()
+        with open(self.file, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return {row[0] for row in csv.reader(file) if row}

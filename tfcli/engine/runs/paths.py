@@ -66,7 +66,7 @@ def _check_data(config: DictConfig) -> None:
 
         How.of(data)
     if root is None and data.get("download") is False:
-        from tfcli.data.common.paths import data_root
+        from tfcli.files import data_root
 
         if not data_root(None).exists():
             raise ConfigError(f"data `{data.name}` are your own: say where they lie, `data.root=PATH`.")

@@ -17,10 +17,10 @@ from typing import NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from tfcli.data.common.paths import cache_root, data_root
 from tfcli.engine.runs.folder import check_writable, git_state, wandb_login
 from tfcli.engine.runs.format import size
 from tfcli.errors import RunError
+from tfcli.files import cache_root, data_root
 
 TESTED = {
     "torch": ("2.10", "2.15"),

@@ -9,7 +9,6 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from tfcli.data.common.paths import data_root, offline
 from tfcli.data.common.request import Request
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition
@@ -18,6 +17,7 @@ from tfcli.engine.runs.folder import wandb_login
 from tfcli.engine.runs.format import size
 from tfcli.engine.tools.doctor import Check
 from tfcli.errors import ConfigError, TfcliError
+from tfcli.files import data_root, offline
 
 
 def examine(job: Composition, *, network: bool) -> Iterator[Check]:

@@ -21,11 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tfcli.data.common.paths import cache_root
 from tfcli.engine.runs.record import read_json
 from tfcli.engine.runs.terminal import say
 from tfcli.errors import ConfigError, RunError
-from tfcli.files import alone, write_atomic
+from tfcli.files import alone, cache_root, write_atomic
 from tfcli.nn.attention import MultiHead, set_kernel
 from tfcli.nn.attention import best_kernel as best_of_pattern
 from tfcli.tasks.protocols import Task

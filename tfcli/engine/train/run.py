@@ -19,6 +19,7 @@ from tfcli.engine.runs.folder import (
     RUN_DIR,
     check_writable,
     is_child,
+    list_skipped,
     locked,
     logged,
     run_folder,
@@ -46,7 +47,6 @@ from tfcli.engine.train.report import (
     peak_memory,
     structure,
 )
-from tfcli.engine.train.skipped import list_skipped
 from tfcli.errors import RunError
 from tfcli.files import write_atomic
 
@@ -159,7 +159,8 @@ def evaluate(parts: Parts, active: ActiveRun, *, checkpoint: Path | None) -> Non
 
 def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = False) -> Record:
     """Fit, test and draw the figures; the record is written however the run ends."""
-    record, earlier = new_record(parts, "train"), read_record(folder)
+    record = new_record(parts, "train")
+    speed = read_record(folder).cost.get("examples_per_second", 0.0) if resumed else 0.0  # there may be no step left
     images: list[Path] = []
     began = time.monotonic()
     of_epochs = [f"train/{name}" for name in parts.task.train_figures]
@@ -199,7 +200,7 @@ def _run(parts: Parts, folder: Path, *, start: Path | None, resumed: bool = Fals
             "peak_memory_bytes": peak_memory(),
         }
         if not progress.seen:  # it was stopped after the last epoch, and is only tested now
-            record.cost |= {"examples_per_second": earlier.cost.get("examples_per_second", 0.0)}
+            record.cost |= {"examples_per_second": speed}
         record.checkpoint = str(best.relative_to(folder)) if best else None
         record.metrics = {k: v for k, v in last_values(folder).items() if k.startswith(("train/", "val/"))}
         if parts.config.trainer.test != "none" and parts.data.counts["test"]:

@@ -14,7 +14,7 @@ from tfcli.data.module import DataModule
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.loading.from_checkpoint import load_state, read_checkpoint
 from tfcli.engine.loading.load_model import find_model
-from tfcli.engine.runs.folder import check_writable, is_child, locked, logged, run_folder, write_start
+from tfcli.engine.runs.folder import check_writable, is_child, list_skipped, locked, logged, run_folder, write_start
 from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.record import Record
 from tfcli.engine.runs.saved_config import config_for_this_machine, find_checkpoint, saved_tokenizer
@@ -31,7 +31,6 @@ from tfcli.engine.train.prepare import (
 )
 from tfcli.engine.train.report import announce, keep_outcomes, new_record, warn_left_out
 from tfcli.engine.train.run import evaluate
-from tfcli.engine.train.skipped import list_skipped
 from tfcli.engine.use.public_classifier import classifier, run_of
 from tfcli.errors import DataError, TfcliError
 
