@@ -418,7 +418,7 @@ def test_squad_with_questions_that_have_no_answer(tmp_path: Path) -> None:
         "answers": [[{"text": "dog", "start": 2}], []],
     }
     assert loaded.counts == {"train": 2, "test": 3}
-    assert "squad2: 2 answers of train do not stand where they are said to" in loaded.notes[1]
+    assert "squad2: 2 answers of train are not at the place that the file states" in loaded.notes[1]
     write(tmp_path / "dev-v2.0.json", '{"data": [{"paragraphs": [{"qas": [{"id": "a"}]}]}]}')
     with pytest.raises(DataError, match="not in SQuAD's layout: an entry lacks 'answers'"):
         Squad("2.0").load(ask(tmp_path))

@@ -23,7 +23,7 @@ LEVELS = 10
 
 
 class OnPictures:
-    """A step that changes colours: of a sample it takes the pictures alone, all with one draw.
+    """A step that changes colours: it is applied to the pictures of a sample only, with one random draw for all of them.
 
     Args:
         step: takes an image, or a dictionary of images.
@@ -37,7 +37,7 @@ class OnPictures:
 
 
 class _Moving:
-    """Mixin for torchvision's policies, which take a picture alone: what moves it moves the rest of its sample."""
+    """Mixin that extends torchvision's policies from pictures to samples: geometric operations also move masks and boxes."""
 
     moves = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
     _others: Sample
@@ -88,7 +88,7 @@ class GrowingRandAugment:
         self.fill = [float(round(value)) for value in fill]
 
     def __call__(self, image: Any) -> Any:
-        """One uint8 image (3, Y, X), or a sample."""
+        """Transform one uint8 image (3, Y, X), or a sample."""
         names = list(OPERATIONS)
         for _ in range(self.num_ops):
             name, applied = names[int(torch.randint(len(names), ()))], bool(torch.rand(()) < 0.5)
@@ -125,7 +125,7 @@ class NoiseErasing:
         self.rectangle = v2.RandomErasing(scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3), value="random")  # type: ignore[arg-type]  # as documented
 
     def __call__(self, image: Any) -> Any:
-        """One uint8 image (3, Y, X), or several that lose the same rectangle."""
+        """Erase the same rectangle of one uint8 image (3, Y, X), or of several."""
         if torch.rand(()) >= self.probability:
             return image
         drawn = self.rectangle.make_params(list(image.values()) if isinstance(image, dict) else [image])
@@ -142,7 +142,7 @@ def _signed(value: float) -> float:
 
 
 def _factor(share: float) -> float:
-    """Of an enhancement, in which 1 changes nothing."""
+    """Return the factor of an enhancement; 1 changes nothing."""
     return max(0.1, 1 + _signed(0.9 * share))
 
 
@@ -157,7 +157,7 @@ def _move(
     shear: tuple[float, float] = (0.0, 0.0),
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> Tensor:
-    """A shear (slopes on x and y) about the corner, or a shift in shares of the side."""
+    """Shear (slopes on x and y) about the corner, or shift by shares of the side."""
     rows, columns = F.get_size(image)
     return F.affine(
         image,
@@ -200,4 +200,4 @@ OPERATIONS: dict[str, Callable[[Tensor, float, list[float]], Tensor]] = {
 }
 """Operations on an image, by the magnitude's share of the largest; the fill is the colour beyond the edges."""
 MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-"""Those of them that move an image."""
+"""The geometric ones among them."""

@@ -1,8 +1,8 @@
-"""Columns that move with an image: masks, boxes, points, the right view, disparities, clips.
+"""Columns that are transformed together with an image: masks, boxes, points, the right view, disparities, clips.
 
-They are torchvision's tv_tensors, so that one draw of a geometric transform serves all parts of a sample. A part that
-has a value for each pixel is a `Field`: it takes the value of the nearest pixel, and one of its own where padding comes
-in. What a column is, its name says: see `KINDS`.
+They are torchvision's tv_tensors, so that one random draw of a geometric transform serves all parts of a sample. A part
+with a value for each pixel is a `Field`: it is resampled to the nearest pixel, and padding has its `void` value. The name
+of a column says its kind (`KINDS`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Field(tv_tensors.Mask):
     kept: ClassVar[torch.dtype] = torch.uint8
 
     def widened(self, factor: float) -> Field:
-        """Return the field of an image that became so many times wider."""
+        """Return the field for an image that was made `factor` times wider."""
         return self
 
 
@@ -80,10 +80,10 @@ KINDS: dict[str, type[tv_tensors.TVTensor]] = {
     "target_box": tv_tensors.BoundingBoxes,
     "points": tv_tensors.KeyPoints,
 }
-"""What a column of a set is, by its name."""
+"""Kind of a column by its name."""
 PICTURES = tuple(name for name, kind in KINDS.items() if kind in (tv_tensors.Image, tv_tensors.Video))
 PLACES = (tv_tensors.BoundingBoxes, tv_tensors.KeyPoints)
-"""Kinds that are numbers of pixels of the image as its file has it."""
+"""Kinds whose values are positions in the image, in pixels of its file."""
 FILL: dict[Any, Any] = {kind: kind.void for kind in KINDS.values() if issubclass(kind, Field)} | {"others": 0}
 """Value of padding by kind, as torchvision's transforms take it."""
 
@@ -95,7 +95,7 @@ def pictures(sample: Sample) -> Sample:
 
 @register_kernel(F.resized_crop, Field)
 def _resized_crop(field: Field, top: int, left: int, height: int, width: int, size: list[int], **_: Any) -> Field:
-    """Crop and take the nearest pixel, whose middle is the exact one: torchvision's masks are half a pixel off."""
+    """Crop and resample to the pixel with the nearest centre; torchvision's own masks are half a pixel off."""
     rows = torch.from_numpy(nearest(height, size[0])) + top
     columns = torch.from_numpy(nearest(width, size[1])) + left
     values = field.as_subclass(Tensor)[..., rows[:, None], columns]
@@ -121,7 +121,7 @@ def assembled(parts: Mapping[str, np.ndarray], *, full: tuple[int, int] | None =
     Args:
         parts: by column: images (Y, X, 3) uint8, clips (T, Y, X, 3) uint8, fields (Y, X), boxes (K, 4) as left, top,
             right, bottom, one box (4,), points (K, 2) as x, y. Boxes and points are in pixels of the file.
-        full: rows and columns of the image in its file, where it was reduced since; fields say theirs themselves.
+        full: rows and columns of the image in its file, where it was reduced after reading; fields bring their own.
 
     Raises:
         MisfitError: an image, a clip or a field has other proportions than the first picture.
@@ -170,10 +170,10 @@ def pixels_first(image: np.ndarray) -> Tensor:
 
 
 def sanitized(places: tv_tensors.BoundingBoxes | tv_tensors.KeyPoints) -> tuple[Tensor, Tensor]:
-    """Return boxes (K, 4) cut off at the edges of their canvas, or points (K, 2), and (K,) whether each is left.
+    """Return boxes (K, 4) clipped to their canvas, or points (K, 2), and (K,) whether each is still inside.
 
-    A box is left where a pixel of it is, a point where it lies on the canvas. The others are zeros; they keep their
-    places, so that what is said of each stays beside it.
+    A box is inside if at least a pixel of it is, a point if it lies on the canvas. The others become zeros and keep
+    their rows, so that the labels of boxes still match.
     """
     rows, columns = places.canvas_size
     plain, ends = places.as_subclass(Tensor), torch.tensor([columns, rows])

@@ -107,7 +107,7 @@ class Augment:
 
 
 def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 images (B, 3, Y, X) to floats of mean 0 and deviation 1 by channel; floats are left as they are."""
+    """Return uint8 images (B, 3, Y, X) as floats with mean 0 and deviation 1 per channel; floats are left as they are."""
     if image.is_floating_point():
         return image
     scale = image.new_tensor([[255 * m for m in mean], [1 / (255 * s) for s in std]], dtype=torch.float32)
@@ -121,15 +121,15 @@ class EvalTransform:
         self.fit, self.size = fit, fit.image_size
 
     def one(self, image: np.ndarray, seed: np.uint64 | None = None) -> Tensor:
-        """One image of any size."""
+        """Transform one image of any size."""
         return pixels_first(self.fit(image))
 
     def batch(self, images: np.ndarray, seeds: np.ndarray | None = None) -> Tensor:
-        """(B, Y, X, 3) images of one size."""
+        """Transform images (B, Y, X, 3) of one size."""
         return one_batch(self.fit(images))
 
     def sample(self, sample: Sample, seed: np.uint64 | None = None) -> Sample:
-        """Return the parts of a sample, all with the geometry of its image; what padding brings in is void."""
+        """Return the parts of a sample, transformed with its image; padding is void."""
         canvas = tuple(next(iter(pictures(sample).values())).shape[-2:])
         if canvas == (self.size, self.size) == self.fit.step.shape(*canvas):
             return sample
@@ -202,7 +202,7 @@ class TrainTransform:
         return []
 
     def _policy(self, fill: Sequence[float]) -> list:
-        """RandAugment or AutoAugment."""
+        """Return the step of RandAugment or AutoAugment, if any."""
         augment = self.augment
         if augment.autoaugment != "none":
             policy = v2.AutoAugmentPolicy(augment.autoaugment)
@@ -215,7 +215,7 @@ class TrainTransform:
         return [RandAugment(num_ops=augment.randaugment_ops, magnitude=augment.randaugment)]
 
     def _painting(self, fill: Sequence[float], noise: Sequence[float]) -> list:
-        """Colour jitter, grey, blur, solarisation, and erasing."""
+        """Return the steps of colour jitter, grey, blur, solarisation and erasing."""
         steps: list = []
         augment, strength = self.augment, self.augment.color_jitter
         if strength or augment.hue:
@@ -237,13 +237,13 @@ class TrainTransform:
         return [OnPictures(step) for step in steps]
 
     def one(self, image: np.ndarray, seed: np.uint64) -> Tensor:
-        """One image of any size, by its seed."""
+        """Augment one image of any size with its seed."""
         tensor = pixels_first(image) if self.augment.crop == "resized" else self.plain.one(image)
         with fork_rng(devices=[]):
             return self._run(self.steps, tensor, seed).contiguous()
 
     def batch(self, images: np.ndarray, seeds: np.ndarray) -> Tensor:
-        """(B, Y, X, 3) images of one size, (B,) seeds.
+        """Augment images (B, Y, X, 3) of one size with (B,) seeds.
 
         Padded crops and mirror images of a whole batch are one gather each, with offsets hashed from the seeds. A loop
         over torchvision's transforms would take longer for 32-pixel images than a small network's whole step.
@@ -262,14 +262,14 @@ class TrainTransform:
         return result
 
     def sample(self, sample: Sample, seed: np.uint64) -> Sample:
-        """One sample of any size, by its seed; its image is that of `one`."""
+        """Augment a sample of any size with its seed; its image equals that of `one`."""
         if self.augment.crop != "resized":
             sample = self.plain.sample(sample)
         with fork_rng(devices=[]):
             return self._run(self.steps, sample, seed)
 
     def sample_of_batch(self, sample: Sample, seed: np.uint64) -> Sample:
-        """One sample of a set whose images have one size; its image is that of `batch`."""
+        """Augment a sample of a set whose images have one size; its image equals that of `batch`."""
         if self.augment.crop == "resized":
             return self.sample(sample, seed)
         if self.augment.crop == "padded":

@@ -1,4 +1,4 @@
-"""Several crops of each image: what a model learns from that is to see the same in all of them."""
+"""View of several random crops of each image, for objectives that compare crops of the same image."""
 
 from __future__ import annotations
 
@@ -59,7 +59,11 @@ class Crops:
                 raise ConfigError(f"`task.view.{name}` must be [least, most], but is [{least}, {most}].")
 
     def encode(self, rows: Columns, tokenizer: Any, *, length: int | None, train: bool) -> Cropped:
-        """Raises ConfigError where images are to be mixed."""
+        """Lay out the crops of a split.
+
+        Raises:
+            ConfigError: MixUp or CutMix is on.
+        """
         rows["image"].check_unmixed("several crops of an image")
         augment: TrainTransform = rows["image"].augmented
         first, further, local = self.changes
@@ -88,7 +92,7 @@ class Cropped:
 
     @property
     def bytes_each(self) -> int:
-        """Bytes of a sample, as it passes between processes."""
+        """Return the bytes of a sample as it passes between processes."""
         return sum(3 * transform.size**2 for transform in self.transforms)
 
     def batch(self, rows: np.ndarray, *, seed: int, epoch: int, copies: np.ndarray | None = None) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class Spans:
     def __init__(self, *, framing: str = "cls", stride: Count = 128, question_length: Count = 64):
         if framing != "cls":
             raise ConfigError(
-                "answers are cut out by models that read both ways, as BERT: this one's layout is not `cls`."
+                "`task=span` needs a bidirectional model, such as BERT: the layout of this one is not `cls`."
             )
         for name, value in (("stride", stride), ("question_length", question_length)):
             if value < 1:

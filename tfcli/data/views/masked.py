@@ -55,8 +55,8 @@ class MaskedPairs:
             raise ConfigError(f"`task.view.mask_fraction` must lie between 0 and 1, but is {mask_fraction}.")
         if masked_fraction + random_fraction > 1 + 1e-9:
             raise ConfigError(
-                "`task.view.masked_fraction` and `random_fraction` are shares of the same tokens and make "
-                f"{masked_fraction + random_fraction:g} together; at most 1."
+                "`task.view.masked_fraction` and `random_fraction` must not exceed 1 together, but their sum is "
+                f"{masked_fraction + random_fraction:g}."
             )
         self.mask_fraction, self.masked_fraction, self.random_fraction = mask_fraction, masked_fraction, random_fraction
         self.next_sentence = next_sentence

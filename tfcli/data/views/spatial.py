@@ -1,4 +1,4 @@
-"""Images and clips with what lies on them: masks, boxes, points, a right view. One draw moves all parts of a sample."""
+"""Images and clips with masks, boxes, points or a right view; one random draw transforms all parts of a sample."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class SegmentedImages:
 class BoxedImages:
     """Images with boxes: `{"image" (B, 3, Y, X), "boxes" (B, K, 4), "boxes_valid" (B, K), "index" (B)}`.
 
-    Boxes are left, top, right, bottom in pixels of the image that is given; those that fill up a row or left their crop
-    are not valid. With labels there is `label`: (B) of images, or (B, K) of boxes, -1 where a row is filled up.
+    Boxes are left, top, right, bottom in pixels of the returned image; padding and boxes outside of the crop are not
+    valid. With labels there is `label`: (B) of images, or (B, K) of boxes, padded with -1.
     """
 
     unit, reads_text = "images", False
@@ -42,19 +42,23 @@ class BoxedImages:
 class StereoPairs:
     """Rectified pairs: `{"image", "right" (B, 3, Y, X), "disparity" (B, Y, X), "index" (B)}`, `occluded` where given.
 
-    Disparities are in pixels of the image that is given; -1: not known. Both views are cropped alike. A mirror image
-    would exchange left and right, and no set says what the right view's disparities are: it is refused, as are
-    rotations and shears, after which rows are no epipolar lines.
+    Disparities are in pixels of the returned image; -1 where they are unknown. Both views have the same crop. Mirror
+    images are refused: they would exchange left and right, and no set has disparities of the right view. So are
+    rotations and shears, after which the rows are no longer epipolar lines.
     """
 
     unit, reads_text = "pairs", False
 
     def encode(self, rows: Columns, tokenizer: Any, *, length: int | None, train: bool) -> Spatial:
-        """Raises ConfigError where the augmentation would undo the pair's geometry."""
+        """Lay out the pairs of a split.
+
+        Raises:
+            ConfigError: the augmentation would destroy the geometry of a pair.
+        """
         augment = rows["image"].augmented.augment
         if augment.flip or augment.randaugment or augment.autoaugment != "none":
             raise ConfigError(
-                "a stereo pair is no pair any more when it is mirrored or turned: set data.augment.flip=0, "
+                "a stereo pair cannot be mirrored or rotated, since its disparities would be wrong: set data.augment.flip=0, "
                 "data.augment.randaugment=0 and data.augment.autoaugment=none."
             )
         return Spatial(rows, ("image", "right", "disparity", "occluded"))
@@ -74,11 +78,11 @@ class Spatial:
 
     Args:
         rows: the table.
-        columns: those that move together, the picture first; ones that the table lacks are left out.
-        beside: further columns of numbers, likewise.
+        columns: the columns that are transformed together, the picture first; those that the table lacks are left out.
+        beside: columns of numbers that are returned unchanged, where the table has them.
 
     Raises:
-        ConfigError: images are to be mixed.
+        ConfigError: MixUp or CutMix is on.
     """
 
     counted, cut = "images", 0
@@ -86,7 +90,7 @@ class Spatial:
     def __init__(self, rows: Columns, columns: Sequence[str], *, beside: Sequence[str] = ()):
         self.lead = columns[0]
         self.image: Images = rows[self.lead]
-        self.image.check_unmixed("what lies on images")
+        self.image.check_unmixed("masks, boxes or a second view")
         self.others = {name: rows[name] for name in columns[1:] if name in rows}
         self.beside = {name: rows[name] for name in beside if name in rows}
         self.lengths, self.notes = np.ones(len(self.image), dtype=np.int64), list[str]()
@@ -97,7 +101,7 @@ class Spatial:
 
     @property
     def bytes_each(self) -> int:
-        """Bytes of a sample, as it passes between processes."""
+        """Return the bytes of a sample as it passes between processes."""
         return sum(part.nbytes for part in self.blank(1, seed=0).values())
 
     def batch(self, rows: np.ndarray, *, seed: int, epoch: int, copies: np.ndarray | None = None) -> dict[str, Any]:
@@ -115,7 +119,7 @@ class Spatial:
         return batch | {"bad": bad} if bad else batch
 
     def blank(self, size: int, *, seed: int) -> dict[str, Any]:
-        """Return the first good sample so many times: how many frames or boxes there are, only a sample says."""
+        """Return the first readable sample, repeated: only a sample says how many frames or boxes there are."""
         for row in range(len(self.lengths)):
             try:
                 one = self.batch(np.array([row]), seed=seed, epoch=0)
@@ -128,7 +132,7 @@ class Spatial:
 
 
 def _joined(name: str, samples: Sequence[Sample]) -> dict[str, Tensor]:
-    """Return one part of some samples as tensors of a batch: pictures and fields, or places and which are valid."""
+    """Return one column of some samples as tensors of a batch: pictures and fields, or places and which are valid."""
     kind = KINDS[name]
     if kind not in PLACES:
         return {name: torch.stack([sample[name].as_subclass(Tensor) for sample in samples]).contiguous()}
