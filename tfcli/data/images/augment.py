@@ -23,7 +23,7 @@ LEVELS = 10
 
 
 class OnPictures:
-    """A step that changes colours: it is applied to the pictures of a sample only, with one random draw for all of them.
+    """A step that changes colours: it is applied to the pictures of a sample only, with one random draw for all.
 
     Args:
         step: takes an image, or a dictionary of images.
@@ -37,7 +37,7 @@ class OnPictures:
 
 
 class _Moving:
-    """Mixin that extends torchvision's policies from pictures to samples: geometric operations also move masks and boxes."""
+    """Mixin that extends torchvision's policies to samples: geometric operations also move masks and boxes."""
 
     moves = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
     _others: Sample

@@ -1,8 +1,8 @@
 """Columns that are transformed together with an image: masks, boxes, points, the right view, disparities, clips.
 
 They are torchvision's tv_tensors, so that one random draw of a geometric transform serves all parts of a sample. A part
-with a value for each pixel is a `Field`: it is resampled to the nearest pixel, and padding has its `void` value. The name
-of a column says its kind (`KINDS`).
+with a value for each pixel is a `Field`: it is resampled to the nearest pixel, and padding has its `void` value. The
+name of a column says its kind (`KINDS`).
 """
 
 from __future__ import annotations

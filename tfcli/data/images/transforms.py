@@ -107,7 +107,7 @@ class Augment:
 
 
 def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Return uint8 images (B, 3, Y, X) as floats with mean 0 and deviation 1 per channel; floats are left as they are."""
+    """Return uint8 images (B, 3, Y, X) as floats with mean 0 and deviation 1 per channel; floats stay as they are."""
     if image.is_floating_point():
         return image
     scale = image.new_tensor([[255 * m for m in mean], [1 / (255 * s) for s in std]], dtype=torch.float32)

@@ -86,9 +86,7 @@ def checked(rows: Columns, name: str, split: str, notes: list[str]) -> Columns:
         if true or not answers or split != "train":
             kept.append(row)
     if wrong:
-        notes.append(
-            f"{name}: {wrong:,} answers of {split} are not at the place that the file states, and are left out"
-        )
+        notes.append(f"{name}: {wrong:,} answers of {split} are not at the place that the file states and are left out")
     return {column: [cells[row] for row in kept] for column, cells in rows.items()}
 
 

@@ -58,8 +58,8 @@ class StereoPairs:
         augment = rows["image"].augmented.augment
         if augment.flip or augment.randaugment or augment.autoaugment != "none":
             raise ConfigError(
-                "a stereo pair cannot be mirrored or rotated, since its disparities would be wrong: set data.augment.flip=0, "
-                "data.augment.randaugment=0 and data.augment.autoaugment=none."
+                "a stereo pair cannot be mirrored or rotated, since its disparities would be wrong: set "
+                "data.augment.flip=0, data.augment.randaugment=0 and data.augment.autoaugment=none."
             )
         return Spatial(rows, ("image", "right", "disparity", "occluded"))
 
