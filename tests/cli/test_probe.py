@@ -56,7 +56,7 @@ def test_what_is_cached_is_listed_explained_shown_and_removed(work: Path):
         go("features", "ls", "pixels", "digits", *QUICK, "data.image_size=16", "--json", cwd=work).stdout
     )
     assert {row["cache"] for row in other} == {"miss"}
-    assert all("transform.image_size 8 -> 16" in row["why"] for row in other)
+    assert all("data.image_size 8 -> 16" in row["why"] for row in other)
     names = [row["name"] for row in json.loads(go("features", "ls", "--json", cwd=work).stdout)]
     train = next(name for name in names if "-train-" in name)
     shown = go("features", "show", train, cwd=work).stdout

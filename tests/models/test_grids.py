@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from torch.testing import assert_close
 
 from tfcli.engine.config.compose import compose
+from tfcli.engine.loading.from_checkpoint import load_state
 from tfcli.engine.runs.saved_config import config_for_this_machine
 from tfcli.engine.train.prepare import record_setting, size_notes
 from tfcli.errors import ConfigError, DataError, IncompatibleError
@@ -73,8 +74,19 @@ def test_a_trained_model_keeps_its_size_when_it_is_shown_others(tiny_run):
     built = config_for_this_machine(tiny_run, [])[0].model.image_size
     config, _ = config_for_this_machine(tiny_run, ["data.image_size=24"])
     assert (config.data.image_size, config.model.image_size) == (24, built)
-    typed, _ = config_for_this_machine(tiny_run, ["data.image_size=24", "model.image_size=24"])
-    assert typed.model.image_size == 24
+    with pytest.raises(ConfigError, match=rf"model.image_size=24`.* built for {built}.*`data.image_size=24` lets it"):
+        config_for_this_machine(tiny_run, ["model.image_size=24"])
+    patch = config.model.patch_size
+    close = (
+        rf"multiple of {patch}, the `model.patch_size` .* but is {24 * patch + 1}. Nearest: {24 * patch}, {25 * patch}"
+    )
+    with pytest.raises(ConfigError, match=close):
+        config_for_this_machine(tiny_run, [f"data.image_size={24 * patch + 1}"])
+
+
+def test_a_typed_setting_that_the_weights_do_not_fit_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"`model.width=5`: the weights of .* do not fit.*size mismatch"):
+        load_state(torch.nn.Linear(2, 2), torch.nn.Linear(5, 5).state_dict(), tmp_path, ["model.width=5", "seed=1"])
 
 
 def test_clips_residual_network_refuses_another_size():

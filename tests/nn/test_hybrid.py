@@ -31,7 +31,7 @@ def test_the_grid_is_the_images_side_over_the_tokens(blocks: list[int], cells: i
     ("changes", "message"),
     [
         ({"patch_size": 8}, r"must be a multiple of 16, .* with stages of \[3, 4, 9\] blocks, but is 8"),
-        ({"image_size": 40}, "`patch_size` must divide `image_size`, but is 16 for an image of 40"),
+        ({"image_size": 40}, "`model.patch_size` must divide `data.image_size`, but is 16 for an image of 40"),
         ({"blocks": (3, 0, 9)}, r"at least 1, but are 64 and \[3, 0, 9\]"),
         ({"stem_width": 0}, "at least 1, but are 0"),
     ],

@@ -27,6 +27,7 @@ FACTS = {
     "precision": "32",
     "layer": None,
     "pool": "head",
+    "settings": {"width": 4},
 }
 
 
@@ -74,13 +75,15 @@ def test_the_second_time_nothing_is_extracted(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"weights": "w1"}, "weights w0 -> w1"),
-        ({"transform": {"image_size": 336, "mean": [0.5]}}, "transform.image_size 224 -> 336"),
-        ({"fingerprint": "f1"}, "fingerprint f0 -> f1"),
+        ({"weights": "w1"}, "other weights"),
+        ({"transform": {"image_size": 336, "mean": [0.5]}}, "data.image_size 224 -> 336"),
+        ({"fingerprint": "f1"}, "other files of the data set"),
         ({"precision": "bf16"}, "precision 32 -> bf16"),
-        ({"layer": "stack.blocks.3"}, "layer None -> stack.blocks.3"),
-        ({"pool": "mean"}, "pool head -> mean"),
+        ({"layer": "stack.blocks.3"}, "features.layer None -> stack.blocks.3"),
+        ({"pool": "mean"}, "features.pool head -> mean"),
         ({"model": "n"}, ""),
+        ({"settings": {"width": 8, "attn": {"_target_": "tfcli.nn.attention.cycle"}}}, "model.width 4 -> 8"),
+        ({"settings": dict.fromkeys("abcd", 1)}, ""),
     ],
 )
 def test_a_change_of_anything_misses_and_is_explained(tmp_path: Path, change: dict, words: str):

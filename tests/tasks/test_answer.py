@@ -46,7 +46,7 @@ def test_a_run_on_generated_scenes_is_recorded_and_evaluated(tmp_path, monkeypat
     again = json.loads(capsys.readouterr().out)
     assert again["metrics"]["test/accuracy"] == pytest.approx(record["metrics"]["test/accuracy"])
     for words in (["photo.png"], ["--text", "is it red"]):
-        with pytest.raises(ConfigError, match=r"answers questions about images.* --question TEXT"):
+        with pytest.raises(ConfigError, match=r"answers questions about images.* needs `--question"):
             app(["predict", str(tmp_path / "run"), *words], standalone_mode=False)
     ask_about_files(tmp_path, capsys)
 
@@ -76,6 +76,8 @@ def ask_about_files(folder: Path, capsys) -> None:
     said = capsys.readouterr().out
     assert "question" in said.splitlines()[0]
     assert said.count("a.png") == 2
+    with pytest.raises(ConfigError, match="`--question` is empty"):
+        app(["predict", str(folder / "run"), "a.png", "--question", " "], standalone_mode=False)
     with pytest.raises(ConfigError, match="exclude each other"):
         app([*words, "--labels", "a,b"], standalone_mode=False)
 

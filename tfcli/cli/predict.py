@@ -65,6 +65,8 @@ def predict(
         raise ConfigError(f"`--labels` needs at least two texts separated by commas, but has {len(names)}.")
     if sum(map(bool, (text, question, names))) > 1:
         raise ConfigError("`--text`, `--question` and `--labels` exclude each other: give one of them.")
+    if any(not one.strip() for one in question or ()):
+        raise ConfigError('`--question` is empty: ask something, as in --question "How many circles are there?".')
     from tfcli.engine.runs.named import Takes, resolve_model
 
     takes: Takes = "text" if text else "questions" if question else "images"

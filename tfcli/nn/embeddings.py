@@ -116,5 +116,7 @@ def grid_of(image_size: int, patch_size: int) -> tuple[int, int]:
         ValueError: `patch_size` does not divide `image_size`.
     """
     if image_size % patch_size:
-        raise ValueError(f"`patch_size` must divide `image_size`, but is {patch_size} for an image of {image_size}.")
+        raise ValueError(
+            f"`model.patch_size` must divide `data.image_size`, but is {patch_size} for an image of {image_size}."
+        )
     return image_size // patch_size, image_size // patch_size

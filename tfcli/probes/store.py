@@ -258,26 +258,37 @@ def entries(root: Path, say: Callable[[str], None] = lambda line: None) -> list[
     return found
 
 
+WORDS = {"settings.": "model.", "transform.": "data.", "layer": "features.layer", "pool": "features.pool"}
+"""Beginning of the name of a fact -> of the setting that it comes from."""
+SHOWN = 3
+"""Differences up to this number are named; features that differ in more are no near ones."""
+
+
 def why_missed(root: Path, wanted: Entry) -> str:
-    """Describe the differences to the nearest entry of the same model, data and split; empty where there is none."""
-    best: list[str] | None = None
+    """Name the settings that differ in the nearest entry of the same model, data and split.
+
+    Returns:
+        Empty where there is no such entry, or where it differs in more than `SHOWN` settings.
+    """
+    found = []
     for other in entries(root):
         facts = other["facts"]
         if all(facts.get(k) == wanted.facts[k] for k in NAMES) and facts != wanted.facts:
-            differing = [k for k in {**facts, **wanted.facts} if facts.get(k) != wanted.facts.get(k)]
-            if best is None or len(differing) < len(best):
-                best, nearest = differing, facts
-    if best is None:
-        return ""
-    return "; ".join(_difference(name, nearest.get(name), wanted.facts.get(name)) for name in best)
+            found.append(_differences("", facts, wanted.facts))
+    nearest = min(found, key=len, default=[])
+    return "; ".join(nearest) if len(nearest) <= SHOWN else ""
 
 
-def _difference(name: str, old: Any, new: Any) -> str:
-    if isinstance(old, dict) and isinstance(new, dict):
-        inner = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-        return "; ".join(_difference(f"{name}.{k}", old.get(k), new.get(k)) for k in inner)
-    shown = [str(v)[:12] if name.endswith(("weights", "fingerprint")) else str(v) for v in (old, new)]
-    return f"{name} {shown[0]} -> {shown[1]}"
+def _differences(name: str, old: Any, new: Any) -> list[str]:
+    """Describe each setting that differs, by the key that it has in a command; classes are left out."""
+    if isinstance(old, dict) or isinstance(new, dict):
+        old, new = (value if isinstance(value, dict) else {} for value in (old, new))
+        inner = [k for k in {**old, **new} if old.get(k) != new.get(k) and k != "_target_"]
+        return [line for k in inner for line in _differences(f"{name}.{k}" if name else k, old.get(k), new.get(k))]
+    if name in ("weights", "fingerprint"):
+        return [{"weights": "other weights", "fingerprint": "other files of the data set"}[name]]
+    key = next((key + name.removeprefix(fact) for fact, key in WORDS.items() if name.startswith(fact)), name)
+    return [f"{key} {old} -> {new}"]
 
 
 def remove(folder: Path) -> None:

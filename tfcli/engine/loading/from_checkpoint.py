@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tfcli.errors import RunError
+from tfcli.errors import ConfigError, RunError
 from tfcli.weights.pickles import load_pickle
 
 
@@ -39,16 +40,26 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_state(module: torch.nn.Module, state: dict[str, torch.Tensor], run: Path) -> None:
+def load_state(module: torch.nn.Module, state: dict[str, torch.Tensor], run: Path, typed: Sequence[str] = ()) -> None:
     """Load the tensors of a run's checkpoint.
 
+    Args:
+        typed: settings that were given to the command which uses the run.
+
     Raises:
+        ConfigError: the model was changed by what was typed.
         RunError: it is of another model.
     """
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
         found = [line.strip() for line in str(error).splitlines()[1:]]
+        changed = [f"`{text}`" for text in typed if text.startswith(("model.", "attn", "pos"))]
+        if changed:
+            raise ConfigError(
+                f"{', '.join(changed)}: the weights of `{run}` do not fit a model with such a setting; leave it out "
+                f"(`tfcli rerun {run} {' '.join(changed).replace('`', '')}` trains one). {found[0][:300]}"
+            ) from error
         more = f" ({len(found)} differences)" if len(found) > 1 else ""
         raise RunError(
             f"the checkpoint of `{run}` is of another model than its config.yaml describes: {found[0][:300]}{more}"

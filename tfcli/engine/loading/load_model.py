@@ -145,7 +145,7 @@ class Found:
         net = build(self.config.model)
         report = None
         if self.run is not None:
-            load_state(net, net_state(self.checkpoint), self.run)
+            load_state(net, net_state(self.checkpoint), self.run, self.overrides)
         elif self.weights is not None:
             from tfcli.weights.load import load_weights
 

@@ -246,7 +246,7 @@ def cached(frozen: Frozen) -> list[dict[str, Any]]:
         elif kept:
             state, why = "part", f"{kept:,} of {every:,} shards; the rest will be extracted"
         else:
-            state, why = "miss", store.why_missed(frozen.cache, wanted) or "nothing like it is cached"
+            state, why = "miss", store.why_missed(frozen.cache, wanted) or "not cached yet"
         rows.append({"split": split, "cache": state, "why": why, "folder": str(wanted.folder)})
     return rows
 

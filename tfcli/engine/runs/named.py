@@ -143,8 +143,8 @@ def check_takes(run: Path, takes: Takes) -> None:
     answers = "question" in saved.get("task", {}).get("needs", []) and "image_size" in saved.get("data", {})
     if answers and takes != "questions":
         raise ConfigError(
-            f"`{run}` answers questions about images, and this command gives its model {takes} alone. "
-            f"`tfcli predict {run} FILE --question TEXT` asks it, `tfcli evaluate {run}` measures it on its set."
+            f"`{run}` answers questions about images, but is given {takes} alone: `tfcli predict {run} FILE` needs "
+            f'`--question "..."` as well; `tfcli evaluate {run}` measures it on its set.'
         )
     if takes == "questions":
         if not answers:

@@ -166,8 +166,9 @@ def _recompose(run: Path, config: DictConfig, choices: dict[str, str], overrides
     trained model was built for, which reads others as well.
 
     Raises:
-        ConfigError: an override is wrong, or chooses another option of a group.
+        ConfigError: an override is wrong, chooses another option of a group, or the model cannot read such images.
     """
+    _check_image_size(run, config, overrides)
     try:
         typed = read_overrides(run)
         job = compose("train", typed)
@@ -185,9 +186,25 @@ def _recompose(run: Path, config: DictConfig, choices: dict[str, str], overrides
                 f"`{text}`: a run is used with the {group} that it was trained with, `{choices[group]}`; "
                 f"`tfcli rerun {run_name(run)} {text}` trains it anew."
             )
-    asked = {text.partition("=")[0] for text in overrides}
     change_saved(config, [o for o in overrides if (key := o.partition("=")[0]) not in after and key not in choices])
     for key, value in after.items():
-        built_for = key.startswith("model.") and key.endswith(".image_size") and key not in asked
+        built_for = key.startswith("model.") and key.endswith(".image_size")
         if before.get(key) != value and not built_for:
             OmegaConf.update(config, key, value)
+
+
+def _check_image_size(run: Path, config: DictConfig, overrides: list[str]) -> None:
+    """Refuse another image size for a trained model to be built for, and images that its patches do not divide."""
+    for key, _, text in (override.partition("=") for override in overrides):
+        if key.startswith("model.") and key.endswith(".image_size") and text != str(OmegaConf.select(config, key)):
+            raise ConfigError(
+                f"`{key}={text}`: the model of {run_name(run)} is built for {OmegaConf.select(config, key)}, which its "
+                f"weights fit; `data.image_size={text}` lets it read images of that size."
+            )
+        for name, patch in flatten(plain(config)).items() if key == "data.image_size" and text.isdecimal() else ():
+            if name.startswith("model.") and name.endswith(".patch_size") and patch and int(text) % patch:
+                near = [size for size in (int(text) // patch * patch, -(-int(text) // patch) * patch) if size]
+                raise ConfigError(
+                    f"`data.image_size` must be a multiple of {patch}, the `{name}` that {run_name(run)} was trained "
+                    f"with, but is {text}. Nearest: {', '.join(map(str, near))}."
+                )

@@ -151,7 +151,7 @@ def checkpoint_bytes(task: torch.nn.Module, config: DictConfig) -> int:
 def evaluate(parts: Parts, active: ActiveRun, *, checkpoint: Path | None) -> None:
     """Fill a record with test metrics of a run's checkpoint, or of the weights that the config names."""
     if checkpoint:
-        load_state(parts.module, read_checkpoint(checkpoint)["state_dict"], checkpoint.parents[1])
+        load_state(parts.module, read_checkpoint(checkpoint)["state_dict"], checkpoint.parents[1], parts.overrides)
     began = time.monotonic()
     _test(parts, active)
     add_test_results(active.record, parts, seconds=time.monotonic() - began, trained=checkpoint is not None)
