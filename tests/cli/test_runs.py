@@ -118,6 +118,26 @@ def test_table_groups_over_seeds(call):
     assert float(lines[0]["test/accuracy std"]) == pytest.approx(0.00424, abs=1e-5)
 
 
+def test_compare_shows_what_was_chosen_before_what_follows_from_it(call, tmp_path):
+    for i, (data, width) in enumerate([("digits", 8), ("pets", 16)]):
+        config = f"optim: {{lr: {i}}}\ntask: {{view: {{_target_: b{i}}}}}\ndata: {{_target_: a{i}}}\n"
+        config += f"model: {{width: {width}}}\n"
+        config += f"choices: {{data: {data}, model: vit}}\nattn: {{kernel: {{_target_: k{i}}}}}\n"
+        leave(tmp_path, str(i), overrides=[f"data={data}", f"model.width={width}"], config=config, metrics={})
+    rows = json.loads(call("compare", "20261121-000000", "20261121-000001", "--json"))["config"]
+    keys = ["data", "model.width", "optim.lr", "task.view._target_", "attn.kernel._target_"]
+    assert [row["key"] for row in rows] == keys
+
+
+def test_a_table_has_runs_of_one_verb(call, tmp_path):
+    leave(tmp_path, "1", overrides=["data.test_split=x"], config="seed: 0\n", metrics={"test/x": 1.0}, verb="evaluate")
+    assert {row["verb"] for row in json.loads(call("table", "--json"))} == {"train"}
+    assert "runs of `train` only; --verb evaluate shows the 1 of `evaluate`" in call("table")
+    assert [row["settings"] for row in json.loads(call("table", "--verb", "evaluate", "--json"))] == [
+        {"data.test_split": "x"}
+    ]
+
+
 def leave(root, name: str, *, overrides: list[str], config: str, metrics: dict[str, float], **facts) -> None:
     """Write a finished run's folder."""
     folder = root / "train" / "x" / f"20261121-00000{name}"

@@ -152,3 +152,13 @@ def test_torn_and_repeated_lines_of_metrics(tmp_path):
     rows = read_metrics(path)
     assert [row[:3] for row in rows] == [(0, 10, "train/loss"), (0, 20, "train/loss"), (0, 20, "val/accuracy")]
     assert rows[1].value == 1.4
+
+
+def test_an_old_record_has_the_order_and_titles_of_today(tmp_path):
+    metrics = {"test/accuracy": 0.5, "test/accuracy_top5": 0.9, "test/loss": 1.0, "test/calibration_error": 0.1}
+    values = Record("train", "finished", "vit", "digits", metrics=metrics).to_json()
+    values["lower_is_better"] = ["calibration_error", "loss"]
+    (tmp_path / "results.json").write_text(json.dumps(values))
+    figures = read_record(tmp_path).figures or {}
+    assert [info.title for info in figures.values()] == ["accuracy", "top 5", "loss", "calibration error"]
+    assert [name for name, info in figures.items() if info.lower_is_better] == ["loss", "calibration_error"]

@@ -159,7 +159,9 @@ def table(
     from tfcli.cli import console
     from tfcli.engine.runs import over_seeds, summary
 
-    found = summary.select(root, model=model, data=data, status=status, verb=verb, settings=filters or [])[:last]
+    found = summary.select(root, model=model, data=data, status=status, verb=verb, settings=filters or [])
+    found, others = summary.of_one_verb(found)
+    found = found[:last]
     columns, rows = over_seeds.group(found, metrics=metric or [])
     if json or format == "json":
         console.emit_json(rows)
@@ -168,6 +170,9 @@ def table(
         columns = over_seeds.csv_columns(columns)
     flat: list[dict[str, Any]] = [over_seeds.flat_row(row, numbers=format == "csv") for row in rows]
     notes = ["mean ± standard deviation over the n runs of a configuration, which differ in seed only"]
+    notes += [
+        f"runs of `{found[0][1].verb}` only; --verb {other} shows the {n} of `{other}`" for other, n in others.items()
+    ]
     console.table(None, columns, flat, format=format, empty=f"no runs below {root} that fit", notes=notes)
 
 

@@ -104,18 +104,39 @@ def lower_is_better(metric: str, records: Iterable[Record]) -> bool:
     return figure_info(metric, records).lower_is_better
 
 
+TITLES_BEFORE = {
+    "accuracy_top5": "top 5",
+    "accuracy_per_class": "per class",
+    "bits_per_char": "bits per character",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "f1": "F1",
+    "loss_step": "loss of a step",
+    "matthews": "Matthews",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "word_perplexity": "perplexity per word",
+}
+"""Titles of the figures of records that do not state them: those made before records declared their figures."""
+
+
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return TITLES_BEFORE.get(name, name.replace("_", " "))
 
 
 def _declared(values: dict[str, Any]) -> Declared | None:
-    """Return the declared figures of a stored record; for a while records only listed those of which less is better."""
+    """Return the declared figures of a stored record.
+
+    For a while records only listed those of which less is better; the others then follow from its metrics, in their
+    order.
+    """
     known = {f.name for f in fields(FigureInfo)}
     if isinstance(stored := values.get("figures"), dict):
         whole = {name: {"title": _words(name), **facts} for name, facts in stored.items()}
         return {n: FigureInfo(**{k: v for k, v in facts.items() if k in known}) for n, facts in whole.items()}
     if isinstance(listed := values.get("lower_is_better"), list):
-        return {name: FigureInfo(_words(name), lower_is_better=True) for name in listed}
+        names = dict.fromkeys([*(metric.partition("/")[2] for metric in values.get("metrics") or ()), *listed])
+        return {name: FigureInfo(_words(name), lower_is_better=name in listed) for name in names}
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,17 @@ def select(
             continue
         found.append((folder, record))
     return found
+
+
+def of_one_verb(found: Found) -> tuple[Found, dict[str, int]]:
+    """Return the runs of `train`, or those of the newest run's verb; and the number of runs of each other verb.
+
+    A table compares settings, and `evaluate` of a run has the settings of its training.
+    """
+    counts = Counter(record.verb for _, record in found)
+    verb = "train" if "train" in counts else next(iter(counts), "")
+    kept = [(folder, record) for folder, record in found if record.verb == verb]
+    return kept, {other: n for other, n in counts.items() if other != verb}
 
 
 def _has(folder: Path, record: Record, wanted: Sequence[tuple[str, str]]) -> bool:
@@ -195,11 +207,24 @@ def footer(folder: Path, record: Record) -> list[str]:
 
 
 def config_differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return the settings that differ between runs, `{"key", "values"}`; where a run keeps its files does not count."""
+    """Return the settings that differ between runs, `{"key", "values"}`: model, data and task, typed ones, the rest.
+
+    Where a run keeps its files does not count, nor the class of a part whose option has another name as well.
+    """
     flats = [flatten(read_config(folder)) for folder in folders]
+    for flat in flats:
+        flat |= {key.removeprefix("choices."): flat.pop(key) for key in list(flat) if key.startswith("choices.")}
+    typed = {text.lstrip("+~").partition("=")[0] for folder in folders for text in read_record(folder).overrides}
     keys = list(dict.fromkeys(key for flat in flats for key in flat if not key.startswith("run.")))
-    rows = [{"key": key, "values": [flat.get(key) for flat in flats]} for key in keys]
-    return [row for row in rows if any(value != row["values"][0] for value in row["values"][1:])]
+    values = {key: [flat.get(key) for flat in flats] for key in keys}
+    differing = {key: v for key, v in values.items() if any(value != v[0] for value in v[1:])}
+
+    def named(key: str) -> bool:
+        return key.endswith("._target_") and any(part in differing for part in key.split("."))
+
+    first = ("model", "data", "task")
+    order = sorted(differing, key=lambda key: first.index(key) if key in first else 3 if key in typed else 4)
+    return [{"key": key, "values": differing[key]} for key in order if not named(key)]
 
 
 def metric_differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
