@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcli.data.columns.splits import stratified, stratified_sample
+from tfcli.data.columns.splits import SplitSettings, make_splits, stratified, stratified_sample
 
 
 @given(labels=st.lists(st.integers(0, 6), min_size=1, max_size=80), share=st.floats(0, 1), seed=st.integers(0, 5))
@@ -39,3 +39,11 @@ def test_limits():
     assert np.bincount(labels[stratified_sample(labels, number=10, seed=0, purpose="x")]).tolist() == [2] * 5
     assert len(stratified_sample(labels, number=3, seed=0, purpose="x")) == 3
     assert len(stratified_sample(labels, number=500, seed=0, purpose="x")) == 100
+
+
+def test_a_note_tells_only_of_rows_that_were_set_aside():
+    settings = SplitSettings({"val": 0.1, "test": 0.2}, 0, {"train": None, "val": None, "test": None})
+    for rows, notes in ((1, 0), (40, 2)):
+        tables, said = make_splits("few", {"train": {"image": list(range(rows)), "mask": list(range(rows))}}, settings)
+        assert sum(len(table["mask"]) for table in tables.values()) == rows
+        assert len(said) == notes

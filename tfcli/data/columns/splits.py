@@ -103,10 +103,11 @@ def take_test_split(
     how, number = ", stratified" if "label" in whole else "", round(request.test_fraction * height(whole))
     parts = stratified(labels_of(whole), number=number, seed=request.split_seed, purpose="test")
     kept, taken = ({name: _files(column, rows) for name, column in whole.items()} for rows in parts)
-    notes.append(
-        f"{request.name}: no {lacking}; {height(taken):,} of {height(whole):,} images set aside{how} "
-        f"(data.test_fraction={request.test_fraction:g}, data.split_seed={request.split_seed})"
-    )
+    if number:
+        notes.append(
+            f"{request.name}: no {lacking}; {height(taken):,} of {height(whole):,} images set aside{how} "
+            f"(data.test_fraction={request.test_fraction:g}, data.split_seed={request.split_seed})"
+        )
     return splits | {"train": kept, "test": taken}
 
 
@@ -149,6 +150,8 @@ def make_splits(
         if split in tables or not fraction or "train" not in tables:
             continue
         tables["train"], tables[split], words = part(tables["train"], fraction, seed=seed, to=split)
+        if not height(tables[split]):
+            continue
         what, more = ("validation", f", data.split_seed={seed}") if images else (split, "")
         notes.append(f"{name}: no {what} split of its own; {words} (data.{split}_fraction={fraction:g}{more})")
     if images:
