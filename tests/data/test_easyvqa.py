@@ -42,7 +42,7 @@ def test_questions_point_to_their_images(tmp_path):
         ({"a": 1}, "a list of"),
         ([["what", "circle"]], "1 rows are not .question, answer, image.: entry 1"),
         ([["what", "circle", 7], ["what", "blue", 7]], r"does not list: entry 2 \(blue\)"),
-        ([["what", "circle", 8]], r"1 of 1 image files that it names are missing: .*8\.png"),
+        ([["what", "circle", 8]], r"1 of 1 image files are missing: .*8\.png"),
     ],
 )
 def test_what_is_wrong_with_questions_is_said(entries, said, tmp_path):

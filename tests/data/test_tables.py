@@ -146,6 +146,13 @@ def test_a_column_that_training_lacks_is_named():
         data.prepare()
 
 
+def test_a_column_that_the_source_lacks_is_named():
+    data = module(Given(np.arange(60)))
+    data.columns, data.needs = ("image", "anwer"), ("image", "anwer")
+    with pytest.raises(DataError, match=r"`columns` names anwer, but the source has only .* Did you mean `answer`"):
+        data.prepare()
+
+
 def test_symbol_maps_train_a_language_model():
     """Only their test rows have labels: they are for `tfcli fewshot`, not for a classifier."""
     assert compose("train", ["model=gpt", "data=symbol_maps"]).choices["task"] == "lm"

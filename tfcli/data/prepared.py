@@ -28,7 +28,7 @@ from tfcli.data.splitting import Recipe, split_tables
 from tfcli.data.views.captioned import CaptionedImages
 from tfcli.data.views.labelled import LabelledImages
 from tfcli.data.views.view import View
-from tfcli.errors import ConfigError, DataError
+from tfcli.errors import ConfigError, DataError, nearest
 from tfcli.files import data_root
 
 TEXTS = ("text", "pair", "source", "target", "question", "context")
@@ -242,6 +242,11 @@ class PreparedData(pl.LightningDataModule):
         loaded = self.source.load(self.request)
         columns = loaded.splits.get("train", {})
         if missing := [name for name in self.needs if columns and name not in columns]:
+            if missing[0] in self.columns:
+                raise DataError(
+                    f"{self.name}: `columns` names {', '.join(missing)}, but the source has only {', '.join(columns)}."
+                    f"{nearest(missing[0], columns)}"
+                )
             raise DataError(
                 f"{self.name}: the task needs {', '.join(missing)}, but rows to train on have only "
                 f"{', '.join(columns)}. Choose another task=NAME, or another set."

@@ -37,13 +37,14 @@ class FileColumn:
         return [self.read(self.paths[row]) for row in rows]
 
 
-def check_files(paths: Sequence[Path], where: Path | str, what: str) -> None:
-    """Check that the files of a list exist.
+def check_files(paths: Sequence[Path], where: Path | str, what: str, *, mend: str) -> None:
+    """Check that files exist.
 
     Args:
         paths: the files.
-        where: the list that names them.
+        where: the list that names them, or the pattern of their names.
         what: the kind of the files, for the message.
+        mend: what the user can do instead of restoring them.
 
     Raises:
         DataError: files are missing; the message names the first of them.
@@ -52,6 +53,6 @@ def check_files(paths: Sequence[Path], where: Path | str, what: str) -> None:
     if gone:
         more = f", and {len(gone) - _SHOWN:,} more" if len(gone) > _SHOWN else ""
         raise DataError(
-            f"{printable(where)}: {len(gone):,} of {len(paths):,} {what} files that it names are missing: "
-            f"{', '.join(map(printable, gone[:_SHOWN]))}{more}. Restore them, or take their lines out of the list."
+            f"{printable(where)}: {len(gone):,} of {len(paths):,} {what} files are missing: "
+            f"{', '.join(map(printable, gone[:_SHOWN]))}{more}. Restore them, or {mend}."
         )

@@ -19,23 +19,29 @@ class MaskReader:
     """Reader of mask files, which maps pixel values to class indices.
 
     Args:
-        values: name of the class of each pixel value; null means void.
+        masks: name of the class of each pixel value; null means void.
 
     Attributes:
-        classes: names of the classes in the order in which `values` first has them.
+        classes: names of the classes in the order in which `masks` first has them.
 
     Raises:
-        ConfigError: a value is outside 0..255, or there is no class.
+        ConfigError: a value is outside 0..255, a name is no text, or there is no class.
     """
 
-    def __init__(self, values: Mapping[int, str | None]):
-        self.classes = list(dict.fromkeys(name for name in values.values() if name is not None))
-        odd = [value for value in values if not (isinstance(value, int) and 0 <= value <= 255)]
-        if odd or not self.classes:
-            raise ConfigError(f"`values` must map 0..255 to names of classes, but is {dict(values)}.")
+    def __init__(self, masks: Mapping[int, str | None]):
+        names = [name for name in masks.values() if name is not None] if isinstance(masks, Mapping) else []
+        if not names or not all(type(value) is int and 0 <= value <= 255 for value in masks):
+            raise ConfigError(f"`masks` must map pixel values 0..255 to names of classes, but is {masks}.")
+        for value, name in masks.items():
+            if not isinstance(name, str | None):
+                raise ConfigError(
+                    f"`masks`: the name of the class {value} must be a text in quotes, but is {name!r}. YAML reads no, "
+                    f'yes, on and off without quotes as false and true: write {{{value}: "no"}}.'
+                )
+        self.classes = list(dict.fromkeys(names))
         self.table = np.zeros(256, dtype=np.uint8)
         self.known = np.zeros(256, dtype=bool)
-        for value, name in values.items():
+        for value, name in masks.items():
             self.table[value] = VOID if name is None else self.classes.index(name)
             self.known[value] = True
 

@@ -82,7 +82,7 @@ def _tables(folder: Path, index: dict[str, int]) -> dict[str, dict[str, Any]]:
     )
     names = sorted({image for *_, image in entries})
     files = [folder / "images" / f"{name}.png" for name in names]
-    check_files(files, path, "image")
+    check_files(files, path, "image", mend="take their questions out of it")
     row = {name: number for number, name in enumerate(names)}
     questions = {
         "question": [question for question, *_ in entries],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from tfcli.data.columns.filecolumn import FileColumn, check_files
@@ -22,7 +23,7 @@ from tfcli.data.images.disparity import read_disparity, read_occluded
 from tfcli.data.images.masks import MaskReader
 from tfcli.data.sources.meshes import read_mesh
 from tfcli.data.sources.tables import read_lines
-from tfcli.errors import ConfigError, DataError
+from tfcli.errors import ConfigError, DataError, nearest
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "image": decode,
@@ -42,12 +43,14 @@ class _Files:
         masks: class of each pixel value in the column `mask`; null means void.
 
     Raises:
-        ConfigError: a column has no reader.
+        ConfigError: `columns` or `masks` is malformed, or a column has no reader.
     """
 
     expects: list[str]
 
     def __init__(self, columns: Mapping[str, str], masks: Mapping[int, str | None] | None):
+        _check_texts("columns", columns, "{image: 'images/{id}.png'}")
+        self.fields = {column: _fields(column, template) for column, template in columns.items()}
         self.columns, self.readers, self.classes = dict(columns), dict(READERS), list[str]()
         if masks is not None:
             self.readers["mask"] = reader = MaskReader(masks)
@@ -79,6 +82,9 @@ class ListedFiles(_Files):
         columns: for each column, a template of its files below the root; `{0}` is the first word of a line.
         masks: class of each pixel value in the column `mask`; null means void.
         strip: prefix that is removed from the words of a line, such as a folder of the author.
+
+    Raises:
+        ConfigError: `lists` is malformed or lacks train, a field of a template is no number, or as in the base.
     """
 
     def __init__(
@@ -90,6 +96,10 @@ class ListedFiles(_Files):
         strip: str = "",
     ):
         super().__init__(columns, masks)
+        _check_texts("lists", lists, "{train: train.txt}", needs="train")
+        for column, fields in self.fields.items():
+            if odd := [field for field in fields if not field.isdecimal()]:
+                raise ConfigError(f"`columns.{column}`: `{{{odd[0]}}}` must be the number of a word, as in `{{0}}`.")
         self.lists, self.strip = dict(lists), strip
         self.expects = [self.lists["train"], *sorted({_folder(template) for template in columns.values()})]
 
@@ -115,7 +125,7 @@ class ListedFiles(_Files):
         found = {}
         for column, template in self.columns.items():
             files = [root / _filled(template, words, path, number) for number, words in samples]
-            check_files(files, path, column)
+            check_files(files, path, column, mend="take their lines out of the list")
             found[column] = FileColumn(files, self.readers[column])
         return found
 
@@ -137,6 +147,10 @@ class MatchedFiles(_Files):
             same fields.
         masks: class of each pixel value in the column `mask`; null means void.
         optional: columns that a split may lack entirely.
+
+    Raises:
+        ConfigError: `splits` is malformed or lacks train, the first template has a field twice or one without a name,
+            another template has a field that the first lacks, or as in the base.
     """
 
     def __init__(
@@ -148,6 +162,20 @@ class MatchedFiles(_Files):
         optional: Sequence[str] = (),
     ):
         super().__init__(columns, masks)
+        _check_texts("splits", splits, "{train: train, test: test}", needs="train")
+        first, *others = self.fields
+        named = [field for field in self.fields[first] if field != "split"]
+        for field in named:
+            if not field.isidentifier():
+                raise ConfigError(f"`columns.{first}`: `{{{field}}}` must be a name in braces, as in `{{id}}`.")
+            if named.count(field) > 1:
+                raise ConfigError(f"`columns.{first}`: `{{{field}}}` must occur only once in the first template.")
+        for column in others:
+            if odd := [field for field in self.fields[column] if field not in ("split", *named)]:
+                raise ConfigError(
+                    f"`columns.{column}`: `columns.{first}` has no field `{{{odd[0]}}}`.{nearest(odd[0], named)} "
+                    f"It has {', '.join(f'{{{field}}}' for field in ('split', *named))}."
+                )
         self.splits, self.optional = dict(splits), tuple(optional)
         self.expects = [_folder(self._template("train"))]
 
@@ -178,9 +206,33 @@ class MatchedFiles(_Files):
             paths = [root / other.format(**name) for name in names]
             if column in self.optional and not any(path.is_file() for path in paths):
                 continue
-            check_files(paths, root / template, column)
+            check_files(paths, root / other, column, mend="remove the other files of these samples")
             found[column] = FileColumn(paths, self.readers[column])
         return found
+
+
+def _check_texts(key: str, found: Any, example: str, *, needs: str | None = None) -> None:
+    """Check that a setting maps names to texts, and has the name `needs`.
+
+    Raises:
+        ConfigError: it does not; the message names the key.
+    """
+    if not (isinstance(found, Mapping) and found and all(isinstance(text, str) for text in found.values())):
+        raise ConfigError(f"`{key}` must map names to texts, for instance {example}, but is {found!r}.")
+    if needs and needs not in found:
+        raise ConfigError(f"`{key}` must have `{needs}`, for instance {example}, but has only {', '.join(found)}.")
+
+
+def _fields(column: str, template: str) -> list[str]:
+    """Return the names in braces of a column's template.
+
+    Raises:
+        ConfigError: a brace is not closed, or not opened.
+    """
+    try:
+        return [field for _, field, _, _ in Formatter().parse(template) if field is not None]
+    except ValueError:
+        raise ConfigError(f"`columns.{column}`: a brace is not closed, or not opened, in `{template}`.") from None
 
 
 def _folder(template: str) -> str:
