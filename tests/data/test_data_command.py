@@ -10,9 +10,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tfcli.cli.data import data
-from tfcli.data.columns.inspect import inspect
 from tfcli.data.columns.pixels import ArrayPixels
 from tfcli.data.columns.tables import LoadedTables
+from tfcli.data.images.inspect import inspect
 from tfcli.data.images.preview import sheet, spread
 from tfcli.data.synthetic.questions import ANSWERS
 from tfcli.errors import ConfigError, DataError
@@ -87,6 +87,8 @@ def test_get(tmp_path):
         run("get", "pets", f"data.root={tmp_path}")
     with pytest.raises(ConfigError, match="pets"):
         run("get", "pet")
+    with pytest.raises(ConfigError, match=r"`data preview` shows .* one set at a time"):
+        run("preview", "camvid,easy_vqa")
 
 
 @pytest.mark.parametrize("augmented", [False, True])

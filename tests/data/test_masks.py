@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from written import packaged_source, write
 
+from tfcli.data.columns.tables import LoadedTables
+from tfcli.data.images.inspect import inspect
 from tfcli.data.images.masks import VOID, MaskReader
+from tfcli.data.sources.pairedfiles import MatchedFiles
 from tfcli.errors import ConfigError, DataError
 
 GREY = np.full((4, 6, 3), 90, dtype=np.uint8)
@@ -46,7 +49,7 @@ def test_the_authors_own_list_names_his_folder(tmp_path):
 def test_what_is_wrong_with_a_list_of_masks_is_said(tmp_path):
     root, reader = camvid(tmp_path), packaged_source("camvid")
     (root / "CamVid/trainannot/b.png").unlink()
-    with pytest.raises(DataError, match=r"train\.txt: 1 of 2 mask files .* missing: .*trainannot/b\.png"):
+    with pytest.raises(DataError, match=r"train\.txt: 1 of 2 mask files .* missing: .*trainannot/b\.png.* of the list"):
         reader.read(root)
     write(root / "CamVid/train.txt", "train/a.png\n")
     with pytest.raises(DataError, match=r"train\.txt, line 1: 1 words, but `CamVid/\{1\}` takes more"):
@@ -69,9 +72,52 @@ def test_a_mask_that_is_none_is_refused(tmp_path):
     whole = (tmp_path / "m.png").read_bytes()
     with pytest.raises(DataError, match=r"t\.png: "):
         reader(write(tmp_path / "t.png", whole[: len(whole) // 2]))
-    for values in ({300: "a"}, {0: None}):
-        with pytest.raises(ConfigError, match=r"0\.\.255"):
+    for values in ({300: "a"}, {0: None}, {"zero": "a"}, {False: "a"}, ["a", "b"]):
+        with pytest.raises(ConfigError, match=r"`masks` must map pixel values 0\.\.255"):
             MaskReader(values)
+    with pytest.raises(ConfigError, match="the class 1 must be a text in quotes, but is True"):
+        MaskReader({0: "no", 1: True})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"columns": {"image": "{split}/{id}.png", "right": "m/{nam}.png"}},
+            r"`columns\.right`: .* no field `\{nam\}`",
+        ),
+        ({"columns": {"image": "{split}/{id}{id}.png"}}, r"`columns\.image`: `\{id\}` must occur only once"),
+        ({"columns": {"image": "{split}/{}.png"}}, r"`columns\.image`: `\{\}` must be a name"),
+        ({"columns": {"image": "{split}/{id.png"}}, r"`columns\.image`: a brace is not closed"),
+        ({"columns": ["image"]}, r"`columns` must map names to texts, .* but is \['image'\]"),
+        ({"splits": {"val": "train"}}, "`splits` must have `train`, .* but has only val"),
+        ({"splits": "train"}, "`splits` must map names to texts, .* but is 'train'"),
+    ],
+)
+def test_a_malformed_key_of_a_users_set_is_named(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        MatchedFiles(**{"splits": {"train": "train"}, "columns": {"image": "{split}/{id}.png"}} | changes)
+
+
+def test_the_check_decodes_each_file_of_all_splits(tmp_path):
+    """A torn image in val, a mask without its class, one of other size and an empty image: each is counted once."""
+    columns = {"image": "{split}/{id}.png", "mask": "{split}-masks/{id}.png"}
+    source = MatchedFiles({"train": "a", "val": "b"}, columns, masks={0: "no", 1: "yes"})
+    noise = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
+    for number, folder in enumerate("aaaab"):
+        write(tmp_path / f"{folder}/{number}.png", noise[number])
+        write(tmp_path / f"{folder}-masks/{number}.png", np.zeros((4, 6), dtype=np.uint8))
+    loaded = LoadedTables(source.read(tmp_path))
+    assert inspect(loaded).unreadable == []
+    write(tmp_path / "b/4.png", (tmp_path / "b/4.png").read_bytes()[:80])
+    write(tmp_path / "a/0.png", b"")
+    write(tmp_path / "a-masks/1.png", np.full((4, 6), 77, dtype=np.uint8))
+    write(tmp_path / "a-masks/2.png", np.zeros((2, 3), dtype=np.uint8))
+    empty, other, small, torn = inspect(loaded).unreadable
+    assert empty.endswith("a/0.png: the file is empty (0 bytes)")
+    assert other.endswith("a-masks/1.png: the value 77 of the mask stands for no class")
+    assert small.endswith("a-masks/2.png: the mask is 2 x 3, but `image` is 4 x 6")
+    assert "b/4.png: " in torn
 
 
 def test_trimaps_are_masks_of_the_animal(tmp_path):

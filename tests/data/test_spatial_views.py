@@ -19,6 +19,7 @@ from tfcli.data.views.crops import Crops
 from tfcli.data.views.spatial import BoxedImages, Clips, SegmentedImages, StereoPairs
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
+from tfcli.engine.tools.preview import samples
 from tfcli.errors import ConfigError, DataError
 
 
@@ -72,9 +73,13 @@ def test_a_torn_mask_is_named_or_left_out(tmp_path):
     data = served("camvid", SegmentedImages(), root, *FEW)
     with pytest.raises(DataError, match=r"trainannot/2\.png: not an image"):
         list(data.train_dataloader())
-    write(root / "CamVid/trainannot/2.png", np.zeros((40, 20), dtype=np.uint8))
-    with pytest.raises(DataError, match=r"trainannot/2\.png: the mask is 40 x 20, which are not the proportions of"):
+    write(root / "CamVid/trainannot/2.png", np.zeros((20, 30), dtype=np.uint8))  # the proportions of the image
+    said = r"trainannot/2\.png: the mask is 20 x 30, but `image` is 40 x 60"
+    with pytest.raises(DataError, match=said):
         list(data.train_dataloader())
+    whole = served("camvid", SegmentedImages(), root, *FEW, "data.cache=none", "data.decode_size=100000")
+    with pytest.raises(DataError, match=said):
+        samples(whole, "train", ["image", "mask"], 6, augmented=False)
     data = served("camvid", SegmentedImages(), root, *FEW, "data.on_error=skip", "data.max_bad_fraction=0.5")
     batches = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
     assert sorted(torch.cat([batch["index"] for batch in batches]).tolist()) == [0, 1, 3, 4, 5]

@@ -6,14 +6,14 @@ from typing import Any
 
 import typer
 
-from tfcli.errors import DataError
+from tfcli.errors import ConfigError, DataError
 
 data = typer.Typer(help="Status, download and preview of data sets.", no_args_is_help=True)
 
 Json = typer.Option(False, "--json", help="Print one JSON document.")
 Name = typer.Argument(..., metavar="NAME", help="A set, as in `tfcli ls data`.")
 Names = typer.Argument(None, metavar="[NAME]... [KEY=VALUE]...", help="Sets; all of them by default.")
-Check = typer.Option(False, "--check", help="Read the sets that are here: counts, equal samples in train and test.")
+Check = typer.Option(False, "--check", help="Decode each file: counts, unreadable files, equal samples.")
 Settings = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings, for instance data.root=FOLDER.")
 
 
@@ -32,6 +32,11 @@ def _own(name: str) -> bool:
 def _composed(name: str, settings: list[str]) -> Any:
     from tfcli.engine.config.compose import compose
 
+    if "," in name:
+        raise ConfigError(
+            f"`{name}` names several sets: `data preview` shows and `data get` fetches one set at a time; "
+            "`data status` takes names with spaces between them."
+        )
     return compose("data", [f"data={name}", *settings]).config.data
 
 
@@ -67,7 +72,7 @@ def status(names: list[str] = Names, check: bool = Check, json: bool = Json) -> 
 
 
 def _checked(source: Any, request: Any, notes: list[str]) -> dict[str, Any]:
-    from tfcli.data.columns.inspect import inspect
+    from tfcli.data.images.inspect import inspect
 
     try:
         found = inspect(source.load(request))
@@ -75,7 +80,7 @@ def _checked(source: Any, request: Any, notes: list[str]) -> dict[str, Any]:
         notes.append(str(error))
         return {"here": "unusable", "error": str(error)}
     notes.extend(f"{request.name}: equal: {a} (train) and {b} (test)" for a, b in found.duplicates[:5])
-    notes.extend(f"{request.name}: cannot be read: {path}" for path in found.unreadable[:5])
+    notes.extend(f"{request.name}: unreadable: {reason}" for reason in found.unreadable[:5])
     facts = {"duplicates": len(found.duplicates), "unreadable": len(found.unreadable)}
     return {split: found.counts.get(split) for split in ("train", "val", "test")} | facts
 

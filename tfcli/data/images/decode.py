@@ -82,16 +82,21 @@ def decode(path: str | os.PathLike, *, resize: Resize | None = None) -> np.ndarr
         raise BadImage(path, reason(path, error)) from None
 
 
-def size_of(path: str | os.PathLike) -> tuple[int, int]:
-    """Return the height and width of an image after its EXIF orientation, without decoding it.
+def size_of(path: str | os.PathLike, *, likely: tuple[int, ...] | None = None) -> tuple[int, int]:
+    """Return the height and width of an image after its EXIF orientation.
+
+    Args:
+        path: the file.
+        likely: size that is returned at once where the file's header has it; for the orientation of a PNG, Pillow
+            decodes the whole file.
 
     Raises:
         BadImage: the file cannot be read.
     """
     try:
         with Image.open(path) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) > 4
-            return (image.width, image.height) if turned else (image.height, image.width)
+            size = image.height, image.width
+            return size[::-1] if size != likely and image.getexif().get(_ORIENTATION, 1) > 4 else size
     except PILLOW_ERRORS as error:
         raise BadImage(path, reason(path, error)) from None
 

@@ -18,7 +18,7 @@ from tfcli.data.common.order import Address
 from tfcli.data.common.rows import Picked
 from tfcli.data.images.cache import Bad, Store
 from tfcli.data.images.decode import BadImage, size_of
-from tfcli.data.images.spatial import KINDS, PLACES, MisfitError, Sample, assembled
+from tfcli.data.images.spatial import KINDS, PLACES, Field, MisfitError, Sample, assembled
 from tfcli.data.images.transforms import EvalTransform, TrainTransform, normalise
 from tfcli.errors import ConfigError
 
@@ -176,11 +176,12 @@ class Images:
         stored = isinstance(self.pixels, Store | FileColumn)
         move = self.transform.sample if stored else self.transform.sample_of_batch
         placed = any(KINDS[other] in PLACES for other in columns)
+        field = next((other for other in columns if issubclass(KINDS[other], Field)), None) if name == "image" else None
 
         def moved(image: np.ndarray, position: int) -> Sample:
-            file = file_of(self, rows[position]) if placed else None
-            full = size_of(file) if file else None
+            file = file_of(self, rows[position]) if placed or field else None
             parts = {name: image} | {other: value(position) for other, value in read.items()}
+            full = size_of(file, likely=parts[field].shape if field and not placed else None) if file else None
             try:
                 return move(assembled(parts, full=full), seeds[position])
             except MisfitError as error:

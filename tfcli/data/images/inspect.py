@@ -1,11 +1,12 @@
-"""Inspection of a data set on disk: duplicates between training and test, and unreadable files."""
+"""Inspection of a data set on disk: unreadable files, and duplicates between training and test."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from tfcli.data.columns.splits import of_images
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.printable import printable
 from tfcli.data.common.rows import Columns, height, pick, taken, unpicked
+from tfcli.data.images.spatial import MisfitError, check_sizes
+from tfcli.errors import DataError
 
 _CHUNK = 4096
 _ASIDE = ("id", "label", "score", "tags", "answer", "answers")
@@ -28,7 +31,7 @@ class Findings:
     Attributes:
         counts: number of samples in each split.
         duplicates: pairs (train, test) of samples with equal contents, by file name or by row number.
-        unreadable: files that cannot be opened.
+        unreadable: files that cannot be decoded or do not fit their image, each with the reason.
     """
 
     counts: dict[str, int]
@@ -37,49 +40,69 @@ class Findings:
 
 
 def inspect(loaded: LoadedTables) -> Findings:
-    """Find equal samples of train and test by hashes of files' bytes, of arrays' pixels, or of the cells of rows."""
-    findings = Findings(loaded.counts)
+    """Decode the files of every column of all splits, and find equal samples of train and test.
+
+    Samples are compared by hashes of files' bytes, of arrays' pixels, or of the cells of rows.
+    """
+    findings, bad = Findings(loaded.counts), dict[Path, str]()
+    for rows in (*loaded.splits.values(), *loaded.beside.values()):
+        bad |= _unreadable(rows)
+    findings.unreadable = list(bad.values())
     digests = _images if of_images(loaded.splits) else _rows
     seen: dict[bytes, str] = {}
     for split in ("train", "test"):
-        for name, digest in digests(loaded.splits[split]) if split in loaded.splits else ():
-            if digest is None:
-                findings.unreadable.append(name)
-            elif split == "train":
+        for name, digest in digests(loaded.splits[split], bad) if split in loaded.splits else ():
+            if split == "train":
                 seen.setdefault(digest, name)
             elif digest in seen:
                 findings.duplicates.append((seen[digest], name))
     return findings
 
 
-def _rows(rows: Columns) -> Iterator[tuple[str, bytes | None]]:
+def _unreadable(rows: Columns) -> dict[Path, str]:
+    """Return the files of a table that cannot be decoded or have another size than their image, with the reasons."""
+    files = {name: unpicked(column) for name, column in rows.items()}
+    files = {name: (column, which) for name, (column, which) in files.items() if isinstance(column, FileColumn)}
+    found: dict[Path, str] = {}
+    for sample in dict.fromkeys(zip(*(which.tolist() for _, which in files.values()), strict=True)):
+        paths = {name: files[name][0].paths[row] for name, row in zip(files, sample, strict=True)}
+        cells = {}
+        for name, path in paths.items():
+            try:
+                cells[name] = files[name][0].read(path)
+            except DataError as error:
+                found[path] = str(error)
+        try:
+            check_sizes(cells)
+        except MisfitError as error:
+            found[paths[error.column]] = f"{printable(paths[error.column])}: the {error.column} {error.reason}"
+    return found
+
+
+def _rows(rows: Columns, bad: Container[Path]) -> Iterator[tuple[str, bytes]]:
     compared = [cells for name, cells in rows.items() if name not in _ASIDE]
     for row in range(height(rows)):
-        try:
-            cells = [_cell(column, row) for column in compared]
-        except OSError as error:
-            yield printable(error.filename), None
-        else:
+        cells = [_cell(column, row, bad) for column in compared]
+        if None not in cells:
             yield str(row), hashlib.blake2b(json.dumps(cells, default=_hex).encode(), digest_size=16).digest()
 
 
-def _cell(column: Any, row: int) -> Any:
-    """Return a cell, or the digest of its file in a column of files."""
+def _cell(column: Any, row: int, bad: Container[Path]) -> Any:
+    """Return a cell, or the digest of its file in a column of files: None where the file is unreadable."""
     one = pick(column, np.array([row]))
     inner, which = unpicked(one)
     if isinstance(inner, FileColumn):
-        return hashlib.blake2b(inner.paths[which[0]].read_bytes()).hexdigest()
+        path = inner.paths[which[0]]
+        return None if path in bad else hashlib.blake2b(path.read_bytes()).hexdigest()
     return taken(one)[0]
 
 
-def _images(rows: Columns) -> Iterator[tuple[str, bytes | None]]:
+def _images(rows: Columns, bad: Container[Path]) -> Iterator[tuple[str, bytes]]:
     images = rows["image"]
     if isinstance(images, FileColumn):
         for path in images.paths:
-            try:
+            if path not in bad:
                 yield printable(path), hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
-            except OSError:
-                yield printable(path), None
         return
     for start in range(0, len(images), _CHUNK):
         chunk = np.arange(start, min(start + _CHUNK, len(images)))

@@ -121,13 +121,16 @@ def assembled(parts: Mapping[str, np.ndarray], *, full: tuple[int, int] | None =
     Args:
         parts: by column: images (Y, X, 3) uint8, clips (T, Y, X, 3) uint8, fields (Y, X), boxes (K, 4) as left, top,
             right, bottom, one box (4,), points (K, 2) as x, y. Boxes and points are in pixels of the file.
-        full: rows and columns of the image in its file, where it was reduced after reading; fields bring their own.
+        full: rows and columns of the image in its file, where it may have been reduced after reading; fields are whole.
 
     Raises:
-        MisfitError: an image, a clip or a field has other proportions than the first picture.
+        MisfitError: a field has another size than `full`, or an image, a clip or a field has other proportions than
+            the first picture.
     """
     first = next(name for name in parts if name in PICTURES)
     rows, columns = canvas = parts[first].shape[-3:-1]
+    if full is not None:
+        check_sizes({name: value for name, value in parts.items() if issubclass(KINDS[name], Field)}, full)
     full = full or canvas
     sample: Sample = {}
     for name, value in parts.items():
@@ -147,6 +150,26 @@ def assembled(parts: Mapping[str, np.ndarray], *, full: tuple[int, int] | None =
                 raise MisfitError(name, f"is {_size(value.shape[-3:-1])}, but `{first}` is {_size(canvas)}")
             sample[name] = kind(pixels_first(value))
     return sample
+
+
+def check_sizes(parts: Mapping[str, Any], full: tuple[int, int] | None = None) -> None:
+    """Check that images and fields have the size of their image.
+
+    Args:
+        parts: by column, as in the files; other columns are ignored.
+        full: rows and columns of the image in its file; by default those of the part `image`, if it is there.
+
+    Raises:
+        MisfitError: a part has another size.
+    """
+    if full is None and "image" in parts:
+        full = parts["image"].shape[:2]
+    if full is None:
+        return
+    for name, value in parts.items():
+        kind = KINDS.get(name)
+        if kind and (kind is tv_tensors.Image or issubclass(kind, Field)) and value.shape[:2] != full:
+            raise MisfitError(name, f"is {_size(value.shape[:2])}, but `image` is {_size(full)}")
 
 
 def _field(kind: type[Field], name: str, value: np.ndarray, canvas: tuple[int, int]) -> Field:

@@ -9,10 +9,11 @@ import numpy as np
 from omegaconf import DictConfig
 
 from tfcli.data.common.rows import Columns, height
+from tfcli.data.images.decode import BadImage
 from tfcli.data.images.drawings import DRAWINGS, Classes, Sample
-from tfcli.data.images.imageset import Images, reader
+from tfcli.data.images.imageset import Images, file_of, reader
 from tfcli.data.images.preview import beside_of, spelled, spread
-from tfcli.data.images.spatial import KINDS, PICTURES
+from tfcli.data.images.spatial import KINDS, PICTURES, MisfitError, check_sizes
 from tfcli.data.module import DataModule
 from tfcli.errors import ConfigError, DataError, nearest
 
@@ -67,7 +68,7 @@ def samples(module: DataModule, split: str, columns: Sequence[str], count: int, 
 
     Raises:
         ConfigError: a column that training does not move with its image.
-        DataError: there is no such split.
+        DataError: there is no such split, a file cannot be read, or it has another size than its image.
     """
     needed = beside_of(columns).union(columns)
     module.needs = tuple(name for name in module.columns if name in needed)
@@ -87,9 +88,18 @@ def samples(module: DataModule, split: str, columns: Sequence[str], count: int, 
     else:
         seen, rows = _plain_images(module, table, rows, alone=drawn(columns) == ["image"])
     read = {name: reader(column, rows) for name, column in table.items() if name not in seen[0]}
-    return [
+    found = [
         {"row": int(row), **seen[i], **{name: value(i) for name, value in read.items()}} for i, row in enumerate(rows)
     ]
+    for sample in () if augmented or drawn(columns) == ["image"] else found:
+        try:
+            check_sizes(sample)
+        except MisfitError as error:
+            path = file_of(table[error.column], sample["row"])
+            raise (
+                DataError(str(error)) if path is None else BadImage(path, f"the {error.column} {error.reason}")
+            ) from None
+    return found
 
 
 def _plain_images(
