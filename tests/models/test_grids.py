@@ -13,13 +13,14 @@ from torch.testing import assert_close
 from tfcli.engine.config.compose import compose
 from tfcli.engine.loading.from_checkpoint import load_state
 from tfcli.engine.runs.saved_config import config_for_this_machine
-from tfcli.engine.train.prepare import record_setting, size_notes
+from tfcli.engine.train.prepare import pattern_notes, record_setting, size_notes
 from tfcli.errors import ConfigError, DataError, IncompatibleError
 from tfcli.models.resnet import ModifiedResNet
 from tfcli.models.vit import ViT
 from tfcli.nn.approximations import Linformer
 from tfcli.nn.attention import Attention
 from tfcli.nn.offset_tables import RelativeTable
+from tfcli.nn.patterns import Causal, SlidingWindow, Windows
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Learned
 from tfcli.nn.resampling import RULES
@@ -87,6 +88,15 @@ def test_a_trained_model_keeps_its_size_when_it_is_shown_others(tiny_run):
 def test_a_typed_setting_that_the_weights_do_not_fit_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"`model.width=5`: the weights of .* do not fit.*size mismatch"):
         load_state(torch.nn.Linear(2, 2), torch.nn.Linear(5, 5).state_dict(), tmp_path, ["model.width=5", "seed=1"])
+
+
+def test_a_pattern_that_hides_nothing_is_said_to_be_full_attention():
+    wide, narrow = vit(pattern=Windows(100)), vit(pattern=Windows(4))
+    said = "attn.pattern.size=100 covers the whole 8x8 grid: this is full attention"
+    assert pattern_notes(wide, {"pattern": {"size": 100}}) == [said]
+    assert pattern_notes(narrow, {"pattern": {"size": 4}}) == pattern_notes(vit(), {}) == []
+    assert (Causal() & SlidingWindow(20)).covers(Places.grid(8))
+    assert not (Causal() & SlidingWindow(6)).covers(Places.grid(8))
 
 
 def test_clips_residual_network_refuses_another_size():

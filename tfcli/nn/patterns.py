@@ -60,6 +60,11 @@ class Pattern:
         seen = self.sees(query.coords[..., :, None, :], key.coords[..., None, :, :], query.extent)
         return seen | query.special[..., :, None] | key.special[..., None, :]
 
+    def covers(self, places: Places) -> bool:
+        """Return whether the pattern hides none of these places, or no earlier ones where it is causal."""
+        seen = self.mask(places, places)
+        return bool((seen | ~Causal().mask(places, places)).all() if self.is_causal else seen.all())
+
     def filled(self, places: Places) -> Places:
         """Return the places of the keys: those of the tokens, followed by padding if the pattern adds some (Swin)."""
         return places

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from math import prod
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -14,9 +15,13 @@ from tfcli.nn.attention import Attention, AttentionFactory, Plan
 from tfcli.nn.blocks import Activation, Block, Norm, make_dropout, make_mlp, make_norm, through
 from tfcli.nn.cache import Cache, Memory
 from tfcli.nn.cross import CrossAttention
+from tfcli.nn.patterns import Causal, Full
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
 from tfcli.shapes import Bool, Float
+
+LARGEST_CHECKED = 2048
+"""Places of the largest grid whose masks are made in order to say that a pattern hides nothing."""
 
 
 class Stack(nn.Module):
@@ -131,6 +136,23 @@ class Stack(nn.Module):
     def layers(self) -> int:
         """Number of blocks."""
         return len(self.blocks)
+
+    def note_patterns(self, sizes: Mapping[str, int]) -> list[str]:
+        """Return a log line for each pattern that hides nothing on the grid that the stack is built for.
+
+        Args:
+            sizes: settings of patterns and their values; the one that a pattern was made with is named.
+        """
+        extent, notes = cast(Position, self.positions[0]).extent, []
+        for pattern in self.patterns if prod(extent) <= LARGEST_CHECKED else ():
+            if isinstance(pattern, Full | Causal) or not pattern.covers(Places.grid(*extent)):
+                continue
+            size = getattr(pattern, "size", None)
+            named = next((f"{key}={value}" for key, value in sizes.items() if size in (None, value)), str(pattern))
+            grid = f"{'x'.join(map(str, extent))} grid" if len(extent) > 1 else f"context of {extent[0]}"
+            kind = "causal" if pattern.is_causal else "full"
+            notes.append(f"{named} covers the whole {grid}: this is {kind} attention")
+        return notes
 
     def layer_of(self, name: str) -> int:
         """Return the layer of a parameter: 0 before the blocks, 1 to depth in the blocks, depth + 1 for the last norm.

@@ -25,6 +25,7 @@ from tfcli.engine.config.configs import roots
 from tfcli.engine.loading.load_model import find_model
 from tfcli.engine.runs.folder import is_child
 from tfcli.engine.runs.ranks import preparation_s
+from tfcli.engine.runs.record import flatten
 from tfcli.engine.train import numerics, teacher
 from tfcli.engine.train.callbacks import monitors
 from tfcli.engine.train.checkpoints import AtomicIO
@@ -114,6 +115,7 @@ def prepare(
             record_setting(config, f"model.{name}", value)
         notes += loaded.report.notes
     notes += size_notes(net, config.data.get("image_size"))
+    notes += pattern_notes(net, plain(config.attn) if "attn" in config else {})
     batches = data.batches(devices.ranks)
     epoch = -(-batches // config.trainer.accumulate)
     total = epoch * config.trainer.max_epochs
@@ -162,6 +164,13 @@ def size_notes(net: torch.nn.Module, image_size: int | None) -> list[str]:
     parts = [part for part in net.modules() if hasattr(part, "note_size")]
     notes = [cast(Any, part).note_size(image_size) for part in parts if image_size]
     return [note for note in notes if note]
+
+
+def pattern_notes(net: torch.nn.Module, attn: dict[str, Any]) -> list[str]:
+    """Say of each attention pattern that hides nothing that it is full attention; `attn` are its settings."""
+    sizes = {f"attn.{key}": value for key, value in flatten(attn).items() if key.endswith("size")}
+    parts = [part for part in net.modules() if hasattr(part, "note_patterns")]
+    return list(dict.fromkeys(note for part in parts for note in cast(Any, part).note_patterns(sizes)))
 
 
 def asked_kernel(config: DictConfig) -> str:
