@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from tfcli.cli.app import app
+from tfcli.data.module import DataModule
 from tfcli.engine.use.image_model import load_image_model
-from tfcli.errors import ConfigError, TfcliError
+from tfcli.errors import ConfigError, DataError, TfcliError
 from tfcli.tasks.answer import blind_guesses
 
 SMALL = (
@@ -48,6 +49,11 @@ def test_a_run_on_generated_scenes_is_recorded_and_evaluated(tmp_path, monkeypat
     for words in (["photo.png"], ["--text", "is it red"]):
         with pytest.raises(ConfigError, match=r"answers questions about images.* needs `--question"):
             app(["predict", str(tmp_path / "run"), *words], standalone_mode=False)
+    monkeypatch.setattr(DataModule, "prepare", lambda self: pytest.fail("the data were read"))
+    with pytest.raises(DataError, match=r"32 px, but `data.image_size` is 64: leave it out"):
+        app(["evaluate", str(tmp_path / "run"), "data.image_size=64"], standalone_mode=False)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
     ask_about_files(tmp_path, capsys)
 
 

@@ -33,7 +33,7 @@ class ViLT(nn.Module):
         width: D, the width of the tokens.
         vocab_size: V, the size of the vocabulary.
         context: longest text in tokens.
-        image_size: side of the image in pixels; other sizes are not supported.
+        image_size: side of the image in pixels; other sizes are refused (`check_image_size`).
         patch_size: P, the side of a patch in pixels.
         num_classes: K, the number of answers.
         norm_eps: epsilon of all norms.
@@ -58,7 +58,7 @@ class ViLT(nn.Module):
         **blocks: Any,
     ):
         super().__init__()
-        self.context = context
+        self.context, self.image_size = context, image_size
         self.embed = nn.Embedding(check_vocabulary(vocab_size), width)
         self.patch_embed = PatchEmbed(width, image_size=image_size, patch_size=patch_size)
         self.kind_embed = nn.Embedding(2, width)  # modalities: text, image
@@ -73,6 +73,19 @@ class ViLT(nn.Module):
             nn.Linear(width, hidden), nn.LayerNorm(hidden, eps=norm_eps), nn.GELU(), nn.Linear(hidden, num_classes)
         )
         init_normal(self)
+
+    @staticmethod
+    def check_image_size(built: int, given: int) -> None:
+        """Refuse images of another side than the model is built for: its positions number text and patches in one line.
+
+        Raises:
+            DataError: the sides differ.
+        """
+        if given != built:
+            raise DataError(
+                f"ViLT reads images of the size that it is built for, {built} px, but `data.image_size` is {given}: "
+                f"leave it out, or train a model for {given} px (`tfcli rerun RUN data.image_size={given}`)."
+            )
 
     def fuse(
         self, image: Float[Tensor, "B C Y X"], tokens: Int[Tensor, "B N"], valid: Bool[Tensor, "B N"] | None = None
@@ -91,7 +104,8 @@ class ViLT(nn.Module):
         if length > self.context:
             raise DataError(f"a text of {length} tokens is longer than the model's context of {self.context}.")
         if grid != self.patch_embed.grid:
-            raise DataError(f"the model is built for {self.patch_embed.grid} patches, but the image has {grid}.")
+            self.check_image_size(self.image_size, image.shape[-1])
+            raise DataError(f"the model reads square images of {self.image_size} px only.")
         words, patches = self.embed(tokens), self.patch_embed(image)
         x = torch.cat([words + self.kind_embed.weight[0], patches + self.kind_embed.weight[1]], 1)
         if valid is not None:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 
@@ -95,6 +96,8 @@ def prepare(
     found = find_model(None, job=job, tokenizer=tokenizer, trained=bool(config.model.get("weights")))
     if config.trainer.average_last and devices.strategy == "fsdp":
         raise ConfigError("`trainer.average_last` needs whole weights, which trainer=fsdp shards: take trainer=ddp.")
+    if check := getattr(get_object(config.model._target_), "check_image_size", None):
+        check(config.model.image_size, config.data.image_size)
     data: Data = build(config.data)
     if config.task.get("view"):  # a task of one's own may leave it out, and is served images with labels or captions
         data.serve(build(config.task.view), config.task.needs)
