@@ -176,8 +176,7 @@ def _named(name: str, current: str, config_dir: str | None) -> list[Candidate]:
     if name == "kind":
         return [Candidate(word) for word in Configs(roots(config_dir)).groups() if word.startswith(current)]
     if name == "--heads":
-        return [Candidate(word) for word in known_heads(Configs(roots(config_dir))) if word.startswith(current)]
-    if name in GROUPS:
-        options = Configs(roots(config_dir)).options(GROUPS[name])
-        return [Candidate(word, text) for word, text in options.items() if word.startswith(current)]
-    return []
+        options = known_heads(Configs(roots(config_dir)))
+    else:
+        options = Configs(roots(config_dir)).options(GROUPS[name]) if name in GROUPS else {}
+    return [Candidate(word, text) for word, text in options.items() if word.startswith(current)]

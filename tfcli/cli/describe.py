@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
 
 import typer
 
 from tfcli.cli.grouped import grouped
-from tfcli.cli.options import HydraFlags, Json, Settings, composed
+from tfcli.cli.options import HydraFlags, Json, composed
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RUN] [KEY=VALUE]...",
+        help="A run, if any, and settings in Hydra's grammar: model=vit data=pets.",
+        show_default=False,
+    ),
+]
 
 
 def mount(app: typer.Typer) -> None:
@@ -16,18 +26,31 @@ def mount(app: typer.Typer) -> None:
 
 
 def describe(
-    settings: Settings = None,
+    words: Words = None,
     *,
     tree: Annotated[bool, typer.Option("--tree", help="Also print the network's structure.")] = False,
     json: Json = False,
     flags: HydraFlags,
 ) -> None:
-    """Print parameters, FLOPs, shapes, memory, steps, and the nearest published result of a composed model."""
-    job = composed("train", settings, flags)
-    from tfcli.engine.config.compose import given
+    """Print parameters, FLOPs, shapes, memory, steps, and the nearest published result of a run or a composed model."""
+    run, settings = None, words or []
+    if settings and "=" not in settings[0] and not flags.shows:
+        from tfcli.engine.runs.named import run_named
+
+        run = run_named(settings[0], flags.config_dir)
+    if run is not None:
+        from tfcli.engine.runs.saved_config import config_for_this_machine
+
+        config, choices = config_for_this_machine(run, settings[1:])
+        typed: Collection[str] = settings[1:]
+    else:
+        job = composed("train", settings, flags)
+        from tfcli.engine.config.compose import given
+
+        config, choices, typed = job.config, job.choices, given(job.overrides, job.choices)
     from tfcli.engine.tools.describe import describe as measure
 
-    facts, structure = measure(job.config, job.choices, given(job.overrides, job.choices))
+    facts, structure = measure(config, choices, typed)
     from tfcli.cli.console import emit_json, out, table
     from tfcli.engine.runs.named import name_with_size
     from tfcli.engine.runs.published import in_words
@@ -36,7 +59,7 @@ def describe(
         emit_json({**facts, **({"structure": structure} if tree else {})})
         return
     table(
-        f"{name_with_size(facts['model'], job.config.model)} on {facts['data']}",
+        f"{name_with_size(facts['model'], config.model)} on {facts['data']}",
         {"what": "", "value": ""},
         [{"what": k, "value": v} for k, v in lines(facts)],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -30,7 +31,7 @@ def keys(
     config_dir: ConfigDir = None,
 ) -> None:
     """Show the settings of `tfcli train`, of a group, or of one option of a group."""
-    from tfcli.cli.console import emit_json, table
+    from tfcli.cli.console import emit_json, is_terminal, table
     from tfcli.engine.config import keys
     from tfcli.engine.config.configs import Configs, roots
 
@@ -42,8 +43,14 @@ def keys(
     if json:
         emit_json([key._asdict() for key in found])
         return
+    most = sys.maxsize if is_terminal() else 60  # a terminal breaks long values; --json has them whole
     rows = [
-        {"key": key.key, "default": _shown(key.default), "takes": key.takes, "comment": key.comment}
+        {
+            "key": key.key,
+            "default": _cut(_shown(key.default), most),
+            "takes": _cut(key.takes, most),
+            "comment": key.comment,
+        }
         | ({"in": _listed(key.options)} if search else {})
         for key in found
     ]
@@ -71,3 +78,7 @@ def _shown(value: object) -> str:
     from json import dumps
 
     return str(value) if isinstance(value, str) else dumps(value, ensure_ascii=False)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -25,18 +25,22 @@ def ls(
 ) -> None:
     """List the options of a config group with their descriptions."""
     from tfcli.cli.console import table
-    from tfcli.engine.config.configs import Configs, roots
+    from tfcli.engine.config.configs import Configs, known_heads, roots
 
     configs = Configs(roots(config_dir))
+    names = sorted({*configs.groups(), "head"})  # some heads have no file: they are nodes of conf/probe.yaml
+
+    def listed(group: str) -> dict[str, str]:
+        return known_heads(configs) if group == "head" else configs.options(group)
+
     if kind is None:
-        rows = [{"name": group, "count": len(configs.options(group))} for group in configs.groups()]
+        rows = [{"name": group, "count": len(listed(group))} for group in names]
         table(None, {"name": "group", "count": "count"}, rows, json=json, notes=["tfcli ls GROUP lists one"])
         return
-    names = configs.groups()
     group = next((name for name in names if kind in (name, f"{name}s", f"{name}es")), None)
     if group is None:
         raise ConfigError(f"there is no group `{kind}` to list.{nearest(kind, names)}  (there is {', '.join(names)})")
-    rows = [{"name": name, "description": text} for name, text in configs.options(group).items()]
+    rows = [{"name": name, "description": text} for name, text in listed(group).items()]
     notes = []
     taken = {row["name"] for row in rows}
     names = [name for name in configs.classifiers() if name not in taken]

@@ -21,6 +21,10 @@ class Kinds(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return super().get_command(ctx, cmd_name) or (_kind(cmd_name) if cmd_name in _declared() else None)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        self.commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}  # typer suggests these
+        return super().resolve_command(ctx, args)
+
 
 def _declared() -> dict[str, str]:
     """Return the kinds of figures with their descriptions."""

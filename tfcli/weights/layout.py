@@ -22,6 +22,7 @@ FULL = {
     "attn.kernel._target_": None,  # a kernel with a name is exact
     "attn.scale": None,
 }
+PART = re.compile(r"((?:.+\.)?(pos|attn))\..*_target_")
 PLAIN: dict[str, Any] = {
     **FULL,
     **LEARNED,
@@ -76,14 +77,14 @@ def check(converter: ModuleType | None, settings: Mapping[str, Any], choices: Ma
             continue
         refused[part if part is not None else key] = (
             f"`{_typed(key, value, choices)}` cannot be exported: the public format of `model={model}` holds "
-            f"{' or '.join(map(_plain, wanted))} alone"
+            f"{_held(key, converter.HOLDS, choices)} alone"
         )
     if not refused:
         return
     values = {key: converter.HOLDS[key] for key in refused if key in converter.HOLDS}  # the others are parts
     typed = " ".join(f"model.{key}={_plain(v[0] if isinstance(v, tuple) else v)}" for key, v in values.items())
     mend = f"Trained with `{typed}` it can be exported. " if len(values) == len(refused) else ""
-    raise ConfigError(f"{'; '.join(refused.values())}. {mend}`model.weights=RUN` takes the run itself.")
+    raise ConfigError(f"{'; '.join(dict.fromkeys(refused.values()))}. {mend}`model.weights=RUN` takes the run itself.")
 
 
 def written(state: State, renames: Renames) -> State:
@@ -128,10 +129,26 @@ def _typed(key: str, value: Any, choices: Mapping[str, str]) -> str:
     """Return a setting as a user types it; a part of the model, and the model itself, by the option that was chosen."""
     if key == "_target_":
         return f"model={choices['model']}"
-    part = re.match(r"((?:.+\.)?(pos|attn))\..*_target_$", key)
-    groups = (f"{part[2]}@model.{part[1]}", part[2]) if part else ()
-    group = next((group for group in groups if group in choices), None)
+    group = _group(key, choices)
     return f"{group}={choices[group]}" if group else f"model.{key.removesuffix('._target_')}={_plain(value)}"
+
+
+def _group(key: str, choices: Mapping[str, str]) -> str | None:
+    """Return the group by which the part of a model with this `_target_` is chosen, `pos` or `pos@model.text.pos`."""
+    part = PART.fullmatch(key)
+    groups = (f"{part[2]}@model.{part[1]}", part[2]) if part else ()
+    return next((group for group in groups if group in choices), None)
+
+
+def _held(key: str, holds: Mapping[str, Any], choices: Mapping[str, str]) -> str:
+    """Return what a format holds, as a user types it: positions by their option, attention by that of its pattern."""
+    group, part = _group(key, choices), PART.fullmatch(key)
+    if group and part:
+        held = holds[f"{part[1]}._target_" if part[2] == "pos" else f"{part[1]}.pattern._target_"]
+    else:
+        held = holds[key]
+    words = map(_plain, held if isinstance(held, tuple) else (held,))
+    return " or ".join(f"`{group}={word.lower()}`" if group else word for word in words)
 
 
 def _plain(value: Any) -> str:

@@ -57,7 +57,7 @@ class Augment:
             has as many images as ever, but so many times fewer different ones.
 
     Raises:
-        ValueError: there is no such choice, or two that exclude each other.
+        ValueError: there is no such choice, two exclude each other, or a range begins above its end.
     """
 
     crop: Literal["resized", "padded", "none"] = "resized"
@@ -91,6 +91,12 @@ class Augment:
                 raise ValueError(
                     f"`data.augment.{key}` must be one of {', '.join(choices)}, but is {getattr(self, key)!r}."
                 )
+        least, most_area = self.scale
+        if least > most_area:
+            raise ValueError(
+                f"`data.augment.scale` must be (least, most), but is [{least:g}, {most_area:g}]: write "
+                f"data.augment.scale=[{most_area:g},{least:g}]."
+            )
         if self.randaugment and self.autoaugment != "none":
             raise ValueError("`data.augment` takes randaugment or autoaugment, not both: set one to 0 or none.")
         most = 30 if self.randaugment_kind == "torchvision" else LEVELS

@@ -66,8 +66,11 @@ def _below(node: Mapping[str, Any], path: str, owner: Signature | None) -> Itera
             continue
         key = f"{path}.{name}" if path else str(name)
         argument = None if str(name).startswith("_") else _argument(owner, str(name))
-        if isinstance(value, Mapping) and (
-            argument is None or argument.kind.any or argument.fields or "_target_" in value
+        unknown = argument is None and owner is not None and not owner.open and not str(name).startswith("_")
+        if (
+            isinstance(value, Mapping)
+            and not unknown
+            and (argument is None or argument.kind.any or argument.fields or "_target_" in value)
         ):
             yield from _below(value, key, _owner(key, value, argument))
         else:

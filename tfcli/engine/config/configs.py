@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from tfcli.engine.config.signatures import summary
 from tfcli.errors import ConfigError
 
 PACKAGED = next(p for p in (Path(__file__).parents[2] / "conf", Path(__file__).parents[3] / "conf") if p.is_dir())
@@ -213,9 +214,10 @@ def heads_of(config: Mapping[str, Any], groups: Collection[str] = ()) -> list[st
     return [name for name, node in nodes if isinstance(node, Mapping) and "_target_" in node]
 
 
-def known_heads(configs: Configs) -> list[str]:
-    """Return the names of all heads that `heads=` may name: those of `conf/probe.yaml`, then one a file."""
-    return list(dict.fromkeys([*heads_of(configs.load("probe")), *configs.options("head")]))
+def known_heads(configs: Configs) -> dict[str, str]:
+    """Return all heads that `heads=` may name, with their descriptions: those of `conf/probe.yaml`, then one a file."""
+    probe = configs.load("probe")
+    return {name: summary(str(probe[name]["_target_"])) for name in heads_of(probe)} | configs.options("head")
 
 
 def mounted_heads(text: str, folders: Sequence[Path]) -> list[str]:

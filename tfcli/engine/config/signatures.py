@@ -113,6 +113,12 @@ def find(target: str) -> Definition | None:
     return find(origin) if origin else None
 
 
+def summary(target: str) -> str:
+    """Return the first line of a docstring; an empty text where there is none to read."""
+    found = find(target)
+    return ((ast.get_docstring(found.node) if found else None) or "").partition("\n")[0]
+
+
 def bases(found: Definition) -> Iterator[Definition | None]:
     """Yield the class itself and its bases in order; None stands for one whose source is not here."""
     yield found

@@ -16,7 +16,7 @@ from typing import Any
 
 from tfcli.engine.config import moved
 from tfcli.engine.config.configs import PACKAGED
-from tfcli.errors import ConfigError
+from tfcli.errors import ConfigError, nearest
 
 PARTS = ("tfcli.models", "tfcli.nn", "tfcli.tasks", "tfcli.data")
 """Packages of our parts. Their classes may be named; others where one of our configs names them."""
@@ -122,9 +122,15 @@ def _plausible(target: Any) -> bool:
 @cache
 def _class_of_ours(target: str) -> bool:
     module, _, name = target.rpartition(".")
+    file = _file_of_ours(module)
+    return file is not None and bool(re.search(rf"^class {name}\b", file.read_text(encoding="utf-8"), re.M))
+
+
+def _file_of_ours(module: str) -> Path | None:
+    """Return the source file of a module of tfcli; None where there is none."""
     stem = PACKAGE.joinpath(*module.split(".")[1:])
     file = stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
-    return file.is_file() and bool(re.search(rf"^class {name}\b", file.read_text(encoding="utf-8"), re.M))
+    return file if file.is_file() else None
 
 
 def _directly_in_a_module(target: str) -> bool:
@@ -161,6 +167,11 @@ def _within(name: str, packages: Sequence[str]) -> bool:
 
 
 def _refused(key: str, target: Any) -> ConfigError:
+    module, _, name = str(target).rpartition(".")
+    if _within(module, PARTS) and (file := _file_of_ours(module)):
+        classes = [*re.findall(r"^class (\w+)", file.read_text(encoding="utf-8"), re.M)]
+        if name not in classes:
+            return ConfigError(f"`{key}`: the module `{module}` has no class `{name}`.{nearest(name, classes)}")
     return ConfigError(
         f"`{key}` names `{target}`, which is outside what tfcli runs: its own parts, classes and functions of "
         f"{', '.join(LIBRARIES)}, and of modules in the current folder. Nothing was run."

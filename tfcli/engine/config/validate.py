@@ -20,7 +20,7 @@ from omegaconf.errors import (
 
 from tfcli.engine.config import targets
 from tfcli.engine.config.arguments import INTERPOLATION, absolute, settings
-from tfcli.engine.config.configs import Configs, heads_of, roots
+from tfcli.engine.config.configs import Configs, heads_of, known_heads, roots
 from tfcli.engine.config.moved import SETTINGS
 from tfcli.engine.config.offers import check_offer, columns_of
 from tfcli.engine.config.signatures import Argument
@@ -66,6 +66,7 @@ def check(config: DictConfig, *, choices: dict[str, str], picked: set[str]) -> N
     """
     raw = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     targets.check(raw)
+    _check_nodes(raw)
     if raw.get("task") and raw.get("model"):
         check_offer(raw["model"], raw["task"], choices, Configs(roots()))
     _check_needs(config, choices)
@@ -103,6 +104,18 @@ def check_name(key: str) -> None:
         raise ConfigError(f"`{key}` is not a setting: it is now called `{SETTINGS[key]}`.")
 
 
+NODES = ("model", "task", "task.view", "data", "data.source", "optim", "schedule")
+"""Keys of parts, each a node with the `_target_` of its class."""
+
+
+def _check_nodes(raw: dict[str, Any]) -> None:
+    """Refuse a text in place of a part: a part is named by the node of its class, not by a word."""
+    for key in NODES:
+        value, name = _at(raw, key), key.rpartition(".")[2]
+        if isinstance(value, str) and "${" not in value:
+            raise ConfigError(f"`{key}` must be a node, `{name}: {{_target_: MODULE.CLASS}}`, but is `{value}`.")
+
+
 def _check_needs(config: DictConfig, choices: dict[str, str]) -> None:
     """Refuse data that have not what the task needs; first, since a model may refer to what only other data state."""
     needs = list(OmegaConf.select(config, "task.needs", default=None) or [])
@@ -120,9 +133,10 @@ def _check_needs(config: DictConfig, choices: dict[str, str]) -> None:
 
 def _check_heads(values: dict[str, Any], choices: dict[str, str]) -> None:
     """Refuse a head that no node of the config is: a node that names its class by `_target_`."""
-    known = heads_of(values, choices)
+    there = heads_of(values, choices)
+    known = list(dict.fromkeys([*there, *known_heads(Configs(roots()))]))
     for name in values.get("heads", []):
-        if name not in known:
+        if name not in there:
             raise ConfigError(
                 f"`heads`: there is no head `{name}`.{nearest(str(name), known)} There are {', '.join(known)}; one of "
                 f"your own is a file conf/head/{name}.yaml with the `_target_` of its class."
@@ -160,8 +174,7 @@ def _check_settings(raw: dict[str, Any], values: dict[str, Any]) -> None:
             raise ConfigError(f"`{name}` must be a finite number, but is `{value}`.")
         if argument is None and owner is not None and not owner.open and not leaf.startswith("_"):
             target = owner.target.rpartition(".")[2]
-            known = [k for k, v in owner.arguments.items() if not v.kind.any]
-            raise ConfigError(f"`{key}`: {target} takes no `{leaf}`.{nearest(leaf, known)}")
+            raise ConfigError(f"`{key}`: {target} takes no `{leaf}`.{nearest(leaf, owner.arguments)}")
 
 
 def _at(values: dict[str, Any], key: str) -> Any:

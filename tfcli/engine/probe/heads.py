@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, ClassVar, Literal, Protocol, cast
+from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 from tfcli.bounds import Count, Positive
 from tfcli.engine.config.build import build
@@ -43,6 +43,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
 
 
+@runtime_checkable
 class Head(Protocol):
     """Protocol of heads: fitted on, or compared with, frozen features; a node of `conf/probe.yaml` or a file of
     `conf/head/`.
@@ -72,10 +73,16 @@ def requested_heads(frozen: encoder.Frozen) -> dict[str, Head]:
     """Build the heads that were asked for and that the model allows, by the names of their nodes.
 
     Raises:
-        ConfigError: one head alone was asked for, and the model lacks what it needs.
+        ConfigError: a node's class is no head, or one head alone was asked for, and the model lacks what it needs.
     """
     config = frozen.job.config
     asked: dict[str, Head] = {str(name): build(config[str(name)]) for name in config.heads}
+    for name, head in asked.items():
+        if not isinstance(head, Head) or type(head).__call__ is Head.__call__:
+            raise ConfigError(
+                f"head `{name}`: `{config[name]._target_}` must be a class below `tfcli.engine.probe.heads.Head` with "
+                "a method `__call__(self, views)` that returns a list of `Result`."
+            )
     for name, head in list(asked.items()):
         if reason := head.lacks(frozen):
             if len(asked) == 1:

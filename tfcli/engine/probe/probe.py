@@ -18,7 +18,7 @@ from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.published import gap, in_words, published_for
 from tfcli.engine.runs.record import Record
 from tfcli.engine.train.report import peak_memory, relative_path
-from tfcli.errors import DataError
+from tfcli.errors import ConfigError, DataError
 from tfcli.files import write_atomic
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.info import FigureInfo
@@ -93,8 +93,13 @@ def _heads(frozen: encoder.Frozen, heads: dict[str, Head], folder: Path) -> list
     say(
         f"           {images:,} images {'read' if read else 'extracted'} in {took:.2f} s, {images / took:,.0f} images/s"
     )
-    for head in heads.values():
-        results += head(views)
+    for name, head in heads.items():
+        rows: Any = head(views)  # of a user's own class, perhaps
+        if not isinstance(rows, list) or not all(isinstance(row, Result) for row in rows):
+            raise ConfigError(
+                f"head `{name}`: `{config[name]._target_}` must return a list of `Result`, but returned {rows!r:.60}."
+            )
+        results += rows
     return results
 
 

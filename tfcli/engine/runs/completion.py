@@ -102,7 +102,7 @@ def _words(configs: Configs, typed: Sequence[str], name: str, last: str) -> Iter
             yield from ((word, "torchvision classifier") for word in configs.classifiers() if word not in options)
         return
     if name == "heads":
-        yield from ((word, "") for word in known_heads(configs))
+        yield from known_heads(configs).items()
         return
     from tfcli.engine.config.arguments import setting
 

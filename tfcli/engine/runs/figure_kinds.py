@@ -11,7 +11,7 @@ from tfcli.engine.config.configs import Configs, roots
 from tfcli.engine.config.shorthand import literal
 from tfcli.engine.config.validate import check_values
 from tfcli.engine.runs.record import find_run
-from tfcli.errors import ConfigError
+from tfcli.errors import ConfigError, RunError
 
 
 def draw(
@@ -37,7 +37,11 @@ def draw(
         if not equals:
             raise ConfigError(f"`{text}` is not a setting. Settings are written key=value.")
         node[key] = yaml.safe_load(value)
+    needs = node.get("needs") or []
+    node["needs"] = needs = [needs] if isinstance(needs, str) else needs
     check_values({"viz": node})
-    folder = find_run(run, needs=next(iter(node.get("needs") or ()), None))
+    folder = find_run(run, needs=needs)
+    if missing := [name for name in needs if not any(folder.glob(name))]:
+        raise RunError(f"`{folder}` has no `{missing[0]}`, which `tfcli viz {kind}` needs.")
     path = (out or folder / "figures") / f"{kind}.png"
     return path, build({**node, "_partial_": True})(folder, path)

@@ -116,7 +116,7 @@ def resolve(words: Sequence[str], config_dir: str | None = None) -> tuple[Path |
     run: Path | None = None
     if bare and "model" not in given:
         first = bare.pop(0)
-        run = _run(first, config_dir)
+        run = run_named(first, config_dir)
         if run is None:
             overrides.insert(0, f"model={first}")
         else:
@@ -170,7 +170,7 @@ def resolve_model(
     """
     hint = ""
     if not any(s.startswith("model=") for s in settings) and rest:
-        run = _run(rest[0], config_dir)
+        run = run_named(rest[0], config_dir)
         word = rest.pop(0)
         if (Path(word) / "config.yaml").is_file():  # a run that is called as a model is
             hint = f" The run in the folder `{word}` is `./{word}`."
@@ -220,8 +220,8 @@ def _public_title(model: str) -> str:
     return options("model").get(model, model).partition(":")[0]
 
 
-def _run(word: str, config_dir: str | None) -> Path | None:
-    """Return the run that a word means; None for the name of a model."""
+def run_named(word: str, config_dir: str | None) -> Path | None:
+    """Return the run that a word means; None for the name of a model. Raises ConfigError for any other word."""
     models = [*options("model", config_dir), *torchvision_names()]
     if word in models or "," in word:  # several: a sweep over models
         return None

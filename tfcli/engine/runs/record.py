@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -357,16 +357,16 @@ def run_name(run: Path) -> str:
 CHECKPOINT = "checkpoints/*.ckpt"
 
 
-def find_run(text: str, *, root: Path | str = "outputs", needs: str | None = None) -> Path:
+def find_run(text: str, *, root: Path | str = "outputs", needs: str | Sequence[str] = ()) -> Path:
     """Find the run folder that `text` means: a path (or a file in a run), `latest`, the beginning or the id of a run
     folder's name, the end of its path, or `model-data` for the newest run of that pair.
 
-    `latest` is the newest run that has what `needs` describes, a pattern of files below it: the newest run may be a
-    probe, of which nothing can be predicted.
+    `latest` is the newest run that has what `needs` describes, one or more patterns of files below it: the newest
+    run may be a probe, of which nothing can be predicted.
 
     Raises RunError when there is none (with the nearest names) or more than one (with the first of them).
     """
-    root = Path(root)
+    root, needs = Path(root), (needs,) if isinstance(needs, str) else needs
     path = Path(text).expanduser()
     if path.exists() and text != "latest":
         for folder in (path, *path.parents[:3]):
@@ -385,7 +385,8 @@ def find_run(text: str, *, root: Path | str = "outputs", needs: str | None = Non
     if text == "latest":
         newest = next((run for run in runs if _has(run, needs)), None)
         if newest is None:
-            raise RunError(f"none of the {len(runs)} runs below `{root}` has `{needs}`, which this takes; name a run.")
+            files = " and ".join(f"`{pattern}`" for pattern in needs)
+            raise RunError(f"none of the {len(runs)} runs below `{root}` has {files}, which this takes; name a run.")
         return newest
     pairs = {run.parent.name: run for run in reversed(runs)}
     if text in pairs and not STAMP.match(text):
@@ -405,8 +406,8 @@ def find_run(text: str, *, root: Path | str = "outputs", needs: str | None = Non
     )
 
 
-def _has(run: Path, needs: str | None) -> bool:
-    return needs is None or any(run.glob(needs))
+def _has(run: Path, needs: Sequence[str]) -> bool:
+    return all(any(run.glob(pattern)) for pattern in needs)
 
 
 def _matches(run: Path, text: str) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,6 +15,7 @@ from tfcli.engine.config.build import build
 from tfcli.engine.loading import from_run
 from tfcli.engine.loading.adopt import adopt_weights
 from tfcli.engine.runs.published import published_for
+from tfcli.errors import ConfigError
 from tfcli.models.protocols import ImageTextEncoder, Translator
 
 
@@ -36,8 +36,8 @@ def describe(config: DictConfig, choices: dict[str, str], typed: Collection[str]
         OmegaConf.update(config, "data.num_classes", 2)
     try:
         net, forward, shapes = _measure(config, "meta")
-    except (InstantiationException, RuntimeError) as error:
-        if "meta tensor" not in f"{error} {error.__cause__}":
+    except (ConfigError, RuntimeError) as error:
+        if "meta tensor" not in str(error):
             raise
         # torchvision's RegNets, and masks of sparse patterns, read a tensor, which a meta tensor cannot give
         net, forward, shapes = _measure(config, "cpu")

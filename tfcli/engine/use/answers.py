@@ -43,10 +43,12 @@ def answers(
     """
     loaded = load_language_model(run, overrides) if run else with_its_head(overrides, config_dir=config_dir)
     config = loaded.config
-    predict = getattr(get_class(config.task._target_), "predict_texts", None)
+    task = get_class(config.task._target_)
+    predict = getattr(task, "predict_texts", None)
     if predict is None:
-        tasks = ", ".join(answering(config_dir))
-        raise ConfigError(f"a run of task `{loaded.choices['task']}` does not answer texts; those of {tasks} do.")
+        tasks, other = ", ".join(answering(config_dir)), getattr(task, "next_command", "")
+        mend = f"`{other.replace('latest', 'RUN')}` uses it" if "--text" in other else f"those of {tasks} do"
+        raise ConfigError(f"a run of task `{loaded.choices['task']}` does not answer texts; {mend}.")
     if not texts:
         raise ConfigError("there is no text: give it with --text.")
 
