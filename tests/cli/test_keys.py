@@ -34,6 +34,12 @@ def test_a_setting_has_its_default_its_choices_and_its_comment():
     assert found("launcher/slurm")["launcher.cpus"].comment == "CPU cores of each job"
 
 
+def test_a_long_value_does_not_widen_the_columns_of_a_pipe():
+    lines = CliRunner().invoke(app, ["keys", "data/shapes"], env={"COLUMNS": ""}).stdout.splitlines()
+    assert any("…" in line for line in lines)
+    assert lines[0].index("comment") < 160
+
+
 def test_all_keys_of_the_composed_config_are_there():
     config = c.compose("train", []).config
     leaves = {key for key in c.keys(config) if not key.rpartition(".")[2].startswith("_")}

@@ -120,7 +120,7 @@ def test_few_shot_answers_are_scored(work, call):
         (["sample", "speaks", "--file", "none.txt"], "`none.txt` cannot be read"),
         (["sample", "fine", "--text", "a"], "does not continue a text"),
         (["fewshot", "fine", "table"], "does not continue a text"),
-        (["predict", "speaks", "--text", "a"], "task `lm` does not answer texts"),
+        (["predict", "speaks", "--text", "a"], "task `lm` does not answer texts; `tfcli sample RUN --text"),
         (["predict", "fine", "--text", "a", "--pair", "b", "--pair", "c"], "1 texts and 2 second ones"),
         (["fewshot", "speaks", "table", "--shots", "one"], "`--shots` takes whole numbers"),
         (["train", "model=gpt", "task=text_classify", "data=table", "data.root=own.tsv",

@@ -122,6 +122,7 @@ def test_normalise():
     ("augment", "reason"),
     [
         ({"crop": "square"}, "one of resized, padded, none"),
+        ({"scale": (1.0, 0.08)}, r"must be \(least, most\), but is \[1, 0.08\]"),
         ({"autoaugment": "pets"}, "one of none, imagenet, cifar10, svhn"),
         ({"randaugment": 9, "autoaugment": "imagenet"}, "not both"),
         ({"randaugment": 12, "randaugment_kind": "timm"}, "at most 10"),

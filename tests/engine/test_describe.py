@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from tfcli.cli.app import app
 from tfcli.cli.describe import lines
 from tfcli.engine.config.compose import compose
+from tfcli.engine.runs.record import read_record
 from tfcli.engine.tools.describe import describe
+from tfcli.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -33,3 +38,11 @@ def test_steps_follow_batches_accumulation_and_the_carved_validation():
     job = compose("train", ["data=pets", "data.batch_size=32", "trainer.accumulate=2", "trainer.max_epochs=3"])
     facts, _ = describe(job.config, job.choices)
     assert facts["steps"] == {"epoch": 52, "total": 156, "images": 3312}
+
+
+def test_a_run_is_described_by_its_saved_config(tiny_run, capsys):
+    app(["describe", str(tiny_run), "--json"], standalone_mode=False)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["params"]["total"] == read_record(tiny_run).params["total"]
+    with pytest.raises(ConfigError, match="`vitt` is neither a model nor a run"):
+        app(["describe", "vitt"], standalone_mode=False)

@@ -9,10 +9,11 @@ from conftest import TINY
 
 from tfcli.cli.app import app
 from tfcli.cli.candidates import follow
+from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
 from tfcli.engine.runs.record import Record, read_metrics
 from tfcli.engine.train.checkpoints import read_checkpoint
-from tfcli.errors import ConfigError
+from tfcli.errors import ConfigError, RunError
 
 TASK = '''
 from statistics import fmean
@@ -154,8 +155,33 @@ def test_a_head_of_ones_own_stands_in_the_table(tmp_path, run):
     assert row.endswith("higher")
     with pytest.raises(ConfigError, match=r"`nearest_mean\.distance` must be one of euclidean, manhattan"):
         app(["probe", *small, "--heads", "nearest_mean", "nearest_mean.distance=taxi"])
-    with pytest.raises(ConfigError, match=r"conf/head/nearest\.yaml"):
+    with pytest.raises(
+        ConfigError, match=r"Did you mean `nearest_mean`\? There are zeroshot, .*, nearest_mean;.*head/nearest"
+    ):
         app(["probe", *small, "--heads", "nearest"])
+    listed = run("ls", "heads").out
+    assert "nearest_mean  Nearest mean." in listed
+    assert "linear        Logistic regression" in listed
+
+
+@pytest.mark.parametrize(
+    ("module", "body", "said"),
+    [
+        ("silent", "power = 1", r"head `mean`: `silent\.Mean` must be a class below .*Head` with a method `__call__"),
+        (
+            "empty",
+            "__call__ = lambda self, views: None",
+            r"head `mean`: .* must return a list of `Result`, but returned None",
+        ),
+    ],
+)
+def test_a_head_without_rows_is_named(tmp_path, monkeypatch, module, body, said):
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path, f"{module}.py", f"from tfcli.engine.probe.heads import Head\n\nclass Mean(Head):\n    {body}\n")
+    put(tmp_path, "conf/head/mean.yaml", f"_target_: {module}.Mean\n")
+    small = ("pixels", "digits", "data.limit_train=40", "data.limit_test=20", "features.threads=1", "run.dir=probe")
+    with pytest.raises(ConfigError, match=said):
+        app(["probe", *small, "--heads", "mean"])
 
 
 FIGURE = '''
@@ -188,6 +214,42 @@ def test_a_figure_of_ones_own_is_a_command(tmp_path, run):
     assert "margin" in [candidate.word for candidate in follow(["viz"], "mar")]
     with pytest.raises(ConfigError, match=r"`viz\.split` must be one of val, test, but is `train`"):
         app(["viz", "margin", "done", "split=train"])
+    with pytest.raises(Exception, match=r"No such command 'margn'. Did you mean 'margin'\?"):
+        app(["viz", "margn", "done"], standalone_mode=False)
+    for needs in ("results.json", "[results.json, odd.bin]"):
+        put(tmp_path, "conf/viz/margin.yaml", f"_target_: own_figure.margin\nneeds: {needs}\n")
+        if "odd" not in needs:
+            run("viz", "margin", "done")
+    with pytest.raises(RunError, match=r"`done` has no `odd.bin`, which `tfcli viz margin` needs"):
+        app(["viz", "margin", "done"])
+
+
+def test_a_word_in_place_of_a_part_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    task = "_target_: tfcli.tasks.classify.Classify\nneeds: [image, label]\nview:"
+    for view, said in (
+        (" labelled", r"`task\.view` must be a node, `view: {_target_: MODULE\.CLASS}`, but is `labelled`"),
+        (
+            " {_target_: tfcli.data.views.labelled.LabelledImage}",
+            r"`task\.view\._target_`: .* has no class `LabelledImage`\. Did you mean `LabelledImages`\?",
+        ),
+    ):
+        put(tmp_path, "conf/task/ours.yaml", f"{task}{view}\n")
+        with pytest.raises(ConfigError, match=said):
+            compose("train", ["model=vit", "data=digits", "task=ours"])
+    with pytest.raises(ConfigError, match="node with the `_target_` of its class, but here it is `labelled`"):
+        build("labelled")
+    put(tmp_path, "conf/data/masks.yaml", "defaults: [camvid, _self_]\nsource:\n  list: {train: train.txt}\n")
+    with pytest.raises(ConfigError, match=r"`data\.source\.list`: ListedFiles takes no `list`\. Did you mean `lists`"):
+        compose("train", ["model=vit", "data=masks", "data.columns=[image,label]"])
+
+
+def test_what_an_own_class_raises_is_told_with_its_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path, "own_net.py", "def net(width, mode):\n    raise RuntimeError('negative\\nand more')\n")
+    with pytest.raises(ConfigError) as error:
+        build({"_target_": "own_net.net", "width": -4, "mode": "big"})
+    assert str(error.value) == "`own_net.net` cannot be built with width=-4, mode=big: negative"
 
 
 def test_a_set_of_ones_own_is_named_where_data_do_not_fit(tmp_path, monkeypatch):

@@ -184,7 +184,7 @@ def test_a_transformer_is_marian(tmp_path: Path, changes: list[str]):
         (["model=vit", "data=digits", "pos=rope"], "`pos=rope` cannot be exported: the public format of `model=vit`"),
         (["model=vit", "data=digits", "pos.at=every"], "`model.pos.at=every` cannot be exported"),
         (["model=vit", "data=digits", "attn=linear"], "`attn=linear` cannot be exported"),
-        (["model=vit", "data=digits", "attn=windows"], "`attn=windows` cannot be exported.* holds Full"),
+        (["model=vit", "data=digits", "attn=windows"], "`attn=windows` cannot be exported.* holds `attn=full` alone"),
         (["model=vit", "data=digits", "attn=causal"], "`model.attn.causal=true` cannot be exported"),
         (["model=vit", "data=digits", "model.pool=mean"], "`model.pool=mean` cannot be exported.* holds class alone"),
         (["model=vit", "data=digits", "model.activation=swiglu"], "`model.activation=swiglu` cannot be exported"),
@@ -197,7 +197,7 @@ def test_a_transformer_is_marian(tmp_path: Path, changes: list[str]):
         (["model=gpt", "data=sst2"], "`model.head=classes` cannot be exported"),
         (
             ["model=transformer", "pos=learned"],
-            "`pos=learned` cannot.* holds Sinusoidal alone; `model.norm_eps=1e-06` cannot be exported",
+            "`pos=learned` cannot.* holds `pos=sinusoidal` alone; `model.norm_eps=1e-06` cannot be exported",
         ),
         (
             ["model=transformer"],
