@@ -231,7 +231,7 @@ def test_a_word_in_place_of_a_part_is_refused(tmp_path, monkeypatch):
         (" labelled", r"`task\.view` must be a node, `view: {_target_: MODULE\.CLASS}`, but is `labelled`"),
         (
             " {_target_: tfcli.data.views.labelled.LabelledImage}",
-            r"`task\.view\._target_`: .* has no class `LabelledImage`\. Did you mean `LabelledImages`\?",
+            r"`task\.view\._target_` names .* has no class `LabelledImage`\. Did you mean `LabelledImages`\?",
         ),
     ):
         put(tmp_path, "conf/task/ours.yaml", f"{task}{view}\n")

@@ -170,8 +170,8 @@ def _refused(key: str, target: Any) -> ConfigError:
     module, _, name = str(target).rpartition(".")
     if _within(module, PARTS) and (file := _file_of_ours(module)):
         classes = [*re.findall(r"^class (\w+)", file.read_text(encoding="utf-8"), re.M)]
-        if name not in classes:
-            return ConfigError(f"`{key}`: the module `{module}` has no class `{name}`.{nearest(name, classes)}")
+        if name not in classes and (close := nearest(name, classes)):
+            return ConfigError(f"`{key}` names `{target}`, but `{module}` has no class `{name}`.{close}")
     return ConfigError(
         f"`{key}` names `{target}`, which is outside what tfcli runs: its own parts, classes and functions of "
         f"{', '.join(LIBRARIES)}, and of modules in the current folder. Nothing was run."

@@ -174,7 +174,9 @@ def _check_settings(raw: dict[str, Any], values: dict[str, Any]) -> None:
             raise ConfigError(f"`{name}` must be a finite number, but is `{value}`.")
         if argument is None and owner is not None and not owner.open and not leaf.startswith("_"):
             target = owner.target.rpartition(".")[2]
-            raise ConfigError(f"`{key}`: {target} takes no `{leaf}`.{nearest(leaf, owner.arguments)}")
+            known = [k for k, v in owner.arguments.items() if not v.kind.any]  # others may be parts, which nobody types
+            close = nearest(leaf, known) or nearest(leaf, owner.arguments)
+            raise ConfigError(f"`{key}`: {target} takes no `{leaf}`.{close}")
 
 
 def _at(values: dict[str, Any], key: str) -> Any:
