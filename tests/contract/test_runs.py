@@ -75,7 +75,7 @@ def test_every_verb_opens_a_run_of_a_family(family: str, tmp_path: Path, monkeyp
     assert facts["params"]["total"] == record["params"]["total"]
     again = answer("rerun", "run", "seed=1", "trainer.max_steps=1", "run.dir=again")
     assert (again["status"], again["seed"]) == ("finished", 1)
-    if reads_images(family) and "data=shapes_questions" not in typed:
+    if reads_images(family) and "task=answer" not in typed:
         probed = answer("probe", "run", "shapes", "heads=[knn]", *FROZEN, "run.dir=probed")
         assert 0 <= probed["metrics"]["knn/accuracy"] <= 1
         assert {row["cache"] for row in answer("features", "ls", "run", "shapes", *FROZEN)} == {"hit"}

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,6 +53,14 @@ def test_a_run_stopped_in_any_part_of_it_loses_nothing(whole, part: str, share: 
     work, ranks, *known = whole
     trial = stop_a_run(work, f"{part}-{ranks}", part, share, signum, ranks, *known)
     assert trial.wrong == []
+
+
+@pytest.fixture(autouse=True)
+def hang_up_is_heard() -> Iterator[None]:
+    """Undo what `nohup pytest` hands on: a run leaves an ignored SIGHUP ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def run_in(folder: Path, body: Callable[[ActiveRun], object]) -> None:

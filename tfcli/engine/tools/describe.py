@@ -32,8 +32,10 @@ def describe(config: DictConfig, choices: dict[str, str], typed: Collection[str]
     if config.model.get("tokenizer"):
         texts = config.model.get("text", config.model)  # a tower of its own, or all of the model
         texts.vocab_size = texts.vocab_size or config.model.tokenizer.vocab_size or 64
-    if config.data.get("num_classes") is None:
-        OmegaConf.update(config, "data.num_classes", 2)
+    classes_of = config.data.get("classes_of") or {}  # where a set has several columns of classes
+    target = next((need for need in config.task.needs if need in classes_of), None)
+    if target or config.data.get("num_classes") is None:
+        OmegaConf.update(config, "data.num_classes", classes_of[target] if target else 2)
     try:
         net, forward, shapes = _measure(config, "meta")
     except (ConfigError, RuntimeError) as error:
