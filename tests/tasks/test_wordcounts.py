@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfcli.tasks.baselines.wordcounts import frequent_tags, majority, tfidf_cosine, tfidf_logistic
+from tfcli.tasks.baselines.classes import majority
+from tfcli.tasks.baselines.wordcounts import frequent_tags, tfidf_cosine, tfidf_logistic
 
 FILLING = ["the", "film", "was", "long", "and", "it", "had", "a", "plot", "about", "some", "people", "in", "town"]
 

@@ -13,10 +13,14 @@ from torch.nn.functional import one_hot
 
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.shapes import Int
-from tfcli.tasks.baselines.wordcounts import majority
 
 NOT_OF_A_GUESS = ("loss", "accuracy_top5", "calibration_error")
 """Figures that need scores, which a constant guess does not have."""
+
+
+def majority(train_label: Int[np.ndarray, "N"], count: int) -> Int[np.ndarray, "M"]:
+    """Return the most frequent training class, `count` times."""
+    return np.full(count, np.bincount(train_label).argmax())
 
 
 def class_guesses(

@@ -1,4 +1,4 @@
-"""Baselines from counts of words, tags and classes."""
+"""Baselines from counts of words and tags."""
 
 from __future__ import annotations
 
@@ -15,11 +15,6 @@ COSTS = (0.3, 1.0, 3.0, 10.0)
 TOKEN = r"\w+|[^\w\s]"
 Texts = Sequence[Sequence[str]]
 """One column of texts, or the two columns of pairs."""
-
-
-def majority(train_label: Int[np.ndarray, "N"], count: int) -> Int[np.ndarray, "M"]:
-    """Return the most frequent training class, `count` times."""
-    return np.full(count, np.bincount(train_label).argmax())
 
 
 def tfidf_logistic(
