@@ -4,12 +4,13 @@
 
 Wall time depends on what else the machine does; processor time hardly does. What no test accounts for (the start of the
 workers, imports while tests are collected) has a row of its own. A program that a test starts imports torch again,
-which is why their number has a limit too.
+which is why their number has a limit too. A family of models has a limit for its own tests: there will be many more.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -21,7 +22,9 @@ START = pytest.StashKey[tuple[float, int]]()
 SPENT: Counter[str] = Counter()  # seconds of each test; in a worker, of its own tests
 STARTED: Counter[str] = Counter()  # programs that each test started
 COLLECTION = "start and collection"
-NUM_PROGRAMS = 45  # as many as the fast tests may start
+NUM_PROGRAMS = 30  # as many as the fast tests may start
+FAMILY_S = 15.0, 40.0  # processor time of a family's fast tests, and of its slow ones
+FAMILIES = {path.stem for path in (Path(__file__).parents[1] / "conf" / "model").glob("[!_]*.yaml")}
 NUM_SHOWN = 25
 
 
@@ -76,6 +79,15 @@ def folder(nodeid: str) -> str:
     return "/".join(nodeid.partition("::")[0].split("/")[:2])
 
 
+def family(nodeid: str) -> str | None:
+    """Return the family that a test is of: its file or its first parameter is called like an option of `model`."""
+    if folder(nodeid) not in ("tests/contract", "tests/models", "tests/parity"):
+        return None
+    file, _, name = nodeid.partition("::")
+    words = [Path(file).stem.removeprefix("test_"), *re.split(r"[\[\]-]", name)[1:2]]
+    return next((word for word in words if word in FAMILIES), None)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     SPENT[COLLECTION] += getattr(node, "workeroutput", {}).get("rest_s", 0.0)
@@ -108,16 +120,32 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("tests that took most")
     for test, spent in SPENT.most_common(NUM_SHOWN):
         line(f"{spent:8.1f} s {STARTED[test]:4}  {test}")
+    terminalreporter.section("families of models that took most")
+    for name, spent in families().most_common(10):
+        line(f"{spent:8.1f} s       {name}")
     for sentence in excess(config):
         line(sentence, red=True)
+
+
+def families() -> Counter[str]:
+    """Return the seconds that each family of models took in its own tests."""
+    found = Counter[str]()
+    for test, spent in SPENT.items():
+        if name := family(test):
+            found[name] += spent
+    return found
 
 
 def excess(config: pytest.Config) -> list[str]:
     """Return a sentence for each limit that is passed."""
     limit = config.getoption("--cpu-limit")
-    found = []
+    fast = "not slow" in config.getoption("markexpr")
+    found, most = [], FAMILY_S[0 if fast else 1]
+    for name, spent in families().items():
+        if spent > most:
+            found.append(f"The tests of {name} took {spent:.1f} s: a family may take {most:.0f} s.")
     if sum(SPENT.values()) > limit:
         found.append(f"The tests took more than {limit:.0f} s.")
-    if STARTED.total() > NUM_PROGRAMS and "not slow" in config.getoption("markexpr"):
+    if STARTED.total() > NUM_PROGRAMS and fast:
         found.append(f"The fast tests started more than {NUM_PROGRAMS} programs: call a function or CliRunner instead.")
     return found

@@ -22,7 +22,16 @@ def shell(line: str, cwd: Path, *, timeout: float = 120) -> subprocess.Completed
     return subprocess.run(words, cwd=cwd, capture_output=True, text=True, env=environment, timeout=timeout)
 
 
-@pytest.mark.parametrize("words", ["--help", "ls models", f"{COMPOSED} --cfg job", f"{COMPOSED} --info defaults-tree"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"{COMPOSED} --cfg job",
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in ("--help", "ls models", f"{COMPOSED} --info defaults-tree")
+        ),
+    ],
+)
 def test_a_reader_that_goes_away_is_no_error_and_a_full_disk_is_one(words, tmp_path):
     line = f"""
         (tfcli {words}; echo "piped $?" >&2) | true
@@ -37,6 +46,7 @@ def test_a_reader_that_goes_away_is_no_error_and_a_full_disk_is_one(words, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_stream_that_was_closed_gives_its_number_to_no_file(tmp_path):
     (tmp_path / "try.py").write_text(
         "from tfcli.engine.runs.terminal import make_streams_resilient\nmake_streams_resilient()\n"
@@ -46,7 +56,9 @@ def test_a_stream_that_was_closed_gives_its_number_to_no_file(tmp_path):
     assert done.returncode == 3
 
 
-@pytest.mark.parametrize("words", [COMPOSED, "ls models", "evaluate latest"])
+@pytest.mark.parametrize(
+    "words", [COMPOSED, *(pytest.param(words, marks=pytest.mark.slow) for words in ("ls models", "evaluate latest"))]
+)
 def test_a_folder_that_was_deleted_is_said(words, tmp_path):
     (tmp_path / "gone").mkdir()
     done = shell(f"cd gone; rmdir ../gone; tfcli {words}", tmp_path)

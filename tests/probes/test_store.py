@@ -198,6 +198,7 @@ print(extracted)
 """
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_extracts_and_both_have_the_features(tmp_path: Path):
     command = [sys.executable, "-c", CODE, str(tmp_path)]
     processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -68,6 +68,7 @@ def test_offsets_say_which_characters_and_words_which_word(kind: str) -> None:
     assert len(ids) == len(owners)
 
 
+@pytest.mark.slow
 def test_training_does_not_depend_on_the_process() -> None:
     program = f"from tfcli.text.tokenizer import make\nprint(make('wordpiece', texts={CORPUS}, vocab_size=80).digest)"
     for seed in ("1", "2"):  # of Python's hashes, by which sets and dicts of another process may differ
