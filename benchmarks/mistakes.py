@@ -24,7 +24,7 @@ resume | run
 resume nowhere | no run
 runs sohw latest | Did you mean `show`
 runs show nosuch | no run
-ls modles | Did you mean `models`
+ls modles | Did you mean `model`
 keys trainr | Did you mean `trainer`
 keys model/brt | Did you mean `bert`
 describe modle=vit | Did you mean `model`
@@ -103,7 +103,7 @@ evaluate model=vit data=digits | needs `model.weights=NAME or PATH`
 evaluate trained data=digts | Did you mean `digits`
 evaluate trained data=pets | used with the data that it was trained with
 evaluate trained trainer.max_epoch=1 | Did you mean `trainer.max_epochs`
-evaluate trained --checkpoint middle | best or last
+evaluate trained --checkpoint middle | one of `best`, `last`
 evaluate trained run.dir=/proc/foo | cannot write to `/proc/foo`
 evaluate probed | no checkpoint
 resume trained optim.lr=3 | a resumed run keeps its config
@@ -114,7 +114,7 @@ viz attention nosuch | neither a model nor a run
 viz attention trained nosuch.jpg | no file `nosuch.jpg`
 viz attention trained --text hello | takes no text
 viz attention trained file --layer 0 | --layer
-viz curves probed | no curves
+viz curves probed | has no `metrics.csv`, which `tfcli viz curves` needs
 viz lengths nosuch | no run `nosuch`
 probe nosuch digits | neither a model nor a run
 probe vit digits | has no weights to probe
@@ -131,7 +131,7 @@ features extract nosuch digits | neither a model nor a run
 features extract trained nosuch | no data set `nosuch`
 fewshot trained toy_sentiment | takes no text
 words trained cat dog --word cat | takes no text
-train --cfg jobs | job, hydra or all
+train --cfg jobs | one of `job`, `hydra`, `all`
 train --config-dir nowhere | not a folder
 """
 """A command and a part of its answer, a line each."""
