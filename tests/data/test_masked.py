@@ -62,7 +62,7 @@ def test_what_is_drawn_is_addressed(pieces):
 
 
 def test_slips_are_named(pieces):
-    with pytest.raises(ConfigError, match=r"make 1\.2 together"):
+    with pytest.raises(ConfigError, match=r"their sum is 1\.2"):
         MaskedPairs(masked_fraction=0.8, random_fraction=0.4)
     with pytest.raises(ConfigError, match=r"does not have. Take model\.tokenizer\.kind=wordpiece"):
         MaskedPairs().encode({"text": ["a"]}, make("chars", texts=["abc"]), length=8, train=True)

@@ -246,10 +246,10 @@ def test_a_word_in_place_of_a_part_is_refused(tmp_path, monkeypatch):
 
 def test_what_an_own_class_raises_is_told_with_its_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    put(tmp_path, "own_net.py", "def net(width, mode):\n    raise RuntimeError('negative\\nand more')\n")
+    put(tmp_path, "own_raising.py", "def net(width, mode):\n    raise RuntimeError('negative\\nand more')\n")
     with pytest.raises(ConfigError) as error:
-        build({"_target_": "own_net.net", "width": -4, "mode": "big"})
-    assert str(error.value) == "`own_net.net` cannot be built with width=-4, mode=big: negative"
+        build({"_target_": "own_raising.net", "width": -4, "mode": "big"})
+    assert str(error.value) == "`own_raising.net` cannot be built with width=-4, mode=big: negative"
 
 
 def test_a_set_of_ones_own_is_named_where_data_do_not_fit(tmp_path, monkeypatch):
