@@ -22,16 +22,8 @@ def shell(line: str, cwd: Path, *, timeout: float = 120) -> subprocess.Completed
     return subprocess.run(words, cwd=cwd, capture_output=True, text=True, env=environment, timeout=timeout)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        f"{COMPOSED} --cfg job",
-        *(
-            pytest.param(words, marks=pytest.mark.slow)
-            for words in ("--help", "ls models", f"{COMPOSED} --info defaults-tree")
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["--help", "ls models", f"{COMPOSED} --cfg job", f"{COMPOSED} --info defaults-tree"])
 def test_a_reader_that_goes_away_is_no_error_and_a_full_disk_is_one(words, tmp_path):
     line = f"""
         (tfcli {words}; echo "piped $?" >&2) | true
@@ -56,9 +48,8 @@ def test_a_stream_that_was_closed_gives_its_number_to_no_file(tmp_path):
     assert done.returncode == 3
 
 
-@pytest.mark.parametrize(
-    "words", [COMPOSED, *(pytest.param(words, marks=pytest.mark.slow) for words in ("ls models", "evaluate latest"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [COMPOSED, "ls models", "evaluate latest"])
 def test_a_folder_that_was_deleted_is_said(words, tmp_path):
     (tmp_path / "gone").mkdir()
     done = shell(f"cd gone; rmdir ../gone; tfcli {words}", tmp_path)
