@@ -1,4 +1,4 @@
-"""What a checkpoint states of its model, its images and its classes, read before the model is built."""
+"""Read what a checkpoint states about its model, images and classes, before the model is built."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is kept of a run: its folder, record and figures; and the handling of signals."""
+"""Files of a run (its folder, record and figures) and the handling of signals."""

@@ -134,7 +134,7 @@ def resolve(words: Sequence[str], config_dir: str | None = None) -> tuple[Path |
 
 
 Takes = Literal["images", "text", "questions"]
-"""What a command gives a model; `questions` are asked about images."""
+"""Kind of input that a command passes to a model; `questions` are asked about images."""
 
 
 def check_takes(run: Path, takes: Takes) -> None:

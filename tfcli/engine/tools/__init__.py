@@ -1,1 +1,1 @@
-"""What a user asks before a run: describe, bench, doctor."""
+"""Tools for use before a run: describe, bench, doctor, preview."""
