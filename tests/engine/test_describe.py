@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from conftest import TINY
 
 from tfcli.cli.app import app
 from tfcli.cli.describe import lines
@@ -44,5 +45,8 @@ def test_a_run_is_described_by_its_saved_config(tiny_run, capsys):
     app(["describe", str(tiny_run), "--json"], standalone_mode=False)
     facts = json.loads(capsys.readouterr().out)
     assert facts["params"]["total"] == read_record(tiny_run).params["total"]
+    job = compose("train", [*TINY, "pos=none", f"model.weights={tiny_run}"])  # a run that went on from another one
+    own, adopted = (describe(job.config.copy(), job.choices, typed)[0]["params"]["total"] for typed in (None, ()))
+    assert own < adopted == facts["params"]["total"]
     with pytest.raises(ConfigError, match="`vitt` is neither a model nor a run"):
         app(["describe", "vitt"], standalone_mode=False)

@@ -42,7 +42,7 @@ def describe(
         from tfcli.engine.runs.saved_config import config_for_this_machine
 
         config, choices = config_for_this_machine(run, settings[1:])
-        typed: Collection[str] = settings[1:]
+        typed: Collection[str] | None = None
     else:
         job = composed("train", settings, flags)
         from tfcli.engine.config.compose import given

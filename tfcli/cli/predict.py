@@ -37,7 +37,7 @@ def predict(
     question: Annotated[
         list[str] | None,
         typer.Option(
-            "--question", "-q", help="A question about the images, for a run of task=answer; may be repeated."
+            "--question", "-q", help="A question about the images, for a run that answers questions; may be repeated."
         ),
     ] = None,
     pair: Annotated[

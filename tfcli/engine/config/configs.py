@@ -26,12 +26,9 @@ def search_path(config_dir: str | None = None) -> list[Path]:
     Raises:
         ConfigError: `config_dir` is no folder.
     """
-    given = Path(config_dir) if config_dir else None
-    if given and not given.is_dir():
+    if config_dir and not Path(config_dir).expanduser().is_dir():
         raise ConfigError(f"`--config-dir {config_dir}` is not a folder.")
-    folders = [given] if given else []
-    folders += [Path.cwd() / "conf", PACKAGED]
-    return list(dict.fromkeys(f.resolve() for f in folders if f.is_dir()))
+    return list(dict.fromkeys(folder.resolve() for folder in roots(config_dir)))
 
 
 def groups(config_dir: str | None = None) -> list[str]:
@@ -79,7 +76,7 @@ def torchvision_names() -> tuple[str, ...]:
 
 
 def roots(config_dir: str | None = None) -> list[Path]:
-    """Return the folders of configs; the first match counts, as in `search_path`."""
+    """Return the folders of configs as `search_path` does; a `config_dir` that is no folder is left out."""
     given = [Path(config_dir).expanduser()] if config_dir else []
     return [p for p in (*given, Path.cwd() / "conf", PACKAGED) if p.is_dir()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,11 +55,12 @@ def load_state(module: torch.nn.Module, state: dict[str, torch.Tensor], run: Pat
         module.load_state_dict(state)
     except RuntimeError as error:
         found = [line.strip() for line in str(error).splitlines()[1:]]
-        changed = [f"`{text}`" for text in typed if text.startswith(("model.", "attn", "pos"))]
+        changed = [text for text in typed if text.startswith(("model.", "attn", "pos"))]
         if changed:
+            named = ", ".join(f"`{text}`" for text in changed)
             raise ConfigError(
-                f"{', '.join(changed)}: the weights of `{run}` do not fit a model with such a setting; leave it out "
-                f"(`tfcli rerun {run} {' '.join(changed).replace('`', '')}` trains one). {found[0][:300]}"
+                f"{named}: the weights of `{run}` do not fit a model with such a setting; leave it out "
+                f"(`{shlex.join(['tfcli', 'rerun', str(run), *changed])}` trains one). {found[0][:300]}"
             ) from error
         more = f" ({len(found)} differences)" if len(found) > 1 else ""
         raise RunError(

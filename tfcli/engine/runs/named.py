@@ -148,7 +148,7 @@ def check_takes(run: Path, takes: Takes) -> None:
         )
     if takes == "questions":
         if not answers:
-            raise ConfigError(f"`{run}` answers no questions about images; runs of `task=answer` (model=vilt) do.")
+            raise ConfigError(f"`{run}` answers no questions about images: its task needs no `question` and `image`.")
         return
     if takes == "images" and "image_size" not in saved.get("data", {}):
         raise ConfigError(f"`{run}` was trained on data without images, and this command needs a model of images.")

@@ -265,7 +265,7 @@ def read_overrides(folder: Path) -> list[str]:
     typed = [str(v) for v in values] if isinstance(values, list) else []
 
     def own(group: str) -> Collection[str]:
-        """Return no renamed options where the config holds no part of that name: then the option is the user's own."""
+        """Return the options with old names of ours that are the user's own: none if the config holds old parts."""
         return () if moved.has_old_options(_yaml(Path(folder) / "config.yaml")) else moved.OPTIONS[group]
 
     return moved.overrides(typed, own)

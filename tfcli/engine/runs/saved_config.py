@@ -11,6 +11,7 @@ from tfcli.engine.config import targets, validate
 from tfcli.engine.config.build import plain
 from tfcli.engine.config.compose import Composition, compose, set_value
 from tfcli.engine.config.configs import search_path
+from tfcli.engine.config.offers import has_method
 from tfcli.engine.runs.record import flatten, read_config, read_overrides, run_name
 from tfcli.errors import ConfigError, RunError
 
@@ -197,9 +198,15 @@ def _check_image_size(run: Path, config: DictConfig, overrides: list[str]) -> No
     """Refuse another image size for a trained model to be built for, and images that its patches do not divide."""
     for key, _, text in (override.partition("=") for override in overrides):
         if key.startswith("model.") and key.endswith(".image_size") and text != str(OmegaConf.select(config, key)):
+            one_size = has_method(str(config.model._target_), "check_image_size")
             raise ConfigError(
                 f"`{key}={text}`: the model of {run_name(run)} is built for {OmegaConf.select(config, key)}, which its "
-                f"weights fit; `data.image_size={text}` lets it read images of that size."
+                "weights fit; "
+                + (
+                    f"`tfcli rerun {run_name(run)} data.image_size={text}` trains one of that size."
+                    if one_size
+                    else f"`data.image_size={text}` lets it read images of that size."
+                )
             )
         for name, patch in flatten(plain(config)).items() if key == "data.image_size" and text.isdecimal() else ():
             if name.startswith("model.") and name.endswith(".patch_size") and patch and int(text) % patch:

@@ -19,15 +19,18 @@ from tfcli.errors import ConfigError
 from tfcli.models.protocols import ImageTextEncoder, Translator
 
 
-def describe(config: DictConfig, choices: dict[str, str], typed: Collection[str] = ()) -> tuple[dict[str, Any], str]:
+def describe(
+    config: DictConfig, choices: dict[str, str], typed: Collection[str] | None = ()
+) -> tuple[dict[str, Any], str]:
     """Return the facts of a composed config and the printed structure of its network.
 
     A run or a folder of weights that `model.weights` names gives the sizes, but for those in `typed`; nothing is
-    fetched for it. A set whose number of classes is known only from its files counts with 2 classes, a vocabulary that
-    is made from its texts, without a size of its own, with 64 words.
+    fetched for it. Where `typed` is None, the config is that of a run, which has its sizes already. A set whose number
+    of classes is known only from its files counts with 2 classes, a vocabulary that is made from its texts, without a
+    size of its own, with 64 words.
     """
     weights = config.model.get("weights")
-    if weights and (from_run.find_source_run(config) or Path(weights).expanduser().exists()):
+    if typed is not None and weights and (from_run.find_source_run(config) or Path(weights).expanduser().exists()):
         adopt_weights(config, typed)
     if config.model.get("tokenizer"):
         texts = config.model.get("text", config.model)  # a tower of its own, or all of the model

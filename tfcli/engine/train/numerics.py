@@ -211,7 +211,7 @@ def _measured(
 ) -> Numerics:
     """Choose fp32 or bf16, contiguous or channels-last, by timing training steps for about a second.
 
-    The choice is cached_measurement.
+    The choice is kept in the user's cache folder (`cached_measurement`).
     """
     variants = [Numerics(p, best_kernel(p, attention)) for p in ("32-true", "bf16-mixed")]
     if convolves:

@@ -36,8 +36,8 @@ class AttentionWeights:
 
     Attributes:
         layers: (H, N, M) of each layer, the first first.
-        rows, columns: what looks and what is found at.
-        facts: what else was found.
+        rows, columns: the tokens that attend, and those that they attend to.
+        facts: further facts for the figure, such as the grid of the patches.
     """
 
     layers: list[np.ndarray]

@@ -44,10 +44,10 @@ def answer_questions(
     """
     run = run or run_of(overrides, config_dir)
     if run is None:
-        raise ConfigError("`--question` needs a run of `task=answer`, whose answers have names: name the run.")
+        raise ConfigError("`--question` needs a run that was trained on questions about images, with names of answers.")
     loaded = load_image_model(run, overrides, config_dir=config_dir)
     if not hasattr(loaded.net, "answer") or loaded.tokenizer is None:
-        raise ConfigError(f"`{loaded.choices['model']}` answers no questions about images, as model=vilt does.")
+        raise ConfigError(f"`{loaded.choices['model']}` answers no questions about images.")
     net, data, device = cast(QuestionAnswerer, loaded.net), loaded.data, loaded.device
     frame = Frame(loaded.tokenizer, "cls", loaded.config.model.get("context"))
     asked = [frame.pair(ids, None).ids for ids in loaded.tokenizer.encode(questions)]
