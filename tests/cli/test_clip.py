@@ -139,7 +139,6 @@ def test_random_weights_are_probed_only_when_asked_for(trained: Path):
     assert "tfcli train model=clip" in refused.stderr
 
 
-@pytest.mark.timeout(1200)  # 80 seconds of processor time, which a loaded machine gives slowly
 def test_unseen_pairs_are_named_after_300_steps(tmp_path: Path):
     """The demonstration at less than half its length: seen and unseen pairs among all 48."""
     few = ("trainer.max_steps=300", "trainer.max_epochs=4", "data.num_train=20000")

@@ -25,8 +25,8 @@ def memory_exponent(*overrides: str, backward: bool = False, lengths=(512, 1024,
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_memory_grows_with_the_square_or_with_the_length(backward):
-    expand_names = memory_exponent("attn=full", "attn.kernel=explicit", backward=backward)
-    assert 1.8 < expand_names < 2.1
+    exponent = memory_exponent("attn=full", "attn.kernel=explicit", backward=backward)
+    assert 1.8 < exponent < 2.1
     for attn in ("linear", "performer", "linformer", "sliding"):
         assert 0.8 < memory_exponent(f"attn={attn}", backward=backward) < 1.2, attn
     assert memory_exponent("attn=full", backward=backward) < 1.3, "the fused softmax keeps no weights"
