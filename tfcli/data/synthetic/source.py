@@ -208,11 +208,11 @@ class Shapes:
         several = self.questions if set(ASKED) & set(names) else 1
         scenes, asked = self._table(kind, split), self._table(kind, split, per_scene=several)
         owner = asked.scene_of(np.arange(len(asked)))
+        lists = _listed(self._table(kind, split, per_scene=several), [name for name in LISTS if name in names])
 
         def column(name: str) -> Any:
-            if name in LISTS:
-                found = _listed(self._table(kind, split, per_scene=several), name)
-                return np.array(found, dtype=np.int64) if name == "label" else found
+            if name in lists:
+                return np.array(lists[name], dtype=np.int64) if name == "label" else lists[name]
             if name in ASKED or several == 1:
                 return asked.column(name)
             return Picked(scenes.column(name), owner)
@@ -230,8 +230,12 @@ def _requested(request: Request) -> tuple[Kind, tuple[str, ...]]:
     return "labelled" if "label" in wanted else "plain", wanted
 
 
-def _listed(table: SceneTable, name: str) -> list[Any]:
-    """Return a whole column as a list."""
-    column, rows = table.column(name), np.arange(len(table))
-    chunks = [column.take(rows[i : i + _CHUNK]) for i in range(0, len(rows), _CHUNK)]
-    return [cell for chunk in chunks for cell in (chunk.tolist() if isinstance(chunk, np.ndarray) else chunk)]
+def _listed(table: SceneTable, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Return whole columns as lists; all columns of some rows are taken in turn, since they share the scenes."""
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for start in range(0, len(table) if names else 0, _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, len(table)))
+        for name in names:
+            cells = table.column(name).take(rows)
+            found[name].extend(cells.tolist() if isinstance(cells, np.ndarray) else cells)
+    return found
