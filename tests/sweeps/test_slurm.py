@@ -21,7 +21,7 @@ from tfcli.errors import ConfigError, install
 from tfcli.sweeps.options import split
 from tfcli.sweeps.runner import Launch
 from tfcli.sweeps.slurm import Slurm
-from tfcli.sweeps.state import read_state
+from tfcli.sweeps.state import Job, State, read_state
 from tfcli.sweeps.sweep import retry, run_sweep
 
 HERE = Path(__file__).parent
@@ -107,6 +107,23 @@ def test_jobs_outlive_the_parent_and_a_cancelled_one_goes_on(cluster: None, tmp_
     assert read_state(folder).count("finished") == 2
     logs = [(folder / f"{job.name}.log").read_text() for job in state.jobs]
     assert ["goes on" in log for log in logs] == [True, False]
+
+
+def test_a_job_written_after_slurm_was_asked_has_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f"#!/bin/sh\ncat {tmp_path}/queue\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "queue").touch()
+    jobs = [Job(1, "a", [], "running", slurm="7_0"), Job(2, "b", [], "running", slurm="7_1")]
+    State("train", [], {}, jobs).write(tmp_path)
+    jobs[1].write(tmp_path)
+    jobs[0].write(tmp_path)
+    assert [job.status for job in read_state(tmp_path).jobs] == ["interrupted"] * 2
+    (tmp_path / "queue").write_text("7_0\n7_1\n")  # submitted now, within the seconds for which an answer holds
+    jobs[0].write(tmp_path)
+    jobs[1].write(tmp_path)
+    assert [job.status for job in read_state(tmp_path).jobs] == ["running"] * 2
 
 
 def test_what_is_missing_is_said_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -17,7 +17,6 @@ from typing import Any
 from tfcli.bounds import Count, Natural
 from tfcli.engine.runs.signals import handling
 from tfcli.errors import ConfigError, install
-from tfcli.sweeps import squeue
 from tfcli.sweeps.pool import DetachedJob
 from tfcli.sweeps.process import Process, remove_attempt
 from tfcli.sweeps.state import Job, State, read_job, read_state
@@ -85,7 +84,6 @@ class Slurm:
         except (subprocess.CalledProcessError, submitit.core.utils.FailedJobError) as error:
             message = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
             raise ConfigError(f"SLURM does not take the jobs: {message[-1] if message else error}") from error
-        squeue.forget()
         for job, at in zip(jobs, handed, strict=True):
             job.slurm = at.job_id
             job.write(self.folder)

@@ -202,7 +202,7 @@ def is_running(job: Job, run: Path) -> bool:
     SLURM is asked about its own; one on another machine is believed.
     """
     if job.slurm:
-        known = queued()
+        known = queued(since=(run.parent / f"{job.name}.json").stat().st_mtime)
         return known is None or job.slurm in known
     if job.host not in (None, socket.gethostname()):
         return True
