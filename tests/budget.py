@@ -23,7 +23,7 @@ SPENT: Counter[str] = Counter()  # seconds of each test; in a worker, of its own
 STARTED: Counter[str] = Counter()  # programs that each test started
 COLLECTION = "start and collection"
 NUM_PROGRAMS = 30  # as many as the fast tests may start
-FAMILY_S = 60.0  # processor time of the fast tests of a family: CLIP takes 36, ViT 20, others 11 at most; aim 15
+FAST_FAMILY_S, SLOW_FAMILY_S = 15.0, 40.0  # processor time of the tests of a family
 FAMILIES = {path.stem for path in (Path(__file__).parents[1] / "conf" / "model").glob("[!_]*.yaml")}
 NUM_SHOWN = 25
 
@@ -80,11 +80,11 @@ def folder(nodeid: str) -> str:
 
 
 def family(nodeid: str) -> str | None:
-    """Return the family that a test is of: its file or its first parameter is called like an option of `model`."""
+    """Return the family that a test is of: its file or a word of its parameters is called like an option of `model`."""
     if folder(nodeid) not in ("tests/contract", "tests/models", "tests/parity"):
         return None
     file, _, name = nodeid.partition("::")
-    words = [Path(file).stem.removeprefix("test_"), *re.split(r"[\[\]-]", name)[1:2]]
+    words = [Path(file).stem.removeprefix("test_"), *re.split(r"[^\w]+", name.partition("[")[2].lower())]
     return next((word for word in words if word in FAMILIES), None)
 
 
@@ -141,9 +141,10 @@ def excess(config: pytest.Config) -> list[str]:
     limit = config.getoption("--cpu-limit")
     fast = "not slow" in config.getoption("markexpr")
     found = []
+    family_s = FAST_FAMILY_S if fast else SLOW_FAMILY_S
     for name, spent in families().items():
-        if spent > FAMILY_S and fast:
-            found.append(f"The tests of {name} took {spent:.1f} s: a family may take {FAMILY_S:.0f} s.")
+        if spent > family_s:
+            found.append(f"The tests of {name} took {spent:.1f} s: a family may take {family_s:.0f} s.")
     if sum(SPENT.values()) > limit:
         found.append(f"The tests took more than {limit:.0f} s.")
     if STARTED.total() > NUM_PROGRAMS and fast:

@@ -101,13 +101,21 @@ def pairs(start: int) -> list[tuple[str, str]]:
 
 EVERY = [(pos, attn) for pos in POSITIONS for attn in ATTENTIONS]
 FITTING = [pair for pair in EVERY if fits(*pair)]
+for attn in ATTENTIONS:
+    part("attn", attn)  # composed once for all families, and counted for none
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("pos", "attn"), FITTING)
+def test_every_pair_that_fits_trains(pos, attn):
+    trains(build(small("vit", pos=pos, attn=attn)))
 
 
 @pytest.mark.parametrize("model", FIRST)
 def test_positions_and_attentions_train_or_are_refused_by_name(model):
     lined = "context" in node("model", model)  # words and patches stand in one line
     trains(build(small(model)))
-    for pos, attn in FITTING if model == "vit" else pairs(FIRST.index(model)):
+    for pos, attn in pairs(FIRST.index(model)):
         if not (lined and attn == "axial"):
             trains(build(small(model, pos=pos, attn=attn)))
     for pos, attn in EVERY:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from tfcli.engine.config.build import build
@@ -18,10 +20,16 @@ from tfcli.weights.load import load_weights
 from tfcli.weights.load_report import LoadReport
 
 
+@cache
+def composed(*typed: str) -> DictConfig:
+    return compose("train", list(typed)).config
+
+
 def opened(folder: Path, *typed: str, model: str, classes: int = 5) -> tuple[Any, list[str], LoadReport]:
     """The net that `model=MODEL model.weights=FOLDER` makes, what is said of it, and the report of its weights."""
-    overrides = [f"model={model}", "data=shapes", f"model.weights={folder}", *typed]
-    config = compose("train", overrides).config
+    overrides = [f"model={model}", "data=shapes", "model.weights=FOLDER", *typed]
+    config = deepcopy(composed(*overrides))
+    config.model.weights = str(folder)
     keys = {text.partition("=")[0] for text in overrides}
     _, _, said = adopt_weights(config, keys)
     OmegaConf.update(config, "data.num_classes", classes)

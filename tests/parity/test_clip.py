@@ -6,6 +6,8 @@ import dataclasses
 import json
 import re
 import warnings
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +72,14 @@ def randomise(net: nn.Module, seed: int = 0) -> Any:
     return net.eval()
 
 
+@cache
+def composed(*overrides: str) -> DictConfig:
+    return compose("train", ["model=clip", *overrides]).config
+
+
 def mine(weights: Path | str, *overrides: str) -> tuple[CLIP, LoadReport, DictConfig]:
     """`model=clip model.weights=...`: sized by the checkpoint, built, loaded."""
-    config = compose("train", ["model=clip", *overrides]).config
+    config = deepcopy(composed(*overrides))
     found = blueprint(OURS, str(weights))
     assert found is not None
     OmegaConf.set_struct(config, False)
@@ -237,9 +244,9 @@ def test_transformers_names_in_memory(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
-@pytest.mark.parametrize("quick_gelu", [True, False])
-@pytest.mark.parametrize("vision", [VIT, RESNET], ids=["vit", "resnet"])
+@pytest.mark.parametrize(
+    ("vision", "quick_gelu", "suffix"), [(VIT, True, ".safetensors"), (RESNET, False, ".bin")], ids=["vit", "resnet"]
+)
 def test_open_clip_folder(tmp_path: Path, vision: dict[str, Any], quick_gelu: bool, suffix: str) -> None:
     theirs = open_clip_net(vision, quick_gelu=quick_gelu)
     open_clip_folder(theirs, tmp_path / "own", vision, quick_gelu=quick_gelu, suffix=suffix)
