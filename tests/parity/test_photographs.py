@@ -217,7 +217,7 @@ def draws(family: str, seeds: range, folder: Path, files: list[Path]) -> None:
     assert worst <= ATOL
 
 
-@pytest.mark.parametrize("family", ["ViT of timm", "CLIP of transformers"])
+@pytest.mark.parametrize("family", ["ViT of transformers", "CLIP of transformers"])
 def test_a_draw_of_a_family(family: str, tmp_path: Path, photographs: list[Path]) -> None:
     draws(family, range(1), tmp_path, photographs)
 
