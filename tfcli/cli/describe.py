@@ -52,7 +52,7 @@ def describe(
 
     facts, structure = measure(config, choices, typed)
     from tfcli.cli.console import emit_json, out, table
-    from tfcli.engine.runs.named import name_with_size
+    from tfcli.engine.config.configs import name_with_size
     from tfcli.engine.runs.published import in_words
 
     if json:

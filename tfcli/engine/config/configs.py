@@ -75,6 +75,25 @@ def torchvision_names() -> tuple[str, ...]:
     return tuple(yaml.safe_load(file.read_text(encoding="utf-8"))["model"]["names"]) if file.exists() else ()
 
 
+def name_with_size(name: str, model: Mapping[str, Any]) -> str:
+    """Return a model's name, and which of its sizes it is where the bare name of a family stands for two.
+
+    Args:
+        name: the option of `model`.
+        model: its config.
+    """
+    public = model.get("public")
+    if not public or public["model"] == name:
+        return name
+    size = "sized as its weights are" if model.get("weights") else "laptop size"
+    return f"{name} ({size}; the public {public_title(public['model'])} is {public['model']})"
+
+
+def public_title(model: str) -> str:
+    """Return what the file of an option of `model` calls it, before the colon."""
+    return options("model").get(model, model).partition(":")[0]
+
+
 def roots(config_dir: str | None = None) -> list[Path]:
     """Return the folders of configs as `search_path` does; a `config_dir` that is no folder is left out."""
     given = [Path(config_dir).expanduser()] if config_dir else []

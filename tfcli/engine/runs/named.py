@@ -12,7 +12,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from tfcli.engine.config.compose import Composition, compose
-from tfcli.engine.config.configs import Configs, options, roots, torchvision_names
+from tfcli.engine.config.configs import Configs, options, public_title, roots, torchvision_names
 from tfcli.engine.config.offers import columns_of, families_for
 from tfcli.engine.runs.paths import check_paths, check_results
 from tfcli.engine.runs.record import CHECKPOINT, all_runs, find_run, read_config, run_name
@@ -196,28 +196,10 @@ def resolve_model(
     return None, [f"model={public.model}", f"model.weights={public.weights}", *own]
 
 
-def name_with_size(name: str, model: DictConfig) -> str:
-    """Return a model's name, and which of its sizes it is where the bare name of a family stands for two.
-
-    Args:
-        name: the option of `model`.
-        model: its config.
-    """
-    public = model.get("public")
-    if not public or public.model == name:
-        return name
-    size = "sized as its weights are" if model.get("weights") else "laptop size"
-    return f"{name} ({size}; the public {_public_title(public.model)} is {public.model})"
-
-
 def _say_public(name: str, public: DictConfig) -> None:
     if public.model != name:
-        title = _public_title(public.model)
+        title = public_title(public.model)
         say(f"{name}: the public {title} ({public.weights}); `tfcli train model={name}` trains one of laptop size")
-
-
-def _public_title(model: str) -> str:
-    return options("model").get(model, model).partition(":")[0]
 
 
 def run_named(word: str, config_dir: str | None) -> Path | None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from tfcli.engine.config.configs import name_with_size
 from tfcli.engine.runs.disk_space import no_space
 from tfcli.engine.runs.folder import RUN_DIR, say
-from tfcli.engine.runs.named import name_with_size
 from tfcli.engine.runs.paired import write_outcomes, write_translations
 from tfcli.engine.runs.published import published_for
 from tfcli.engine.runs.record import Record, read_metrics
