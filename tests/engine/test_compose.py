@@ -308,17 +308,23 @@ def test_values_of_a_saved_config_are_set_with_the_same_care():
 
 
 def test_nothing_heavy_is_imported():
+    """Neither before a config is refused, nor what only training needs by verbs that use a model."""
     code = (
         "import sys\nfrom tfcli.engine.config.compose import compose\n"
         "import tfcli.cli.app, tfcli.probes.store, tfcli.files\n"
         "compose('train', ['model=vit_b16', 'data=pets'])\n"
         "heavy = ('torch','torchvision','numpy','sklearn','matplotlib','pytorch_lightning','wandb','PIL')\n"
-        "print([m for m in heavy if m in sys.modules])"
+        "print([m for m in heavy if m in sys.modules])\n"
+        "import tfcli.engine.use.language_model\n"
+        "trains = ('pytorch_lightning','torchmetrics','matplotlib','wandb')\n"
+        "print([m for m in ('torchvision', *trains) if m in sys.modules])\n"
+        "import tfcli.engine.probe.probe\n"
+        "print([m for m in trains if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
     )
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.split() == ["[]"] * 3
 
 
 def test_a_run_keeps_the_task_that_it_had(tmp_path: Path):

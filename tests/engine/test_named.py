@@ -7,7 +7,8 @@ from omegaconf import OmegaConf
 
 from tfcli.cli.app import app
 from tfcli.engine.config.compose import compose, given
-from tfcli.engine.runs.named import frozen_job, name_with_size, resolve_model
+from tfcli.engine.config.configs import name_with_size
+from tfcli.engine.runs.named import frozen_job, resolve_model
 
 LAPTOP = "clip (laptop size; the public CLIP ViT-B/32 is clip_vit_b32)"
 SAID = "clip: the public CLIP ViT-B/32 (openai/clip-vit-base-patch32); "

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
 
-from tfcli.metrics.classification import ClassificationMetrics, wilson
+from tfcli.metrics.classification import ClassificationMetrics
+from tfcli.metrics.intervals import wilson
 
 
 def sample(n: int, k: int, seed: int):

@@ -17,6 +17,7 @@ from tfcli.data.module import DataModule
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
 from tfcli.engine.train.callbacks import monitors
+from tfcli.engine.train.prepare import LightningData
 from tfcli.metrics.retrieval import RetrievalMetrics
 from tfcli.models.clip import CLIP
 from tfcli.tasks.contrastive import Contrastive, contrastive_loss, encode_classes
@@ -122,9 +123,9 @@ def fitted():
     )
     with torch.no_grad():
         net.logit_scale.fill_(5.0)  # above the limit of ln 100
-    trainer.fit(task, datamodule=data)
+    trainer.fit(task, datamodule=LightningData(data))
     logged = dict(trainer.callback_metrics)
-    trainer.test(task, datamodule=data, verbose=False)
+    trainer.test(task, datamodule=LightningData(data), verbose=False)
     return task, trainer, data, logged
 
 

@@ -35,8 +35,6 @@ class DataModule(PreparedData):
     `prepare`; `encode` then makes the samples before the first loader. See `PreparedData` for the arguments.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # a rank may have no samples to evaluate
-
     _sets: Mapping[str, Served] = MappingProxyType({})
     _beside: Mapping[str, Served] = MappingProxyType({})
 
@@ -92,14 +90,6 @@ class DataModule(PreparedData):
 
     # ---- loaders
 
-    def setup(self, stage: str | None = None) -> None:
-        self.prepare()
-
-    def _update_ranks(self) -> Ranks:
-        if self.trainer is not None:
-            self.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
-        return self.ranks
-
     def batches(self, world: int) -> int:
         """Return the number of training batches in an epoch on each of `world` ranks."""
         return len(self._train_batches(Ranks(0, world)))
@@ -113,7 +103,7 @@ class DataModule(PreparedData):
 
     def train_dataloader(self) -> DataLoader:
         """Return a loader of shuffled training batches from (`start_epoch`, `start_batch`) on."""
-        sampler = self._train_batches(self._update_ranks(), start_epoch=self.start_epoch, start_batch=self.start_batch)
+        sampler = self._train_batches(self.ranks, start_epoch=self.start_epoch, start_batch=self.start_batch)
         return self._loader(self._set("train"), sampler, self._bytes(self._set("train")))
 
     def _bytes(self, data: Served) -> int:
@@ -138,10 +128,9 @@ class DataModule(PreparedData):
 
     def _eval_loader(self, data: Served) -> DataLoader:
         """Return a loader of a split with every sample exactly once over all ranks, sorted by length."""
-        ranks = self._update_ranks()
         order = np.argsort(-data.samples.lengths, kind="stable")
         sampler = EvalBatches(
-            len(data), batch_size=self.eval_batch_size, rank=ranks.rank, world=ranks.world, order=order
+            len(data), batch_size=self.eval_batch_size, rank=self.ranks.rank, world=self.ranks.world, order=order
         )
         return self._loader(data, sampler, self._bytes(data))
 
@@ -189,8 +178,7 @@ class DataModule(PreparedData):
             mark_bad: keep unreadable files as black images (see `tfcli.data.images.imageset.FileSet`); otherwise they
                 are treated by `on_error`.
         """
-        files = [Path(p) for p in paths]
-        ranks = self._update_ranks()
+        files, ranks = [Path(p) for p in paths], self.ranks
         store = Store.of_files(files, resize=self.kept)
         skip = self.policy.on_error == "skip"
         images = Images(store, np.arange(len(files)), transform=self.eval_transform, skip=skip)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Unpack
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -35,7 +34,7 @@ TEXTS = ("text", "pair", "source", "target", "question", "context")
 """Columns of plain text, from which a vocabulary is made together with captions, words and choices."""
 
 
-class PreparedData(pl.LightningDataModule):
+class PreparedData:
     """A data set that is loaded, checked, split and decoded once; `DataModule` serves it in batches.
 
     A source loads tables of named columns, and a view turns their rows into samples. `serve` sets the view before
@@ -89,7 +88,7 @@ class PreparedData(pl.LightningDataModule):
         tokenizer: tokenizer of the texts; see `encode`.
         class_tokens: tokens (K, T, L) of T prompts for each class, for zero-shot metrics; set by the engine.
         on_skip: called with unreadable files and reasons that are found only while reading; set by the engine.
-        ranks: number of this process and number of processes; from the environment until a trainer is attached.
+        ranks: number of this process and number of processes; from the environment until a trainer says them.
         classes_of: names of the classes of each column that holds classes; known after `prepare`.
         classes, groups, num_classes, counts, fingerprint, bad_files, notes: known after `prepare`.
         fingerprints: digest of each split; known after `prepare`.
@@ -140,7 +139,6 @@ class PreparedData(pl.LightningDataModule):
         fill: Sequence[Annotated[int, Bounds(low=0, high=255)]] = (0, 0, 0),
         **facts: Unpack[Facts],
     ):
-        super().__init__()
         for key, value, choices in (
             ("cache", cache, ("auto", "memory", "disk", "none")),
             ("on_error", on_error, ("raise", "skip")),

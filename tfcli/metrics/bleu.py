@@ -10,10 +10,9 @@ import numpy as np
 import sacrebleu
 from torch import Tensor
 
-from tfcli.metrics.classification import wilson
 from tfcli.metrics.gathered import Gathered
 from tfcli.metrics.info import Declared, FigureInfo
-from tfcli.metrics.intervals import UNKNOWN, Figure, Figures
+from tfcli.metrics.intervals import UNKNOWN, Figure, Figures, wilson
 from tfcli.shapes import Int
 
 DRAWS = 1000

@@ -15,11 +15,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from tfcli.metrics.info import LOSS, Declared, FigureInfo
+from tfcli.metrics.intervals import Z, limited, mean_per_class, wilson
 from tfcli.shapes import Float, Int
 
 UNIT = 2**24
-Z = 1.959964
-"""Normal quantile of a two-sided 95 % interval."""
 
 
 class ClassificationMetrics(Metric):
@@ -100,7 +99,7 @@ class ClassificationMetrics(Metric):
         first, second = self.loss.cpu().numpy().astype(float) * np.array([1, 256]) / UNIT
         loss = first / total if int(self.not_finite) == 0 else float("nan")
         spread = Z * sqrt(max(0.0, second / total - (first / total) ** 2) / total)
-        figures["loss"] = (loss, _around(loss, spread, 0, float("inf")))
+        figures["loss"] = limited(loss, spread, 0, float("inf"))
         figures["calibration_error"] = self._calibration(total)
         return {name: (float(value), (float(low), float(high))) for name, (value, (low, high)) in figures.items()}
 
@@ -116,33 +115,6 @@ class ClassificationMetrics(Metric):
         return error, tuple(np.quantile(errors, [0.025, 0.975]))
 
 
-def mean_per_class(confusion: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """Return the mean accuracy of the classes that occur, with its normal 95 % interval.
-
-    Args:
-        confusion: (K, K) counts; rows are true classes.
-    """
-    seen, right = confusion.sum(1), np.diag(confusion)
-    present = seen > 0
-    share = right[present] / seen[present]
-    smoothed = (right[present] + 2) / (seen[present] + 4)  # Agresti and Coull: small classes have no zero variance
-    spread = Z * sqrt((smoothed * (1 - smoothed) / seen[present]).sum()) / present.sum()
-    return float(share.mean()), _around(float(share.mean()), float(spread), 0, 1)
-
-
-def wilson(hits: int, total: int) -> tuple[float, float]:
-    """Return the 95 % interval of a proportion (Wilson 1927), which stays in [0, 1] and suits small counts."""
-    share = hits / total
-    centre = share + Z**2 / (2 * total)
-    half = Z * sqrt(share * (1 - share) / total + Z**2 / (4 * total**2))
-    scale = 1 + Z**2 / total
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
-
-
 def _whole(x: Tensor) -> Tensor:
     """Return numbers in fixed point: the nearest multiple of 2^-24, as a whole number."""
     return (x * UNIT).round().long()
-
-
-def _around(value: float, spread: float, low: float, high: float) -> tuple[float, float]:
-    return max(low, value - spread), min(high, value + spread)

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from tfcli.metrics.classification import wilson
 from tfcli.metrics.gathered import Gathered
 from tfcli.metrics.info import Declared, FigureInfo
-from tfcli.metrics.intervals import Figures, ratio
+from tfcli.metrics.intervals import Figures, ratio, wilson
 from tfcli.shapes import Int
 
 Entity = tuple[str, int, int]

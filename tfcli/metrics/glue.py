@@ -7,10 +7,10 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
-from tfcli.metrics.classification import ClassificationMetrics, wilson
+from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.gathered import Gathered
 from tfcli.metrics.info import LOSS, Declared, FigureInfo
-from tfcli.metrics.intervals import Figures, correlation, mean
+from tfcli.metrics.intervals import Figures, correlation, mean, wilson
 from tfcli.shapes import Float, Int
 
 

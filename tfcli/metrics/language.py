@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from tfcli.metrics.classification import Z
 from tfcli.metrics.info import LOSS, Declared, FigureInfo
-from tfcli.metrics.intervals import Figure, Figures, perplexity
+from tfcli.metrics.intervals import Figure, Figures, Z, perplexity
 from tfcli.shapes import Float, Int
 
 SIZES = ("tokens", "bytes", "chars", "words")

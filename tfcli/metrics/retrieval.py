@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, pad
 
-from tfcli.metrics.classification import Z, wilson
 from tfcli.metrics.info import LOSS, Declared, FigureInfo
+from tfcli.metrics.intervals import Z, wilson
 from tfcli.shapes import Float, Int
 
 CUTS = (1, 5, 10)

@@ -20,10 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tfcli.metrics.classification import wilson
 from tfcli.metrics.gathered import Gathered
 from tfcli.metrics.info import Declared, FigureInfo
-from tfcli.metrics.intervals import Figure, Figures, mean
+from tfcli.metrics.intervals import Figure, Figures, mean, wilson
 from tfcli.shapes import Bool, Float, Int
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")

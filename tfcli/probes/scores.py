@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tfcli.data.columns.splits import stratified
 from tfcli.errors import DataError
-from tfcli.metrics.classification import mean_per_class, wilson
+from tfcli.metrics.intervals import mean_per_class, wilson
 from tfcli.shapes import Float, Int
 
 Interval = tuple[float, float]

@@ -7,22 +7,33 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tfcli.engine.config.build import plain
 from tfcli.engine.config.compose import Composition
 from tfcli.engine.probe import encoder
 from tfcli.engine.probe.heads import Head, Result, requested_heads
 from tfcli.engine.probe.views import Views
-from tfcli.engine.runs.folder import check_writable, list_skipped, locked, logged, run_folder, say, write_start
+from tfcli.engine.runs.folder import (
+    check_writable,
+    list_skipped,
+    locked,
+    logged,
+    relative_path,
+    run_folder,
+    say,
+    write_start,
+)
 from tfcli.engine.runs.format import to_csv, to_markdown
 from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.published import gap, in_words, published_for
 from tfcli.engine.runs.record import Record
-from tfcli.engine.train.report import peak_memory, relative_path
+from tfcli.engine.train.numerics import peak_memory
 from tfcli.errors import ConfigError, DataError
 from tfcli.files import write_atomic
-from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.info import FigureInfo
-from tfcli.tasks.baselines.classes import class_guesses
+from tfcli.probes.scores import score
+from tfcli.tasks.baselines.classes import chance, majority
 
 COLUMNS = {"head": "head", "top1": "top-1  [95 %]", "per_class": "per class", "top5": "top 5"}
 COLUMNS |= {"published": "published", "difference": "ours - published", "cost": "cost"}
@@ -126,9 +137,7 @@ def _write(
             record.intervals[f"{name}/accuracy_top5"] = list(test.top5_interval)
         record.metrics |= result.metrics
         record.published += published(frozen, result)
-    record.baselines |= class_guesses(
-        ClassificationMetrics(len(frozen.data.classes)), frozen.data.labels("train"), frozen.data.labels("test")
-    )
+    record.baselines |= _guesses(frozen.data)
     extraction = sum(frozen.seconds.values())
     images = sum(frozen.data.counts[s] for s in frozen.seconds)
     record.cost = {
@@ -156,6 +165,17 @@ def _write(
         write_atomic(folder / "report.md", report(frozen, results, command=command, figures=folder / "figures"))
         say(f"report  {relative_path(folder)}/report.md")
     record.status = "finished"
+
+
+def _guesses(data: Any) -> dict[str, float]:
+    """Return the test figures of chance and of the most frequent training class, by `method/figure`."""
+    train, test, classes = data.labels("train"), data.labels("test"), len(data.classes)
+    if not len(train) or not len(test):
+        return chance(classes)
+    guess = torch.from_numpy(majority(train, len(test)))
+    figures = score(guess[:, None], torch.from_numpy(test), num_classes=classes)
+    found = {"accuracy": figures.accuracy, "accuracy_per_class": figures.per_class}
+    return chance(classes) | {f"most frequent class/{name}": value for name, value in found.items()}
 
 
 CSV = {

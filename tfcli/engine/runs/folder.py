@@ -108,6 +108,14 @@ def safe(name: str) -> str:
     return kept[:80] or "run"
 
 
+def relative_path(folder: Path) -> str:
+    """Return a path relative to the current folder, where it lies below it."""
+    try:
+        return str(folder.resolve().relative_to(Path.cwd().resolve()))
+    except ValueError:
+        return str(folder)
+
+
 def link_latest(root: Path, folder: Path) -> None:
     """Point ROOT/latest at `folder`; do nothing on a file system without links."""
     temporary = root / f".latest-{os.getpid()}"

@@ -19,7 +19,7 @@ from tfcli.engine.runs.folder import check_writable, locked, logged, run_folder,
 from tfcli.engine.runs.format import seconds, size
 from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.record import Record
-from tfcli.engine.train.report import peak_memory
+from tfcli.engine.train.numerics import peak_memory
 from tfcli.errors import ConfigError, IncompatibleError
 from tfcli.metrics.info import FigureInfo
 from tfcli.nn.attention import Plan

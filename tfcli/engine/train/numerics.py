@@ -11,6 +11,8 @@ import copy
 import hashlib
 import json
 import os
+import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -117,6 +119,14 @@ def set_threads(devices: Devices, asked: int | None) -> None:
     given = os.environ.get("OMP_NUM_THREADS", "")
     share = max(1, cores // devices.devices if devices.accelerator == "cpu" else cores)
     torch.set_num_threads(asked or (int(given) if given.isdigit() and int(given) else share))
+
+
+def peak_memory() -> int:
+    """Return the peak memory in bytes: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
 def one_device(trainer: dict[str, Any]) -> Devices:

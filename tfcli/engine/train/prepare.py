@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +21,7 @@ from tfcli.engine.config.compose import Composition
 from tfcli.engine.config.configs import roots
 from tfcli.engine.loading.load_model import find_model
 from tfcli.engine.runs.folder import is_child
+from tfcli.engine.runs.quiet import quiet_libraries
 from tfcli.engine.runs.ranks import preparation_s
 from tfcli.engine.runs.record import flatten
 from tfcli.engine.train import numerics, teacher
@@ -35,6 +32,33 @@ from tfcli.errors import ConfigError, nearest
 from tfcli.probes.prompts import load_prompts, texts
 from tfcli.tasks.protocols import Data, Horizon, Task
 from tfcli.text.tokenizer import Tokenizer
+
+
+class LightningData(pl.LightningDataModule):
+    """Data as Lightning's Trainer takes them; those who read them without training need no Lightning."""
+
+    allow_zero_length_dataloader_with_multiple_devices = True  # a rank may have no samples to evaluate
+
+    def __init__(self, data: Any):
+        super().__init__()
+        self.data = data
+
+    def setup(self, stage: str) -> None:
+        assert self.trainer is not None
+        self.data.prepare()
+        self.data.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
+
+    def train_dataloader(self) -> Any:
+        return self.data.train_dataloader()
+
+    def val_dataloader(self) -> Any:
+        return self.data.val_dataloader()
+
+    def test_dataloader(self) -> Any:
+        return self.data.test_dataloader()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return self.data.on_after_batch_transfer(batch, dataloader_idx)
 
 
 @dataclass
@@ -64,7 +88,7 @@ class Parts:
     @property
     def datamodule(self) -> pl.LightningDataModule:
         """The data, as Lightning's Trainer takes them."""
-        return cast(pl.LightningDataModule, self.data)
+        return self.data if isinstance(self.data, pl.LightningDataModule) else LightningData(self.data)
 
     @property
     def params(self) -> dict[str, int]:
@@ -232,23 +256,6 @@ def make_trainer(parts: Parts, callbacks: list[Callback], loggers: list[Any], *,
 def timeout(config: DictConfig) -> float:
     """Return how many seconds the ranks of a run may stand still; runs of earlier versions do not say."""
     return float(config.trainer.get("timeout_s", 600))
-
-
-@contextmanager
-def quiet_evaluation() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        yield
-
-
-def quiet_libraries() -> None:
-    """Leave on stderr what concerns the user: our own lines."""
-    for name in ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero", "torch.distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning.*")
-    warnings.filterwarnings("ignore", module="lightning_fabric.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
 
 
 def stored(parts: Parts) -> dict[str, Any]:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import csv
 import os
-import resource
-import sys
 from pathlib import Path
 
 import torch
 
 from tfcli.engine.config.configs import name_with_size
 from tfcli.engine.runs.disk_space import no_space
-from tfcli.engine.runs.folder import RUN_DIR, say
+from tfcli.engine.runs.folder import RUN_DIR, relative_path, say
 from tfcli.engine.runs.paired import write_outcomes, write_translations
 from tfcli.engine.runs.published import published_for
 from tfcli.engine.runs.record import Record, read_metrics
 from tfcli.engine.runs.summary import main_metric
 from tfcli.engine.train.callbacks import TrainLog
+from tfcli.engine.train.numerics import peak_memory
 from tfcli.engine.train.prepare import Parts
 from tfcli.errors import TfcliError
 from tfcli.files import is_full
@@ -71,14 +70,6 @@ def structure(parts: Parts) -> str:
     lines += [f"{sum(p.numel() for p in part.parameters()):>14,}  {name}" for name, part in net.named_children()]
     lines += [f"{parts.params['total']:>14,}  parameters, {parts.params['trainable']:,} of them trainable"]
     return "\n".join(lines) + "\n"
-
-
-def relative_path(folder: Path) -> str:
-    """Return a path relative to the current folder, where it lies below it."""
-    try:
-        return str(folder.resolve().relative_to(Path.cwd().resolve()))
-    except ValueError:
-        return str(folder)
 
 
 def new_record(parts: Parts, verb: str) -> Record:
@@ -220,14 +211,6 @@ def figures(parts: Parts, folder: Path) -> list[Path]:
 def last_values(folder: Path) -> dict[str, float]:
     """Return the last value of each metric that the run has written."""
     return {row.name: row.value for row in read_metrics(folder / "metrics.csv")}
-
-
-def peak_memory() -> int:
-    """Return the peak memory in bytes: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
 def explain_error(error: BaseException, parts: Parts) -> BaseException:

@@ -28,6 +28,7 @@ from tfcli.engine.runs.folder import (
     write_start,
 )
 from tfcli.engine.runs.lifecycle import ActiveRun, recorded
+from tfcli.engine.runs.quiet import quiet_evaluation
 from tfcli.engine.runs.ranks import Stage
 from tfcli.engine.runs.record import Record, read_overrides, read_record
 from tfcli.engine.runs.saved_config import merged, resumed_config, saved_tokenizer
@@ -35,7 +36,8 @@ from tfcli.engine.train.callbacks import AddressedRandomness, Heartbeat, Progres
 from tfcli.engine.train.checkpoints import Checkpoints, EpochWeights, newest_checkpoint, remove_temporary_files
 from tfcli.engine.train.finite import Finite, check_test_results
 from tfcli.engine.train.loggers import check_logger, finish_loggers, forget_after, make_loggers
-from tfcli.engine.train.prepare import Parts, make_trainer, prepare, quiet_evaluation, stored, stretched, timeout
+from tfcli.engine.train.numerics import peak_memory
+from tfcli.engine.train.prepare import Parts, make_trainer, prepare, stored, stretched, timeout
 from tfcli.engine.train.report import (
     add_test_results,
     announce,
@@ -44,7 +46,6 @@ from tfcli.engine.train.report import (
     last_values,
     measure_finished_run,
     new_record,
-    peak_memory,
     structure,
 )
 from tfcli.errors import RunError

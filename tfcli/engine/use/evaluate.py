@@ -16,6 +16,7 @@ from tfcli.engine.loading.from_checkpoint import load_state, read_checkpoint
 from tfcli.engine.loading.load_model import find_model
 from tfcli.engine.runs.folder import check_writable, is_child, list_skipped, locked, logged, run_folder, write_start
 from tfcli.engine.runs.lifecycle import recorded
+from tfcli.engine.runs.quiet import quiet_evaluation, quiet_libraries
 from tfcli.engine.runs.record import Record
 from tfcli.engine.runs.saved_config import config_for_this_machine, find_checkpoint, saved_tokenizer
 from tfcli.engine.train import numerics
@@ -25,8 +26,6 @@ from tfcli.engine.train.prepare import (
     make_trainer,
     prepare,
     prompt_tokens,
-    quiet_evaluation,
-    quiet_libraries,
     stored,
 )
 from tfcli.engine.train.report import announce, keep_outcomes, new_record, warn_left_out

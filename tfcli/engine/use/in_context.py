@@ -19,16 +19,16 @@ from tfcli.data.common.rows import height, padded
 from tfcli.data.module import DataModule
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import compose
-from tfcli.engine.runs.folder import check_writable, locked, logged, run_folder, say, write_start
+from tfcli.engine.runs.folder import check_writable, locked, logged, relative_path, run_folder, say, write_start
 from tfcli.engine.runs.lifecycle import recorded
 from tfcli.engine.runs.record import Record
 from tfcli.engine.runs.terminal import progress
-from tfcli.engine.train.report import peak_memory, relative_path
+from tfcli.engine.train.numerics import peak_memory
 from tfcli.engine.use.language_model import LoadedLanguageModel, load_language_model
 from tfcli.engine.use.sample import greedy, prompt_ids
 from tfcli.errors import ConfigError, DataError
-from tfcli.metrics.classification import wilson
 from tfcli.metrics.info import FigureInfo
+from tfcli.metrics.intervals import wilson
 from tfcli.text.prompting import Prompt, make_prompt
 
 BATCH_TOKENS = 16_384

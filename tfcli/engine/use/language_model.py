@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tfcli.engine.config.build import plain
 from tfcli.engine.loading.load_model import Loaded, find_model
+from tfcli.engine.runs.quiet import quiet_libraries
 from tfcli.engine.runs.terminal import say
 from tfcli.engine.train.numerics import one_device
-from tfcli.engine.train.prepare import quiet_libraries
 from tfcli.errors import ConfigError
 from tfcli.models.protocols import LanguageModel, Translator
 from tfcli.text.tokenizer import Tokenizer

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.shapes import Int
+
+if TYPE_CHECKING:
+    from tfcli.metrics.classification import ClassificationMetrics
 
 NOT_OF_A_GUESS = ("loss", "accuracy_top5", "calibration_error")
 """Figures that need scores, which a constant guess does not have."""
@@ -21,6 +24,12 @@ NOT_OF_A_GUESS = ("loss", "accuracy_top5", "calibration_error")
 def majority(train_label: Int[np.ndarray, "N"], count: int) -> Int[np.ndarray, "M"]:
     """Return the most frequent training class, `count` times."""
     return np.full(count, np.bincount(train_label).argmax())
+
+
+def chance(classes: int, *, prefix: str = "") -> dict[str, float]:
+    """Return the accuracies of chance, by `chance/figure`."""
+    top5 = {f"chance/{prefix}accuracy_top5": 5 / classes} if classes > 5 else {}
+    return {f"chance/{prefix}accuracy": 1 / classes} | top5
 
 
 def class_guesses(
@@ -40,9 +49,7 @@ def class_guesses(
         update: further arguments of the metric's `update`.
     """
     classes = metric.num_classes
-    found = {f"chance/{prefix}accuracy": 1 / classes}
-    if classes > 5:
-        found[f"chance/{prefix}accuracy_top5"] = 5 / classes
+    found = chance(classes, prefix=prefix)
     if not len(train) or not len(test):
         return found
     metric = deepcopy(metric).cpu()
