@@ -116,6 +116,55 @@ class Tokenizer:
             found.append((piece.ids, spans))
         return found
 
+    def encode_arrays(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return the ids (N,) of each text, and of each id the first character and the one after the last."""
+        import numpy as np
+
+        found = []
+        for text in texts:
+            arrays = self._characters(text)
+            if arrays is None:
+                break
+            found.append(arrays)
+        for piece in self._cut(texts[len(found) :]):
+            count = len(piece.ids)
+            spans = np.fromiter((place for span in piece.offsets for place in span), np.int64, 2 * count)
+            found.append((np.array(piece.ids, dtype=np.int64), spans[::2], spans[1::2]))
+        return found
+
+    def _characters(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Return what `encode_arrays` does where each character is a token by itself; None elsewhere."""
+        import numpy as np
+
+        if self._letters is None or any(name in text for name in self._spelled):
+            return None
+        places = np.arange(len(text) + 1)
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        return self._letters[codes], places[:-1], places[1:]
+
+    @cached_property
+    def _spelled(self) -> list[str]:
+        return [token["content"] for token in json.loads(self._backend.to_str())["added_tokens"]]
+
+    @cached_property
+    def _letters(self) -> np.ndarray | None:
+        """The id of each code point where the vocabulary is one of characters; None elsewhere."""
+        import numpy as np
+
+        content = json.loads(self._backend.to_str())
+        model = content["model"]
+        changed = [content["normalizer"], content["pre_tokenizer"], model.get("continuing_subword_prefix")]
+        changed += [model.get("end_of_word_suffix"), model.get("fuse_unk"), model.get("byte_fallback")]
+        if self.kind != "chars" or self.context is not None or self.unk_id is None or any(changed):
+            return None
+        if model["unk_token"] != self.id_to_token(self.unk_id):
+            return None
+        letters = np.full(0x110000, self.unk_id, dtype=np.int64)
+        for name, number in model["vocab"].items():
+            if len(name) == 1:
+                letters[ord(name)] = number
+        return letters
+
     def encode_words(self, words: Sequence[str]) -> tuple[list[int], list[int]]:
         """Return the ids of a sentence that is cut into words already, and the index of the word of each id.
 

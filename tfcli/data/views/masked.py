@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 
 from tfcli.bounds import Bounds, Fraction
+from tfcli.data.columns.filetext import FileText
 from tfcli.data.common.counter_rng import below, hash64, uniform
 from tfcli.data.common.rows import Columns, padded
 from tfcli.data.texts.sequences import Sequences
+from tfcli.data.texts.tokens import sentences
 from tfcli.errors import ConfigError, DataError
 from tfcli.text.frames import Frame
 from tfcli.text.tokenizer import Tokenizer
@@ -87,7 +90,9 @@ class Stretches(Sequences):
         train: whether the random choices change in each epoch.
     """
 
-    def __init__(self, texts: list[str], tokenizer: Tokenizer, view: MaskedPairs, *, length: int, train: bool):
+    def __init__(
+        self, texts: Sequence[str | FileText], tokenizer: Tokenizer, view: MaskedPairs, *, length: int, train: bool
+    ):
         self.frame, self.view, self.train = Frame(tokenizer, "cls"), view, train
         self.masking = view if train else MaskedPairs()
         assert tokenizer.mask_id is not None
@@ -96,13 +101,11 @@ class Stretches(Sequences):
         self.plain = np.setdiff1d(np.arange(self.vocab_size), [i for i in specials if i is not None])
         self.is_plain = np.isin(np.arange(self.vocab_size), self.plain)
         self.room = length - (3 if view.next_sentence else 2)
-        self.stretches: list[list[list[int]]] = []
-        for text in texts:
-            parts = [part for part in SENTENCES.split(text) if part.strip()]
-            self.stretches += _stretches([ids for ids in tokenizer.encode(parts) if ids], self.room)
-        if not self.stretches:
+        self.tokens = sentences(texts, tokenizer, SENTENCES)
+        self.places, self.begins = _stretches(self.tokens["sentences"], self.tokens["documents"], self.room)
+        if len(self.begins) < 2:
             raise DataError("there is no text to mask words of.")
-        self.lengths = np.array([2 + sum(map(len, s)) + (len(s) > 1) for s in self.stretches], dtype=np.int64)
+        self.lengths = 2 + np.diff(self.places[self.begins]) + (np.diff(self.begins) > 1)
 
     def batch(self, rows: np.ndarray, *, seed: int, epoch: int) -> dict[str, Tensor]:
         """Return tokens, segments, valid and target (B, N), and next (B).
@@ -129,17 +132,21 @@ class Stretches(Sequences):
 
     def _pair(self, row: int, seed: int, epoch: int) -> tuple[list[int], list[int] | None, int]:
         """Return the first segment, the second segment if there is one, and the target `next` of `batch`."""
-        stretch = self.stretches[row]
-        if not self.view.next_sentence or len(stretch) == 1:
-            return _joined(stretch), None, -100
+        first, last = int(self.begins[row]), int(self.begins[row + 1])
+        if not self.view.next_sentence or last - first == 1:
+            return self._ids(first, last), None, -100
         where, other, coin = hash64(seed, "next", epoch, row, np.arange(3))
-        cut = 1 + int(below(where[None], len(stretch) - 1)[0])
-        text = _joined(stretch[:cut])
-        if int(coin) >> 63 == 0 or len(self.stretches) == 1:
-            return text, _joined(stretch[cut:]), 0
-        chosen = (row + 1 + int(below(other[None], len(self.stretches) - 1)[0])) % len(self.stretches)
-        whole = _joined(self.stretches[chosen])
+        cut = first + 1 + int(below(where[None], last - first - 1)[0])
+        text, count = self._ids(first, cut), len(self.lengths)
+        if int(coin) >> 63 == 0 or count == 1:
+            return text, self._ids(cut, last), 0
+        chosen = (row + 1 + int(below(other[None], count - 1)[0])) % count
+        whole = self._ids(int(self.begins[chosen]), int(self.begins[chosen + 1]))
         return text, whole[: self.room - len(text)] or whole[:1], 1
+
+    def _ids(self, first: int, last: int) -> list[int]:
+        """Return the tokens of some consecutive sentences."""
+        return self.tokens["ids"][self.places[first] : self.places[last]].tolist()
 
     def _masked(self, ids: np.ndarray, row: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the token ids after masking, and the target of each token."""
@@ -157,19 +164,27 @@ class Stretches(Sequences):
         return hidden, target
 
 
-def _joined(parts: list[list[int]]) -> list[int]:
-    return [number for part in parts for number in part]
+def _stretches(sizes: np.ndarray, documents: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """Group consecutive sentences of a document into stretches of at most `room` tokens; split longer sentences.
 
+    Args:
+        sizes: (S,) tokens of each sentence.
+        documents: (D,) sentences of each document.
+        room: largest number of tokens in a stretch.
 
-def _stretches(sentences: list[list[int]], room: int) -> list[list[list[int]]]:
-    """Group consecutive sentences into stretches of at most `room` tokens; split the sentences that are longer."""
-    pieces = [ids[i : i + room] for ids in sentences for i in range(0, len(ids), room)]
-    found: list[list[list[int]]] = []
-    size = room + 1
-    for piece in pieces:
-        if size + len(piece) > room:
-            found.append([])
-            size = 0
-        found[-1].append(piece)
-        size += len(piece)
-    return found
+    Returns:
+        The place (P + 1,) in the tokens where each sentence or part of one begins, with the end of the last; and the
+        sentence (K + 1,) with which each stretch begins, with the end of the last.
+    """
+    parts = -(-sizes.astype(np.int64) // room)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    order = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    places = np.append(np.repeat(ends - sizes, parts) + room * order, ends[-1:])
+    last = np.concatenate([[0], np.cumsum(parts)])[np.cumsum(documents, dtype=np.int64)]
+    after = np.searchsorted(places, places[:-1] + room, side="right") - 1
+    limit = np.repeat(last, np.diff(last, prepend=0))
+    following = np.minimum(after, limit).tolist()
+    begins = [0] if len(following) else []
+    while begins and begins[-1] < len(following):
+        begins.append(following[begins[-1]])
+    return places, np.array(begins, dtype=np.int64)

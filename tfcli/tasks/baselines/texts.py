@@ -45,12 +45,12 @@ def language_baselines(data: DataModule) -> dict[str, float]:
     tokenizer = data.tokenizer
     assert tokenizer is not None
     train, test = (Stream(data.rows[split]["text"], tokenizer, length=1, train=False) for split in ("train", "test"))
-    tokens = train.ids[-MOST_TOKENS:]
+    tokens, targets = (stream.ids[start:].astype(np.int64) for stream, start in ((train, -MOST_TOKENS), (test, 0)))
     of = f" of {MOST_TOKENS:,} tokens" if len(tokens) < len(train.ids) else ""
-    sizes = torch.from_numpy(test.sizes[1:].sum(0, keepdims=True))  # the first token is not predicted
+    sizes = torch.from_numpy(test.sizes[1:].sum(0, keepdims=True, dtype=np.int64))  # the first token is not predicted
     found: dict[str, float] = {}
     for name, order in {"trigram": 3, **({"6-gram": 6} if tokenizer.kind == "chars" else {})}.items():
-        nats = ngram(tokens, test.ids, vocab_size=tokenizer.vocab_size, order=order)[1:]
+        nats = ngram(tokens, targets, vocab_size=tokenizer.vocab_size, order=order)[1:]
         metric = LanguageMetrics()
         count, total = torch.tensor([len(nats)]), torch.tensor([nats.sum()]).float()
         metric.update(total, count, chars=sizes[:, 0], bytes=sizes[:, 1], words=sizes[:, 2])
