@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tfcli.bounds import Bounds, Count, Fraction, Natural, Positive, Rate, Share
+from tfcli.data.columns.filetext import sample
 from tfcli.data.columns.splits import SplitSettings
 from tfcli.data.columns.tables import Source
 from tfcli.data.common.facts import Facts
@@ -60,6 +61,7 @@ class PreparedData:
             default.
         batch_tokens: largest number of tokens in a training batch; batches then have sequences of similar length.
         max_length: largest number of tokens in a sequence; None means the limit of the model.
+        vocabulary_chars: largest number of characters of train from which a new vocabulary is made.
         truncate: truncate longer sequences with a note; if False, they are an error.
         workers: number of loader processes, or `auto`.
         cache: cache of decoded images: `memory`, `disk`, `none` or `auto` (see `tfcli.data.images.cache`).
@@ -110,6 +112,7 @@ class PreparedData:
         eval_batch_size: Count | None = None,
         batch_tokens: Count | None = None,
         max_length: Count | None = None,
+        vocabulary_chars: Count = 100_000_000,
         truncate: bool = True,
         workers: Natural | Literal["auto"] = "auto",
         cache: Literal["auto", "memory", "disk", "none"] = "auto",
@@ -150,6 +153,7 @@ class PreparedData:
         self.root, self.download, self.verify, self.facts = data_root(root), download, verify, dict[str, Any](facts)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or 2 * batch_size
         self.batch_tokens, self.max_length, self.truncate = batch_tokens, max_length, truncate
+        self.vocabulary_chars = vocabulary_chars
         self.workers, self.cache = workers, cache
         self.policy = Policy(on_error=on_error, max_bad_fraction=max_bad_fraction)
         self.fractions = {"val": val_fraction, "test": test_fraction}
@@ -298,13 +302,13 @@ class PreparedData:
         return np.asarray(self.labelled.get(split, {}).get("label", []), np.int64)
 
     def texts(self, split: str) -> list[str]:
-        """Return all texts of a split, from which a vocabulary is made.
+        """Return all texts of a split, from which a vocabulary is made, or a sample of `vocabulary_chars` characters.
 
         Raises:
             DataError: the split has no texts.
         """
         self.prepare()
-        found: list[str] = []
+        found: list[Any] = []
         for name, column in self.rows.get(split, {}).items():
             if name in TEXTS:
                 found += taken(column)
@@ -314,7 +318,13 @@ class PreparedData:
                 found += [text for own in taken(column) for text in own]
         if not found:
             raise DataError(f"{self.name} has no texts of a split `{split}`, or they were not asked for.")
-        return found
+        texts, total = sample(found, self.vocabulary_chars), sum(map(len, found))
+        if (some := sum(map(len, texts))) < total:
+            self.notes.append(
+                f"{self.name}: a new vocabulary is made from {some:,} of the {total:,} characters of {split}, evenly "
+                "spaced (data.vocabulary_chars)"
+            )
+        return texts
 
     def arrays(self, split: str, *, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return images (N, Y, X, 3) uint8 with the transform of evaluation, and labels (N,), for simple baselines."""

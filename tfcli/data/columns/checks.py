@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from tfcli.data.columns.filecolumn import FileColumn
+from tfcli.data.columns.filetext import FileText, remembered
 from tfcli.data.columns.splits import labels_of
 from tfcli.data.common.entries import composed
 from tfcli.data.common.printable import printable
@@ -184,8 +186,37 @@ def table_digest(rows: Columns) -> str:
     The digest covers lists as a whole, files as in `image_digest`, and at most 1,000 evenly spaced rows of other
     columns.
     """
+    large = [cell.key for column in rows.values() if isinstance(column, list) for cell in column if _is_large(cell)]
+    if large:
+        small = {name: [None if _is_large(cell) else cell for cell in column] for name, column in rows.items()}
+        return remembered("digest", [large, small], lambda: _sha256(_json(rows)))
     plain = {name: column if isinstance(column, list) else _digest(column) for name, column in rows.items()}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return _sha256([json.dumps(plain, sort_keys=True)])
+
+
+def _is_large(cell: Any) -> bool:
+    return isinstance(cell, FileText)
+
+
+def _sha256(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode())
+    return digest.hexdigest()
+
+
+def _json(rows: Mapping[str, list[Any]]) -> Iterator[str]:
+    """Yield in parts what `json.dumps` returns, sorted, for lists with texts of files."""
+    for number, name in enumerate(sorted(rows)):
+        yield f"{', ' if number else '{'}{json.dumps(name)}: ["
+        for place, cell in enumerate(rows[name]):
+            yield ", " if place else ""
+            if isinstance(cell, FileText):
+                yield from chain(['"'], (json.dumps(block)[1:-1] for block in cell.blocks()), ['"'])
+            else:
+                yield json.dumps(cell, sort_keys=True)
+        yield "]"
+    yield "}"
 
 
 def _digest(column: Any) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class FileText:
 
     def _byte(self, character: int) -> int:
         """Return the byte of the file at which a character begins."""
-        block = max(0, int(np.searchsorted(self.marks, character, side="right")) - 1)
+        block = min(int(np.searchsorted(self.marks, character, side="right")), len(self.marks) - 1) - 1
         with open(self.path, "rb") as file:
             file.seek(block * _BLOCK)
             content = np.frombuffer(file.read(_BLOCK), dtype=np.uint8)
@@ -79,7 +80,7 @@ class FileText:
     @property
     def key(self) -> list[Any]:
         """Path, size and time of the file, and the characters: equal keys have equal contents."""
-        return [*_stat(self.path), self.start, self.stop]
+        return [*stated(self.path), self.start, self.stop]
 
 
 def _whole(content: bytes) -> int:
@@ -90,7 +91,8 @@ def _whole(content: bytes) -> int:
     return max(0, end - 1)
 
 
-def _stat(path: Path) -> list[Any]:
+def stated(path: Path) -> list[Any]:
+    """Return path, size and time of a file, which change when its contents do."""
     facts = path.stat()
     return [str(path.absolute()), facts.st_size, facts.st_mtime_ns]
 
@@ -114,7 +116,7 @@ def count_characters(path: Path) -> list[int]:
         _check(rest, done)
         return marks
 
-    return remembered("characters", _stat(path), count)
+    return remembered("characters", [*stated(path), _BLOCK], count)
 
 
 def _check(content: bytes, begin: int) -> None:
@@ -181,6 +183,15 @@ def pieces(text: str | FileText) -> Iterator[str]:
         rest = rest[begin:]
     if rest:
         yield rest
+
+
+def sample(texts: Sequence[str | FileText], most: int) -> list[str]:
+    """Return all texts where they have at most `most` characters together, else every n-th of their pieces."""
+    step = -(-sum(map(len, texts)) // most)
+    if step <= 1:
+        return [str(text) for text in texts]
+    every = (piece for text in texts for piece in pieces(text))
+    return list(islice(every, 0, None, step))
 
 
 def _end(text: str, begin: int, most: int) -> int:

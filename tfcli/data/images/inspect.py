@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfcli.data.columns.filecolumn import FileColumn
+from tfcli.data.columns.filetext import FileText
 from tfcli.data.columns.splits import of_images
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.printable import printable
@@ -94,7 +95,8 @@ def _cell(column: Any, row: int, bad: Container[Path]) -> Any:
     if isinstance(inner, FileColumn):
         path = inner.paths[which[0]]
         return None if path in bad else hashlib.blake2b(path.read_bytes()).hexdigest()
-    return taken(one)[0]
+    cell = taken(one)[0]
+    return cell.key if isinstance(cell, FileText) else cell
 
 
 def _images(rows: Columns, bad: Container[Path]) -> Iterator[tuple[str, bytes]]:

@@ -16,6 +16,7 @@ from tfcli.data.common.printable import printable
 from tfcli.data.common.request import Request
 from tfcli.data.common.rows import Columns
 from tfcli.data.common.splitnames import split_of_file
+from tfcli.data.sources.documents import PACKED, read_document
 from tfcli.data.sources.hub import local_or_hub
 from tfcli.data.sources.tables import read_text
 from tfcli.errors import DataError
@@ -42,7 +43,7 @@ class Document:
             DataError: the file is missing, cannot be read, or is not UTF-8.
         """
         root = locate_or_fetch(request, [self.file], self._fetch if self.link else None)
-        return LoadedTables({"train": {"text": [read_text(root / self.file)]}}, where=root)
+        return LoadedTables({"train": {"text": [read_document(root / self.file)]}}, where=root)
 
     def _fetch(self, folder: Path) -> None:
         from urllib.request import urlretrieve
@@ -54,7 +55,8 @@ class OwnText:
     """Source `data=text`: a user's text file, or a folder of text files.
 
     A folder with `train.txt` has its other splits in `val.txt` and `test.txt` (or `valid`, `dev`, ...). In any other
-    folder, every `.txt` file is a document. The data module sets aside missing validation and test splits.
+    folder, every `.txt` file is a document. Files may be packed (`.gz`, `.zst`). The data module sets aside missing
+    validation and test splits.
     """
 
     def locate(self, request: Request) -> Path | None:
@@ -70,13 +72,13 @@ class OwnText:
         if not files:
             raise DataError(
                 f"{request.name}: there is no text.\n  Expected: a text file, or a folder with train.txt (val.txt, "
-                f"test.txt), or with any .txt files\n  Found: {found_in(request.root)}\n"
+                f"test.txt), or with any .txt, .gz or .zst files\n  Found: {found_in(request.root)}\n"
                 "  Name the folder or the file with data.root=PATH."
             )
         splits: dict[str, Columns] = {}
         for split, path in files:
-            text = read_text(path, encoding=request.facts.get("encoding"))
-            if not text.strip():
+            text = read_document(path, encoding=request.facts.get("encoding"))
+            if isinstance(text, str) and not text.strip():
                 raise DataError(f"{printable(path)} is empty.")
             splits.setdefault(split, {"text": []})["text"].append(text)
         return LoadedTables(splits, where=request.root)
@@ -87,8 +89,9 @@ class OwnText:
         if root.is_file():
             return [("train", root)]
         entries = sorted(root.iterdir()) if root.is_dir() else []
-        listed = [path for path in entries if path.suffix.lower() == ".txt" and not foreign(path.name)]
-        named = [(split_of_file(path), path) for path in listed if split_of_file(path)]
+        listed = [path for path in entries if path.suffix.lower() in (".txt", *PACKED) and not foreign(path.name)]
+        plain = [path.with_suffix("") if path.suffix.lower() in PACKED else path for path in listed]
+        named = [(split_of_file(name), path) for name, path in zip(plain, listed, strict=True) if split_of_file(name)]
         return named if any(split == "train" for split, _ in named) else [("train", path) for path in listed]
 
 

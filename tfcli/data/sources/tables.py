@@ -156,21 +156,39 @@ def read_text(path: Path, *, encoding: str | None = None) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{printable(path)} cannot be read: {error.strerror or error}.") from None
+        raise unreadable(path, error) from None
     check_encoding(encoding)
     named = encoding or "utf-8"
     try:
         return content.decode("utf-8-sig" if named.lower() in ("utf-8", "utf8") else named)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        place = error.start - content.rfind(b"\n", 0, error.start)
-        marked = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-        other = "utf-16" if marked else "latin-1" if named != "latin-1" else "utf-8"
-        mend = "Convert the file." if encoding is None else f"Say which it is, for instance data.encoding={other}."
-        raise DataError(
-            f"{printable(path)}, line {line}: not {named.upper()} (byte {place} of the line is "
-            f"0x{content[error.start]:02x}: {error.reason}). {mend}"
-        ) from None
+        raise not_in(encoding, path, content, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> DataError:
+    """Return the error about a file that cannot be read."""
+    return DataError(f"{printable(path)} cannot be read: {getattr(error, 'strerror', None) or error}.")
+
+
+def not_in(encoding: str | None, path: Path, content: bytes, error: UnicodeDecodeError) -> DataError:
+    """Return the error about a file that is not in its encoding, with the line and the byte.
+
+    Args:
+        encoding: `data.encoding`; None for data sets without this setting.
+        path: the file.
+        content: its bytes, at least as far as the place of the error.
+        error: what the decoder raised.
+    """
+    named = encoding or "utf-8"
+    line = content.count(b"\n", 0, error.start) + 1
+    place = error.start - content.rfind(b"\n", 0, error.start)
+    marked = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    other = "utf-16" if marked else "latin-1" if named != "latin-1" else "utf-8"
+    mend = "Convert the file." if encoding is None else f"Say which it is, for instance data.encoding={other}."
+    return DataError(
+        f"{printable(path)}, line {line}: not {named.upper()} (byte {place} of the line is "
+        f"0x{content[error.start]:02x}: {error.reason}). {mend}"
+    )
 
 
 def parsed(path: Path, text: str, place: str | None = None) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tfcli.data.columns.filetext import FileText
+
 WIDEST = 90
 """Largest number of characters that are shown of a text."""
 
@@ -21,6 +23,8 @@ def _line(column: str, cell: Any) -> Any:
         cell = " | ".join(dict.fromkeys(answer["text"] for answer in cell)) or "(none)"
     elif isinstance(cell, list):
         cell = (" " if column == "words" else " | ").join(map(str, cell))
+    if isinstance(cell, FileText):
+        cell = str(cell[: 4 * WIDEST])
     if not isinstance(cell, str):
         return cell
     line = " ".join(cell.split())
