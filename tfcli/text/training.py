@@ -58,9 +58,13 @@ def train(kind: str, texts: Sequence[str], *, vocab_size: int | None, lower: boo
 
 
 def _chars(texts: Sequence[str], vocab_size: int | None, lower: bool) -> Backend:
+    import numpy as np
+
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(text.lower() if lower else text)
+        codes = np.frombuffer((text.lower() if lower else text).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        found = np.bincount(codes)
+        counts.update({chr(code): int(found[code]) for code in np.flatnonzero(found)})
     return char_level([*SPECIALS, *_most_frequent(counts, _room(vocab_size))], lower=lower)
 
 

@@ -1,0 +1,69 @@
+"""Time the way of a text from its file to windows: first encoding, second start, memory and bytes on disk.
+
+    python benchmarks/corpus.py [--megabytes 20] [--kind chars|byte_bpe|words] [--text FILE]
+
+The text is the given file, repeated with its lines moved. Processor time is measured, and the peak of the process's
+memory; text and cache lie in a temporary folder, which is removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+from tfcli.data.module import DataModule
+from tfcli.data.sources.corpora import OwnText
+from tfcli.data.views.streams import Windows
+from tfcli.text.tokenizer import make
+
+
+def write(path: Path, given: Path | None, size: int) -> None:
+    """Write `size` bytes: lines of a text, or of made words, in another order in each repetition."""
+    draw = random.Random(0)
+    words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(2, 9))) for _ in range(5000)]
+    lines = [" ".join(draw.choices(words, k=draw.randint(1, 14))) for _ in range(20_000)]
+    if given is not None:
+        lines = given.read_text(encoding="utf-8").split("\n")
+    with path.open("w", encoding="utf-8") as file:
+        while file.tell() < size:
+            draw.shuffle(lines)
+            file.write("\n".join(lines) + "\n")
+
+
+def opened(root: Path, kind: str) -> DataModule:
+    """Return the windows of a text, with a vocabulary made from it."""
+    data = DataModule(OwnText(), name="text", columns=["text"], root=root)
+    data.serve(Windows(), ["text"])
+    data.encode(make(kind, texts=data.texts("train"), vocab_size=None if kind == "chars" else 2000), longest=128)
+    return data
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--megabytes", type=int, default=20)
+    parser.add_argument("--kind", default="chars")
+    parser.add_argument("--text", type=Path)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TFCLI_CACHE"] = f"{folder}/cache"
+        text = Path(folder) / "text.txt"
+        write(text, given.text, given.megabytes * 10**6)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for what in ("first start", "second start"):
+            began = time.process_time()
+            data = opened(text, given.kind)
+            seconds = time.process_time() - began
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            print(f"{what:13s} {seconds:7.2f} s   {(peak - before) / 1024:7.0f} MB above the imports'")
+        tokens = data._sets["train"].samples.tokens
+        stored = sum(array.nbytes for array in tokens.arrays.values())
+        print(f"{len(tokens['ids']):,} tokens of train, {stored / len(tokens['ids']):.1f} bytes each on disk")
+
+
+if __name__ == "__main__":
+    main()
