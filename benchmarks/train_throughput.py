@@ -1,10 +1,14 @@
 """Images per second of our ViT through the whole trainer, beside a bare PyTorch loop over timm's ViT of the same size.
 
     python benchmarks/train_throughput.py [--quick] [--json] [--threads 2] [--clock wall|cpu] [--no-accuracy]
+    python benchmarks/train_throughput.py --only micro --threads 1 --clock cpu
 
 Ours is `tfcli train`: a composed config, the data module, callbacks, metrics and CSV logger, in this process. The other
 is what a careful person writes: timm's model in train mode, cross-entropy, gradients clipped to a norm of 1, AdamW (the
 faster of PyTorch's default and fused), normalised float batches already in memory.
+
+A micro model's step is mostly Python. There a third loop takes its turns: our model, our optimizer and our batches
+without Lightning, data module or log. What a step of the trainer takes more than one of it is what the trainer costs.
 
 Both run in one process in turns; `turns.py` says how they are timed.
 """
@@ -18,7 +22,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +34,9 @@ from torch.nn.functional import cross_entropy
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from turns import CLOCKS, Bare, compare, faster, fit, set_clock
 
-from tfcli.tasks.classify import Classify
+from tfcli.engine.config.compose import compose
+from tfcli.engine.train.prepare import prepare
+from tfcli.tasks.classify import Classify, classification_loss
 
 AIMS = {("small", "32"): 0.9, ("large", "32"): 1.0, ("large", "auto"): 1.8}
 
@@ -53,6 +59,9 @@ class Size:
 
 
 SMALL = Size("small", ("model=vit", "data=shapes"), 32, 4, 96, 6, 6, 64, 48, turn=10, turns=20)
+DIGITS = ("model=vit", "data=digits", "model.width=32", "model.depth=2", "model.heads=2", "data.baseline=false")
+MICRO = Size("micro", (*DIGITS, "trainer.val_every_epochs=1000"), 8, 2, 32, 2, 2, 16, 10, turn=20, turns=30)
+MICRO_MS = 1.0  # the most that a step of the trainer may take more than one of our bare loop
 LARGE = Size(
     "large", ("model=vit_ti16", "data=folder", "data.cache=memory"), 224, 16, 192, 12, 3, 32, 10, turn=4, turns=8
 )
@@ -72,6 +81,21 @@ def bare(size: Size, adamw: str) -> Bare:
         return cross_entropy(net(image), label)
 
     return Bare(net, loss, adamw=adamw, lr=1e-3, weight_decay=0.05)
+
+
+def own_bare(overrides: list[str]) -> Bare:
+    """The bare loop over our model with our optimizer, on eight of our own batches one after the other."""
+    job = compose("train", overrides)
+    parts = prepare(job.config, job.choices, job.overrides)
+    data, task = parts.datamodule, parts.task
+    data.setup("fit")
+    batches = cycle([data.on_after_batch_transfer(b, 0) for b in islice(data.train_dataloader(), 8)])
+
+    def loss() -> torch.Tensor:
+        batch = next(batches)
+        return classification_loss(task.net(batch["image"]), batch["label"], batch.get("target"))
+
+    return Bare(task.net, loss, adamw="our", optimizer=task.optim)
 
 
 def write_images(root: Path, size: Size) -> None:
@@ -98,8 +122,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON only")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU, for both (default: 2)")
     parser.add_argument("--no-accuracy", action="store_true", help="do not train to compare accuracies")
-    parser.add_argument("--only", choices=("small", "large"), help="one of the sizes")
-    parser.add_argument("--turns", type=int, help="of each side (default: 20 small, 8 large)")
+    parser.add_argument("--only", choices=("micro", "small", "large"), help="one of the sizes")
+    parser.add_argument("--turns", type=int, help="of each side (default: 30 micro, 20 small, 8 large)")
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="which seconds (default: wall)")
     args = parser.parse_args()
     set_clock(args.clock)
@@ -113,14 +137,14 @@ def main() -> None:
             "trainer.accelerator=cpu",
             f"trainer.threads={args.threads}",
         ]
-        for size in (s for s in (SMALL, LARGE) if args.only in (None, s.name)):
+        for size in (s for s in (MICRO, SMALL, LARGE) if args.only in (None, s.name)):
             turns = args.turns or (2 if args.quick else size.turns)
             size = Size(**{**vars(size), "turns": turns, "turn": 3 if args.quick else size.turn})
             data = [f"data.root={scratch}/images"] if size.name == "large" else []
             if data:
                 write_images(Path(scratch, "images"), size)
             other = faster(partial(bare, size), turn=size.turn)
-            for precision in ("32", "auto"):
+            for precision in ("32",) if size.name == "micro" else ("32", "auto"):
                 own = [
                     *size.overrides,
                     *common,
@@ -129,7 +153,8 @@ def main() -> None:
                     f"data.batch_size={size.batch}",
                 ]
                 amounts = {"turn": size.turn, "turns": size.turns, "amount": size.batch, "unit": "images"}
-                row = compare(other, own, task=Classify, **amounts)
+                further = (own_bare(own),) if size.name == "micro" else ()
+                row = compare(other, own, task=Classify, further=further, **amounts)
                 aim = AIMS.get((size.name, precision))
                 rows.append({"size": size.name, "precision": precision, **row, "aim": aim})
                 if not args.json:
@@ -151,6 +176,13 @@ def show(row: dict) -> None:
         f"ratio {row['ratio']:.2f} (quartiles of turns {low:.2f} to {high:.2f}{aim})",
         flush=True,
     )
+    if row["size"] == "micro":
+        low, middle, high = row["excess_ms"][1]
+        print(
+            f"      our model in a bare loop: {row['bares_ms'][1]:.2f} ms; the trainer takes {middle:.2f} ms more "
+            f"(quartiles of turns {low:.2f} to {high:.2f}, at most {MICRO_MS})",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

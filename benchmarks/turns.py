@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr
+from contextlib import ExitStack, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import pytorch_lightning as pl
 import torch
@@ -47,12 +48,22 @@ class Bare:
         net: in train mode.
         loss: of the next of some batches in memory.
         adamw: fused, or PyTorch's default.
+        optimizer: factory of another optimizer, called with the net.
         options: of AdamW.
     """
 
-    def __init__(self, net: torch.nn.Module, loss: Callable[[], torch.Tensor], *, adamw: str, **options: Any):
+    def __init__(
+        self,
+        net: torch.nn.Module,
+        loss: Callable[[], torch.Tensor],
+        *,
+        adamw: str,
+        optimizer: Callable[[torch.nn.Module], torch.optim.Optimizer] | None = None,
+        **options: Any,
+    ):
         self.net, self.loss, self.adamw = net.train(), loss, adamw
-        self.optimizer = torch.optim.AdamW(net.parameters(), **options, fused=adamw == "fused" or None)
+        fused = adamw == "fused" or None
+        self.optimizer = optimizer(net) if optimizer else torch.optim.AdamW(net.parameters(), **options, fused=fused)
 
     def __call__(self) -> None:
         loss = self.loss()
@@ -71,21 +82,26 @@ def faster(make: Callable[[str], Bare], *, turn: int) -> Bare:
 
 @dataclass
 class Turns(pl.Callback):
-    """Clocks our batches from start to start; after every `turn` of them, as many bare steps, not counted in ours."""
+    """Clocks our batches from start to start; after every `turn` of them, as many of each bare loop, not counted."""
 
-    bare: Bare
+    bares: tuple[Bare, ...]
     turn: int
     ours_s: list[list[float]] = field(default_factory=lambda: [[]])
-    bare_s: list[list[float]] = field(default_factory=list)
+    bares_s: list[list[list[float]]] = field(default_factory=list)  # of each turn and loop
     mark: float | None = None
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
         if self.mark is not None and batch_idx:  # between epochs lies a validation
             self.ours_s[-1].append(clock() - self.mark)
         if len(self.ours_s[-1]) == self.turn:
-            self.bare_s.append([seconds(self.bare) for _ in range(self.turn)])
+            self.bares_s.append([[seconds(bare) for _ in range(self.turn)] for bare in self.bares])
             self.ours_s.append([])
         self.mark = clock()
+
+
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    """The lower quartile, the median and the upper quartile of sorted values."""
+    return values[len(values) // 4], median(values), values[-1 - len(values) // 4]
 
 
 def fit(
@@ -98,20 +114,29 @@ def fit(
         task: its class, to which `watcher` is added.
     """
     job = compose("train", overrides)
-    if task and watcher:
-        globals()["Watched"] = type("Watched", (task,), {"configure_callbacks": lambda self: [watcher]})
-        job.config.task._target_ = f"{__name__}.Watched"
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
+    with ExitStack() as stack:
+        if task and watcher:
+            stack.enter_context(patch.object(task, "configure_callbacks", lambda self: [watcher]))
+        stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         return train(job.config, job.choices, job.overrides)
 
 
 def compare(
-    bare: Bare, overrides: list[str], *, task: type[pl.LightningModule], turn: int, turns: int, amount: int, unit: str
+    bare: Bare,
+    overrides: list[str],
+    *,
+    task: type[pl.LightningModule],
+    turn: int,
+    turns: int,
+    amount: int,
+    unit: str,
+    further: tuple[Bare, ...] = (),
 ) -> dict[str, Any]:
     """One fit of ours with turns of the bare loop in it.
 
     Args:
         bare: the other side.
+        further: loops that take their turns too; `excess_ms` is what a step of ours takes more than one of each loop.
         overrides: settings of ours.
         turn: steps of one side before the other's turn; `turns` of each.
         amount: what a step takes, in `unit`.
@@ -119,15 +144,18 @@ def compare(
     Raises:
         SystemExit: the two models have not as many parameters.
     """
-    watcher = Turns(bare, turn)
+    watcher = Turns((bare, *further), turn)
     limits = [f"trainer.max_steps={turn * turns + 1}", "trainer.max_epochs=100", "trainer.test=none"]
     folder, record = fit([*overrides, *limits], task=task, watcher=watcher)
     params = sum(p.numel() for p in bare.net.parameters())
     if record.params["total"] != params:
         raise SystemExit(f"ours has {record.params['total']:,} parameters, the other {params:,}")
-    pairs = list(zip((t[1:] for t in watcher.ours_s), (t[1:] for t in watcher.bare_s), strict=False))
-    ours_s, bare_s = (median(s for pair in pairs for s in pair[side]) for side in (0, 1))
-    by_turn = sorted(median(b) / median(a) for a, b in pairs)
+    both = zip(watcher.ours_s, watcher.bares_s, strict=False)  # the last turn of ours has no bare one after it
+    sides = [(ours[1:], *(bare[1:] for bare in bares)) for ours, bares in both]
+    ours_s, *bares_s = (median(s for side in sides for s in side[i]) for i in range(2 + len(further)))
+    bare_s = bares_s[0]
+    by_turn = sorted(median(b) / median(a) for a, b, *_ in sides)
+    excess = [sorted(1e3 * (median(s[0]) - median(s[i])) for s in sides) for i in range(1, 2 + len(further))]
     numerics = read_config(folder)["numerics"]
     return {
         "settled": f"{numerics['precision']}, {numerics['kernel']}",
@@ -139,5 +167,7 @@ def compare(
         f"bare_{unit}_per_s": amount / bare_s,
         "ratio": bare_s / ours_s,
         "ratio_quartiles": [by_turn[len(by_turn) // 4], by_turn[-1 - len(by_turn) // 4]],
-        "steps": sum(len(a) for a, _ in pairs),
+        "bares_ms": [1e3 * s for s in bares_s],
+        "excess_ms": [quartiles(e) for e in excess],
+        "steps": sum(len(ours) for ours, *_ in sides),
     }

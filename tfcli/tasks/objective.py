@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -55,6 +55,8 @@ class Objective(pl.LightningModule):
         schedule: Callable[..., float],
     ):
         super().__init__()
+        if isinstance(schedule, partial):  # Hydra examines each call of its own partials, which takes 0.1 ms
+            schedule = partial(schedule.func, *schedule.args, **schedule.keywords)
         self.net, self.optim, self.schedule = net, optim, schedule
         self.horizon: Horizon | None = None
         self.evaluated = ("val",)
@@ -84,10 +86,11 @@ class Objective(pl.LightningModule):
 
     def configure_optimizers(self):
         optimizer = self.optim(self.net)
+        self._parameters_to_clip = list(self.parameters())  # once: to list them takes longer than to clip
         horizon = self.horizon
         assert horizon is not None
 
-        @lru_cache(1)  # all parameter groups need the same step, and a call of Hydra's partial is slow
+        @lru_cache(1)  # all parameter groups need the same step
         def factor(step: int) -> float:
             return self.schedule(step, total=horizon.total, epoch=horizon.epoch)
 
@@ -95,8 +98,15 @@ class Objective(pl.LightningModule):
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning names the current hook some fifty times a step; torch's own would look for parameters each time.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
-        clip_gradients(self, gradient_clip_val)
+        clip_gradients(self, self._parameters_to_clip, gradient_clip_val)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         share = self._share()

@@ -77,8 +77,8 @@ def sgd(
     return torch.optim.SGD(parts, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
 
 
-def clip_gradients(task: pl.LightningModule, limit: float | None) -> None:
-    """Scale the gradients down to a joint norm of at most `limit`.
+def clip_gradients(task: pl.LightningModule, parameters: list[nn.Parameter], limit: float | None) -> None:
+    """Scale the gradients of a task's parameters down to a joint norm of at most `limit`.
 
     Lightning's own clipping refuses fused optimizers under autocast, although bf16 needs no unscaling.
     """
@@ -88,4 +88,4 @@ def clip_gradients(task: pl.LightningModule, limit: float | None) -> None:
     if sharded is not None:
         sharded(limit)
     else:
-        torch.nn.utils.clip_grad_norm_(task.parameters(), limit)
+        torch.nn.utils.clip_grad_norm_(parameters, limit)
