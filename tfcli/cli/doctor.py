@@ -16,6 +16,9 @@ def doctor(
     settings: Settings = None,
     root: str = typer.Option("outputs", "--root", help="The folder of all runs."),
     config_dir: ConfigDir = None,
+    recalibrate: bool = typer.Option(
+        False, "--recalibrate", help="Forget which arithmetic was measured as the fastest; the next run measures anew."
+    ),
     json: Json = False,
 ) -> None:
     """Look at everything a run needs, and with settings (experiment=…) at what that run needs besides.
@@ -25,10 +28,11 @@ def doctor(
     from tfcli.cli.console import emit_json, status, table
 
     job = composed("train", settings, HydraFlags(config_dir=config_dir)) if settings else None
-    from tfcli.engine.tools.doctor import examine, network
+    from tfcli.engine.tools.doctor import examine, network, recalibration
 
+    forgotten = [recalibration()] if recalibrate else []
     status("looking at the environment ...")
-    checks = examine(root)
+    checks = [*forgotten, *examine(root)]
     if job is not None:
         from tfcli.engine.tools import readiness
 

@@ -51,6 +51,18 @@ def examine(root: Path | str = "outputs") -> list[Check]:
     return [*_versions(), *_devices(), *_machine(), *_folders(Path(root)), *_outside(), *_code()]
 
 
+def recalibration() -> Check:
+    """Forget the measured choices of arithmetic, and say how many there were and where. Imports torch."""
+    from tfcli.engine.train.numerics import forget_measurements, measurements
+
+    try:
+        count = forget_measurements()
+    except OSError as error:
+        return Check("calibration", "broken", str(error), f"rm {measurements()}")
+    what = f"{count} measured choice{'s' if count != 1 else ''} forgotten" if count else "nothing measured yet"
+    return Check("calibration", "ok", f"{what} ({measurements()}): the next run measures anew")
+
+
 def _series(text: str) -> tuple[int, ...]:
     numbers = []
     for part in text.partition("+")[0].split(".")[:3]:

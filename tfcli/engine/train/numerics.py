@@ -17,7 +17,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
+from statistics import median, quantiles
 from typing import Any
 
 import torch
@@ -229,27 +231,54 @@ def _measured(
     shapes = {name: list(tensor.shape) for name, tensor in batch.items()}
 
     def measure() -> dict[str, Any]:
-        seconds = time_in_turns([_stepper(task, batch, v) for v in variants])
+        seconds = time_in_turns([_stepper(task, batch, v) for v in variants], clock=processor_clock)
         plain = seconds[0]
         best = min(range(len(variants)), key=lambda i: seconds[i])
         chosen = variants[best] if plain / seconds[best] >= MARGIN else variants[0]
         gain = plain / min(s for v, s in zip(variants, seconds, strict=True) if v.precision != "32-true")
-        chosen.why = f"measured: bf16 {gain:.1f}x fp32 here"
+        chosen.why = f"bf16: {gain:.2f} times as fast"
         return asdict(chosen)
 
     facts = [identity, shapes, torch.get_num_threads(), [asdict(v) for v in variants]]
     return Numerics(**cached_measurement(facts, measure))
 
 
+def measurements() -> Path:
+    """Return the file in the user's cache folder that keeps what was measured."""
+    return cache_root() / "numerics.json"
+
+
+def forget_measurements() -> int:
+    """Forget what was measured, so that the next run measures anew. Returns how many measurements there were.
+
+    Raises:
+        OSError: the file cannot be removed.
+    """
+    memory = measurements()
+    if not memory.exists():
+        return 0
+    with alone(memory.with_suffix(".lock")):
+        count = len(_known(memory))
+        memory.unlink(missing_ok=True)
+    return count
+
+
 def cached_measurement(facts: list[Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the measurement for these facts on this chip, measuring on first use; kept in the user's cache folder."""
+    """Return the measurement for these facts on this chip, measuring on first use; kept in the user's cache folder.
+
+    Args:
+        facts: what it depends on, besides the chip and torch.
+        measure: returns the measurement; to the reason in `why` is added the day, by which one that is kept is known.
+    """
     key = hashlib.sha256(json.dumps([*facts, torch.__version__, _chip()]).encode()).hexdigest()[:16]
-    memory = cache_root() / "numerics.json"
+    memory = measurements()
     # The jobs of a sweep that begin together measure one after the other, so that equal ones compute alike.
     with alone(memory.with_suffix(".lock")):
         known = _known(memory)
         if key not in known:
             known[key] = measure()
+            if known[key].get("why"):
+                known[key]["why"] += f", measured {date.today()}"
             with suppress(OSError):  # a read-only home: measured again next time
                 write_atomic(memory, json.dumps(known, indent=1))
         return known[key]
@@ -277,19 +306,52 @@ def _stepper(task: Task, batch: dict[str, Tensor], numerics: Numerics) -> Callab
     return step
 
 
-def time_in_turns(steps: list[Callable[[], None]], budget_s: float = 1.0) -> list[float]:
-    """Return the least time of each step; they take turns, so that disturbances meet all of them."""
+def processor_clock() -> float:
+    """Return the seconds that the processor has worked for this process, in all its threads.
+
+    What other programs take does not count. With several threads it is their sum: variants are compared by their work,
+    which they share out alike. Threads of OpenMP that wait for a late one spin and count, so that a busy machine still
+    disturbs it: `time_in_turns` sees that and measures on.
+    """
+    return time.process_time()
+
+
+BUSY = 1.3
+"""Upper by lower quartile of a step's gain over the first one, in turns, beyond which a measurement is repeated."""
+
+
+def time_in_turns(
+    steps: list[Callable[[], None]], budget_s: float = 1.0, *, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
+    """Return the median time of each step; they take turns, so that disturbances meet all of them.
+
+    Where the turns disagree, because the machine is busy, it goes on for as long again, up to three times.
+
+    Args:
+        steps: what is timed; the others are compared with the first one.
+        budget_s: seconds by `clock`.
+        clock: `processor_clock` for steps on the CPU; wall time where a GPU computes.
+    """
+    times: list[list[float]] = [[] for _ in steps]
     with torch.random.fork_rng(devices=[]):
         for step in steps:
             step()
-        best = [float("inf")] * len(steps)
-        end = time.perf_counter() + budget_s
-        while time.perf_counter() < end or best[-1] == float("inf"):
-            for i, step in enumerate(steps):
-                start = time.perf_counter()
-                step()
-                best[i] = min(best[i], time.perf_counter() - start)
-    return best
+        for _ in range(3):
+            end = clock() + budget_s
+            while clock() < end or len(times[0]) < 3:
+                for step, taken in zip(steps, times, strict=True):
+                    start = clock()
+                    step()
+                    taken.append(clock() - start)
+            if all(_spread([a / b for a, b in zip(times[0], other, strict=True)]) < BUSY for other in times[1:]):
+                break
+    return [median(taken) for taken in times]
+
+
+def _spread(values: list[float]) -> float:
+    """Return the upper quartile divided by the lower one."""
+    low, _, high = quantiles(values, n=4)
+    return high / low
 
 
 def _chip() -> str:
