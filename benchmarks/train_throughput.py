@@ -88,7 +88,6 @@ def own_bare(overrides: list[str]) -> Bare:
     job = compose("train", overrides)
     parts = prepare(job.config, job.choices, job.overrides)
     data, task = parts.datamodule, parts.task
-    data.setup("fit")
     batches = cycle([data.on_after_batch_transfer(b, 0) for b in islice(data.train_dataloader(), 8)])
 
     def loss() -> torch.Tensor:
