@@ -19,6 +19,7 @@ from tfcli.data.sources.documents import read_document
 from tfcli.data.texts import tokens
 from tfcli.data.views.streams import Windows
 from tfcli.errors import DataError
+from tfcli.tasks.baselines.texts import language_baselines, masked_baselines
 from tfcli.text.tokenizer import make
 
 TEXT = 'Zwei "Hunde" laufen\t\N{DOG}\r\nKätzchen ruhen, \N{CAT} auch.\n\nEnde \x7f\n' * 40
@@ -76,6 +77,15 @@ def test_a_large_file_makes_the_same_windows(tmp_path: Path, monkeypatch: pytest
             assert all((one[name] == other[name]).all() for name in one)
         monkeypatch.setattr(tokens, "_write", lambda *_: pytest.fail("encoded twice"))
         monkeypatch.setattr(filetext, "_check", lambda *_: pytest.fail("read twice"))
+
+
+def test_a_large_file_has_the_same_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, found = written(tmp_path / "a.txt"), []
+    for large in (1000, 10**6):
+        monkeypatch.setattr(documents, "LARGE", large)
+        data = module(file)
+        found.append(language_baselines(data) | masked_baselines(data))
+    assert found[0] == found[1]
 
 
 def test_packed_files_are_documents(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from torch.nn.functional import one_hot
 from tfcli.data.columns.splits import limited
 from tfcli.data.common.rows import Columns, height
 from tfcli.data.module import DataModule
+from tfcli.data.texts.tokens import sentences
+from tfcli.data.views.masked import SENTENCES
 from tfcli.data.views.streams import Stream
 from tfcli.metrics.bleu import translation_figures
 from tfcli.metrics.entities import entity_figures
@@ -62,11 +64,9 @@ def masked_baselines(data: DataModule) -> dict[str, float]:
     """Measure the most frequent token and the unigram frequencies."""
     tokenizer = data.tokenizer
     assert tokenizer is not None
-    train, test = (
-        np.concatenate([np.array(i, np.int64) for i in tokenizer.encode(data.rows[s]["text"])])
-        for s in ("train", "test")
-    )
-    share, nats = unigram(train[-MOST_TOKENS:], test, vocab_size=tokenizer.vocab_size)
+    train, test = (sentences(data.rows[s]["text"], tokenizer, SENTENCES)["ids"] for s in ("train", "test"))
+    tokens, targets = train[-MOST_TOKENS:].astype(np.int64), test.astype(np.int64)
+    share, nats = unigram(tokens, targets, vocab_size=tokenizer.vocab_size)
     loss = float(nats.mean())
     return _named("unigram", {"masked_accuracy": share, "loss": loss, "perplexity": float(np.exp(loss))})
 
