@@ -132,3 +132,81 @@ def test_copies_resume_in_the_middle_and_neighbours_are_strangers():
     assert [(a.indices.tolist(), a.copies.tolist()) for a in resumed] == second[2:]
     for indices, _ in first:  # MixUp and CutMix join each image with the one before it
         assert all(a != b for a, b in zip(indices, np.roll(indices, 1), strict=True))
+
+
+SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=60).map(np.array)
+
+
+@given(
+    lengths=SIZES, batch=st.integers(1, 6), world=st.integers(1, 3), bucket=st.integers(1, 9), repeats=st.integers(1, 2)
+)
+@settings(deadline=None, max_examples=80)
+def test_buckets_have_the_samples_and_the_number_of_batches_of_the_plain_order(lengths, batch, world, bucket, repeats):
+    count, share = len(lengths), {"repeats": repeats, "world": world, "batch_size": batch, "seed": 1}
+    for epoch in (0, 1):
+        plain, grouped = (
+            [TrainBatches(count, rank=r, start_epoch=epoch, **share, **how) for r in range(world)]
+            for how in ({}, {"bucket": bucket, "lengths": lengths})
+        )
+        assert [[len(a.indices) for a in rank] for rank in grouped] == [
+            [len(a.indices) for a in rank] for rank in plain
+        ]
+        seen, expected = (
+            Counter(i for rank in ranks for i in rank.shard(epoch)[0].tolist()) for ranks in (grouped, plain)
+        )
+        assert seen == expected  # of one rank, each sample once
+
+
+@given(lengths=SIZES, batch=st.integers(1, 6), world=st.integers(2, 3), bucket=st.integers(1, 9))
+@settings(deadline=None, max_examples=60)
+def test_ranks_divide_the_batches_of_similar_length_that_one_process_has(lengths, batch, world, bucket):
+    lengths = np.resize(lengths, len(lengths) * world)
+    grouped = {"seed": 2, "bucket": bucket, "lengths": lengths}
+    alone = TrainBatches(len(lengths), batch_size=batch * world, **grouped)
+    ranks = [TrainBatches(len(lengths), batch_size=batch, rank=r, world=world, **grouped) for r in range(world)]
+    for whole, *shares in zip(alone, *ranks, strict=True):
+        assert sorted(i for a in shares for i in a.indices) == sorted(whole.indices)
+
+
+@given(lengths=SIZES, batch=st.integers(1, 6), bucket=st.integers(1, 9), resume=st.data())
+@settings(deadline=None, max_examples=60)
+def test_buckets_are_a_function_of_seed_and_epoch_and_resume_at_any_batch(lengths, batch, bucket, resume):
+    def addresses(seed: int = 5, **start: int) -> list[tuple[int, list[int]]]:
+        how = {"batch_size": batch, "bucket": bucket, "lengths": lengths, "seed": seed}
+        sampler = TrainBatches(len(lengths), **how, **start)
+        return [(a.number, a.indices.tolist()) for a in sampler]
+
+    epoch = resume.draw(st.integers(0, 3))
+    whole = addresses(start_epoch=epoch)
+    assert whole == addresses(start_epoch=epoch)
+    first = resume.draw(st.integers(0, len(whole)))
+    assert addresses(start_epoch=epoch, start_batch=first) == whole[first:]
+
+
+def test_batches_of_a_pool_have_similar_lengths_in_another_order_each_epoch():
+    lengths = np.random.default_rng(0).integers(1, 60, 1000)
+
+    def padded(**how: int) -> int:
+        sampler = TrainBatches(1000, batch_size=10, seed=0, lengths=lengths, **how)
+        return sum(len(a.indices) * int(lengths[a.indices].max()) for a in sampler)
+
+    whole, pools, plain = padded(bucket=100), padded(bucket=20), padded()
+    assert lengths.sum() / whole > 0.97
+    assert lengths.sum() / pools > 0.9 > 0.6 > lengths.sum() / plain
+    sampler = TrainBatches(1000, batch_size=10, seed=0, bucket=100, lengths=lengths)
+    first, second = ([frozenset(a.indices.tolist()) for a in sampler] for _ in range(2))
+    assert len(set(first) & set(second)) < 5
+    longest = [int(lengths[list(batch)].max()) for batch in first]
+    assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.3  # short and long batches are shuffled
+
+
+def test_samples_of_one_length_keep_the_order_without_buckets():
+    plain = TrainBatches(50, batch_size=7, seed=2)
+    grouped = TrainBatches(50, batch_size=7, seed=2, bucket=3, lengths=np.full(50, 16))
+    for _ in range(2):
+        assert [a.indices.tolist() for a in grouped] == [a.indices.tolist() for a in plain]
+
+
+def test_buckets_need_lengths():
+    with pytest.raises(ValueError, match="lengths of all 8 samples"):
+        TrainBatches(8, batch_size=4, seed=0, bucket=2)

@@ -92,6 +92,24 @@ def test_documents_are_padded_and_cut():
         prepared(Given(train=rows, val=rows, test=rows), view=Windows(packed=False), longest=5, truncate=False)
 
 
+def test_texts_are_grouped_by_length_unless_windows_have_one_length():
+    rows = {"text": ["a" * (1 + i * 37 % 90) for i in range(200)]}
+
+    def order(view, **settings_) -> list[list[int]]:
+        given = Given(train=rows, val=rows, test=rows)
+        data = prepared(given, view=view, longest=100, batch_size=8, workers=0, **settings_)
+        return [address.indices.tolist() for address in data.train_dataloader().sampler]
+
+    def padding(batches: list[list[int]]) -> float:
+        lengths = [[len(rows["text"][i]) for i in batch] for batch in batches]
+        return 1 - len("".join(rows["text"])) / sum(len(batch) * max(batch) for batch in lengths)
+
+    apart = Windows(packed=False)
+    assert padding(order(apart, bucket="auto")) < 0.05 < 0.3 < padding(order(apart))
+    assert padding(order(apart, bucket="auto", batch_tokens=400)) < 0.05  # sorted by `batch_tokens` alone
+    assert order(Windows(), bucket="auto") == order(Windows())
+
+
 def test_rows_are_carved_without_overlap():
     rows = {"text": [f"row {i}" for i in range(100)]}
     kept, taken, said = split_off(rows, 0.1, seed=0, to="val")
@@ -103,6 +121,8 @@ def test_rows_are_carved_without_overlap():
 def test_slips_are_named():
     with pytest.raises(ConfigError, match=r"`data\.max_length` is 20, but the model has positions for 16"):
         prepared(max_length=20)
+    with pytest.raises(ConfigError, match=r"`data\.bucket=8` groups .* set one of them only"):
+        prepared(bucket=8, batch_tokens=256)
     with pytest.raises(ConfigError, match="Did you mean `test_2017`"):
         prepared(Given(train={"text": [TEXT]}, test_2017={"text": ["a"]}), test_split="test_2018")
     with pytest.raises(DataError, match="less than one window"):

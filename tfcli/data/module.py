@@ -99,6 +99,7 @@ class DataModule(PreparedData):
         where: dict[str, Any] = {"seed": self.seed, "rank": ranks.rank, "world": ranks.world, **start}
         if self.batch_tokens:
             return BucketBatches(data.samples.lengths, tokens=self.batch_tokens, **where)
+        where |= {"bucket": self.bucket, "lengths": data.samples.lengths}
         return TrainBatches(len(data), batch_size=self.batch_size, repeats=self.augment.repeats, **where)
 
     def train_dataloader(self) -> DataLoader:

@@ -34,6 +34,9 @@ from tfcli.files import data_root
 TEXTS = ("text", "pair", "source", "target", "question", "context")
 """Columns of plain text, from which a vocabulary is made together with captions, words and choices."""
 
+POOL = 128
+"""Number of global batches in a pool with `bucket=auto`; another number changes the order in which runs resume."""
+
 
 class PreparedData:
     """A data set that is loaded, checked, split and decoded once; `DataModule` serves it in batches.
@@ -59,6 +62,9 @@ class PreparedData:
             folder.
         batch_size, eval_batch_size: number of samples in a batch of one rank; evaluation's is twice training's by
             default.
+        bucket: number of global batches in a shuffled pool that is sorted by length, so that a training batch has
+            sequences of similar length; auto means 128, or 0 with `batch_tokens`. 0 means any lengths: the order of
+            saved runs without this setting.
         batch_tokens: largest number of tokens in a training batch; batches then have sequences of similar length.
         max_length: largest number of tokens in a sequence; None means the limit of the model.
         vocabulary_chars: largest number of characters of train from which a new vocabulary is made.
@@ -110,6 +116,7 @@ class PreparedData:
         root: str | Path | None = None,
         batch_size: Count = 64,
         eval_batch_size: Count | None = None,
+        bucket: Natural | Literal["auto"] = 0,
         batch_tokens: Count | None = None,
         max_length: Count | None = None,
         vocabulary_chars: Count = 100_000_000,
@@ -148,10 +155,16 @@ class PreparedData:
         ):
             if value not in choices:
                 raise ConfigError(f"`data.{key}` must be one of {', '.join(choices)}, but is {value!r}.")
+        if batch_tokens and bucket not in (0, "auto"):
+            raise ConfigError(
+                f"`data.bucket={bucket}` groups batches of `data.batch_size` sequences by length, and "
+                "`data.batch_tokens` sorts a whole epoch by length: set one of them only."
+            )
         self.source, self.name, self.given_classes = source, name, num_classes
         self.columns = dict(columns) if isinstance(columns, Mapping) else tuple(columns)
         self.root, self.download, self.verify, self.facts = data_root(root), download, verify, dict[str, Any](facts)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or 2 * batch_size
+        self.bucket = (0 if batch_tokens else POOL) if bucket == "auto" else bucket
         self.batch_tokens, self.max_length, self.truncate = batch_tokens, max_length, truncate
         self.vocabulary_chars = vocabulary_chars
         self.workers, self.cache = workers, cache

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from tfcli.data.common.counter_rng import hash64
+from tfcli.data.common.counter_rng import below, hash64
 
 
 class Address(NamedTuple):
@@ -47,16 +47,24 @@ class TrainBatches(Sampler):
     copies of one sample may be in two batches. In a batch all first copies come before all second copies, because
     MixUp and CutMix mix neighbours, which must not be the same image.
 
+    With `bucket` above 0, a global batch has samples of similar length, so that few tokens are padding: the permutation
+    is cut into pools of at most `bucket` global batches, each pool is sorted by length (ties keep their order) and cut
+    into batches, and the batches of all pools are shuffled; a smaller batch stays the last. Where all lengths are
+    equal, the order is that without buckets.
+
     Args:
         count: number of samples in the split.
         batch_size: number of samples in a batch of this rank.
         seed: seed of the order.
         repeats: number of copies of a sample in an epoch.
+        bucket: number of global batches in a pool; 0 means that the lengths do not matter.
+        lengths: (count,) length of each sample, for `bucket`.
         rank, world: number of this process and number of processes.
         start_epoch, start_batch: first batch, after a resume. `len` is always the length of a whole epoch.
 
     Raises:
-        ValueError: there are no samples, or the start is after the last batch of the epoch.
+        ValueError: there are no samples, the start is after the last batch of the epoch, or `bucket` is without the
+            lengths of all samples.
     """
 
     def __init__(
@@ -66,6 +74,8 @@ class TrainBatches(Sampler):
         batch_size: int,
         seed: int,
         repeats: int = 1,
+        bucket: int = 0,
+        lengths: np.ndarray | None = None,
         rank: int = 0,
         world: int = 1,
         start_epoch: int = 0,
@@ -73,7 +83,11 @@ class TrainBatches(Sampler):
     ):
         if count < 1:
             raise ValueError(f"`count` must be at least 1, but is {count}: there is nothing to train on.")
+        if bucket and (lengths is None or len(lengths) != count):
+            raise ValueError(f"`bucket` needs the lengths of all {count} samples.")
         self.count, self.batch_size, self.seed, self.repeats = count, batch_size, seed, repeats
+        self.bucket = bucket if lengths is not None and np.ptp(lengths) else 0
+        self.lengths = lengths
         self.rank, self.world = rank, world
         self.start_epoch, self.start_batch = start_epoch, start_batch
         self.epoch = start_epoch
@@ -94,8 +108,26 @@ class TrainBatches(Sampler):
         share = -(-self.count // self.world)
         place = np.arange(share * self.world)
         samples, copies = order[place // self.repeats % self.count], place % self.repeats
+        if self.bucket:
+            grouped = self._grouped(samples, epoch)
+            samples, copies = samples[grouped], copies[grouped]
         dealt = np.lexsort((copies, place // (self.batch_size * self.world)))[self.rank :: self.world]
         return samples[dealt], copies[dealt]
+
+    def _grouped(self, samples: np.ndarray, epoch: int) -> np.ndarray:
+        """Return the places of `samples` in the order in which global batches have similar lengths."""
+        assert self.lengths is not None
+        size = self.batch_size * self.world
+        batches, rest = divmod(len(samples), size)
+        pools = max(1, -(-batches // self.bucket))
+        pool = np.arange(batches) * pools // max(1, batches)
+        places = np.lexsort((self.lengths[samples], np.append(pool.repeat(size), np.full(rest, pools - 1))))
+        # The rest, which is the last batch, is cut out of the last pool between two batches, whose lengths vary.
+        first = int((pool < pools - 1).sum())
+        cut = size * (first + int(below(hash64(self.seed, "rest", epoch), batches - first + 1)[0]))
+        whole, last = np.delete(places, np.s_[cut : cut + rest]), places[cut : cut + rest]
+        shuffled = np.argsort(hash64(self.seed, "buckets", epoch, np.arange(batches)), kind="stable")
+        return np.append(whole.reshape(batches, size)[shuffled], last)
 
     def __iter__(self) -> Iterator[Address]:
         return self._addresses(self.epoch)  # the epoch is fixed here, not at the first `next`
