@@ -22,10 +22,9 @@ from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition, given
 from tfcli.engine.config.equal import same
 from tfcli.engine.loading.load_model import Found, Loaded, find_model
-from tfcli.engine.runs.quiet import quiet_libraries
 from tfcli.engine.runs.record import run_name
 from tfcli.engine.runs.saved_config import trusted_config
-from tfcli.engine.runs.terminal import progress
+from tfcli.engine.runs.terminal import progress, quiet_libraries
 from tfcli.engine.train import numerics
 from tfcli.errors import ConfigError, WeightsError
 from tfcli.files import cache_root

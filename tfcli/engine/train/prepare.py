@@ -23,9 +23,9 @@ from tfcli.engine.config.compose import Composition
 from tfcli.engine.config.configs import roots
 from tfcli.engine.loading.load_model import find_model
 from tfcli.engine.runs.folder import is_child
-from tfcli.engine.runs.quiet import quiet_libraries
 from tfcli.engine.runs.ranks import preparation_s
 from tfcli.engine.runs.record import flatten
+from tfcli.engine.runs.terminal import quiet_libraries
 from tfcli.engine.train import numerics, teacher
 from tfcli.engine.train.callbacks import monitors
 from tfcli.engine.train.checkpoints import AtomicIO

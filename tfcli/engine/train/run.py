@@ -28,10 +28,10 @@ from tfcli.engine.runs.folder import (
     write_start,
 )
 from tfcli.engine.runs.lifecycle import ActiveRun, recorded
-from tfcli.engine.runs.quiet import quiet_evaluation
 from tfcli.engine.runs.ranks import Stage
 from tfcli.engine.runs.record import Record, read_overrides, read_record
 from tfcli.engine.runs.saved_config import merged, resumed_config, saved_tokenizer
+from tfcli.engine.runs.terminal import quiet_evaluation
 from tfcli.engine.train.callbacks import AddressedRandomness, Heartbeat, Progress, TrainLog
 from tfcli.engine.train.checkpoints import Checkpoints, EpochWeights, newest_checkpoint, remove_temporary_files
 from tfcli.engine.train.finite import Finite, check_test_results

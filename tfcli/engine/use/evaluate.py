@@ -16,9 +16,9 @@ from tfcli.engine.loading.from_checkpoint import load_state, read_checkpoint
 from tfcli.engine.loading.load_model import find_model
 from tfcli.engine.runs.folder import check_writable, is_child, list_skipped, locked, logged, run_folder, write_start
 from tfcli.engine.runs.lifecycle import recorded
-from tfcli.engine.runs.quiet import quiet_evaluation, quiet_libraries
 from tfcli.engine.runs.record import Record
 from tfcli.engine.runs.saved_config import config_for_this_machine, find_checkpoint, saved_tokenizer
+from tfcli.engine.runs.terminal import quiet_evaluation, quiet_libraries
 from tfcli.engine.train import numerics
 from tfcli.engine.train.finite import check_test_results
 from tfcli.engine.train.prepare import (

@@ -9,8 +9,7 @@ from typing import Any
 
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.loading.load_model import Loaded, find_model
-from tfcli.engine.runs.quiet import quiet_libraries
-from tfcli.engine.runs.terminal import say
+from tfcli.engine.runs.terminal import quiet_libraries, say
 from tfcli.engine.train.numerics import one_device
 from tfcli.errors import ConfigError
 from tfcli.weights.load_report import HEADS

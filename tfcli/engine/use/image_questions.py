@@ -9,8 +9,7 @@ from typing import Any, cast
 import torch
 
 from tfcli.data.images.transforms import normalise
-from tfcli.engine.runs.quiet import quiet_evaluation
-from tfcli.engine.runs.terminal import say
+from tfcli.engine.runs.terminal import quiet_evaluation, say
 from tfcli.engine.use.evaluate import ranked_rows, with_unusable
 from tfcli.engine.use.image_model import load_image_model
 from tfcli.engine.use.public_classifier import run_of

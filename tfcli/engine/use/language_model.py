@@ -12,8 +12,7 @@ from torch import Tensor
 
 from tfcli.engine.config.build import plain
 from tfcli.engine.loading.load_model import Loaded, find_model
-from tfcli.engine.runs.quiet import quiet_libraries
-from tfcli.engine.runs.terminal import say
+from tfcli.engine.runs.terminal import quiet_libraries, say
 from tfcli.engine.train.numerics import one_device
 from tfcli.errors import ConfigError
 from tfcli.models.protocols import LanguageModel, Translator

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from tfcli.data.images.transforms import normalise
-from tfcli.engine.runs.quiet import quiet_evaluation
+from tfcli.engine.runs.terminal import quiet_evaluation
 from tfcli.engine.use.evaluate import ranked_rows, with_unusable
 from tfcli.engine.use.image_model import load_image_model
 from tfcli.errors import ConfigError
