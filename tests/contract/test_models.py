@@ -173,8 +173,9 @@ def test_slips_are_named(words, said):
 
 
 @pytest.mark.parametrize("pos", POSITIONS)
-def test_positions_in_place_survive_saving(pos):
-    node = small("vit", pos=pos)
+@pytest.mark.parametrize("model", ["vit", pytest.param("clip", marks=pytest.mark.slow)])
+def test_positions_in_place_survive_saving(model, pos):
+    node = small(model, pos=pos)
     torch.manual_seed(1)
     one = build(node)
     torch.manual_seed(2)

@@ -6,14 +6,13 @@ import dataclasses
 import json
 import re
 import warnings
-from copy import deepcopy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from parity.folders import composed
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -72,14 +71,9 @@ def randomise(net: nn.Module, seed: int = 0) -> Any:
     return net.eval()
 
 
-@cache
-def composed(*overrides: str) -> DictConfig:
-    return compose("train", ["model=clip", *overrides]).config
-
-
 def mine(weights: Path | str, *overrides: str) -> tuple[CLIP, LoadReport, DictConfig]:
     """`model=clip model.weights=...`: sized by the checkpoint, built, loaded."""
-    config = deepcopy(composed(*overrides))
+    config = composed("train", ["model=clip", *overrides]).config
     found = blueprint(OURS, str(weights))
     assert found is not None
     OmegaConf.set_struct(config, False)
@@ -245,7 +239,13 @@ def test_transformers_names_in_memory(tmp_path: Path) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("vision", "quick_gelu", "suffix"), [(VIT, True, ".safetensors"), (RESNET, False, ".bin")], ids=["vit", "resnet"]
+    ("vision", "quick_gelu", "suffix"),
+    [
+        pytest.param(vision, quick_gelu, suffix, marks=[] if (suffix == ".bin") != quick_gelu else pytest.mark.slow)
+        for vision in (VIT, RESNET)
+        for quick_gelu in (True, False)
+        for suffix in (".safetensors", ".bin")
+    ],
 )
 def test_open_clip_folder(tmp_path: Path, vision: dict[str, Any], quick_gelu: bool, suffix: str) -> None:
     theirs = open_clip_net(vision, quick_gelu=quick_gelu)
@@ -426,8 +426,8 @@ def test_vit_at_another_size_resamples_its_positions_as_transformers_does(tmp_pa
 
 
 @torch.no_grad()
-def test_vit_at_another_size_resamples_its_positions_as_open_clip_does(tmp_path: Path) -> None:
-    side = 36
+@pytest.mark.parametrize("side", [pytest.param(12, marks=pytest.mark.slow), 36])
+def test_vit_at_another_size_resamples_its_positions_as_open_clip_does(tmp_path: Path, side: int) -> None:
     theirs, other = open_clip_net(VIT), open_clip_net(VIT | {"image_size": side})
     from open_clip.model import resize_pos_embed
 
@@ -451,7 +451,7 @@ def test_resnet_at_another_size(tmp_path: Path) -> None:
 
 def _at(weights: Path, side: int) -> CLIP:
     """The model that the checkpoint is for, at another size of image."""
-    config = deepcopy(composed())
+    config = composed("train", ["model=clip"]).config
     found = blueprint(OURS, str(weights))
     assert found is not None
     OmegaConf.set_struct(config, False)

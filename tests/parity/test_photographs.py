@@ -10,20 +10,23 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from parity.folders import difference, quietly, saved
+from parity.folders import composed, difference, quietly, saved
 from parity.test_clip import randomise as randomise_clip
 from parity.test_vit import randomise
 from PIL import Image
 from torch import Tensor
 
+from tfcli.engine.loading import load_model
 from tfcli.engine.probe.encoder import fetch_features, prepare
 from tfcli.engine.runs.named import frozen_job
 from tfcli.engine.use.image_model import load_image_model
+from tfcli.text import tokenizer
 
 pytestmark = pytest.mark.parity
 
@@ -33,6 +36,16 @@ Answers = tuple[Tensor, Tensor | None]
 """Features (B, D) of photographs, and the similarity (B, T) to texts where the model reads texts."""
 Draw = tuple[str, Callable[[list[Image.Image], Tensor], Answers]]
 """Our model, and what the library answers to photographs and the tokens of texts."""
+
+
+READ = cache(tokenizer.load)
+
+
+@pytest.fixture(autouse=True)
+def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All draws of a family have one config and one vocabulary: they are saved in one folder, one after the other."""
+    monkeypatch.setattr(tokenizer, "load", READ)
+    monkeypatch.setattr(load_model, "compose", composed)
 
 
 @pytest.fixture
@@ -178,8 +191,10 @@ FAMILIES: dict[str, Callable[[random.Random, Path], Draw]] = {
 @torch.no_grad()
 def compare(family: str, seed: int, folder: Path, files: list[Path]) -> float:
     """Return the worst difference of a draw."""
-    model, theirs = FAMILIES[family](random.Random(f"{family} {seed}"), folder / str(seed))
-    loaded = load_image_model(None, [f"model={model}", f"model.weights={folder / str(seed)}", "data.workers=0"])
+    place = folder / "theirs"
+    shutil.rmtree(place, ignore_errors=True)
+    model, theirs = FAMILIES[family](random.Random(f"{family} {seed}"), place)
+    loaded = load_image_model(None, [f"model={model}", f"model.weights={place}", "data.workers=0"])
     pixels = torch.cat([batch["image"] for batch in loaded.data.files_dataloader(files)])
     photos = [Image.open(file).convert("RGB") for file in files]
     net: Any = loaded.net.cpu()
@@ -193,8 +208,16 @@ def compare(family: str, seed: int, folder: Path, files: list[Path]) -> float:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("family", "cache"), [("ViT of transformers", "none"), ("ViT of timm", "memory")])
-def test_extracted_features(family: str, cache: str, tmp_path: Path, photographs: list[Path]) -> None:
+@pytest.mark.parametrize(
+    ("family", "kept"),
+    [
+        ("ViT of transformers", "none"),
+        ("ViT of timm", "memory"),
+        pytest.param("ViT of transformers", "memory", marks=pytest.mark.slow),
+        pytest.param("ViT of timm", "none", marks=pytest.mark.slow),
+    ],
+)
+def test_extracted_features(family: str, kept: str, tmp_path: Path, photographs: list[Path]) -> None:
     """Through `features extract`, whether images are decoded at once or each time."""
     files = []
     for number, file in enumerate(photographs):
@@ -203,9 +226,9 @@ def test_extracted_features(family: str, cache: str, tmp_path: Path, photographs
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, place)
         files.append(place)
-    _, theirs = FAMILIES[family](random.Random(f"{family} {cache}"), tmp_path / "theirs")
+    _, theirs = FAMILIES[family](random.Random(f"{family} {kept}"), tmp_path / "theirs")
     words = ["vit", "folder", f"data.root={tmp_path / 'own'}", f"model.weights={tmp_path / 'theirs'}"]
-    words += [f"data.cache={cache}", "data.workers=0", "features.precision=32", f"features.cache={tmp_path / 'kept'}"]
+    words += [f"data.cache={kept}", "data.workers=0", "features.precision=32", f"features.cache={tmp_path / 'kept'}"]
     found, _ = fetch_features(prepare(*frozen_job(words)), "test")
     photos = [Image.open(file).convert("RGB") for file in sorted(files)]
     assert difference(found, theirs(photos, torch.empty(0))[0]) <= ATOL
@@ -224,5 +247,5 @@ def test_a_draw_of_a_family(family: str, tmp_path: Path, photographs: list[Path]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_more_draws_of_a_family(family: str, tmp_path: Path, photographs: list[Path]) -> None:
-    draws(family, range(15), tmp_path, photographs)
+def test_thirty_draws_of_a_family(family: str, tmp_path: Path, photographs: list[Path]) -> None:
+    draws(family, range(2, 32), tmp_path, photographs)

@@ -6,12 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+from tfcli.data.common.printable import printable
 from tfcli.errors import DataError
 from tfcli.files import cache_root, is_full, write_atomic
 
@@ -57,12 +59,14 @@ class FileText:
         """Yield the text in parts of a few megabytes."""
         first, last = self._byte(self.start), self._byte(self.stop)
         rest = b""
-        with open(self.path, "rb") as file:
+        with self._opened() as file:
             file.seek(first)
             while first < last:
                 content = file.read(min(_BLOCK, last - first))
                 if not content:
-                    raise DataError(f"{self.path} has become shorter while it was read; run the command again.")
+                    raise DataError(
+                        f"{printable(self.path)} has become shorter while it was read; run the command again."
+                    )
                 first, content = first + len(content), rest + content
                 whole = len(content) if first == last else _whole(content)
                 yield content[:whole].decode("utf-8")
@@ -71,11 +75,17 @@ class FileText:
     def _byte(self, character: int) -> int:
         """Return the byte of the file at which a character begins."""
         block = min(int(np.searchsorted(self.marks, character, side="right")), len(self.marks) - 1) - 1
-        with open(self.path, "rb") as file:
+        with self._opened() as file:
             file.seek(block * _BLOCK)
             content = np.frombuffer(file.read(_BLOCK), dtype=np.uint8)
         begins, place = np.flatnonzero(content & 0xC0 != 0x80), character - int(self.marks[block])
         return block * _BLOCK + (int(begins[place]) if place < len(begins) else len(content))
+
+    def _opened(self) -> IO[bytes]:
+        try:
+            return open(self.path, "rb")
+        except OSError as error:
+            raise DataError(f"{printable(self.path)} cannot be read any more: {error.strerror}.") from None
 
     @property
     def key(self) -> list[Any]:
@@ -149,19 +159,17 @@ def remembered(what: str, key: Any, compute: Callable[[], Any]) -> Any:
     return found
 
 
-class unwritable:
-    """Context in which an OSError is a DataError about the cache of texts."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError):
-            why = "the disk is full" if is_full(error) else error.strerror or str(error)
-            raise DataError(
-                f"The cache of texts in {cache_root()} cannot be written: {why}. Free some space, or choose another "
-                "folder with TFCLI_CACHE."
-            ) from None
+@contextmanager
+def unwritable() -> Iterator[None]:
+    """Turn an OSError of writing into a DataError about the cache of texts."""
+    try:
+        yield
+    except OSError as error:
+        why = "the disk is full" if is_full(error) else error.strerror or str(error)
+        raise DataError(
+            f"The cache of texts in {cache_root()} cannot be written: {why}. Free some space, or choose another folder "
+            "with TFCLI_CACHE."
+        ) from None
 
 
 def pieces(text: str | FileText) -> Iterator[str]:

@@ -86,7 +86,7 @@ class TrainBatches(Sampler):
         if bucket and (lengths is None or len(lengths) != count):
             raise ValueError(f"`bucket` needs the lengths of all {count} samples.")
         self.count, self.batch_size, self.seed, self.repeats = count, batch_size, seed, repeats
-        self.bucket = bucket if lengths is not None and np.ptp(lengths) else 0
+        self.bucket = bucket if bucket and lengths is not None and np.ptp(lengths) else 0
         self.lengths = lengths
         self.rank, self.world = rank, world
         self.start_epoch, self.start_batch = start_epoch, start_batch

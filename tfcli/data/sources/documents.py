@@ -87,19 +87,19 @@ def _unpacked(path: Path) -> Path:
     target = cache_root() / "texts" / f"{sha256(repr(stated(path)).encode()).hexdigest()[:32]}.txt"
     with unwritable():
         target.parent.mkdir(parents=True, exist_ok=True)
-    with alone(target.with_suffix(".lock")):
-        if target.exists():
-            return target
-        scratch = target.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            with _opened(path) as packed, unwritable(), scratch.open("wb") as file:
-                while content := _block(path, packed):
-                    file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(scratch, target)
-        finally:
-            scratch.unlink(missing_ok=True)
+        with alone(target.with_suffix(".lock")):
+            if target.exists():
+                return target
+            scratch = target.with_suffix(f".{os.getpid()}.tmp")
+            try:
+                with _opened(path) as packed, scratch.open("wb") as file:
+                    while content := _block(path, packed):
+                        file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(scratch, target)
+            finally:
+                scratch.unlink(missing_ok=True)
     return target
 
 

@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,8 @@ def sentences(texts: Sequence[str | FileText], tokenizer: Tokenizer, boundary: r
             }
         yield {"documents": counts}
 
-    return _kept(parts(), texts, tokenizer, "sentences", {"ids": (0,), "sentences": (0,), "documents": (0,)})
+    layout = f"sentences-{sha256(boundary.pattern.encode()).hexdigest()[:8]}"
+    return _kept(parts(), texts, tokenizer, layout, {"ids": (0,), "sentences": (0,), "documents": (0,)})
 
 
 def _kept(

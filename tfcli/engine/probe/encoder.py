@@ -301,7 +301,7 @@ def _compared(frozen: Frozen, image: Tensor) -> tuple[str, str]:
     cosine = float(torch.nn.functional.cosine_similarity(outs["32"], outs["bf16"]).min())
     if not cosine >= 0.9999:
         return "32", f"bf16 features differ here: cosine {cosine:.5f}"
-    clock = numerics.processor_clock if device.type == "cpu" else time.perf_counter
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     plain_s, half_s = numerics.time_in_turns(steps, clock=clock)
     precision = "bf16" if plain_s / half_s >= numerics.MARGIN else "32"
     return precision, f"bf16: {plain_s / half_s:.2f} times as fast, cosine {cosine:.5f}"

@@ -231,7 +231,7 @@ def _measured(
     shapes = {name: list(tensor.shape) for name, tensor in batch.items()}
 
     def measure() -> dict[str, Any]:
-        seconds = time_in_turns([_stepper(task, batch, v) for v in variants], clock=processor_clock)
+        seconds = time_in_turns([_stepper(task, batch, v) for v in variants], clock=time.process_time)
         plain = seconds[0]
         best = min(range(len(variants)), key=lambda i: seconds[i])
         chosen = variants[best] if plain / seconds[best] >= MARGIN else variants[0]
@@ -306,16 +306,6 @@ def _stepper(task: Task, batch: dict[str, Tensor], numerics: Numerics) -> Callab
     return step
 
 
-def processor_clock() -> float:
-    """Return the seconds that the processor has worked for this process, in all its threads.
-
-    What other programs take does not count. With several threads it is their sum: variants are compared by their work,
-    which they share out alike. Threads of OpenMP that wait for a late one spin and count, so that a busy machine still
-    disturbs it: `time_in_turns` sees that and measures on.
-    """
-    return time.process_time()
-
-
 BUSY = 1.3
 """Upper by lower quartile of a step's gain over the first one, in turns, beyond which a measurement is repeated."""
 
@@ -330,7 +320,8 @@ def time_in_turns(
     Args:
         steps: what is timed; the others are compared with the first one.
         budget_s: seconds by `clock`.
-        clock: `processor_clock` for steps on the CPU; wall time where a GPU computes.
+        clock: wall time where a GPU computes. On the CPU `time.process_time`, of all threads: what other programs take
+            does not count. Threads of OpenMP that wait for a late one spin and count, which the repetition is for.
     """
     times: list[list[float]] = [[] for _ in steps]
     with torch.random.fork_rng(devices=[]):
