@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def test_a_large_file_has_the_same_baselines(tmp_path: Path, monkeypatch: pytest
 def test_packed_files_are_documents(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
-    (folder / "train.txt.gz").write_bytes(gzip.compress(TEXT.encode()))
+    (folder / "train.txt.gz").write_bytes(gzip.compress(TEXT[:90].encode()) + gzip.compress(TEXT[90:].encode()))
     (folder / "val.gz").write_bytes(gzip.compress(b"short"))
     request = Request(name="text", root=folder, facts={"encoding": "utf-8"})
     loaded = OwnText().load(request).splits
@@ -104,16 +105,21 @@ def test_packed_files_are_documents(tmp_path: Path) -> None:
 
 
 def test_zstandard_files_are_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "a.zst"
+    file, name = tmp_path / "a.zst", "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
     file.write_bytes(b"")
-    monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
-    with pytest.raises(DataError, match=r"a\.zst is packed with Zstandard: pip install .*\[zst\]"):
-        read_document(file)
-    monkeypatch.undo()
-    monkeypatch.setenv("TFCLI_CACHE", str(tmp_path / "cache"))
-    zstandard = pytest.importorskip("zstandard")
-    file.write_bytes(zstandard.compress(b"short"))
-    assert read_document(file) == "short"
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, name, None)
+        with pytest.raises(DataError, match=r"a\.zst is packed with Zstandard: pip install .*\[zst\]"):
+            read_document(file)
+    zstd = pytest.importorskip(name)
+    frames = [zstd.compress(text.encode()) for text in (TEXT, "short")]
+    for large in (1000, 10**6):
+        monkeypatch.setattr(documents, "LARGE", large)
+        file.write_bytes(b"".join(frames))
+        assert str(read_document(file)) == f"{TEXT}short"  # of all frames
+        file.write_bytes(frames[0] + frames[1][:-2])
+        with pytest.raises(DataError, match=r"a\.zst cannot be read: Compressed file ended"):
+            read_document(file)
     file.write_bytes(b"no frame")
     with pytest.raises(DataError, match=r"a\.zst cannot be read"):
         read_document(file)

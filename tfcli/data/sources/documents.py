@@ -6,9 +6,11 @@ import gzip
 import os
 import sys
 import zlib
+from contextlib import suppress
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from tfcli.data.columns.filetext import FileText, count_characters, stated, unwritable
 from tfcli.data.common.printable import printable
@@ -58,16 +60,21 @@ def _opened(path: Path) -> IO[bytes]:
     if path.suffix.lower() != ".zst":
         return path.open("rb")
     try:
-        import zstandard
+        return cast(IO[bytes], _zstandard().open(path))
     except ImportError:
         raise DataError(f"{printable(path)} is packed with Zstandard: {install('zst')}") from None
-    return cast(IO[bytes], zstandard.open(path, "rb"))
+
+
+def _zstandard() -> Any:
+    """Return the standard library's module, or its backport before Python 3.14: both know a file that is cut off."""
+    return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 
 
 def _faults() -> tuple[type[Exception], ...]:
     """Return what the readers of files raise for a file that is damaged or cannot be read."""
-    zstandard = sys.modules.get("zstandard")  # read by `_opened` alone
-    return (OSError, EOFError, zlib.error, *([zstandard.ZstdError] if zstandard else []))
+    with suppress(ImportError):
+        return OSError, EOFError, zlib.error, _zstandard().ZstdError
+    return OSError, EOFError, zlib.error
 
 
 def _in_file(path: Path, encoding: str | None) -> FileText:
