@@ -136,6 +136,15 @@ def test_a_task_of_ones_own_has_titles_direction_and_baseline(tmp_path, run):
         app(["train", *TINY, "task=mean_rank", "trainer.monitor=val/accuracy"])
 
 
+def test_a_task_of_ones_own_may_make_its_optimizer_itself(tmp_path, run):
+    own = "    def configure_optimizers(self):\n        return self.optim(self.net)\n"
+    put(tmp_path, "own_rate.py", f"{TASK.rstrip()}\n\n{own}")
+    lines = ["# Rank of the right class.", "_target_: own_rate.MeanRank", "needs: [image, label]"]
+    put(tmp_path, "conf/task/own_rate.yaml", "\n".join([*lines, "optim: ${optim}", "schedule: ${schedule}", ""]))
+    run("train", *TINY, "task=own_rate", "optim.lr=0.03", "trainer.max_steps=3", "run.dir=run")
+    assert json.loads(run("runs", "show", "run", "--json").out)["status"] == "finished"
+
+
 def test_a_head_of_ones_own_stands_in_the_table(tmp_path, run):
     put(tmp_path, "own_head.py", HEAD)
     put(

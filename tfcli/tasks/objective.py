@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -86,7 +86,6 @@ class Objective(pl.LightningModule):
 
     def configure_optimizers(self):
         optimizer = self.optim(self.net)
-        self._parameters_to_clip = list(self.parameters())  # once: to list them takes longer than to clip
         horizon = self.horizon
         assert horizon is not None
 
@@ -104,6 +103,10 @@ class Objective(pl.LightningModule):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
+
+    @cached_property
+    def _parameters_to_clip(self) -> list[nn.Parameter]:
+        return list(self.parameters())  # once: to list them takes longer than to clip
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
         clip_gradients(self, self._parameters_to_clip, gradient_clip_val)
