@@ -20,6 +20,8 @@ from tfcli.data.sources.documents import read_document
 from tfcli.data.texts import tokens
 from tfcli.data.views.streams import Windows
 from tfcli.errors import DataError
+from tfcli.tasks.baselines import texts
+from tfcli.tasks.baselines.ngram import ngram
 from tfcli.tasks.baselines.texts import language_baselines, masked_baselines
 from tfcli.text.tokenizer import make
 
@@ -85,8 +87,25 @@ def test_a_large_file_has_the_same_baselines(tmp_path: Path, monkeypatch: pytest
     for large in (1000, 10**6):
         monkeypatch.setattr(documents, "LARGE", large)
         data = module(file)
-        found.append(language_baselines(data) | masked_baselines(data))
+        found.append(masked_baselines(data))
+        with monkeypatch.context() as patch:
+            patch.setattr(texts, "running_text", lambda *_: pytest.fail("encoded again"))
+            found[-1] |= language_baselines(data)
     assert found[0] == found[1]
+
+
+def test_a_figure_of_a_part_of_the_test_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = module(written(tmp_path / "a.txt"))
+    whole = language_baselines(data)
+    monkeypatch.setattr(texts, "MOST_TESTED", 50)
+    found = language_baselines(data)
+    assert all("interpolated" in name and "on the first 50 test tokens/" in name for name in found)
+    nats = ngram(
+        *(data.samples(split).ids[:end].astype(int) for split, end in (("train", None), ("test", 50))),
+        vocab_size=data.tokenizer.vocab_size,
+    )
+    assert found["interpolated trigram on the first 50 test tokens/loss"] == pytest.approx(nats[1:].mean())
+    assert found.keys().isdisjoint(whole)
 
 
 def test_packed_files_are_documents(tmp_path: Path) -> None:

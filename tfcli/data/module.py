@@ -88,6 +88,10 @@ class DataModule(PreparedData):
             self.encode(self.tokenizer)
         return self._sets[split]
 
+    def samples(self, split: str) -> Any:
+        """Return the samples of a split, as the view has laid them out (`tfcli.data.common.loader.Samples`)."""
+        return self._set(split).samples
+
     # ---- loaders
 
     def batches(self, world: int) -> int:

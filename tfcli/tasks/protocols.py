@@ -63,7 +63,11 @@ class Task(Protocol):
         ...
 
     def baselines(self, data: Any) -> dict[str, float]:
-        """Return the test figures of simple models, by `method/figure`; called where the data set enables them."""
+        """Return the test figures of simple models, by `method/figure`; called where the data set enables them.
+
+        They depend on the data, the tokenizer and the settings of the task alone, neither on the seed nor on the net:
+        the engine keeps them for later runs.
+        """
         ...
 
     def setup_data(self, data: Any) -> None:

@@ -15,6 +15,7 @@ from tfcli.engine.runs.paired import write_outcomes, write_translations
 from tfcli.engine.runs.published import published_for
 from tfcli.engine.runs.record import Record, read_metrics
 from tfcli.engine.runs.summary import main_metric
+from tfcli.engine.train.baselines import baselines
 from tfcli.engine.train.callbacks import TrainLog
 from tfcli.engine.train.numerics import peak_memory
 from tfcli.engine.train.prepare import Parts
@@ -146,7 +147,7 @@ def measure_finished_run(record: Record, parts: Parts, folder: Path) -> list[Pat
         keep_outcomes(parts, folder)
     if parts.data.baseline and parts.data.counts["test"]:
         with left_out.guard("baselines"):
-            record.baselines |= parts.task.baselines(parts.data)
+            record.baselines |= baselines(parts)
     with left_out.guard("figures/"):
         images = figures(parts, folder)
     warn_left_out(record, parts, folder)

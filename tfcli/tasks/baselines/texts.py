@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 from torch.nn.functional import one_hot
@@ -9,9 +13,8 @@ from torch.nn.functional import one_hot
 from tfcli.data.columns.splits import limited
 from tfcli.data.common.rows import Columns, height
 from tfcli.data.module import DataModule
-from tfcli.data.texts.tokens import sentences
+from tfcli.data.texts.tokens import Tokens, running_text, sentences
 from tfcli.data.views.masked import SENTENCES
-from tfcli.data.views.streams import Stream
 from tfcli.metrics.bleu import translation_figures
 from tfcli.metrics.entities import entity_figures
 from tfcli.metrics.glue import LabelMetrics, score_figures
@@ -20,10 +23,15 @@ from tfcli.metrics.language import LanguageMetrics
 from tfcli.tasks.baselines.classes import NOT_OF_A_GUESS
 from tfcli.tasks.baselines.ngram import ngram, unigram
 from tfcli.tasks.baselines.wordcounts import frequent_tags, tfidf_cosine, tfidf_logistic
+from tfcli.text.tokenizer import Tokenizer
 
 MOST_ROWS = 70_000
 MOST_TOKENS = 5_000_000
-"""Limits on the training rows and tokens that are counted; a figure's name says so if they are exceeded."""
+MOST_TESTED = 1_000_000
+"""Limits on the training rows and tokens that are counted, and on the test tokens that are predicted.
+
+A figure's name says so if one is exceeded.
+"""
 
 
 def _rows(data: DataModule) -> tuple[Columns, str]:
@@ -42,21 +50,45 @@ def _values(figures: Figures) -> dict[str, float]:
     return {name: value for name, (value, _) in figures.items()}
 
 
+def _ids(data: DataModule, array: str, encode: Callable[[list[Any], Tokenizer], Tokens]) -> tuple[Tokens, Tokens, str]:
+    """Return the tokens of train and test, and a suffix for the figures' names if some of them are left out.
+
+    Args:
+        data: the data, whose samples may have the tokens already.
+        array: name of an array that the tokens must have.
+        encode: makes tokens of the texts of a split, where the samples have others.
+    """
+
+    def of_split(split: str) -> Tokens:
+        tokens = getattr(data.samples(split), "tokens", None)
+        if isinstance(tokens, Tokens) and array in tokens.arrays:
+            return tokens
+        return encode(data.rows[split]["text"], data.tokenizer)
+
+    train, test = of_split("train"), of_split("test")
+    of = f" of {MOST_TOKENS:,} tokens" if len(train["ids"]) > MOST_TOKENS else ""
+    on = f" on the first {MOST_TESTED:,} test tokens" if len(test["ids"]) > MOST_TESTED else ""
+    return train, test, of + on
+
+
+def _counted(train: Tokens, test: Tokens) -> tuple[np.ndarray, np.ndarray]:
+    return train["ids"][-MOST_TOKENS:].astype(np.int64), test["ids"][:MOST_TESTED].astype(np.int64)
+
+
 def language_baselines(data: DataModule) -> dict[str, float]:
     """Measure trigrams of the model's tokens; for characters also 6-grams, which cover about a word."""
     tokenizer = data.tokenizer
     assert tokenizer is not None
-    train, test = (Stream(data.rows[split]["text"], tokenizer, length=1, train=False) for split in ("train", "test"))
-    tokens, targets = (stream.ids[start:].astype(np.int64) for stream, start in ((train, -MOST_TOKENS), (test, 0)))
-    of = f" of {MOST_TOKENS:,} tokens" if len(tokens) < len(train.ids) else ""
-    sizes = torch.from_numpy(test.sizes[1:].sum(0, keepdims=True, dtype=np.int64))  # the first token is not predicted
+    train, test, some = _ids(data, "sizes", running_text)
+    tokens, targets = _counted(train, test)
+    sizes = torch.from_numpy(test["sizes"][1:MOST_TESTED].sum(0, keepdims=True, dtype=np.int64))  # not of the first
     found: dict[str, float] = {}
     for name, order in {"trigram": 3, **({"6-gram": 6} if tokenizer.kind == "chars" else {})}.items():
         nats = ngram(tokens, targets, vocab_size=tokenizer.vocab_size, order=order)[1:]
         metric = LanguageMetrics()
         count, total = torch.tensor([len(nats)]), torch.tensor([nats.sum()]).float()
         metric.update(total, count, chars=sizes[:, 0], bytes=sizes[:, 1], words=sizes[:, 2])
-        found |= _named(f"interpolated {name}{of}", _values(metric.with_intervals()))
+        found |= _named(f"interpolated {name}{some}", _values(metric.with_intervals()))
     return found
 
 
@@ -64,11 +96,10 @@ def masked_baselines(data: DataModule) -> dict[str, float]:
     """Measure the most frequent token and the unigram frequencies."""
     tokenizer = data.tokenizer
     assert tokenizer is not None
-    train, test = (sentences(data.rows[s]["text"], tokenizer, SENTENCES)["ids"] for s in ("train", "test"))
-    tokens, targets = train[-MOST_TOKENS:].astype(np.int64), test.astype(np.int64)
-    share, nats = unigram(tokens, targets, vocab_size=tokenizer.vocab_size)
+    train, test, some = _ids(data, "sentences", partial(sentences, boundary=SENTENCES))
+    share, nats = unigram(*_counted(train, test), vocab_size=tokenizer.vocab_size)
     loss = float(nats.mean())
-    return _named("unigram", {"masked_accuracy": share, "loss": loss, "perplexity": float(np.exp(loss))})
+    return _named(f"unigram{some}", {"masked_accuracy": share, "loss": loss, "perplexity": float(np.exp(loss))})
 
 
 def label_baselines(data: DataModule) -> dict[str, float]:
