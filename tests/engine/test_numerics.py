@@ -7,6 +7,8 @@ from itertools import cycle
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from tfcli.engine.train import numerics
 
@@ -53,3 +55,32 @@ def test_a_measurement_says_its_day_and_is_made_again_when_it_is_forgotten(
     assert numerics.forget_measurements() == 1
     assert numerics.cached_measurement(["facts"], lambda: {"why": "c"})["why"].startswith("c")
     assert (numerics.forget_measurements(), numerics.forget_measurements()) == (1, 0)
+
+
+class Encoder(nn.Module):
+    """A net of which a task may call `features` in place of the net itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.stack = nn.Embedding(3, 2), nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+
+    def features(self, tokens: Tensor) -> Tensor:
+        return self.stack(self.embed(tokens))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.features(tokens)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_a_task_calls_of_its_net_is_compiled_after_its_first_call(whole: bool, monkeypatch: pytest.MonkeyPatch):
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    net, tokens = Encoder(), torch.tensor([0, 1])
+    numerics.apply(numerics.Numerics(compile=True), net)
+    called = net if whole else net.features
+    assert compiled == []
+    for _ in range(2):
+        called(tokens)
+        assert compiled == [net if whole else net.stack]
+    inside = (net if whole else net.stack).modules()
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in inside)

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from tfcli.engine.runs.record import read_json
 from tfcli.engine.runs.terminal import say
@@ -190,12 +191,34 @@ def apply(numerics: Numerics, net: nn.Module) -> None:
     if numerics.channels_last:
         net.to(memory_format=torch.channels_last)
     if numerics.compile:
-        # After the first batch, which works out masks and blocks: a graph that finds them made is compiled whole.
-        def compile_now(*_: Any) -> None:
-            handle.remove()
-            net.compile()
+        compile_when_called(net)
 
-        handle = net.register_forward_hook(compile_now)
+
+def compile_when_called(net: nn.Module) -> None:
+    """Compile what a task calls of a net, each part after its first call: the whole net, or the towers and heads.
+
+    A task may call methods of its net (`features`, `encode_image`), which `net.compile()` does not reach: so the
+    outermost modules that are called are compiled, but for single layers. The first call works out masks and blocks:
+    a graph that finds them made is compiled whole.
+    """
+    handles: dict[nn.Module, tuple[RemovableHandle, RemovableHandle]] = {}
+    calls: list[nn.Module] = []  # that have begun and not ended
+
+    def enter(module: nn.Module, _: Any) -> None:
+        calls.append(module)
+
+    def leave(module: nn.Module, *_: Any) -> None:
+        calls.pop()
+        if calls:
+            return
+        for part in module.modules():  # a graph would call the hooks
+            for handle in handles.pop(part, ()):
+                handle.remove()
+        if next(module.children(), None) is not None:
+            module.compile()
+
+    for part in net.modules():
+        handles[part] = part.register_forward_pre_hook(enter), part.register_forward_hook(leave)
 
 
 def _has_launcher() -> bool:
