@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer as Backend
 
+    from tfcli.text.arrays import ArrayEncoder, Encoded
+
 KINDS, CAPTION_KINDS = tuple(RECIPES), (*CAPTION_RECIPES, "clip")
 """Kinds of a language model, and of a text tower."""
 
@@ -102,7 +104,7 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, without any special token that it does not spell out."""
-        return [piece.ids for piece in self._cut(texts)]
+        return [piece.ids for piece in self._backend.encode_batch_fast(self._cleaned(texts), add_special_tokens=False)]
 
     def encode_offsets(self, texts: Sequence[str]) -> list[tuple[list[int], list[Span]]]:
         """Return the ids of each text, and of each id the characters [start, end) that it stands for.
@@ -111,59 +113,21 @@ class Tokenizer:
         share a character: its bytes.
         """
         found = []
-        for text, piece in zip(texts, self._cut(texts), strict=True):
+        pieces = self._backend.encode_batch(self._cleaned(texts), add_special_tokens=False)
+        for text, piece in zip(texts, pieces, strict=True):
             spans = [(a + (b - a > 1 and text[a] == " "), b) for a, b in piece.offsets]
             found.append((piece.ids, spans))
         return found
 
-    def encode_arrays(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def encode_arrays(self, texts: Sequence[str]) -> list[Encoded]:
         """Return the ids (N,) of each text, and of each id the first character and the one after the last."""
-        import numpy as np
-
-        found = []
-        for text in texts:
-            arrays = self._characters(text)
-            if arrays is None:
-                break
-            found.append(arrays)
-        for piece in self._cut(texts[len(found) :]):
-            count = len(piece.ids)
-            spans = np.fromiter((place for span in piece.offsets for place in span), np.int64, 2 * count)
-            found.append((np.array(piece.ids, dtype=np.int64), spans[::2], spans[1::2]))
-        return found
-
-    def _characters(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Return what `encode_arrays` does where each character is a token by itself; None elsewhere."""
-        import numpy as np
-
-        if self._letters is None or any(name in text for name in self._spelled):
-            return None
-        places = np.arange(len(text) + 1)
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        return self._letters[codes], places[:-1], places[1:]
+        return list(self._arrays(self._cleaned(texts)))
 
     @cached_property
-    def _spelled(self) -> list[str]:
-        return [token["content"] for token in json.loads(self._backend.to_str())["added_tokens"]]
+    def _arrays(self) -> ArrayEncoder:
+        from tfcli.text.arrays import ArrayEncoder
 
-    @cached_property
-    def _letters(self) -> np.ndarray | None:
-        """The id of each code point where the vocabulary is one of characters; None elsewhere."""
-        import numpy as np
-
-        content = json.loads(self._backend.to_str())
-        model = content["model"]
-        changed = [content["normalizer"], content["pre_tokenizer"], model.get("continuing_subword_prefix")]
-        changed += [model.get("end_of_word_suffix"), model.get("fuse_unk"), model.get("byte_fallback")]
-        if self.kind != "chars" or self.context is not None or self.unk_id is None or any(changed):
-            return None
-        if model["unk_token"] != self.id_to_token(self.unk_id):
-            return None
-        letters = np.full(0x110000, self.unk_id, dtype=np.int64)
-        for name, number in model["vocab"].items():
-            if len(name) == 1:
-                letters[ord(name)] = number
-        return letters
+        return ArrayEncoder(self._backend, chars=self.kind == "chars", unk_id=self.unk_id)
 
     def encode_words(self, words: Sequence[str]) -> tuple[list[int], list[int]]:
         """Return the ids of a sentence that is cut into words already, and the index of the word of each id.
@@ -210,9 +174,8 @@ class Tokenizer:
         """The most tokens of a text in a row of `encode_padded`."""
         return (self.context or 0) - 2
 
-    def _cut(self, texts: Sequence[str]) -> list[Any]:
-        texts = list(texts) if self.context is None else [clean(text) for text in texts]
-        return self._backend.encode_batch(texts, add_special_tokens=False)
+    def _cleaned(self, texts: Sequence[str]) -> list[str]:
+        return list(texts) if self.context is None else [clean(text) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of some ids; special tokens are left out, except for the unknown one.
