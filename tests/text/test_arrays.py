@@ -31,6 +31,11 @@ def byte_pairs() -> Tokenizer:
     return make("byte_bpe", texts=CORPUS, vocab_size=300)
 
 
+@pytest.fixture(scope="module")
+def characters() -> Tokenizer:
+    return make("chars", texts=["ab '1,<unk>"])
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(TEXTS, max_size=3), strip=st.integers(0, 12))
 def test_bytes_tell_the_places(byte_pairs: Tokenizer, texts: list[str], strip: int, monkeypatch) -> None:
@@ -39,6 +44,13 @@ def test_bytes_tell_the_places(byte_pairs: Tokenizer, texts: list[str], strip: i
     assert byte_pairs._arrays.widths is not None
     assert ours(byte_pairs, *texts) == [library(byte_pairs, text) for text in texts]
     assert byte_pairs.encode(texts) == [library(byte_pairs, text)[0] for text in texts]
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.lists(TEXTS | st.sampled_from(["<unk>", "<un", "k>", "<bos>", "<pad>", "<", "a"]), max_size=8))
+def test_letters_and_spelled_tokens_tell_the_places(characters: Tokenizer, text: list[str]) -> None:
+    assert characters._arrays.letters is not None
+    assert ours(characters, "".join(text), "") == [library(characters, "".join(text)), ([], [])]
 
 
 @pytest.mark.parametrize(("kind", "lower"), [("words", False), ("wordpiece", True), ("byte_bpe", True), ("bpe", False)])

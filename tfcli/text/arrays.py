@@ -42,7 +42,8 @@ class ArrayEncoder:
     def __init__(self, backend: Backend, *, chars: bool, unk_id: int | None):
         content = json.loads(backend.to_str())
         self.backend = backend
-        self.spelled = [token["content"] for token in content["added_tokens"]]
+        self.added = {token["content"]: token["id"] for token in content["added_tokens"]}
+        self.spelled = re.compile("|".join(map(re.escape, sorted(self.added, key=len, reverse=True))))
         self.letters = _letters(backend, content, unk_id) if chars and unk_id is not None else None
         self.widths = _widths(content)
 
@@ -50,16 +51,26 @@ class ArrayEncoder:
         """Yield the ids and the places of each text, without any special token that it does not spell out."""
         if self.widths is not None:
             yield from self._by_bytes(texts, self.widths)
-        elif self.letters is not None and not any(name in text for name in self.spelled for text in texts):
+        elif self.letters is not None:
             for text in texts:
-                places = np.arange(len(text) + 1)
-                codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-                yield Encoded(self.letters[codes], places[:-1], places[1:])
+                yield self._by_letters(text, self.letters)
         else:
             for piece in self.backend.encode_batch(list(texts), add_special_tokens=False):
                 ids = np.array(piece.ids, dtype=np.int64)
                 spans = np.fromiter(chain.from_iterable(piece.offsets), np.int64, 2 * len(ids))
                 yield Encoded(ids, spans[::2], spans[1::2])
+
+    def _by_letters(self, text: str, letters: np.ndarray) -> Encoded:
+        ids = letters[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)]
+        starts = np.arange(len(text))
+        stops = starts + 1
+        if not any(name in text for name in self.added):
+            return Encoded(ids, starts, stops)
+        kept = np.ones(len(text), dtype=bool)
+        for found in self.spelled.finditer(text):
+            first, last = found.span()
+            ids[first], stops[first], kept[first + 1 : last] = self.added[found[0]], last, False
+        return Encoded(ids[kept], starts[kept], stops[kept])
 
     def _by_bytes(self, texts: Sequence[str], widths: np.ndarray) -> Iterator[Encoded]:
         cut = [list(_strips(text)) for text in texts]
@@ -82,10 +93,11 @@ def _strips(text: str) -> Iterator[str]:
 
 
 def _letters(backend: Backend, content: dict[str, Any], unk_id: int) -> np.ndarray | None:
-    """Return the id of each code point; None where the text is changed before."""
+    """Return the id of each code point; None where the text or an added token's neighbours are changed before."""
     model = content["model"]
     changed = [content["normalizer"], content["pre_tokenizer"], model.get("continuing_subword_prefix")]
     changed += [model.get("end_of_word_suffix"), model.get("fuse_unk"), model.get("byte_fallback")]
+    changed += [token["lstrip"] or token["rstrip"] or token["single_word"] for token in content["added_tokens"]]
     if any(changed) or model["unk_token"] != backend.id_to_token(unk_id):
         return None
     letters = np.full(0x110000, unk_id, dtype=np.int64)
