@@ -15,7 +15,7 @@ from tfcli.data.columns.filetext import FileText, sample
 from tfcli.data.common.request import Request
 from tfcli.data.module import DataModule
 from tfcli.data.sources import documents
-from tfcli.data.sources.corpora import OwnText
+from tfcli.data.sources.corpora import OwnText, WikiText
 from tfcli.data.sources.documents import read_document
 from tfcli.data.texts import tokens
 from tfcli.data.views.streams import Windows
@@ -106,6 +106,27 @@ def test_a_figure_of_a_part_of_the_test_says_so(tmp_path: Path, monkeypatch: pyt
     )
     assert found["interpolated trigram on the first 50 test tokens/loss"] == pytest.approx(nats[1:].mean())
     assert found.keys().isdisjoint(whole)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_articles_of_a_large_file_stay_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: bytes) -> None:
+    article = " \n = Käse {} = \n \n = = Section = = \n\n Text \N{DOG} <unk> .\n not a\n = Title = \n here \r\n"
+    text = "".join(article.format(number) for number in range(30))
+    for split, size in (("train", len(text)), ("valid", 500), ("test", 700)):
+        written(tmp_path / f"wiki.{split}.tokens", text[:size], mark=mark)
+    request, found = Request(name="wikitext2", root=tmp_path, facts={}), []
+    for large in (10**6, 300, 300):
+        monkeypatch.setattr(documents, "LARGE", large)
+        found.append(WikiText(inside=[]).load(request).splits)
+    small, large_files, again = found
+    assert len(small["train"]["text"]) == 30
+    for split, rows in small.items():
+        for other in (large_files[split], again[split]):
+            assert all(isinstance(cell, FileText) for cell in other["text"])
+            assert list(map(str, other["text"])) == rows["text"]
+            assert list(map(len, other["text"])) == list(map(len, rows["text"]))
+            assert table_digest(other) == table_digest(rows)
+            assert str(other["text"][1][7:20]) == rows["text"][1][7:20]
 
 
 def test_packed_files_are_documents(tmp_path: Path) -> None:

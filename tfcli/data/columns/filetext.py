@@ -30,10 +30,19 @@ class FileText:
         path: the file.
         marks: number of characters before each block of the file, and in all of it; see `count_characters`.
         start, stop: first character, and the one after the last; by default all.
+        within: the bytes of the file between which these characters lie; by default they are searched for.
     """
 
-    def __init__(self, path: Path, marks: Sequence[int] | np.ndarray, start: int = 0, stop: int | None = None):
-        self.path, self.marks = path, np.asarray(marks, dtype=np.int64)
+    def __init__(
+        self,
+        path: Path,
+        marks: Sequence[int] | np.ndarray,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        within: tuple[int, int] | None = None,
+    ):
+        self.path, self.marks, self.within = path, np.asarray(marks, dtype=np.int64), within
         self.start, self.stop = start, int(self.marks[-1]) if stop is None else stop
 
     def __len__(self) -> int:
@@ -57,7 +66,7 @@ class FileText:
 
     def blocks(self) -> Iterator[str]:
         """Yield the text in parts of a few megabytes."""
-        first, last = self._byte(self.start), self._byte(self.stop)
+        first, last = self.within or (self._byte(self.start), self._byte(self.stop))
         rest = b""
         with self._opened() as file:
             file.seek(first)
@@ -71,6 +80,28 @@ class FileText:
                 whole = len(content) if first == last else _whole(content)
                 yield content[:whole].decode("utf-8")
                 rest = content[whole:]
+
+    def lines(self) -> Iterator[str]:
+        """Yield what `str.split` returns for line breaks."""
+        rest = ""
+        for block in self.blocks():
+            *whole, rest = (rest + block).split("\n")
+            yield from whole
+        yield rest
+
+    def documents(self, begins: Sequence[tuple[int, int]]) -> list[FileText]:
+        """Return the text cut before some lines, without the line break before each.
+
+        Args:
+            begins: for each document the number of characters and of bytes before it; of the first both are 0.
+        """
+        first, last = self._byte(self.start), self._byte(self.stop)
+        places = [(self.start + characters, first + size) for characters, size in begins]
+        ends = [(character - 1, byte - 1) for character, byte in places[1:]] + [(self.stop, last)]
+        return [
+            FileText(self.path, self.marks, start, stop, within=(begin, end))
+            for (start, begin), (stop, end) in zip(places, ends, strict=True)
+        ]
 
     def _byte(self, character: int) -> int:
         """Return the byte of the file at which a character begins."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+from tfcli.data.columns.filetext import FileText, remembered
 from tfcli.data.columns.tables import LoadedTables, Source
 from tfcli.data.common.entries import foreign
 from tfcli.data.common.fetch import found_in, locate, locate_or_fetch, present
@@ -18,7 +19,6 @@ from tfcli.data.common.rows import Columns
 from tfcli.data.common.splitnames import split_of_file
 from tfcli.data.sources.documents import PACKED, read_document
 from tfcli.data.sources.hub import local_or_hub
-from tfcli.data.sources.tables import read_text
 from tfcli.errors import DataError
 
 
@@ -125,25 +125,46 @@ class WikiText:
             DataError: the data set is missing or cannot be read.
         """
         where, tables = local_or_hub(request, [self.files["val"], self.files["test"]], self.hub)
-        lines = {split: [line.rstrip("\n") for line in table.column("text")] for split, table in tables.items()}
+        texts: dict[str, list[Any]]
+        texts = {s: articles([line.rstrip("\n") for line in table.column("text")]) for s, table in tables.items()}
         if where is not None:
             paths = {split: present(where, file) for split, file in self.files.items()}
-            lines = {split: read_text(path).split("\n") for split, path in paths.items() if path is not None}
+            texts = {split: _articles_of(read_document(path)) for split, path in paths.items() if path is not None}
         notes = []
-        if "train" not in lines:
-            lines = {"train": lines["val"], "test": lines["test"]}
+        if "train" not in texts:
+            texts = {"train": texts["val"], "test": texts["test"]}
             notes.append(f"{request.name}: there is no wiki.train.tokens; training takes wiki.valid.tokens")
-        splits: dict[str, Columns] = {split: {"text": articles(found)} for split, found in lines.items()}
+        splits: dict[str, Columns] = {split: {"text": found} for split, found in texts.items()}
         return LoadedTables(splits, notes=notes, where=where)
 
 
 def articles(lines: Sequence[str]) -> list[str]:
     """Split lines into articles at their titles, lines ` = Title = ` between empty ones (not ` = = Section = = `)."""
-    blank = [not line.strip() for line in lines] + [True]
-    starts = [row for row, line in enumerate(lines) if blank[row - 1] and blank[row + 1] and ARTICLE.match(line)]
-    starts[:1] = [0]
+    starts = [row for row, _, _ in _begins(lines)]
     found = ["\n".join(lines[a:b]) for a, b in zip(starts, [*starts[1:], len(lines)], strict=True)]
     return [text for text in found if text.strip()]
+
+
+def _articles_of(text: str | FileText) -> list[Any]:
+    """Return the articles of a file; those of a large file stay there, and their places are kept in the cache."""
+    if isinstance(text, str):
+        return articles(text.split("\n"))
+    key = [*text.key, ARTICLE.pattern]
+    begins = remembered("articles", key, lambda: [place[1:] for place in _begins(text.lines())])
+    return text.documents(begins)
+
+
+def _begins(lines: Iterable[str]) -> list[tuple[int, int, int]]:
+    """Return the number of lines, characters and bytes before each article."""
+    found, before, here, title, after_blank = [], (0, 0, 0), (0, 0, 0), False, True
+    for line in chain(lines, [""]):
+        blank = not line.strip()
+        if title and blank:
+            found.append(before)  # the place of the line before this one
+        title, after_blank = after_blank and bool(ARTICLE.match(line)), blank
+        row, characters, size = before = here
+        here = row + 1, characters + len(line) + 1, size + len(line.encode("utf-8", "surrogatepass")) + 1
+    return [(0, 0, 0), *found[1:]]
 
 
 class Mixture:
@@ -181,7 +202,7 @@ class Mixture:
             for split in part.get("splits") or loaded.splits:
                 columns = loaded.splits[split]
                 texts = [text for column in ("text", "pair") for text in columns.get(column, [])]
-                kept = whole(texts) if part.get("whole") else texts
+                kept = whole(list(map(str, texts))) if part.get("whole") else texts
                 note = f", {len(kept):,} of them part of no other" if part.get("whole") else ""
                 notes.append(f"{request.name}: {len(texts):,} texts of {name} ({split}){note}")
                 splits.setdefault(split, {"text": []})["text"] += kept
