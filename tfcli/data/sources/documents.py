@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from tfcli.data.columns.filetext import FileText, count_characters, stated, unwritable
+from tfcli.data.common.cachespace import make_room, mark_used
 from tfcli.data.common.printable import printable
 from tfcli.data.sources.separated import check_encoding
 from tfcli.data.sources.tables import not_in, unreadable
@@ -95,8 +96,10 @@ def _unpacked(path: Path) -> Path:
     with unwritable():
         target.parent.mkdir(parents=True, exist_ok=True)
         with alone(target.with_suffix(".lock")):
+            mark_used(target)
             if target.exists():
                 return target
+            make_room(target.parent)
             scratch = target.with_suffix(f".{os.getpid()}.tmp")
             try:
                 with _opened(path) as packed, scratch.open("wb") as file:

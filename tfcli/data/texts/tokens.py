@@ -1,7 +1,8 @@
 """Texts as tokens: one flat array of ids for all documents of a split, in memory or memory-mapped.
 
 A large split is encoded once, piece by piece, into the user's cache folder; runs, ranks and jobs of a sweep share the
-file, and what they do not read takes no memory. Its name has the digests of the text and of the tokenizer.
+file, and what they do not read takes no memory. Its name has the digests of the text and of the tokenizer. Tokens that
+have not been used for longest are removed where new ones need the space; see `tfcli.data.common.cachespace`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 
 from tfcli.data.columns.checks import table_digest
 from tfcli.data.columns.filetext import PIECE, FileText, pieces, unwritable
+from tfcli.data.common.cachespace import make_room, mark_used
 from tfcli.data.common.workers import cores
 from tfcli.files import alone, cache_root, sync_folder
 from tfcli.text.tokenizer import Tokenizer
@@ -113,7 +116,7 @@ def sentences(texts: Sequence[str | FileText], tokenizer: Tokenizer, boundary: r
             ]
             np.add.at(counts, [number for number, _ in found], 1)
             yield {
-                "ids": np.fromiter((i for _, ids in found for i in ids), dtype=np.int64),
+                "ids": np.fromiter(chain.from_iterable(ids for _, ids in found), dtype=np.int64),
                 "sentences": np.array([len(ids) for _, ids in found], dtype=np.int64),
             }
         yield {"documents": counts}
@@ -139,7 +142,9 @@ def _kept(
             folder.parent.mkdir(parents=True, exist_ok=True)
             with alone(folder.with_suffix(".lock")):
                 if not folder.is_dir():
+                    make_room(folder.parent)
                     _write(parts, folder, empty)
+    mark_used(folder)
     return Tokens(_opened(folder), folder)
 
 
