@@ -119,12 +119,14 @@ class Stretches(Sequences):
             text, second, label = self._pair(int(row), seed, epoch)
             framed.append(self.frame.pair(text, second))
             follows.append(label)
-        masked = [self._masked(np.array(f.ids), int(row), seed, epoch) for f, row in zip(framed, rows, strict=True)]
+        ids = padded([np.array(f.ids) for f in framed], self.frame.pad)
+        valid = padded([np.ones(len(f.ids), bool) for f in framed], False)
+        tokens, target = self._masked(ids, valid, rows, seed, epoch)
         arrays = {
-            "tokens": padded([ids for ids, _ in masked], self.frame.pad),
-            "target": padded([target for _, target in masked], -100),
+            "tokens": tokens,
+            "target": target,
             "segments": padded([np.array(f.segments) for f in framed], 0),
-            "valid": padded([np.ones(len(f.ids), bool) for f in framed], False),
+            "valid": valid,
             "next": np.array(follows, dtype=np.int64),
             "index": rows,
         }
@@ -148,19 +150,23 @@ class Stretches(Sequences):
         """Return the tokens of some consecutive sentences."""
         return self.tokens["ids"][self.places[first] : self.places[last]].tolist()
 
-    def _masked(self, ids: np.ndarray, row: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the token ids after masking, and the target of each token."""
-        free = np.flatnonzero(self.is_plain[ids])
-        count = max(1, round(self.masking.mask_fraction * len(free)))
-        order, how, drawn = (hash64(seed, name, epoch, row, free) for name in ("mask", "how", "token"))
-        chosen = np.argsort(order, kind="stable")[:count]
-        target, hidden = np.full(len(ids), -100, dtype=np.int64), ids.astype(np.int64)
-        places, share = free[chosen], uniform(how[chosen])
-        target[places] = ids[places]
+    def _masked(
+        self, ids: np.ndarray, valid: np.ndarray, rows: np.ndarray, seed: int, epoch: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the token ids (B, N) after masking, and the target (B, N) of each token."""
+        sample, place = np.nonzero(valid & self.is_plain[ids])
+        free = np.bincount(sample, minlength=len(ids))
+        order, how, drawn = (hash64(seed, name, epoch, rows[sample], place) for name in ("mask", "how", "token"))
+        shuffled = np.lexsort((order, sample))
+        rank = np.arange(len(sample)) - np.repeat(free.cumsum() - free, free)
+        chosen = shuffled[rank < np.maximum(1, np.rint(self.masking.mask_fraction * free))[sample]]
+        places, share = (sample[chosen], place[chosen]), uniform(how[chosen])
         behind = share < self.masking.masked_fraction
         random = ~behind & (share < self.masking.masked_fraction + self.masking.random_fraction)
-        hidden[places[behind]] = self.mask
-        hidden[places[random]] = self.plain[below(drawn[chosen][random], len(self.plain))]
+        others = self.plain[below(drawn[chosen], len(self.plain))]
+        target, hidden = np.full_like(ids, -100), ids.copy()
+        target[places] = ids[places]
+        hidden[places] = np.where(behind, self.mask, np.where(random, others, ids[places]))
         return hidden, target
 
 
