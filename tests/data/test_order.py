@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcli.data.common.order import EvalBatches, TrainBatches, epoch_order
+from tfcli.data.common.order import EvalBatches, TrainBatches, epoch_order, equal_sums
 
 
 def samples(sampler) -> list[int]:
@@ -205,6 +205,50 @@ def test_samples_of_one_length_keep_the_order_without_buckets():
     grouped = TrainBatches(50, batch_size=7, seed=2, bucket=3, lengths=np.full(50, 16))
     for _ in range(2):
         assert [a.indices.tolist() for a in grouped] == [a.indices.tolist() for a in plain]
+
+
+@given(lengths=SIZES, batch=st.integers(1, 6), world=st.integers(1, 3), bucket=st.integers(1, 9), resume=st.data())
+@settings(deadline=None, max_examples=80)
+def test_batches_of_equal_tokens_have_each_sample_and_the_number_of_batches_of_the_plain_order(
+    lengths, batch, world, bucket, resume
+):
+    def addresses(rank: int, **start: int) -> list[list[int]]:
+        how = {"batch_size": batch, "seed": 3, "bucket": bucket, "lengths": lengths, "equal_tokens": True}
+        sampler = TrainBatches(len(lengths), rank=rank, world=world, start_epoch=1, **how, **start)
+        batches = [a.indices.tolist() for a in sampler]
+        assert len(sampler) == start.get("start_batch", 0) + len(batches)
+        return batches
+
+    ranks = [addresses(rank) for rank in range(world)]
+    plain = TrainBatches(len(lengths), batch_size=batch, seed=3, world=world, start_epoch=1)
+    assert [len(rank) for rank in ranks] == [len(plain)] * world
+    assert all(len({len(share) for share in shares}) == 1 and shares[0] for shares in zip(*ranks, strict=True))
+    seen = Counter(i for rank in ranks for share in rank for i in share)
+    assert set(seen) == set(range(len(lengths)))
+    assert seen.total() <= len(lengths) + world - 1
+    first = resume.draw(st.integers(0, len(plain)))
+    assert addresses(0, start_batch=first) == ranks[0][first:]
+
+
+def test_batches_of_a_pool_have_equal_tokens_and_few_of_them_are_padding():
+    lengths = np.random.default_rng(0).integers(3, 60, 3000)
+    sampler = TrainBatches(3000, batch_size=10, seed=0, bucket=100, lengths=lengths, equal_tokens=True)
+    batches = [lengths[a.indices] for a in sampler]
+    tokens, mean = np.array([b.sum() for b in batches]), lengths.sum() / len(batches)
+    assert np.abs(tokens / mean - 1).max() < 0.2
+    assert tokens.sum() / sum(len(b) * b.max() for b in batches) > 0.95
+    fixed = TrainBatches(3000, batch_size=10, seed=0, bucket=100, lengths=lengths)
+    assert np.ptp([lengths[a.indices].sum() for a in fixed]) > mean
+
+
+@given(values=st.lists(st.integers(0, 20), min_size=1, max_size=40), parts=st.integers(1, 40))
+@settings(deadline=None, max_examples=80)
+def test_runs_of_equal_sums_are_not_empty(values, parts):
+    parts = min(parts, len(values))
+    counts = equal_sums(np.sort(values), parts)
+    assert len(counts) == parts
+    assert counts.sum() == len(values)
+    assert counts.min() > 0
 
 
 def test_buckets_need_lengths():

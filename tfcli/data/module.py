@@ -104,6 +104,7 @@ class DataModule(PreparedData):
         if self.batch_tokens:
             return BucketBatches(data.samples.lengths, tokens=self.batch_tokens, **where)
         where |= {"bucket": self.bucket, "lengths": data.samples.lengths}
+        where |= {"equal_tokens": getattr(data.samples, "token_mean", False)}
         return TrainBatches(len(data), batch_size=self.batch_size, repeats=self.augment.repeats, **where)
 
     def train_dataloader(self) -> DataLoader:

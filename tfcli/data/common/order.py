@@ -49,8 +49,11 @@ class TrainBatches(Sampler):
 
     With `bucket` above 0, a global batch has samples of similar length, so that few tokens are padding: the permutation
     is cut into pools of at most `bucket` global batches, each pool is sorted by length (ties keep their order) and cut
-    into batches, and the batches of all pools are shuffled; a smaller batch stays the last. Where all lengths are
-    equal, the order is that without buckets.
+    into as many batches, and the batches of all pools are shuffled; a smaller batch stays the last. With
+    `equal_tokens`, the batches of a pool have about equal numbers of tokens in place of equal numbers of samples: a
+    loss that is a mean over a batch's tokens would otherwise give the tokens of short samples more weight than without
+    buckets (so do Liu et al. 2019, RoBERTa, section 4.2, "doc-sentences"). Where all lengths are equal, the order is
+    that without buckets.
 
     Args:
         count: number of samples in the split.
@@ -59,6 +62,8 @@ class TrainBatches(Sampler):
         repeats: number of copies of a sample in an epoch.
         bucket: number of global batches in a pool; 0 means that the lengths do not matter.
         lengths: (count,) length of each sample, for `bucket`.
+        equal_tokens: whether batches have about equal numbers of tokens, with `bucket`; `batch_size` is then their mean
+            number of samples.
         rank, world: number of this process and number of processes.
         start_epoch, start_batch: first batch, after a resume. `len` is always the length of a whole epoch.
 
@@ -76,6 +81,7 @@ class TrainBatches(Sampler):
         repeats: int = 1,
         bucket: int = 0,
         lengths: np.ndarray | None = None,
+        equal_tokens: bool = False,
         rank: int = 0,
         world: int = 1,
         start_epoch: int = 0,
@@ -87,7 +93,7 @@ class TrainBatches(Sampler):
             raise ValueError(f"`bucket` needs the lengths of all {count} samples.")
         self.count, self.batch_size, self.seed, self.repeats = count, batch_size, seed, repeats
         self.bucket = bucket if bucket and lengths is not None and np.ptp(lengths) else 0
-        self.lengths = lengths
+        self.lengths, self.equal_tokens = lengths, equal_tokens
         self.rank, self.world = rank, world
         self.start_epoch, self.start_batch = start_epoch, start_batch
         self.epoch = start_epoch
@@ -102,20 +108,26 @@ class TrainBatches(Sampler):
         """Set the epoch of the next iteration."""
         self.epoch = epoch
 
-    def shard(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the samples of this rank in `epoch`, in order, and the number of the copy of each sample."""
+    def shard(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what this rank has in `epoch`: its samples in order, the number of the copy of each, and the (K + 1,)
+        places in them where each of the K batches begins, with the end of the last.
+        """
         order = epoch_order(self.count, seed=self.seed, epoch=epoch)
         share = -(-self.count // self.world)
         place = np.arange(share * self.world)
         samples, copies = order[place // self.repeats % self.count], place % self.repeats
+        cuts = np.append(np.arange(0, share, self.batch_size), share)
         if self.bucket:
-            grouped = self._grouped(samples, epoch)
+            grouped, cuts = self._grouped(samples, epoch)
             samples, copies = samples[grouped], copies[grouped]
-        dealt = np.lexsort((copies, place // (self.batch_size * self.world)))[self.rank :: self.world]
-        return samples[dealt], copies[dealt]
+        batch = np.arange(len(self)).repeat(np.diff(cuts) * self.world)
+        dealt = np.lexsort((copies, batch))[self.rank :: self.world]
+        return samples[dealt], copies[dealt], cuts
 
-    def _grouped(self, samples: np.ndarray, epoch: int) -> np.ndarray:
-        """Return the places of `samples` in the order in which global batches have similar lengths."""
+    def _grouped(self, samples: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places of `samples` in the order in which global batches have similar lengths, and the cuts of
+        one rank between its batches.
+        """
         assert self.lengths is not None
         size = self.batch_size * self.world
         batches, rest = divmod(len(samples), size)
@@ -126,19 +138,39 @@ class TrainBatches(Sampler):
         first = int((pool < pools - 1).sum())
         cut = size * (first + int(below(hash64(self.seed, "rest", epoch), batches - first + 1)[0]))
         whole, last = np.delete(places, np.s_[cut : cut + rest]), places[cut : cut + rest]
+        counts = np.full(batches, self.batch_size)
+        if self.equal_tokens and batches:
+            longest = self.lengths[samples[whole]].reshape(-1, self.world).max(1)  # of the samples that ranks share
+            parts = np.split(longest, np.flatnonzero(np.diff(pool) > 0) * self.batch_size + self.batch_size)
+            counts = np.concatenate([equal_sums(p, len(p) // self.batch_size) for p in parts])
         shuffled = np.argsort(hash64(self.seed, "buckets", epoch, np.arange(batches)), kind="stable")
-        return np.append(whole.reshape(batches, size)[shuffled], last)
+        every = np.split(whole, counts.cumsum()[:-1] * self.world)
+        cuts = np.append(counts[shuffled], [rest // self.world] if rest else []).astype(np.int64).cumsum()
+        return np.concatenate([*(every[i] for i in shuffled), last]), np.append(0, cuts)
 
     def __iter__(self) -> Iterator[Address]:
         return self._addresses(self.epoch)  # the epoch is fixed here, not at the first `next`
 
     def _addresses(self, epoch: int) -> Iterator[Address]:
-        samples, copies = self.shard(epoch)
+        samples, copies, cuts = self.shard(epoch)
         first = self.start_batch if epoch == self.start_epoch else 0
         for number in range(first, len(self)):
-            part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+            part = slice(cuts[number], cuts[number + 1])
             yield Address(epoch, number, samples[part], copies[part] if self.repeats > 1 else None)
         self.epoch = epoch + 1  # for loops that never call set_epoch
+
+
+def equal_sums(values: np.ndarray, parts: int) -> np.ndarray:
+    """Return how many values are in each of `parts` runs of about equal sums; none is empty.
+
+    Args:
+        values: (N,) positive numbers.
+        parts: number of runs, at most N.
+    """
+    sums, i = np.cumsum(values), np.arange(1, parts)
+    cuts = 1 + np.searchsorted(sums, sums[-1] * i / parts - values.mean() / 2)
+    cuts = np.minimum(i + np.maximum.accumulate(np.maximum(cuts - i, 0)), len(values) - parts + i)
+    return np.diff(np.concatenate([[0], cuts, [len(values)]]))
 
 
 class BucketBatches(Sampler):

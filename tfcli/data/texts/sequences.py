@@ -8,9 +8,14 @@ import numpy as np
 
 
 class Sequences:
-    """Base of samples that are token sequences in memory; a subclass sets `lengths` and defines `batch`."""
+    """Base of samples that are token sequences in memory; a subclass sets `lengths` and defines `batch`.
 
-    counted, cut, in_memory = "tokens", 0, True
+    Attributes:
+        token_mean: whether their loss is a mean over the tokens of a batch, not over its samples. With `data.bucket`,
+            batches then have about equal numbers of tokens, so that no token counts more than another.
+    """
+
+    counted, cut, in_memory, token_mean = "tokens", 0, True, False
     notes: tuple[str, ...] = ()
     lengths: np.ndarray
 

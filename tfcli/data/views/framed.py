@@ -202,6 +202,7 @@ class Samples(Sequences):
         self.samples, self.targets, self.pad, self.cut = samples, targets, frame.pad, cut
         self.rows = {name: rows[name] for name in BATCHED if name in rows}
         self.segmented = frame.segmented
+        self.token_mean = targets is not None
         self.several = len(samples[0]) if samples and len(samples[0]) > 1 else 0
         self.lengths = np.array([sum(len(framed.ids) for framed in sample) for sample in samples], dtype=np.int64)
 

@@ -90,6 +90,8 @@ class Stretches(Sequences):
         train: whether the random choices change in each epoch.
     """
 
+    token_mean = True
+
     def __init__(
         self, texts: Sequence[str | FileText], tokenizer: Tokenizer, view: MaskedPairs, *, length: int, train: bool
     ):

@@ -103,6 +103,8 @@ class Documents(Sequences):
         length: largest number of tokens in a sample; longer documents are truncated.
     """
 
+    token_mean = True
+
     def __init__(self, texts: Sequence[str | FileText], tokenizer: Tokenizer, *, length: int | None):
         self.tokens = running_text(texts, tokenizer)
         marked = int(tokenizer.eos_id is not None)  # the start token stands before each document

@@ -32,6 +32,8 @@ class Pairs(Sequences):
         length: largest number of tokens on either side, with its end token; longer sentences are truncated before it.
     """
 
+    token_mean = True
+
     def __init__(self, source: list[str], target: list[str], tokenizer: Tokenizer, *, length: int | None):
         assert tokenizer.eos_id is not None
         self.start = start_of(tokenizer)
