@@ -180,3 +180,43 @@ def test_padding_changes_nothing(kind, pattern, n, length):
     alone = net(x[:, :length], places[:length])
     close(net(x, places, valid=valid)[:, :length], alone)
     assert net(x, places, valid=valid).isfinite().all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=kinds,
+    pattern=st.sampled_from(["full", "causal", "sliding", "bigbird", *APPROXIMATIONS]),
+    post_norm=st.booleans(),
+    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=3),
+)
+def test_training_without_the_tokens_of_padding_has_the_same_outputs_and_gradients(kind, pattern, post_norm, lengths):
+    if pattern in APPROXIMATIONS:
+        kind, more = "learned", {"kernel": APPROXIMATIONS[pattern]}
+    else:
+        more = {"pattern": PATTERNS[pattern]}
+    net = stack(kind=kind, extent=(8,), special=0, post_norm=post_norm, **more)
+    places, valid = Places.grid(8), torch.arange(8) < torch.tensor(lengths)[:, None]
+    x, weight = torch.randn(len(lengths), 8, WIDTH), torch.randn(int(valid.sum()), WIDTH)
+
+    def trained(on: bool) -> list[torch.Tensor]:
+        seen: list[int] = []
+        handle = net.blocks[0].mlp.register_forward_hook(lambda mlp, given, out: seen.append(out.shape[:2].numel()))
+        net.train(on).zero_grad()
+        tokens = x.clone().requires_grad_()
+        torch.manual_seed(0)
+        out = net(tokens, places, valid=valid)[valid]
+        (out * weight).sum().backward()
+        handle.remove()
+        added = kind in POSITIONS and net.positions[0].at != "stem" and net.positions[0].applies_to == "tokens"
+        assert seen == [len(out) if on and not added else valid.numel()]
+        return [out, tokens.grad, *(p.grad.clone() for p in net.parameters() if p.grad is not None)]
+
+    for ours, theirs in zip(trained(True), trained(False), strict=True):
+        close(ours, theirs)
+
+
+def test_padding_is_computed_where_random_numbers_are_drawn_for_it():
+    net = stack(kind="none", extent=(8,), special=0, dropout=0.5)
+    places, valid, x = Places.grid(8), torch.arange(8)[None] < 3, torch.randn(1, 8, WIDTH)
+    assert net.train()(x, places, valid=valid)[0, 5].abs().sum() > 0
+    assert stack(kind="none", extent=(8,), special=0).train()(x, places, valid=valid)[0, 5].abs().sum() == 0

@@ -20,7 +20,7 @@ from tfcli.nn.patterns import Causal, Full, Pattern
 from tfcli.nn.places import Places
 from tfcli.nn.positions import Position
 from tfcli.nn.view import View
-from tfcli.shapes import Bool, Float
+from tfcli.shapes import Bool, Float, Int
 
 
 @dataclass(eq=False)
@@ -34,6 +34,8 @@ class Plan:
         cache: keys and values of earlier tokens, or None.
         memory: the memory of cross-attention, or None.
         memory_memo: cache of the masks over the memory.
+        rows: places in a batch (B, N), flattened, of the T tokens that are no padding, where the stack keeps these
+            alone, as (1, T, D); None where it keeps all tokens.
         key: places of the keys: of the cached tokens, then of these.
     """
 
@@ -43,6 +45,7 @@ class Plan:
     cache: Cache | None = None
     memory: Memory | None = None
     memory_memo: dict[Hashable, Any] = field(default_factory=dict)
+    rows: Int[Tensor, "T"] | None = None
     key: Places = field(init=False)
     _memo: dict[Hashable, Any] = field(default_factory=dict)
 
@@ -56,6 +59,18 @@ class Plan:
     def rotate(self, t: Float[Tensor, "B H N E"]) -> Float[Tensor, "B H N E"]:
         """Return queries or keys, rotated by the position if there is one."""
         return t if self.pos is None else self.pos.rotate(t, self.query)
+
+    def unpacked(self, t: Float[Tensor, "A T D"]) -> Float[Tensor, "B N D"]:
+        """Return the tokens of a batch, with zeros for padding where the stack has only the other tokens."""
+        if self.rows is None:
+            return t
+        assert self.valid is not None
+        whole = t.new_zeros(self.valid.numel(), t.shape[2])
+        return whole.index_copy(0, self.rows, t[0]).view(*self.valid.shape, -1)
+
+    def packed(self, t: Float[Tensor, "B N D"]) -> Float[Tensor, "A T D"]:
+        """Return the tokens that the stack keeps: the inverse of `unpacked`."""
+        return t if self.rows is None else t.flatten(0, 1)[self.rows][None]
 
     def view(self, pattern: Pattern, *, filled: bool = False) -> View:
         """Return the view that a kernel needs: which keys each query sees, and the position that adds to the scores.
@@ -209,7 +224,7 @@ class Attention(MultiHead):
 
     def forward(self, x: Float[Tensor, "B N D"], plan: Plan) -> Float[Tensor, "B N D"]:
         """Return the attention's output for each token."""
-        q, *rest, v = self.cut(self.qkv(x), self.parts)
+        q, *rest, v = self.cut(plan.unpacked(self.qkv(x)), self.parts)
         q = plan.rotate(q)
         k = plan.rotate(rest[0]) if rest else q
         if self.scale is not None:
@@ -219,7 +234,7 @@ class Attention(MultiHead):
         filled = plan.cache is None and self.pattern.filled(plan.query) is not plan.query
         if filled:
             k, v = plan.fill(self.pattern, k, v, self.qkv.bias)
-        return self.out(self.average(q, k, v, plan.view(self.pattern, filled=filled)))
+        return self.out(plan.packed(self.average(q, k, v, plan.view(self.pattern, filled=filled))))
 
 
 AttentionFactory = Callable[..., Attention] | Sequence[Callable[..., Attention]]

@@ -23,6 +23,9 @@ from tfcli.shapes import Bool, Float
 LARGEST_CHECKED = 2048
 """Places of the largest grid whose masks are made in order to say that a pattern hides nothing."""
 
+LARGEST_SHARE = 0.9
+"""Share of tokens that are no padding above which padding is computed, too: to leave it out would cost as much."""
+
 
 class Stack(nn.Module):
     """`depth` transformer blocks over tokens with coordinates.
@@ -116,6 +119,7 @@ class Stack(nn.Module):
                 layer_scale=layer_scale,
             )
 
+        self.draws = bool(dropout or mlp_dropout or drop_path)
         self.blocks = nn.ModuleList(block(layer) for layer in range(depth))
         self.norm = make_norm(norm, width, eps=norm_eps) if final_norm else None
         self.patterns = {attention.pattern for attention in self.attentions}
@@ -219,11 +223,25 @@ class Stack(nn.Module):
                 cache.check(pattern, len(places))
             valid, memory = cache.valid, cache.memory
         positions = cast(list[Position], self.positions)
-        plan = Plan(places, positions[0], valid, cache, memory)
         at_every_layer = positions[0].at != "stem"
+        apart = cache is None and memory is None and not (at_every_layer and positions[0].applies_to == "tokens")
+        rows = self._without_padding(x, valid) if apart else None
+        plan = Plan(places, positions[0], valid, cache, memory, rows=rows)
+        x = plan.packed(x)
         for layer, block in enumerate(self.blocks):
             if at_every_layer:
                 pos = positions[layer % len(positions)]
                 x, plan = pos.add(x, places), plan.at(pos)
             x = block(x, plan)
-        return through(self.norm, x)
+        return plan.unpacked(through(self.norm, x))
+
+    def _without_padding(self, x: Tensor, valid: Tensor | None) -> Tensor | None:
+        """Return the `rows` of `Plan` where a pass over the tokens that are no padding takes less time.
+
+        The results are the same, so it is done in training only, where no random numbers are drawn for padding; and on
+        a CPU, because to count the tokens makes other devices wait.
+        """
+        if valid is None or self.draws or not self.training or x.device.type != "cpu":
+            return None
+        rows = valid.flatten().nonzero()[:, 0]
+        return rows if len(rows) <= LARGEST_SHARE * valid.numel() else None
