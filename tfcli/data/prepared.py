@@ -63,8 +63,9 @@ class PreparedData:
         batch_size, eval_batch_size: number of samples in a batch of one rank; evaluation's is twice training's by
             default.
         bucket: number of global batches in a shuffled pool that is sorted by length, so that a training batch has
-            sequences of similar length; auto means 128, or 0 with `batch_tokens`. 0 means any lengths: the order of
-            saved runs without this setting.
+            sequences of similar length; where the loss is a mean over tokens, batches then have about equal numbers of
+            tokens, and `batch_size` is their mean number of sequences. auto means 128, or 0 with `batch_tokens`. 0
+            means any lengths: the order of saved runs without this setting.
         batch_tokens: largest number of tokens in a training batch; batches then have sequences of similar length.
         max_length: largest number of tokens in a sequence; None means the limit of the model.
         vocabulary_chars: largest number of characters of train from which a new vocabulary is made.
