@@ -8,6 +8,7 @@ from math import prod
 from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from tfcli.bounds import Count, NotNegative, Positive, Rate
 from tfcli.errors import IncompatibleError
@@ -239,9 +240,9 @@ class Stack(nn.Module):
         """Return the `rows` of `Plan` where a pass over the tokens that are no padding takes less time.
 
         The results are the same, so it is done in training only, where no random numbers are drawn for padding; and on
-        a CPU, because to count the tokens makes other devices wait.
+        a CPU, because to count the tokens makes other devices wait; and not compiled, because their number varies.
         """
-        if valid is None or self.draws or not self.training or x.device.type != "cpu":
+        if valid is None or self.draws or not self.training or x.device.type != "cpu" or is_compiling():
             return None
         rows = valid.flatten().nonzero()[:, 0]
         return rows if len(rows) <= LARGEST_SHARE * valid.numel() else None
