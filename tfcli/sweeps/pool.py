@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -22,11 +22,15 @@ POLL_S = 1.0  # between two reads of the files of a detached job
 
 
 class StartedJob(Protocol):
-    """A job that was started. `signum` is the last signal that was passed on to it, or 0."""
+    """A job that was started. `signum` is the last signal that was passed on to it, or 0; `lost` says that it was
+    interrupted because the process that started it is gone.
+    """
 
     job: Job
     signum: int
 
+    @property
+    def lost(self) -> bool: ...
     def poll(self) -> bool: ...
     def stop(self, signum: int, *, at_once: bool = False) -> None: ...
     def cancel(self) -> None: ...
@@ -38,6 +42,8 @@ class Launcher(Protocol):
     slots: int
 
     def open(self, state: State, folder: Path, command: Sequence[str]) -> None: ...
+    def ready(self) -> bool: ...
+    def close(self) -> None: ...
     def start(self, jobs: Sequence[Job]) -> Sequence[StartedJob]: ...
 
 
@@ -73,6 +79,10 @@ class DetachedJob:
 
     def __init__(self, job: Job, folder: Path):
         self.job, self.folder, self.signum, self.polled = job, folder, 0, -POLL_S
+
+    @property
+    def lost(self) -> bool:
+        return not self.job.slurm
 
     def poll(self) -> bool:
         if self.signum and self.job.slurm:
@@ -125,17 +135,18 @@ class Pool:
 
     def run(self, source: Source, found: Sequence[Job] = ()) -> None:
         """Run what `source` gives, and wait for the jobs `found` running."""
-        requeued: list[Job] = []
+        waiting: list[Job] = []
         watching = SweepDisplay(self.state, self.folder, slots=self.launcher.slots, total=source.total)
-        with handling(self._on_signal), watching as watch:
+        with closing(self.launcher), handling(self._on_signal), watching as watch:
             self.running = [DetachedJob(job, self.folder) for job in found]
             while True:
                 if not self.stopping:
                     free = max(0, self.launcher.slots - len(self.running))
-                    jobs, requeued = requeued[:free], requeued[free:]
-                    jobs += source.take(free - len(jobs)) if free > len(jobs) else []
-                    self.running += self.launcher.start(jobs) if jobs else []
-                if not self.running:
+                    waiting += source.take(free - len(waiting)) if free > len(waiting) else []
+                    if waiting[:free] and self.launcher.ready():
+                        self.running += self.launcher.start(waiting[:free])
+                        waiting = waiting[free:]
+                if not self.running and (self.stopping or not waiting):
                     break
                 if self.signum:  # it may have come while one was being started
                     self._pass_on(only_new=True)
@@ -144,12 +155,14 @@ class Pool:
                     job = started.job
                     if is_active(job):  # we stop, it does not
                         continue
-                    if isinstance(started, DetachedJob) and job.status == "interrupted" and not job.slurm:
-                        requeued.append(job)
+                    if started.lost and job.status == "interrupted":
+                        waiting.append(job)
                     else:
                         self._ended(job, source, watch)
                 watch.tick([s.job for s in self.running])
                 time.sleep(TICK_S)
+        for job in waiting:
+            source.ended(job)
 
     def _ended(self, job: Job, source: Source, watch: SweepDisplay) -> None:
         source.ended(job)

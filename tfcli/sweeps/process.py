@@ -22,6 +22,7 @@ from tfcli.engine.runs.record import Record, readable_records
 from tfcli.engine.runs.signals import CODES, die_with_parent
 from tfcli.engine.runs.summary import main_metric
 from tfcli.sweeps.state import Job, State, settle
+from tfcli.sweeps.worker import Forked, Worker
 
 TFCLI = (sys.executable, "-m", "tfcli")
 
@@ -35,6 +36,7 @@ class Process:
         folder: the sweep's.
         command: how the program is started.
         environment: what this job has besides our own environment; None takes a variable away.
+        worker: forks the process, with the environment that it has itself; None, or one that is gone: it is started.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Process:
         *,
         command: Sequence[str] = TFCLI,
         environment: Mapping[str, str | None] | None = None,
+        worker: Worker | None = None,
     ):
         self.job, self.folder, self.signum = job, folder, 0
         self.run, self.log = folder / job.name, folder / f"{job.name}.log"
@@ -54,17 +57,22 @@ class Process:
         job.write(folder)
         self.begun = time.monotonic()
         with open(self.log, "ab") as file:
-            self.process = subprocess.Popen(
+            forked = worker.fork(words, file, job.name) if worker else None
+            self.process: Forked | subprocess.Popen[bytes] = forked or subprocess.Popen(
                 [*command, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env=_environment(folder, environment or {}),
+                env=job_environment(folder, environment or {}),
                 process_group=0,  # a Ctrl-C at the terminal reaches us alone, and we pass it on once
                 preexec_fn=partial(die_with_parent, signal.SIGTERM),  # it saves and ends, and nothing runs unseen
             )
         job.pid = self.process.pid
         job.write(folder)
+
+    @property
+    def lost(self) -> bool:
+        return isinstance(self.process, Forked) and self.process.lost
 
     def poll(self) -> bool:
         """Return whether the process has ended; then the job and its file say how."""
@@ -130,7 +138,8 @@ def remove_attempt(run: Path) -> None:
         shutil.rmtree(run)
 
 
-def _environment(folder: Path, changes: Mapping[str, str | None]) -> dict[str, str]:
+def job_environment(folder: Path, changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the environment of a sweep's job: ours with `changes`, where None takes a variable away."""
     environment = {k: v for k, v in os.environ.items() if k != RUN_DIR}
     environment.setdefault("WANDB_RUN_GROUP", folder.name)
     for name, value in changes.items():

@@ -63,6 +63,12 @@ class Slurm:
         # SLURM itself keeps to `jobs` of an array; a search hands in one job after the other.
         self.slots = (self.jobs or 1) if state.search else ALL
 
+    def ready(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
     def start(self, jobs: Sequence[Job]) -> list[DetachedJob]:
         """Hand these jobs in.
 

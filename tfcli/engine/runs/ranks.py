@@ -21,7 +21,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
-from tfcli.engine.runs.signals import BEGAN, CODES, PARENT, WORDS
+from tfcli.engine.runs import signals
+from tfcli.engine.runs.signals import CODES, PARENT, WORDS
 from tfcli.errors import ConfigError, Interrupted, TfcliError
 
 SHARED_STATUS = "TFCLI_BOARD"
@@ -217,7 +218,7 @@ class Ranks:
 
 def preparation_s() -> float:
     """Return how long the others may take to prepare what this process has prepared until now."""
-    return 2 * (time.monotonic() - BEGAN)
+    return 2 * (time.monotonic() - signals.BEGAN)
 
 
 def report_to_rank_0(error: BaseException, code: int) -> bool:

@@ -96,7 +96,7 @@ def make_streams_resilient() -> None:
         if stream is None:
             stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115  it lives as long as the process
             setattr(sys, name, stream)
-        if mode == "w":
+        if mode == "w" and not isinstance(stream, ResilientStream):
             setattr(sys, name, ResilientStream(stream, results=name == "stdout"))
 
 
