@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tfcli.data.common.counter_rng import below, fields, hash64, seed_for, uniform
+from tfcli.data.common.counter_rng import below, fields, hash64, permutation, seed_for, uniform
 
 
 def test_words_are_uniform_and_uncorrelated():
@@ -31,3 +33,9 @@ def test_seeds_and_ranges():
     assert seed_for(0, "init") == seed_for(0, "init") != seed_for(1, "init")
     drawn = below(hash64(np.arange(1000)), 5)
     assert set(drawn.tolist()) == set(range(5))
+
+
+@given(count=st.integers(0, 300), seed=st.integers(-(2**63), 2**64 - 1), epoch=st.integers(0, 2**40))
+def test_a_permutation_is_the_order_of_its_words(count: int, seed: int, epoch: int) -> None:
+    words = hash64(seed, "order", epoch, np.arange(count))
+    assert (permutation(count, seed, "order", epoch) == np.argsort(words, kind="stable")).all()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from tfcli.data.common.counter_rng import below, hash64
+from tfcli.data.common.counter_rng import below, hash64, permutation
 
 
 class Address(NamedTuple):
@@ -30,7 +30,7 @@ class Address(NamedTuple):
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
     """Return a permutation of 0..count-1 that depends only on `seed` and `epoch`."""
-    return np.argsort(hash64(seed, "order", epoch, np.arange(count)), kind="stable")
+    return permutation(count, seed, "order", epoch)
 
 
 class TrainBatches(Sampler):
@@ -120,6 +120,8 @@ class TrainBatches(Sampler):
         if self.bucket:
             grouped, cuts = self._grouped(samples, epoch)
             samples, copies = samples[grouped], copies[grouped]
+        if self.repeats == 1:
+            return samples[self.rank :: self.world], copies[self.rank :: self.world], cuts
         batch = np.arange(len(self)).repeat(np.diff(cuts) * self.world)
         dealt = np.lexsort((copies, batch))[self.rank :: self.world]
         return samples[dealt], copies[dealt], cuts
