@@ -36,7 +36,7 @@ class Local:
         self.forks = sys.platform == "linux" and not found and tuple(command) == TFCLI
 
     def ready(self) -> bool:
-        """Return whether jobs can be started by now; the first call starts the worker."""
+        """Return whether jobs can be started by now. The first call starts the worker."""
         if not self.forks:
             return True
         if self.worker is None:
@@ -49,6 +49,7 @@ class Local:
         """End the worker."""
         if self.worker is not None:
             self.worker.close()
+            self.worker = None
 
     def start(self, jobs: Sequence[Job]) -> list[LocalJob]:
         """Start these jobs."""

@@ -135,18 +135,18 @@ class Pool:
 
     def run(self, source: Source, found: Sequence[Job] = ()) -> None:
         """Run what `source` gives, and wait for the jobs `found` running."""
-        waiting: list[Job] = []
+        requeued: list[Job] = []
         watching = SweepDisplay(self.state, self.folder, slots=self.launcher.slots, total=source.total)
         with closing(self.launcher), handling(self._on_signal), watching as watch:
             self.running = [DetachedJob(job, self.folder) for job in found]
             while True:
-                if not self.stopping:
+                ready = self.launcher.ready()
+                if ready and not self.stopping:
                     free = max(0, self.launcher.slots - len(self.running))
-                    waiting += source.take(free - len(waiting)) if free > len(waiting) else []
-                    if waiting[:free] and self.launcher.ready():
-                        self.running += self.launcher.start(waiting[:free])
-                        waiting = waiting[free:]
-                if not self.running and (self.stopping or not waiting):
+                    jobs, requeued = requeued[:free], requeued[free:]
+                    jobs += source.take(free - len(jobs)) if free > len(jobs) else []
+                    self.running += self.launcher.start(jobs) if jobs else []
+                if not self.running and (ready or self.stopping):
                     break
                 if self.signum:  # it may have come while one was being started
                     self._pass_on(only_new=True)
@@ -156,13 +156,11 @@ class Pool:
                     if is_active(job):  # we stop, it does not
                         continue
                     if started.lost and job.status == "interrupted":
-                        waiting.append(job)
+                        requeued.append(job)
                     else:
                         self._ended(job, source, watch)
                 watch.tick([s.job for s in self.running])
                 time.sleep(TICK_S)
-        for job in waiting:
-            source.ended(job)
 
     def _ended(self, job: Job, source: Source, watch: SweepDisplay) -> None:
         source.ended(job)

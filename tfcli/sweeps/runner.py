@@ -140,7 +140,8 @@ def _run(state: State, folder: Path, launch: Launch, launcher: Any, search: Any,
         found = [job for job in state.jobs if is_active(job)]
         left = ("pending", "interrupted", "failed") if launch.retry else ("pending", "interrupted")
         todo = [job for job in state.jobs if job.status in left and job.id in wanted and job not in found]
-        pool.run(JobList(todo), found)
+        if todo or found:
+            pool.run(JobList(todo), found)
     tables(folder, state)
     if pool.signum:
         rest = len(state.jobs) - state.count("finished", "failed")

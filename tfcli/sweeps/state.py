@@ -213,9 +213,9 @@ def is_running(job: Job, run: Path) -> bool:
 
 def _is_ours(pid: int, run: Path) -> bool:
     """Return whether a process works on `run`; a later process may have the same number."""
-    try:  # a forked one has the command line of its worker, and its own name
-        said = [Path(f"/proc/{pid}/{file}").read_bytes() for file in ("cmdline", "comm")]
-        return run.name.encode() in said[0] or run.name.encode() == said[1].strip()
+    try:  # a forked one has its worker's command line and a name of its own; a zombie has no command line
+        command, name = (Path(f"/proc/{pid}/{file}").read_bytes() for file in ("cmdline", "comm"))
+        return bool(command) and (run.name.encode() in command or run.name.encode() == name.strip())
     except OSError:
         return not Path("/proc/self").exists()
 

@@ -27,7 +27,6 @@ from typing import IO, Any
 
 from tfcli.engine.config.compose import compose
 from tfcli.engine.runs import signals, terminal
-from tfcli.engine.runs.folder import alive
 from tfcli.errors import TfcliError
 
 JOBS = ("tfcli.cli.app", "tfcli.cli.closing", "tfcli.data.module", "tfcli.tasks.classify", "sklearn.linear_model")
@@ -55,7 +54,7 @@ class Forked:
     def poll(self) -> int | None:
         """Return the exit code, negative for the signal that killed it; None while it runs."""
         self.worker.receive()
-        if self.returncode is None and self.worker.gone and not alive(self.pid):
+        if self.returncode is None and self.worker.gone and not _lives(self.pid):
             self.returncode, self.lost = 128 + signal.SIGTERM, True
         return self.returncode
 
@@ -70,6 +69,14 @@ class Forked:
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signum)
+
+
+def _lives(pid: int) -> bool:
+    """Return whether a process runs. One that has ended and only waits to be reaped has no command line."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 class Worker:
@@ -207,7 +214,8 @@ def _become(words: Sequence[str], name: str, log: int, parent: int) -> None:
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
-    Path("/proc/self/comm").write_text(name, encoding="ascii")
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name, encoding="ascii")
     np.random.seed()  # Python does so itself for `random`
     importlib.invalidate_caches()
     sys.argv[1:] = words
