@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tfcli.data.columns.filetext import FileText
 from tfcli.data.columns.tables import LoadedTables
 from tfcli.data.common.request import Request
 from tfcli.data.sources.corpora import Mixture, OwnText, WikiText, articles, whole
@@ -499,6 +500,27 @@ def test_sets_come_from_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.M
     }[name]
     configs = {"sst2": "sst2", "mrpc": "mrpc", "wmt14": "de-en", "gsm8k": "main", "wikitext2": "wikitext-2-v1"}
     assert called["config"] == configs.get(name)
+
+
+def test_a_large_text_of_the_hub_goes_into_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    lines = ["", " = K\u00e4se = \n", "", *[f" line {number} \n" for number in range(500)]] * 3
+    monkeypatch.setenv("TFCLI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("TFCLI_OFFLINE")
+    monkeypatch.setattr("tfcli.data.sources.hub._unreachable", lambda path: "")
+    datasets.Dataset.from_dict({"text": lines, "other": lines}).save_to_disk(tmp_path / "hub")
+    rows = datasets.load_from_disk(str(tmp_path / "hub"))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: {"train": rows})
+    found = []
+    for large in (10**9, 100, 100):
+        monkeypatch.setattr("tfcli.data.sources.hub.LARGE", large)
+        found.append(source("wikitext2").load(Request(name="wikitext2", root=tmp_path, download=True)).splits)
+    small, *others = (splits["train"]["text"] for splits in found)
+    assert len(small) == 3
+    for texts in others:
+        assert all(isinstance(text, FileText) for text in texts)
+        assert list(map(str, texts)) == small
+    assert len(list((tmp_path / "cache" / "texts").glob("*.txt"))) == 1
 
 
 def test_without_a_network_it_is_said_at_once(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tfcli.data.common.request import Request
 from tfcli.data.common.rows import Columns
 from tfcli.data.common.splitnames import split_of_file
 from tfcli.data.sources.documents import PACKED, read_document
-from tfcli.data.sources.hub import local_or_hub
+from tfcli.data.sources.hub import hub_texts
 from tfcli.errors import DataError
 
 
@@ -124,17 +124,18 @@ class WikiText:
         Raises:
             DataError: the data set is missing or cannot be read.
         """
-        where, tables = local_or_hub(request, [self.files["val"], self.files["test"]], self.hub)
-        texts: dict[str, list[Any]]
-        texts = {s: articles([line.rstrip("\n") for line in table.column("text")]) for s, table in tables.items()}
-        if where is not None:
+        where, expects = self.locate(request), [self.files["val"], self.files["test"]]
+        if where is None:
+            found = hub_texts(request, expects, self.hub, "text")
+        else:
             paths = {split: present(where, file) for split, file in self.files.items()}
-            texts = {split: _articles_of(read_document(path)) for split, path in paths.items() if path is not None}
+            found = {split: read_document(path) for split, path in paths.items() if path is not None}
+        texts = {split: _articles_of(text) for split, text in found.items()}
         notes = []
         if "train" not in texts:
             texts = {"train": texts["val"], "test": texts["test"]}
             notes.append(f"{request.name}: there is no wiki.train.tokens; training takes wiki.valid.tokens")
-        splits: dict[str, Columns] = {split: {"text": found} for split, found in texts.items()}
+        splits: dict[str, Columns] = {split: {"text": rows} for split, rows in texts.items()}
         return LoadedTables(splits, notes=notes, where=where)
 
 

@@ -6,6 +6,7 @@ import gzip
 import os
 import sys
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
@@ -81,18 +82,46 @@ def _faults() -> tuple[type[Exception], ...]:
 def _in_file(path: Path, encoding: str | None) -> FileText:
     plain = _unpacked(path) if path.suffix.lower() in PACKED else path
     try:
-        marks = count_characters(plain)
+        return document(plain)
     except UnicodeDecodeError as error:
         with plain.open("rb") as file:
             raise not_in(encoding, path, file.read(error.end), error) from None
-    with plain.open("rb") as file:
+
+
+def document(path: Path) -> FileText:
+    """Return the text of a file in UTF-8 where it lies, without a byte-order mark.
+
+    Raises:
+        UnicodeDecodeError: the file is not UTF-8.
+    """
+    marks = count_characters(path)
+    with path.open("rb") as file:
         marked = file.read(3) == b"\xef\xbb\xbf"
-    return FileText(plain, marks, int(marked))
+    return FileText(path, marks, int(marked))
 
 
 def _unpacked(path: Path) -> Path:
     """Unpack a file into the cache folder, where it is not there yet, and return the file there."""
-    target = cache_root() / "texts" / f"{sha256(repr(stated(path)).encode()).hexdigest()[:32]}.txt"
+
+    def write(file: IO[bytes]) -> None:
+        with _opened(path) as packed:
+            while content := _block(path, packed):
+                file.write(content)
+
+    return written_once(sha256(repr(stated(path)).encode()).hexdigest()[:32], write)
+
+
+def written_once(key: str, write: Callable[[IO[bytes]], None]) -> Path:
+    """Return a text file of the cache folder, which is written where it is not there yet.
+
+    Args:
+        key: name of the file, a digest of what it is made of.
+        write: writes the text into an open file.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    target = cache_root() / "texts" / f"{key}.txt"
     with unwritable():
         target.parent.mkdir(parents=True, exist_ok=True)
         with alone(target.with_suffix(".lock")):
@@ -102,9 +131,8 @@ def _unpacked(path: Path) -> Path:
             make_room(target.parent)
             scratch = target.with_suffix(f".{os.getpid()}.tmp")
             try:
-                with _opened(path) as packed, scratch.open("wb") as file:
-                    while content := _block(path, packed):
-                        file.write(content)
+                with scratch.open("wb") as file:
+                    write(file)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(scratch, target)

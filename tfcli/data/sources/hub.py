@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
+from tfcli.data.columns.filetext import FileText, stated
 from tfcli.data.common.fetch import NOWHERE, TIMEOUT_S, locate, missing
 from tfcli.data.common.request import Request
+from tfcli.data.sources.documents import LARGE, document, written_once
 from tfcli.data.sources.tables import Table
 from tfcli.errors import install
 from tfcli.files import offline
 
+Made = TypeVar("Made")
 USUAL = {"train": "train", "validation": "val", "test": "test"}
 """Our names of the hub's splits."""
 
@@ -47,6 +52,39 @@ def hub_tables(request: Request, expects: Sequence[str], hub: Mapping[str, Any] 
     Raises:
         DataError: the data set is not available; the message says what is expected where, and why it was not loaded.
     """
+    return _loaded(request, expects, hub, _table)
+
+
+def hub_texts(
+    request: Request, expects: Sequence[str], hub: Mapping[str, Any] | None, column: str
+) -> dict[str, str | FileText]:
+    """Return the lines of a column of each split as one text; see `hub_tables`.
+
+    A large column goes from the files of `datasets` into a file of the cache folder, a few thousand rows at a time.
+    """
+    return _loaded(request, expects, hub, lambda rows, _: _text(rows, column))
+
+
+def _text(rows: Any, column: str) -> str | FileText:
+    def lines() -> Iterator[str]:
+        return (line.rstrip("\n") for part in rows.select_columns(column).iter(10_000) for line in part[column])
+
+    files = [Path(file["filename"]) for file in rows.cache_files]
+    if not files or sum(file.stat().st_size for file in files) < LARGE:
+        return "\n".join(lines())
+    key = sha256(json.dumps([column, len(rows), *map(stated, files)]).encode()).hexdigest()[:32]
+
+    def write(file: IO[bytes]) -> None:
+        for number, line in enumerate(lines()):
+            file.write(("\n" * (number > 0) + line).encode())
+
+    return document(written_once(key, write))
+
+
+def _loaded(
+    request: Request, expects: Sequence[str], hub: Mapping[str, Any] | None, make: Callable[[Any, str], Made]
+) -> dict[str, Made]:
+    """Return what `make` returns for the rows of each split and their place on the hub."""
     if hub is None:
         raise missing(request, expects, NOWHERE)
     why = "TFCLI_OFFLINE forbids downloading" if offline() else ""
@@ -65,7 +103,7 @@ def hub_tables(request: Request, expects: Sequence[str], hub: Mapping[str, Any] 
             parts = load_dataset(hub["path"], hub.get("name"), revision=hub.get("revision"))
         where = " ".join(filter(None, (hub["path"], hub.get("name"))))
         names = hub.get("splits") or {name: ours for name, ours in USUAL.items() if name in parts}
-        return {ours: _table(parts[theirs], f"{where} ({theirs})") for theirs, ours in names.items()}
+        return {ours: make(parts[theirs], f"{where} ({theirs})") for theirs, ours in names.items()}
     except (DatasetsError, OSError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise missing(request, expects, why or f"the hub's {hub['path']} cannot be loaded: {reason}") from None
