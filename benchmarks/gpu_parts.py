@@ -559,7 +559,7 @@ def sampling(place: Place) -> list[dict[str, Any]]:
         found = generate(reader.begin(tokens), reader.step, limit=count, sampler=GREEDY)
         return [int(token) for token in found]
 
-    setup_s, turns = place.in_turns(ours, lambda: bare.greedy(tokens, count))
+    setup_s, turns = place.in_turns(ours, lambda: list(bare.greedy(tokens, count)))
     note = f"{count} tokens of one text, fp32; bare: eager, keys and values in one tensor"
     return [{**summary(turns, count, "tokens"), "setup_s": [round(setup_s, 1)], "note": note}]
 

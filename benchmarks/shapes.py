@@ -4,6 +4,9 @@
 
 Exits with 1 where image + caption takes longer than `--at-least` allows. CPU time is measured, so other programs on the
 machine matter little.
+
+Left out: the loader, augmentation and the way to the device, and the first batch, which fills the tables. There is no
+other program beside it.
 """
 
 from __future__ import annotations
@@ -35,12 +38,13 @@ MIXTURES = {
 
 def speed(world: ShapesWorld, fields: tuple[str, ...], count: int) -> float:
     """Return scenes per CPU second: the best of three passes, after a batch that fills the tables."""
-    world.batch(np.arange(BATCH), fields=fields)
+    size = min(BATCH, count)
+    world.batch(np.arange(size), fields=fields)
     seconds = []
     for _ in range(3):
         start = time.process_time()
-        for first in range(0, count, BATCH):
-            world.batch(np.arange(first, first + BATCH), fields=fields)
+        for first in range(0, count, size):
+            world.batch(np.arange(first, first + size), fields=fields)
         seconds.append(time.process_time() - start)
     return count / min(seconds)
 
@@ -56,11 +60,12 @@ def main() -> int:
     world = ShapesWorld(given.size, k=given.objects, vary=True)
     print(f"{'columns':40} {'scenes per CPU second':>22} {'microseconds a scene':>22}")
     for name, fields in {**{name: (name,) for name in FIELDS}, **MIXTURES}.items():
-        count = max(BATCH, given.scenes // 16) if {"clip", "twin"} & set(fields) else given.scenes
+        count = max(1, given.scenes // 16) if {"clip", "twin"} & set(fields) else given.scenes
         found = speed(world, fields, count)
         print(f"{name:40} {found:>22,.0f} {1e6 / found:>22,.0f}", flush=True)
     found = speed(world, REQUIRED, given.scenes)
     print(f"image + caption: {found / given.at_least:.1f} x what is required")
+    print("one process, CPU time, the best of three passes; left out: the loader, augmentation, the first batch")
     return 0 if found >= given.at_least else 1
 
 

@@ -1,13 +1,18 @@
-"""Tokens per second of our GPT through the whole trainer, beside a bare PyTorch loop over transformers' GPT-2.
+"""Tokens per second of our GPT through the whole trainer, beside bare PyTorch loops over GPT-2 of the same size.
 
     python benchmarks/text_throughput.py [--quick] [--json] [--threads 2] [--clock wall|cpu] [--only PART]
 
-Ours is `tfcli train`: a composed config, the data module, callbacks, metrics and CSV logger, in this process. The other
-is what a careful person writes: transformers' GPT-2 of the same size in train mode with its fused attention,
-cross-entropy of the flattened logits, gradients clipped to a norm of 1, AdamW (the faster of PyTorch's default and
-fused), windows of tokens already in memory. Both run in one process in turns; `turns.py` says how they are timed.
+Ours is `tfcli train`: a composed config, the data module, callbacks, metrics and CSV logger, in this process. The
+others are what a careful person writes: cross-entropy of the flattened logits, gradients clipped to a norm of 1, fused
+AdamW, windows of tokens already in memory, over transformers' GPT-2 with its fused attention and over `bare_gpt.py`.
+The latter also computes in bf16 autocast, with the faster of fused attention and two matrix products, where the CPU has
+such products. Ours in `auto` stands beside all: the fastest is the limit.
 
-Then 256 tokens are sampled with keys and values kept and without, and a few more after them.
+Then 256 tokens are sampled with keys and values kept, without, and by `bare_gpt.py` with keys and values kept, and a
+few more after them.
+
+Left out: validation, test, checkpoints, and all before the first step; of sampling the reading of the prompt and the
+spelling of tokens. `turns.py` says how the steps are timed.
 """
 
 from __future__ import annotations
@@ -17,11 +22,13 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,15 +36,14 @@ from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from turns import CLOCKS, Bare, compare, faster, seconds, set_clock
-
-from tfcli.decoding.sampling import Sampler, generate
+from benchmarks.bare_gpt import BareGPT
+from benchmarks.turns import CLOCKS, LEFT_OUT, Bare, compare, described, fastest, quartiles, seconds, set_clock
+from tfcli.decoding.sampling import GREEDY, generate
 from tfcli.engine.config.build import build
 from tfcli.engine.config.compose import compose
 from tfcli.engine.use.sample import Reader
+from tfcli.probes.precision import has_bfloat16
 from tfcli.tasks.lm import CausalLM
-
-AIMS = {("small", "auto"): 1.2, ("large", "auto"): 1.2, "sampling": 5.0}
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class Size:
 
 
 SMALL = Size("small", 128, 4, 4, 256, "chars", None, batch=8, turn=10, turns=12)
+TINY = {"batch": 2, "width": 32, "depth": 2, "heads": 2, "context": 32, "vocab_size": None, "tokenizer": "chars"}
 LARGE = Size("large", 384, 6, 6, 256, "byte_bpe", 4096, batch=8, turn=4, turns=8)
 
 
@@ -80,22 +87,46 @@ def write_text(root: Path, *, characters: int = 600_000) -> None:
         (root / f"{split}.txt").write_text(part.replace(f" {words[0]} ", ".\n"), encoding="utf-8")
 
 
-def bare(size: Size, vocab_size: int, adamw: str) -> Bare:
-    """The bare loop over transformers' GPT-2, on one of eight batches after the other."""
+def bare(size: Size, vocab_size: int, kind: str, **options: Any) -> Bare:
+    """Return a bare loop over GPT-2, on one of eight batches after the other.
+
+    Args:
+        kind: transformers, or of `bare_gpt.py` fused or explicit attention.
+        options: of `Bare`.
+    """
     torch.manual_seed(0)
-    drops = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    shape = {"n_embd": size.width, "n_layer": size.depth, "n_head": size.heads, "n_positions": size.context}
-    net = GPT2LMHeadModel(
-        GPT2Config(vocab_size=vocab_size, **shape, **drops, use_cache=False, bos_token_id=None, eos_token_id=None)
-    )
+    if kind == "transformers":
+        drops = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+        shape = {"n_embd": size.width, "n_layer": size.depth, "n_head": size.heads, "n_positions": size.context}
+        config = GPT2Config(
+            vocab_size=vocab_size, **shape, **drops, use_cache=False, bos_token_id=None, eos_token_id=None
+        )
+        whole = GPT2LMHeadModel(config)
+        net: torch.nn.Module = whole
+        logits: Callable[[torch.Tensor], torch.Tensor] = lambda tokens: whole(tokens).logits  # noqa: E731
+    else:
+        shape = {"depth": size.depth, "heads": size.heads, "context": size.context}
+        net = logits = BareGPT(size.width, **shape, vocab_size=vocab_size, explicit=kind == "explicit")
     windows = cycle(torch.randint(vocab_size, (8, size.batch, size.context + 1)))
 
     def loss() -> torch.Tensor:
         tokens = next(windows)
-        logits = net(tokens[:, :-1]).logits
-        return cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        return cross_entropy(logits(tokens[:, :-1]).flatten(0, 1).float(), tokens[:, 1:].flatten())
 
-    return Bare(net, loss, adamw=adamw, lr=1e-3, weight_decay=0.1)
+    return Bare(net, loss, lr=1e-3, weight_decay=0.1, **options)
+
+
+def peers(size: Size, vocab_size: int) -> dict[str, Bare]:
+    """Return the loops in fp32 and in bf16, the latter with the attention that is fastest here."""
+    half = {
+        "GPT-2 by hand, bf16, fused attention": partial(bare, size, vocab_size, "fused", bf16=True),
+        "GPT-2 by hand, bf16, attention by two products": partial(bare, size, vocab_size, "explicit", bf16=True),
+    }
+    return {
+        "transformers, fp32": bare(size, vocab_size, "transformers"),
+        "GPT-2 by hand, fp32, fused attention": bare(size, vocab_size, "fused"),
+        **(fastest(half, turn=size.turn) if has_bfloat16(torch.device("cpu")) else {}),
+    }
 
 
 def vocabulary(size: Size, common: list[str]) -> int:
@@ -109,49 +140,47 @@ def vocabulary(size: Size, common: list[str]) -> int:
     return tokenizer.vocab_size
 
 
-def sampling(*, times: int = 5) -> list[dict]:
-    """Tokens per second of the small model, keys and values kept or not, in turns: of 256 tokens, and of some more."""
+def sampling(*, times: int = 5, tokens: int = 256) -> list[dict]:
+    """Return the tokens per second of the small model in turns: keys and values kept, not kept, and kept by hand."""
     overrides = [o for o in SMALL.overrides if not o.startswith("model.context")]
     config = compose("train", [*overrides, "model.context=288", "model.vocab_size=67"]).config
     torch.manual_seed(0)
     net = build(config.model).eval()
+    hand = BareGPT(SMALL.width, depth=SMALL.depth, heads=SMALL.heads, context=288, vocab_size=67).eval()
 
-    def took(prompt: int, count: int, cached: bool) -> float:
+    def ours(prompt: int, count: int, cached: bool) -> float:
         reader = Reader(net, context=288, cached=cached)
-        tokens, draws = torch.zeros(1, prompt, dtype=torch.long), torch.Generator().manual_seed(0)
-        chosen = generate(
-            reader.begin(tokens), reader.step, limit=count + 1, sampler=Sampler(), prompt=tokens, generator=draws
-        )
+        text = torch.zeros(1, prompt, dtype=torch.long)
+        chosen = generate(reader.begin(text), reader.step, limit=count + 1, sampler=GREEDY)
+        next(chosen)
+        return seconds(lambda: [int(token) for token in chosen])
+
+    def by_hand(prompt: int, count: int) -> float:
+        chosen = hand.greedy(torch.zeros(1, prompt, dtype=torch.long), count + 1)
         next(chosen)
         return seconds(lambda: list(chosen))
 
     rows = []
-    for prompt, count in ((1, 256), (256, 31)):
-        pairs = [(took(prompt, count, True), took(prompt, count, False)) for _ in range(times)]
-        cached, uncached = (median(pair[side] for pair in pairs) for side in (0, 1))
-        rows.append(
-            {
-                "after": prompt,
-                "tokens": count,
-                "cached_tokens_per_s": count / cached,
-                "uncached_tokens_per_s": count / uncached,
-                "ratio": median(b / a for a, b in pairs),
-                "aim": AIMS["sampling"],
-            }
-        )
+    for prompt, count in ((1, tokens), (256, min(31, tokens))):
+        turns = [(ours(prompt, count, True), ours(prompt, count, False), by_hand(prompt, count)) for _ in range(times)]
+        rows.append({"after": prompt, "tokens": count})
+        for side, name in enumerate(("kept", "read_anew", "by_hand")):
+            rows[-1][f"{name}_per_s"] = count / median(turn[side] for turn in turns)
+            rows[-1][f"ratio_to_{name}"] = quartiles(sorted(turn[side] / turn[0] for turn in turns))
     return rows
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two short turns: does it run?")
+    parser.add_argument("--quick", action="store_true", help="two short turns, tiny models: does it run?")
     parser.add_argument("--json", action="store_true", help="print JSON only")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU, for both (default: 2)")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU, for all (default: 2)")
     parser.add_argument("--only", choices=("small", "large", "sampling"), help="one of the parts")
+    parser.add_argument("--turn", type=int, help="steps of a turn (default: 10 small, 4 large)")
     parser.add_argument("--turns", type=int, help="of each side (default: 12 small, 8 large)")
     parser.add_argument("--precision", help="of ours; default: 32, then auto")
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="which seconds (default: wall)")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     set_clock(args.clock)
     torch.set_num_threads(args.threads)
     rows: list[dict] = []
@@ -161,36 +190,38 @@ def main() -> None:
         common = [f"run.root={scratch}/runs", f"data.root={scratch}/texts", "logger=csv"]
         common += ["trainer.accelerator=cpu", f"trainer.threads={args.threads}"]
         for size in (s for s in (SMALL, LARGE) if args.only in (None, s.name)):
-            turn, turns = (3, 2) if args.quick else (size.turn, args.turns or size.turns)
-            other = faster(partial(bare, size, vocabulary(size, common)), turn=turn)
+            size = replace(size, turn=args.turn or size.turn, turns=args.turns or size.turns)
+            if args.quick:
+                size = replace(size, turn=3, turns=2, **TINY)
+            others = peers(size, vocabulary(size, common))
             for precision in [args.precision] if args.precision else ["32", "auto"]:
                 own = [*size.overrides, *common, f"trainer.precision={precision}"]
-                amounts = {"amount": size.batch * size.context, "unit": "tokens"}
-                row = compare(other, own, task=CausalLM, turn=turn, turns=turns, **amounts)
-                rows.append({"size": size.name, "precision": precision, **row, "aim": AIMS.get((size.name, precision))})
+                amounts = {
+                    "turn": size.turn,
+                    "turns": size.turns,
+                    "amount": size.batch * size.context,
+                    "unit": "tokens",
+                }
+                rows.append(
+                    {"size": size.name, "precision": precision, **compare(others, own, task=CausalLM, **amounts)}
+                )
                 if not args.json:
-                    show(rows[-1])
-        sampled = sampling(times=2 if args.quick else 5) if args.only in (None, "sampling") else []
-    if args.json:
-        print(json.dumps({"threads": args.threads, "clock": args.clock, "rows": rows, "sampling": sampled}, indent=1))
-    for row in sampled if not args.json else []:
-        print(
-            f"sampling {row['tokens']} tokens after {row['after']}: cached {row['cached_tokens_per_s']:.0f} tokens/s, "
-            f"uncached {row['uncached_tokens_per_s']:.0f}; ratio {row['ratio']:.1f} (aim {row['aim']:g})"
+                    print(described(rows[-1]), flush=True)
+        sampled = (
+            sampling(**({"times": 2, "tokens": 16} if args.quick else {})) if args.only in (None, "sampling") else []
         )
-
-
-def show(row: dict) -> None:
-    low, high = row["ratio_quartiles"]
-    aim = f", aim {row['aim']}" if row["aim"] else ""
-    print(
-        f"{row['size']:5} {row['precision']:>4} ({row['settled']}; {row['params']:,} parameters): "
-        f"ours {row['ours_ms']:.1f} ms, {row['ours_tokens_per_s']:,.0f} tokens/s; "
-        f"transformers fp32, {row['bare_adamw']} AdamW: {row['bare_ms']:.1f} ms, "
-        f"{row['bare_tokens_per_s']:,.0f} tokens/s; "
-        f"ratio {row['ratio']:.2f} (quartiles of turns {low:.2f} to {high:.2f}{aim})",
-        flush=True,
-    )
+    if args.json:
+        facts = {"threads": args.threads, "clock": args.clock, "left_out": LEFT_OUT}
+        print(json.dumps({**facts, "rows": rows, "sampling": sampled}, indent=1))
+        return
+    for row in sampled:
+        anew, hand = (row[f"ratio_to_{name}"] for name in ("read_anew", "by_hand"))
+        print(
+            f"sampling {row['tokens']} tokens after {row['after']}: kept {row['kept_per_s']:.0f} tokens/s; read anew "
+            f"{row['read_anew_per_s']:.0f}, ratio {anew[1]:.1f} [{anew[0]:.1f}, {anew[2]:.1f}]; by hand "
+            f"{row['by_hand_per_s']:.0f}, ratio {hand[1]:.2f} [{hand[0]:.2f}, {hand[2]:.2f}]"
+        )
+    print(f"{args.threads} threads, {args.clock} time; {LEFT_OUT}; of sampling the prompt and the spelling")
 
 
 if __name__ == "__main__":

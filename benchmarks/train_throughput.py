@@ -1,16 +1,18 @@
-"""Images per second of our ViT through the whole trainer, beside a bare PyTorch loop over timm's ViT of the same size.
+"""Images per second of our ViT through the whole trainer, beside bare PyTorch loops over timm's ViT of the same size.
 
     python benchmarks/train_throughput.py [--quick] [--json] [--threads 2] [--clock wall|cpu] [--no-accuracy]
     python benchmarks/train_throughput.py --only micro --threads 1 --clock cpu
 
 Ours is `tfcli train`: a composed config, the data module, callbacks, metrics and CSV logger, in this process. The other
-is what a careful person writes: timm's model in train mode, cross-entropy, gradients clipped to a norm of 1, AdamW (the
-faster of PyTorch's default and fused), normalised float batches already in memory.
+sides are what a careful person writes: timm's model in train mode, cross-entropy, gradients clipped to a norm of 1,
+AdamW, normalised float batches already in memory. One computes in fp32 with the faster of PyTorch's AdamWs, one in bf16
+autocast with the faster of fused attention and two matrix products, where the CPU has such products. Ours in `auto`
+stands beside both: the faster is the limit.
 
-A micro model's step is mostly Python. There a third loop takes its turns: our model, our optimizer and our batches
+A micro model's step is mostly Python. There a further loop takes its turns: our model, our optimizer and our batches
 without Lightning, data module or log. What a step of the trainer takes more than one of it is what the trainer costs.
 
-Both run in one process in turns; `turns.py` says how they are timed.
+Left out: validation, test, checkpoints, and all before the first step. `turns.py` says how the steps are timed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -32,13 +35,11 @@ from timm.models import VisionTransformer
 from torch.nn.functional import cross_entropy
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from turns import CLOCKS, Bare, compare, faster, fit, set_clock
-
+from benchmarks.turns import CLOCKS, LEFT_OUT, Bare, compare, described, fastest, fit, set_clock
 from tfcli.engine.config.compose import compose
 from tfcli.engine.train.prepare import prepare
+from tfcli.probes.precision import has_bfloat16
 from tfcli.tasks.classify import Classify, classification_loss
-
-AIMS = {("small", "32"): 0.9, ("large", "32"): 1.0, ("large", "auto"): 1.8}
 
 
 @dataclass(frozen=True)
@@ -62,25 +63,40 @@ SMALL = Size("small", ("model=vit", "data=shapes"), 32, 4, 96, 6, 6, 64, 48, tur
 DIGITS = ("model=vit", "data=digits", "model.width=32", "model.depth=2", "model.heads=2", "data.baseline=false")
 MICRO = Size("micro", (*DIGITS, "trainer.val_every_epochs=1000"), 8, 2, 32, 2, 2, 16, 10, turn=20, turns=30)
 MICRO_MS = 1.0  # the most that a step of the trainer may take more than one of our bare loop
+QUICK = {"turn": 3, "turns": 2, "batch": 4}
+OWN = "our model, optimizer and batches in a bare loop"
 LARGE = Size(
     "large", ("model=vit_ti16", "data=folder", "data.cache=memory"), 224, 16, 192, 12, 3, 32, 10, turn=4, turns=8
 )
 
 
-def bare(size: Size, adamw: str) -> Bare:
-    """The bare loop over timm's model, on one of eight batches after the other."""
+def bare(size: Size, *, adamw: str = "fused", bf16: bool = False, fused: bool = True) -> Bare:
+    """Return the bare loop over timm's model, on one of eight batches after the other."""
     torch.manual_seed(0)
     shape = {"img_size": size.image_size, "patch_size": size.patch_size, "embed_dim": size.width}
     net = VisionTransformer(**shape, depth=size.depth, num_heads=size.heads, num_classes=size.classes)
+    for block in net.blocks:
+        block.attn.fused_attn = fused
     images = torch.randn(8, size.batch, 3, size.image_size, size.image_size)
     labels = torch.randint(size.classes, (8, size.batch))
     batches = cycle(zip(images, labels, strict=True))
 
     def loss() -> torch.Tensor:
         image, label = next(batches)
-        return cross_entropy(net(image), label)
+        return cross_entropy(net(image).float(), label)
 
-    return Bare(net, loss, adamw=adamw, lr=1e-3, weight_decay=0.05)
+    return Bare(net, loss, adamw=adamw, bf16=bf16, lr=1e-3, weight_decay=0.05)
+
+
+def peers(size: Size) -> dict[str, Bare]:
+    """Return timm's loops in fp32 and in bf16, each with the settings that are fastest here."""
+    whole = {f"timm, fp32, {kind} AdamW": partial(bare, size, adamw=kind) for kind in ("fused", "default")}
+    half = {
+        "timm, bf16, fused attention": partial(bare, size, bf16=True),
+        "timm, bf16, attention by two products": partial(bare, size, bf16=True, fused=False),
+    }
+    halves = fastest(half, turn=size.turn) if has_bfloat16(torch.device("cpu")) else {}
+    return fastest(whole, turn=size.turn) | halves
 
 
 def own_bare(overrides: list[str]) -> Bare:
@@ -94,7 +110,7 @@ def own_bare(overrides: list[str]) -> Bare:
         batch = next(batches)
         return classification_loss(task.net(batch["image"]), batch["label"], batch.get("target"))
 
-    return Bare(task.net, loss, adamw="our", optimizer=task.optim)
+    return Bare(task.net, loss, optimizer=task.optim)
 
 
 def write_images(root: Path, size: Size) -> None:
@@ -115,16 +131,18 @@ def accuracies(common: list[str], *, steps: int) -> dict[str, float]:
     return {p: fit([*overrides, f"trainer.precision={p}"])[1].metrics["test/accuracy"] for p in ("32", "bf16")}
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two short turns: does it run?")
+    parser.add_argument("--quick", action="store_true", help="two short turns, small batches: does it run?")
     parser.add_argument("--json", action="store_true", help="print JSON only")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU, for both (default: 2)")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU, for all (default: 2)")
     parser.add_argument("--no-accuracy", action="store_true", help="do not train to compare accuracies")
     parser.add_argument("--only", choices=("micro", "small", "large"), help="one of the sizes")
+    parser.add_argument("--turn", type=int, help="steps of a turn (default: 20 micro, 10 small, 4 large)")
     parser.add_argument("--turns", type=int, help="of each side (default: 30 micro, 20 small, 8 large)")
+    parser.add_argument("--batch", type=int, help="images of a batch (default: 16 micro, 64 small, 32 large)")
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="which seconds (default: wall)")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     set_clock(args.clock)
     torch.set_num_threads(args.threads)
     rows = []
@@ -137,12 +155,13 @@ def main() -> None:
             f"trainer.threads={args.threads}",
         ]
         for size in (s for s in (MICRO, SMALL, LARGE) if args.only in (None, s.name)):
-            turns = args.turns or (2 if args.quick else size.turns)
-            size = Size(**{**vars(size), "turns": turns, "turn": 3 if args.quick else size.turn})
+            asked = {"turn": args.turn, "turns": args.turns, "batch": args.batch}
+            asked = {name: value or (QUICK[name] if args.quick else None) for name, value in asked.items()}
+            size = replace(size, **{name: value for name, value in asked.items() if value})
             data = [f"data.root={scratch}/images"] if size.name == "large" else []
             if data:
                 write_images(Path(scratch, "images"), size)
-            other = faster(partial(bare, size), turn=size.turn)
+            others = peers(size)
             for precision in ("32",) if size.name == "micro" else ("32", "auto"):
                 own = [
                     *size.overrides,
@@ -151,37 +170,28 @@ def main() -> None:
                     f"trainer.precision={precision}",
                     f"data.batch_size={size.batch}",
                 ]
+                bares = others | {OWN: own_bare(own)} if size.name == "micro" else others
                 amounts = {"turn": size.turn, "turns": size.turns, "amount": size.batch, "unit": "images"}
-                further = (own_bare(own),) if size.name == "micro" else ()
-                row = compare(other, own, task=Classify, further=further, **amounts)
-                aim = AIMS.get((size.name, precision))
-                rows.append({"size": size.name, "precision": precision, **row, "aim": aim})
+                rows.append(
+                    {"size": size.name, "precision": precision, **compare(bares, own, task=Classify, **amounts)}
+                )
                 if not args.json:
                     show(rows[-1])
         accuracy = None if args.no_accuracy else accuracies(common, steps=20 if args.quick else 400)
+    facts = {"threads": args.threads, "clock": args.clock, "left_out": LEFT_OUT}
     if args.json:
-        print(json.dumps({"threads": args.threads, "clock": args.clock, "rows": rows, "accuracy": accuracy}, indent=1))
-    elif accuracy:
+        print(json.dumps({**facts, "rows": rows, "accuracy": accuracy}, indent=1))
+        return
+    if accuracy:
         print("digits, test accuracy: " + ", ".join(f"{p} {value:.3f}" for p, value in accuracy.items()))
+    print(f"{args.threads} threads, {args.clock} time; {LEFT_OUT}")
 
 
 def show(row: dict) -> None:
-    low, high = row["ratio_quartiles"]
-    aim = f", aim {row['aim']}" if row["aim"] else ""
-    print(
-        f"{row['size']:5} {row['precision']:>4} ({row['settled']}): "
-        f"ours {row['ours_ms']:.1f} ms, {row['ours_images_per_s']:.1f} images/s; "
-        f"timm fp32, {row['bare_adamw']} AdamW: {row['bare_ms']:.1f} ms, {row['bare_images_per_s']:.1f} images/s; "
-        f"ratio {row['ratio']:.2f} (quartiles of turns {low:.2f} to {high:.2f}{aim})",
-        flush=True,
-    )
-    if row["size"] == "micro":
-        low, middle, high = row["excess_ms"][1]
-        print(
-            f"      our model in a bare loop: {row['bares_ms'][1]:.2f} ms; the trainer takes {middle:.2f} ms more "
-            f"(quartiles of turns {low:.2f} to {high:.2f}, at most {MICRO_MS})",
-            flush=True,
-        )
+    print(described(row), flush=True)
+    if OWN in row["bares"]:
+        low, middle, high = row["bares"][OWN]["excess_ms"]
+        print(f"    the trainer takes {middle:.2f} ms more than it [{low:.2f}, {high:.2f}], aim {MICRO_MS}", flush=True)
 
 
 if __name__ == "__main__":

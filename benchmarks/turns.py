@@ -1,16 +1,19 @@
 """What benchmarks of training share: `tfcli train` in this process, in turns with a bare PyTorch loop.
 
-After every few of our steps the fit stops for as many bare ones, so both meet the same disturbances. Our step lasts
-from the start of one batch to the start of the next, and so holds the reading of data, logging and all else between
-them. The first step of each turn is left out; medians of the others are reported.
+After every few of our steps the fit stops for as many of each bare loop, so all meet the same disturbances. Our step
+lasts from the start of one batch to the start of the next, and so holds the reading of data, logging and all else in
+between. The first step of each turn is left out; medians of the others are reported. The processor time is that of this
+process and its children, among them the loader's processes.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import resource
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, redirect_stderr
+from contextlib import ExitStack, nullcontext, redirect_stderr, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -24,7 +27,21 @@ from tfcli.engine.config.compose import compose
 from tfcli.engine.runs.record import Record, read_config
 from tfcli.engine.train.run import train
 
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+LEFT_OUT = "left out: validation, test, checkpoints, the first step of each turn and all before the first step"
+
+
+def processor_s() -> float:
+    """Return the processor seconds of this process and of its children, those that have ended and those that live."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    living = 0
+    for child in multiprocessing.active_children():
+        for task in Path(f"/proc/{child.pid}/task").glob("*/schedstat"):
+            with suppress(OSError):  # it has ended meanwhile
+                living += int(task.read_text().split()[0])
+    return time.process_time() + ended.ru_utime + ended.ru_stime + living / 1e9
+
+
+CLOCKS = {"wall": time.perf_counter, "cpu": processor_s}
 clock = CLOCKS["wall"]
 
 
@@ -48,6 +65,7 @@ class Bare:
         net: in train mode.
         loss: of the next of some batches in memory.
         adamw: fused, or PyTorch's default.
+        bf16: autocast the loss on the CPU.
         optimizer: factory of another optimizer, called with the net.
         options: of AdamW.
     """
@@ -57,27 +75,31 @@ class Bare:
         net: torch.nn.Module,
         loss: Callable[[], torch.Tensor],
         *,
-        adamw: str,
+        adamw: str = "fused",
+        bf16: bool = False,
         optimizer: Callable[[torch.nn.Module], torch.optim.Optimizer] | None = None,
         **options: Any,
     ):
-        self.net, self.loss, self.adamw = net.train(), loss, adamw
+        self.net, self.loss, self.bf16 = net.train(), loss, bf16
         fused = adamw == "fused" or None
         self.optimizer = optimizer(net) if optimizer else torch.optim.AdamW(net.parameters(), **options, fused=fused)
 
     def __call__(self) -> None:
-        loss = self.loss()
+        with torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext():
+            loss = self.loss()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
 
 
-def faster(make: Callable[[str], Bare], *, turn: int) -> Bare:
-    """The bare loop with that of PyTorch's AdamWs that is faster here."""
-    loops = [make("default"), make("fused")]
-    times = [[seconds(loop) for loop in loops] for _ in range(turn + 1)][1:]
-    return min(zip((median(t) for t in zip(*times, strict=True)), loops, strict=True), key=lambda pair: pair[0])[1]
+def fastest(loops: dict[str, Callable[[], Bare]], *, turn: int) -> dict[str, Bare]:
+    """Make loops and return the one that is fastest here, by its name."""
+    made = {name: make() for name, make in loops.items()}
+    times = [[seconds(loop) for loop in made.values()] for _ in range(turn + 1)][1:]
+    middle = dict(zip(made, (median(t) for t in zip(*times, strict=True)), strict=True))
+    best = min(middle, key=lambda name: middle[name])
+    return {best: made[best]}
 
 
 @dataclass
@@ -105,7 +127,7 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 def fit(
-    overrides: list[str], *, task: type[pl.LightningModule] | None = None, watcher: Turns | None = None
+    overrides: list[str], *, task: type[pl.LightningModule] | None = None, watcher: pl.Callback | None = None
 ) -> tuple[Path, Record]:
     """`tfcli train` in this process, its lines kept off the terminal. Returns the run's folder and record.
 
@@ -122,7 +144,7 @@ def fit(
 
 
 def compare(
-    bare: Bare,
+    bares: dict[str, Bare],
     overrides: list[str],
     *,
     task: type[pl.LightningModule],
@@ -130,44 +152,60 @@ def compare(
     turns: int,
     amount: int,
     unit: str,
-    further: tuple[Bare, ...] = (),
 ) -> dict[str, Any]:
-    """One fit of ours with turns of the bare loop in it.
+    """One fit of ours with turns of the bare loops in it.
 
     Args:
-        bare: the other side.
-        further: loops that take their turns too; `excess_ms` is what a step of ours takes more than one of each loop.
+        bares: the loops by their names. `ratio` is how many times as fast ours is, `excess_ms` what a step of ours
+            takes more: lower quartile, median and upper quartile of the turns.
         overrides: settings of ours.
-        turn: steps of one side before the other's turn; `turns` of each.
+        turn: steps of one side before the next one's turn; `turns` of each.
         amount: what a step takes, in `unit`.
 
     Raises:
-        SystemExit: the two models have not as many parameters.
+        SystemExit: the models have not as many parameters.
     """
-    watcher = Turns((bare, *further), turn)
+    watcher = Turns(tuple(bares.values()), turn)
     limits = [f"trainer.max_steps={turn * turns + 1}", "trainer.max_epochs=100", "trainer.test=none"]
     folder, record = fit([*overrides, *limits], task=task, watcher=watcher)
-    params = sum(p.numel() for p in bare.net.parameters())
-    if record.params["total"] != params:
-        raise SystemExit(f"ours has {record.params['total']:,} parameters, the other {params:,}")
+    for name, bare in bares.items():
+        if record.params["total"] != (params := sum(p.numel() for p in bare.net.parameters())):
+            raise SystemExit(f"ours has {record.params['total']:,} parameters, {name} {params:,}")
     both = zip(watcher.ours_s, watcher.bares_s, strict=False)  # the last turn of ours has no bare one after it
     sides = [(ours[1:], *(bare[1:] for bare in bares)) for ours, bares in both]
-    ours_s, *bares_s = (median(s for side in sides for s in side[i]) for i in range(2 + len(further)))
-    bare_s = bares_s[0]
-    by_turn = sorted(median(b) / median(a) for a, b, *_ in sides)
-    excess = [sorted(1e3 * (median(s[0]) - median(s[i])) for s in sides) for i in range(1, 2 + len(further))]
+    ours_s, *bares_s = (median(s for side in sides for s in side[i]) for i in range(1 + len(bares)))
+    middles = [[median(side) for side in turn] for turn in sides]
     numerics = read_config(folder)["numerics"]
     return {
         "settled": f"{numerics['precision']}, {numerics['kernel']}",
-        "params": params,
-        "bare_adamw": bare.adamw,
-        "ours_ms": 1e3 * ours_s,
-        "bare_ms": 1e3 * bare_s,
-        f"ours_{unit}_per_s": amount / ours_s,
-        f"bare_{unit}_per_s": amount / bare_s,
-        "ratio": bare_s / ours_s,
-        "ratio_quartiles": [by_turn[len(by_turn) // 4], by_turn[-1 - len(by_turn) // 4]],
-        "bares_ms": [1e3 * s for s in bares_s],
-        "excess_ms": [quartiles(e) for e in excess],
+        "params": record.params["total"],
+        "unit": unit,
+        "ms": 1e3 * ours_s,
+        "per_s": amount / ours_s,
         "steps": sum(len(ours) for ours, *_ in sides),
+        "bares": {
+            name: {
+                "ms": 1e3 * bare_s,
+                "per_s": amount / bare_s,
+                "ratio": quartiles(sorted(m[i] / m[0] for m in middles)),
+                "excess_ms": quartiles(sorted(1e3 * (m[0] - m[i]) for m in middles)),
+            }
+            for i, (name, bare_s) in enumerate(zip(bares, bares_s, strict=True), start=1)
+        },
     }
+
+
+def described(row: dict[str, Any]) -> str:
+    """Return the lines of a row: ours, and below it each bare loop with the ratio and its quartiles."""
+    unit = row["unit"]
+    lines = [
+        f"{row['size']}, {row['precision']} ({row['settled']}; {row['params']:,} parameters): "
+        f"{row['ms']:,.1f} ms, {row['per_s']:,.1f} {unit}/s over {row['steps']} steps"
+    ]
+    for name, bare in row["bares"].items():
+        low, middle, high = bare["ratio"]
+        lines.append(
+            f"    {name}: {bare['ms']:,.1f} ms, {bare['per_s']:,.1f} {unit}/s; "
+            f"ratio {middle:.2f} [{low:.2f}, {high:.2f}]"
+        )
+    return "\n".join(lines)

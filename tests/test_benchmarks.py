@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
+import multiprocessing
+import re
+import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +17,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmarks import gpu
+from benchmarks import gpu, walk
 
 ROWS = [
     {"part": "ceiling", "seconds": 3.0, "unit": "FLOP/s", "ours": 8e14, "note": "8192 x 8192, bf16"},
@@ -108,3 +113,69 @@ def test_each_part_of_the_gpu_benchmark_runs_on_the_cpu(
     for row in trained:
         assert row["share"] == pytest.approx(row["ours"] * row["flops"] / facts["rows"][0]["ours"])
     assert "Left out: validation" in capsys.readouterr().out
+
+
+CPU = "--threads 1 --clock cpu"
+SCRIPTS = {
+    f"train_throughput --quick --only micro --no-accuracy {CPU}": r"the trainer takes -?[\d.]+ ms more than it",
+    f"text_throughput --quick --only small --precision 32 {CPU}": r"GPT-2 by hand, fp32, .* ratio [\d.]+ \[",
+    f"text_throughput --quick --only sampling {CPU}": r"sampling 16 tokens after 1: kept \d+ .* by hand \d+, ratio",
+    "distillation 1 --seeds 20 21": r"soft - none +[+-][\d.]+, standard error",
+    "windows --side 14 --batch 1 --turns 2 --clock cpu": r"partition is [\d.]+ \[.*\] times as fast as the dense mask",
+    "corpus --megabytes 1": r"second start +[\d.]+ s",
+    "shapes --size 32 --scenes 32 --at-least 1": r"image \+ caption: [\d,.]+ x what is required",
+}
+
+
+@pytest.fixture
+def quiet_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run in an empty folder, and put back what the scripts set for their whole process."""
+    threads = torch.get_num_threads()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFCLI_CACHE", str(tmp_path))
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("quiet_process")
+@pytest.mark.parametrize("command", list(SCRIPTS))
+def test_each_script_prints_its_figures_and_what_it_leaves_out(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    name, *words = command.split()
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    assert not importlib.import_module(f"benchmarks.{name}").main()
+    out = capsys.readouterr().out
+    assert re.search(SCRIPTS[command], out), out
+    assert "left out: " in out
+
+
+def test_the_walk_lists_the_files_of_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(sys, "argv", ["walk", "ls", "models"])
+    before = sys.gettrace()
+    walk.main()
+    sys.settrace(before)
+    out = capsys.readouterr().out
+    assert "tfcli ls models: " in out
+    assert "cli/ls.py" in out
+    assert "engine/train/run.py" not in out
+
+
+def test_the_processor_time_of_children_counts():
+    from benchmarks.turns import processor_s
+
+    def busy(seconds: float) -> None:
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+
+    before, own = processor_s(), time.process_time()
+    child = multiprocessing.get_context("fork").Process(target=busy, args=(0.2,))
+    child.start()
+    deadline = time.monotonic() + 60
+    while processor_s() - before < 0.1 and time.monotonic() < deadline:  # while it lives
+        time.sleep(0.01)
+    child.join()
+    assert processor_s() - before - (time.process_time() - own) == pytest.approx(0.2, abs=0.1)
