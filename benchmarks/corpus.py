@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.turns import processor_s
+from benchmarks.clock import processor_s
 from tfcli.data.module import DataModule
 from tfcli.data.sources.corpora import OwnText
 from tfcli.data.views.streams import Windows

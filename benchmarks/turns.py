@@ -8,12 +8,10 @@ process and its children, among them the loader's processes.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext, redirect_stderr, suppress
+from contextlib import ExitStack, nullcontext, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -23,22 +21,12 @@ from unittest.mock import patch
 import pytorch_lightning as pl
 import torch
 
+from benchmarks.clock import processor_s
 from tfcli.engine.config.compose import compose
 from tfcli.engine.runs.record import Record, read_config
 from tfcli.engine.train.run import train
 
 LEFT_OUT = "left out: validation, test, checkpoints, the first step of each turn and all before the first step"
-
-
-def processor_s() -> float:
-    """Return the processor seconds of this process and of its children, those that have ended and those that live."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    living = 0
-    for child in multiprocessing.active_children():
-        for task in Path(f"/proc/{child.pid}/task").glob("*/schedstat"):
-            with suppress(OSError):  # it has ended meanwhile
-                living += int(task.read_text().split()[0])
-    return time.process_time() + ended.ru_utime + ended.ru_stime + living / 1e9
 
 
 CLOCKS = {"wall": time.perf_counter, "cpu": processor_s}

@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 
 from benchmarks import gpu, walk
+from benchmarks.clock import processor_s
 
 ROWS = [
     {"part": "ceiling", "seconds": 3.0, "unit": "FLOP/s", "ours": 8e14, "note": "8192 x 8192, bf16"},
@@ -164,8 +165,6 @@ def test_the_walk_lists_the_files_of_a_command(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_the_processor_time_of_children_counts():
-    from benchmarks.turns import processor_s
-
     def busy(seconds: float) -> None:
         end = time.process_time() + seconds
         while time.process_time() < end:
