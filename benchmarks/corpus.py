@@ -1,9 +1,10 @@
 """Time the way of a text from its file to windows: first encoding, second start, memory and bytes on disk.
 
-    python benchmarks/corpus.py [--megabytes 20] [--kind chars|byte_bpe|words] [--text FILE]
+    python benchmarks/corpus.py [--megabytes 20] [--kind chars|byte_bpe|words] [--text FILE | --wikitext FOLDER]
 
-The text is the given file, repeated with its lines moved. Measured are the processor time of this process and its
-children, and the peak of this process's memory; text and cache lie in a temporary folder, which is removed.
+The text is the given file, repeated with its lines moved, or the validation articles of WikiText, repeated with the
+words of their paragraphs moved. Measured are the processor time of this process and its children, and the peak of this
+process's memory; text and cache lie in a temporary folder, which is removed.
 
 Left out: imports, the model, and waiting for the disk. There is no other program beside it.
 """
@@ -14,6 +15,7 @@ import argparse
 import os
 import random
 import resource
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -21,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.clock import processor_s
 from tfcli.data.module import DataModule
-from tfcli.data.sources.corpora import OwnText
+from tfcli.data.sources.corpora import OwnText, WikiText
 from tfcli.data.views.streams import Windows
 from tfcli.text.tokenizer import make
 
@@ -39,9 +41,26 @@ def write(path: Path, given: Path | None, size: int) -> None:
             file.write("\n".join(lines) + "\n")
 
 
+def write_wikitext(folder: Path, given: Path, size: int) -> None:
+    """Write `size` bytes of articles to train on, whose paragraphs begin at another word in each repetition."""
+    draw = random.Random(0)
+    for split in ("valid", "test"):
+        shutil.copy(given / f"wiki.{split}.tokens", folder)
+    lines = (given / "wiki.valid.tokens").read_text(encoding="utf-8").split("\n")
+    with (folder / "wiki.train.tokens").open("w", encoding="utf-8") as file:
+        while file.tell() < size:
+            for line in lines:
+                words = line.split()
+                if len(words) > 8 and words[0] != "=":
+                    cut = draw.randrange(len(words))
+                    line = f" {' '.join([*words[cut:], *words[:cut]])} "
+                file.write(f"{line}\n")
+
+
 def opened(root: Path, kind: str) -> DataModule:
     """Return the windows of a text, with a vocabulary made from it."""
-    data = DataModule(OwnText(), name="text", columns=["text"], root=root)
+    source = OwnText() if root.is_file() else WikiText(inside=[])
+    data = DataModule(source, name="text", columns=["text"], root=root)
     data.serve(Windows(), ["text"])
     data.encode(make(kind, texts=data.texts("train"), vocab_size=None if kind == "chars" else 2000), longest=128)
     return data
@@ -52,11 +71,16 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=20)
     parser.add_argument("--kind", default="chars")
     parser.add_argument("--text", type=Path)
+    parser.add_argument("--wikitext", type=Path, help="folder of wiki.valid.tokens and wiki.test.tokens")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TFCLI_CACHE"] = f"{folder}/cache"
-        text = Path(folder) / "text.txt"
-        write(text, given.text, given.megabytes * 10**6)
+        text = Path(folder) / ("set" if given.wikitext else "text.txt")
+        if given.wikitext:
+            text.mkdir()
+            write_wikitext(text, given.wikitext, given.megabytes * 10**6)
+        else:
+            write(text, given.text, given.megabytes * 10**6)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for what in ("first start", "second start"):
             began = processor_s()
