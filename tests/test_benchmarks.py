@@ -123,6 +123,7 @@ SCRIPTS = {
     f"text_throughput --quick --only sampling {CPU}": r"sampling 16 tokens after 1: kept \d+ .* by hand \d+, ratio",
     "distillation 1 --seeds 20 21": r"soft - none +[+-][\d.]+, standard error",
     "windows --side 14 --batch 1 --turns 2 --clock cpu": r"partition is [\d.]+ \[.*\] times as fast as the dense mask",
+    "baselines model=vit data=digits model.depth=1": r"first run +[\d.]+ s +second +[\d.]+ s",
     "corpus --megabytes 1": r"second start +[\d.]+ s",
     "shapes --size 32 --scenes 32 --at-least 1": r"image \+ caption: [\d,.]+ x what is required",
 }
