@@ -23,7 +23,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import partial
@@ -74,16 +74,16 @@ def limit(seconds: float) -> Iterator[None]:
 
 
 def measure(
-    parts: dict[str, Callable[[], list[dict[str, Any]]]],
+    parts: dict[str, Callable[[], Iterable[dict[str, Any]]]],
     limits: dict[str, float],
     *,
     began: float,
     told: Callable[[dict[str, Any]], Any] = lambda row: None,
 ) -> list[dict[str, Any]]:
-    """Run the parts one after the other; return their rows, of which one that failed has an `error`.
+    """Run the parts one after the other; return their rows. A part that fails adds one with its `error`.
 
     Args:
-        parts: by name, in order.
+        parts: by name, in order; each gives its rows as it has them.
         limits: seconds of each; a part may last until the sum of all up to its own.
         began: when the program began, by `time.monotonic`.
         told: is called with each row.
@@ -93,17 +93,20 @@ def measure(
     for name, part in parts.items():
         end += limits[name]
         start = time.monotonic()
-        try:
-            with limit(end - start):
-                found = part()
-        except LimitReached:
-            found = [{"error": f"out of time after {time.monotonic() - start:.0f} s"}]
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # its row says it
-            lines = str(error).strip().splitlines()
-            found = [{"error": f"{type(error).__name__}: {lines[0][:200] if lines else ''}"}]
-        for row in found:
+
+        def keep(row: dict[str, Any], name: str = name, start: float = start) -> None:
             rows.append({"part": name, "seconds": round(time.monotonic() - start, 1), **row})
             told(rows[-1])
+
+        try:
+            with limit(end - start):
+                for row in part():
+                    keep(row)
+        except LimitReached:
+            keep({"error": f"out of time after {time.monotonic() - start:.0f} s"})
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # its row says it
+            lines = str(error).strip().splitlines()
+            keep({"error": f"{type(error).__name__}: {lines[0][:200] if lines else ''}"})
         free()
     return rows
 
@@ -194,7 +197,7 @@ def main(words: Sequence[str] | None = None) -> int:
         cases = parts.training_cases(place)
         if {"gpt2", "bert_base"} & set(chosen):
             parts.write_words(place)
-        known: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        known: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
             **{name: partial(parts.train_part, case, place) for name, case in cases.items()},
             **{name: partial(getattr(parts, name), place) for name in LIMITS_S if name not in cases},
         }

@@ -1,4 +1,4 @@
-"""The parts of `benchmarks/gpu.py`: each measures ours beside a bare loop in this process and returns rows.
+"""The parts of `benchmarks/gpu.py`: each measures ours beside a bare loop in this process and gives rows.
 
 Training is `turns.fit`, which is `tfcli train`. After a warm-up, blocks of our steps and of the bare loop's take turns.
 A block lasts from one synchronisation of the device to the next, so that the host may run ahead inside it.
@@ -262,8 +262,8 @@ def flops(net: nn.Module, loss: Callable[[nn.Module, Batch], Tensor], batch: Bat
     return float(counter.get_total_flops())
 
 
-def train_part(case: Training, place: Place) -> list[dict[str, Any]]:
-    """Return the row of both sides with batches in memory, and where the case has files the row of our own loader."""
+def train_part(case: Training, place: Place) -> Iterator[dict[str, Any]]:
+    """Yield the row of both sides with batches in memory, and where the case has files the row of our own loader."""
     size = 4 if place.tiny else case.batch
     common = [
         f"run.root={place.scratch}/runs",
@@ -286,13 +286,12 @@ def train_part(case: Training, place: Place) -> list[dict[str, Any]]:
     with ExitStack() as stack:
         stack.enter_context(patch.object(DataModule, "train_dataloader", lambda self: InMemory(own(self), place)))
         fit([*overrides, *case.data], task=case.task, watcher=watcher)
-    rows = [_row(watcher, case, f"batch {size}, inputs in memory; bare: {case.peer_name}")]
+    yield _row(watcher, case, f"batch {size}, inputs in memory; bare: {case.peer_name}")
     if case.files:
         again = Blocks(case, place, watcher.bare)
         fit([*overrides, *case.files(place, size)], task=case.task, watcher=again)
         again.flops = watcher.flops
-        rows.append({"what": "our loader", **_row(again, case, "ours through our loader, bare with inputs in memory")})
-    return rows
+        yield {"what": "our loader", **_row(again, case, "ours through our loader, bare with inputs in memory")}
 
 
 def _row(watcher: Blocks, case: Training, note: str) -> dict[str, Any]:
@@ -564,8 +563,8 @@ def sampling(place: Place) -> list[dict[str, Any]]:
     return [{**summary(turns, count, "tokens"), "setup_s": [round(setup_s, 1)], "note": note}]
 
 
-def attention(place: Place) -> list[dict[str, Any]]:
-    """Return rows of one layer with a sliding window by blocks: ours and FlexAttention by hand, forward and backward.
+def attention(place: Place) -> Iterator[dict[str, Any]]:
+    """Yield rows of one layer with a sliding window by blocks: ours and FlexAttention by hand, forward and backward.
 
     The full layer through `scaled_dot_product_attention` is in the note. At tiny size forward alone: FlexAttention has
     no backward pass on a CPU.
@@ -574,7 +573,6 @@ def attention(place: Place) -> list[dict[str, Any]]:
 
     backward, width, heads, window = not place.tiny, *((32, 2, 16) if place.tiny else (768, 12, 256))
     attend: Callable[..., Any] = torch.compile(flex_attention, dynamic=False) if place.compiled else flex_attention
-    rows = []
     for n in (256,) if place.tiny else (4096, 16384):
         settings = {"width": width, "heads": heads, "batch_size": 1, "backward": backward}
         names = ["attn=sliding", f"attn.pattern.size={window}", "attn.kernel=flex"]
@@ -608,8 +606,7 @@ def attention(place: Place) -> list[dict[str, Any]]:
         place.block(full, 1)
         dense_ms = 1e3 * median(place.block(full, 5) for _ in range(3))
         note = f"n = {n:,}, window {window}, width {width}; bare: FlexAttention by hand; full by SDPA {dense_ms:.2f} ms"
-        rows.append({**summary(turns, n, "tokens"), "setup_s": [round(setup_s, 1)], "note": note})
-    return rows
+        yield {**summary(turns, n, "tokens"), "setup_s": [round(setup_s, 1)], "note": note}
 
 
 def _near(reach: int, b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -67,7 +67,8 @@ def test_a_part_that_fails_or_is_out_of_time_says_so_and_the_others_go_on():
             time.sleep(60)
         return []
 
-    def wrong() -> list[dict]:
+    def wrong() -> Iterator[dict]:
+        yield {"ours": 0.5}
         raise RuntimeError("CUDA out of memory.\nTried to allocate")
 
     def refused() -> list[dict]:
@@ -77,11 +78,12 @@ def test_a_part_that_fails_or_is_out_of_time_says_so_and_the_others_go_on():
     told: list[dict] = []
     limits = {"slow": 0.1, "wrong": 50, "refused": 50, "good": 50}
     rows = gpu.measure(parts, limits, began=time.monotonic(), told=told.append)
-    assert [row["part"] for row in rows] == ["slow", "wrong", "refused", "good", "good"]
+    assert [row["part"] for row in rows] == ["slow", "wrong", "wrong", "refused", "good", "good"]
     assert rows[0]["error"].startswith("out of time after 0 s")
-    assert rows[1]["error"] == "RuntimeError: CUDA out of memory."
-    assert rows[2]["error"] == "SystemExit: ours has 3 parameters, the bare model 4"
-    assert [row["ours"] for row in rows[3:]] == [1.0, 2.0]
+    assert rows[1]["ours"] == 0.5
+    assert rows[2]["error"] == "RuntimeError: CUDA out of memory."
+    assert rows[3]["error"] == "SystemExit: ours has 3 parameters, the bare model 4"
+    assert [row["ours"] for row in rows[4:]] == [1.0, 2.0]
     assert told == rows
 
 
