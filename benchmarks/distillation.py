@@ -3,8 +3,8 @@
     python benchmarks/distillation.py [EPOCHS] [--seeds 20 21 22 23 24]
 
 `benchmarks/README.md` has the figures. Soft labels helped with every seed. Hard labels showed nothing: of images that
-such a teacher knows its first choice is the label. With 60 epochs and stronger mixing, which leaves students at one half,
-no difference was the same on other seeds.
+such a teacher knows its first choice is the label. With 60 epochs and stronger mixing, which leaves students at one
+half, no difference was the same on other seeds.
 
 Accuracy is measured, not speed. Left out: the program around the task (`tfcli train task=distill` adds validation,
 checkpoints and the choice of the best epoch); data, model, loss and optimizer are those of the program, in a bare loop.
