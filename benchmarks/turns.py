@@ -2,8 +2,9 @@
 
 After every few of our steps the fit stops for as many of each bare loop, so all meet the same disturbances. Our step
 lasts from the start of one batch to the start of the next, and so holds the reading of data, logging and all else in
-between. The first step of each turn is left out; medians of the others are reported. The processor time is that of this
-process and its children, among them the loader's processes.
+between. The first step of each turn is left out; a turn counts with the mean of its others, because some work is done
+for several steps at once, and the median of the turns is reported. The processor time is that of this process and its
+children, among them the loader's processes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 from unittest.mock import patch
 
@@ -161,8 +162,8 @@ def compare(
             raise SystemExit(f"ours has {record.params['total']:,} parameters, {name} {params:,}")
     both = zip(watcher.ours_s, watcher.bares_s, strict=False)  # the last turn of ours has no bare one after it
     sides = [(ours[1:], *(bare[1:] for bare in bares)) for ours, bares in both]
-    ours_s, *bares_s = (median(s for side in sides for s in side[i]) for i in range(1 + len(bares)))
-    middles = [[median(side) for side in turn] for turn in sides]
+    middles = [[fmean(side) for side in turn] for turn in sides]
+    ours_s, *bares_s = (median(side) for side in zip(*middles, strict=True))
     numerics = read_config(folder)["numerics"]
     return {
         "settled": f"{numerics['precision']}, {numerics['kernel']}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
+from inspect import signature
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -66,6 +67,11 @@ class Objective(pl.LightningModule):
         self.outcomes: Tensor | None = None
         self._sums: Tensor | None = None  # of this epoch, on this rank
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "training_step" in vars(cls):  # Lightning asks for its arguments at every step, which Python derives anew
+            cls.training_step.__signature__ = signature(cls.training_step)
+
     def figures(self, split: str) -> Declared:
         """Return title and direction of each figure of a split, in the order of the tables."""
         return {}
@@ -121,13 +127,20 @@ class Objective(pl.LightningModule):
         Lightning divides every loss by `trainer.accumulate`, but the last step of an epoch may have fewer batches.
         """
         size = self.trainer.accumulate_grad_batches
+        if size == 1:
+            return 1.0
         first = self.trainer.fit_loop.batch_idx // size * size
         return size / min(size, self.trainer.num_training_batches - first)
 
     def add(self, *values: Tensor | float) -> None:
         """Add to the sums of this epoch, for instance the loss times the number of samples, and this number."""
         with torch.no_grad():
-            new = torch.stack([torch.as_tensor(v, device=self.device).detach().float() for v in values])
+            new = torch.stack(
+                [
+                    v.float() if isinstance(v, Tensor) else torch.full((), v, dtype=torch.float, device=self.device)
+                    for v in values
+                ]
+            )
         self._sums = new if self._sums is None else self._sums + new
 
     def epoch_sums(self) -> Tensor | None:

@@ -9,21 +9,21 @@ computed alone, in any process and any order, and in whole batches.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MULTIPLY_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MULTIPLY_2 = np.uint64(0x94D049BB133111EB)
-_UNDO_1, _UNDO_2 = (np.uint64(pow(int(factor), -1, 2**64)) for factor in (_MULTIPLY_1, _MULTIPLY_2))
+MASK = 0xFFFFFFFFFFFFFFFF
+GOLDEN, _MULTIPLY_1, _MULTIPLY_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_UNDO_1, _UNDO_2 = (np.uint64(pow(factor, -1, 2**64)) for factor in (_MULTIPLY_1, _MULTIPLY_2))
 
 Part = int | str | np.ndarray
 
 
 def finalise(x: np.ndarray) -> np.ndarray:
     """Apply the splitmix64 finaliser, a bijection of 64-bit words in which every input bit affects every output bit."""
-    x = (x ^ (x >> np.uint64(30))) * _MULTIPLY_1
-    x = (x ^ (x >> np.uint64(27))) * _MULTIPLY_2
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(_MULTIPLY_1)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(_MULTIPLY_2)
     return x ^ (x >> np.uint64(31))
 
 
@@ -34,21 +34,45 @@ def _undo(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(30)) ^ (x >> np.uint64(60))
 
 
-def _word(part: Part) -> np.ndarray:
-    """Return one part of an address as 64-bit words, at least one-dimensional (scalars would warn on overflow)."""
+def _finalise_one(x: int) -> int:
+    """Apply `finalise` to one word: an array of one word takes twenty times as long."""
+    x = ((x ^ (x >> 30)) * _MULTIPLY_1) & MASK
+    x = ((x ^ (x >> 27)) * _MULTIPLY_2) & MASK
+    return x ^ (x >> 31)
+
+
+@lru_cache(256)
+def _name(part: str) -> int:
+    return int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
+
+
+def _word(part: Part) -> int | np.ndarray:
+    """Return one part of an address as a 64-bit word, or as an array of words."""
     if isinstance(part, str):
-        part = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
-    if isinstance(part, int):
-        return np.array([part & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
-    return np.atleast_1d(np.asarray(part)).astype(np.uint64)
+        return _name(part)
+    return int(part) & MASK if isinstance(part, int | np.integer) else np.asarray(part).astype(np.uint64)
+
+
+def _array(words: int | np.ndarray) -> np.ndarray:
+    """Return words as an array of at least one dimension (scalars would warn on overflow)."""
+    return np.atleast_1d(np.asarray(words, dtype=np.uint64))
+
+
+def _state(parts: tuple[Part, ...]) -> int | np.ndarray:
+    """Return the words of an address: one integer where it has no array."""
+    state: int | np.ndarray = 0
+    for part in parts:
+        word = _word(part)
+        if isinstance(state, int) and isinstance(word, int):
+            state = _finalise_one(((state + GOLDEN) & MASK) ^ word)
+        else:
+            state = finalise((_array(state) + np.uint64(GOLDEN)) ^ _array(word))
+    return state
 
 
 def hash64(*parts: Part) -> np.ndarray:
     """Return random 64-bit words for an address of integers, names and arrays that broadcast; at least 1-D."""
-    state = np.zeros(1, dtype=np.uint64)
-    for part in parts:
-        state = finalise((state + GOLDEN) ^ _word(part))
-    return state
+    return _array(_state(parts))
 
 
 def permutation(count: int, *parts: Part) -> np.ndarray:
@@ -58,7 +82,7 @@ def permutation(count: int, *parts: Part) -> np.ndarray:
     """
     words = hash64(*parts, np.arange(count))
     words.sort()
-    return (_undo(words) ^ (hash64(*parts) + GOLDEN)).astype(np.int64)
+    return (_undo(words) ^ (hash64(*parts) + np.uint64(GOLDEN))).astype(np.int64)
 
 
 def uniform(words: np.ndarray) -> np.ndarray:
@@ -78,4 +102,5 @@ def fields(seed: int, stream: int | str, indices: np.ndarray, count: int) -> np.
 
 def seed_for(*parts: Part) -> int:
     """Return one non-negative 63-bit seed for a library's own generator."""
-    return int(hash64(*parts)[0] >> np.uint64(1))
+    state = _state(parts)
+    return (state if isinstance(state, int) else int(state[0])) >> 1

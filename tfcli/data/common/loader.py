@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -12,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tfcli.data.common.order import Address, EvalBatches, TrainBatches
 from tfcli.data.common.workers import Ranks, choose_workers, outlive_signals
 from tfcli.errors import DataError
+
+MOST_AHEAD, AHEAD_BYTES = 8, 2**20
 
 
 def identity(batch: Any) -> Any:
@@ -24,17 +27,52 @@ class BatchLoader(DataLoader):
 
     torch does so too, but it loses the arguments of the error, adds a traceback to its text, and then waits five
     seconds for each process (torch 2.15). Batches of a spare rank (see `EvalBatches`) get the entry `spare`.
+
+    Without loader processes and pinned memory the batches are read directly.
+
+    Attributes:
+        ahead: number of batches that `Finished` reads at once.
     """
+
+    ahead = 1
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names a private iterator class
         mark = {"spare": True} if getattr(self.sampler, "spare", False) else {}
-        return (_raised(batch) | mark for batch in super().__iter__())
+        if self.num_workers or self.pin_memory:
+            return (_raised(batch) | mark for batch in super().__iter__())
+        return (_raised(self.collate_fn(self.dataset[address])) | mark for address in self.sampler)
 
 
 def _raised(batch: Any) -> Any:
     if "error" in batch:
         raise batch["error"]
     return batch
+
+
+class Finished:
+    """A loader whose batches are finished when they are read, a few at a time where they are small and in memory.
+
+    A step displaces the code of reading from the processor's caches: a batch that is read right after another takes a
+    third of the time. Without loader processes that is a tenth of a very small model's step.
+
+    Args:
+        loader: the loader.
+        finish: a function of a batch.
+    """
+
+    def __init__(self, loader: DataLoader, finish: Callable[[Any], Any]):
+        self.loader, self.sampler, self.finish = loader, loader.sampler, finish
+        self.ahead = getattr(loader, "ahead", 1)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._finished(iter(self.loader))
+
+    def _finished(self, batches: Iterator[Any]) -> Iterator[Any]:
+        while some := [self.finish(batch) for batch in islice(batches, self.ahead)]:
+            yield from some
 
 
 class Batches(Protocol):
@@ -147,4 +185,6 @@ def batch_loader(
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=outlive_signals,
     )
+    if data.in_memory and not count:
+        loader.ahead = max(1, min(MOST_AHEAD, AHEAD_BYTES // bytes_a_batch))
     return loader, note

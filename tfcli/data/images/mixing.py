@@ -30,7 +30,9 @@ class Mix:
         try:
             torch.default_generator.manual_seed(seed)
             kind = self.kinds[int(torch.randint(len(self.kinds), ()))]
-            return kind(image, label)
+            # As the transform's `forward` does for a pair, without its search for images in a nested structure.
+            drawn = {"labels": label, "batch_size": len(label), **kind.make_params([image])}
+            return kind.transform(image, drawn), kind.transform(label, drawn)
         finally:
             torch.default_generator.set_state(before)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -116,8 +117,16 @@ def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Ten
     """Return uint8 images (B, 3, Y, X) as floats with mean 0 and deviation 1 per channel; floats stay as they are."""
     if image.is_floating_point():
         return image
-    scale = image.new_tensor([[255 * m for m in mean], [1 / (255 * s) for s in std]], dtype=torch.float32)
-    return image.float().sub_(scale[0].view(3, 1, 1)).mul_(scale[1].view(3, 1, 1))
+    shift, scale = _channels(tuple(mean), tuple(std), image.device)
+    return image.float().sub_(shift).mul_(scale)
+
+
+@lru_cache(8)  # on a GPU each copy of them would make the device wait
+def _channels(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return what is subtracted from and multiplied with pixels 0..255, (3, 1, 1) each."""
+    with torch.inference_mode(False):
+        values = torch.tensor([[255 * m for m in mean], [1 / (255 * s) for s in std]], device=device)
+    return values[0].view(3, 1, 1), values[1].view(3, 1, 1)
 
 
 class EvalTransform:

@@ -90,14 +90,15 @@ class TrainLog(Checkpoint):  # as a `Checkpoint` it is called last, when the tas
         self.losses: list[torch.Tensor] = []  # of the batches of this step
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
-        self.losses.append(batch_loss(trainer, outputs))
+        self.losses.append(outputs["loss"])
         if (batch_idx + 1) % trainer.accumulate_grad_batches and batch_idx + 1 < trainer.num_training_batches:
             return
         losses, self.losses = self.losses, []
         step = trainer.global_step
         if step % self.every_steps or not trainer.is_global_zero:
             return
-        loss, rate = float(torch.stack(losses).mean()), trainer.optimizers[0].param_groups[-1]["lr"]
+        loss = float(torch.stack(losses).detach().mean()) * trainer.accumulate_grad_batches
+        rate = trainer.optimizers[0].param_groups[-1]["lr"]
         for logger in trainer.loggers:
             logger.log_metrics({"train/loss_step": loss, "lr": rate, "epoch": trainer.current_epoch}, step)
 

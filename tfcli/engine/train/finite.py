@@ -37,7 +37,7 @@ class Finite(Callback):
             self.unseen = bad if self.unseen is None else self.unseen | bad
             if trainer.fit_loop.batch_idx % self.every_steps or not bool(self.unseen):
                 return
-        elif bool(loss.isfinite()):
+        elif isfinite(loss.item()):
             return
         self._stop(trainer, f"the loss is {float(loss.detach())}", trainer.global_step + 1)
 

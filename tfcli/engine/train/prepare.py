@@ -6,6 +6,7 @@ import json
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.profilers import PassThroughProfiler
 
 from tfcli.data.common.counter_rng import seed_for
+from tfcli.data.common.loader import Finished
 from tfcli.data.common.workers import Ranks
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition
@@ -50,8 +52,13 @@ class LightningData(pl.LightningDataModule):
         self.data.prepare()
         self.data.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
 
+    @property
+    def on_cpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cpu"
+
     def train_dataloader(self) -> Any:
-        return self.data.train_dataloader()
+        loader = self.data.train_dataloader()
+        return Finished(loader, partial(self.data.on_after_batch_transfer, dataloader_idx=0)) if self.on_cpu else loader
 
     def val_dataloader(self) -> Any:
         return self.data.val_dataloader()
@@ -59,7 +66,13 @@ class LightningData(pl.LightningDataModule):
     def test_dataloader(self) -> Any:
         return self.data.test_dataloader()
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        # On a CPU nothing is moved, and Lightning need not search the batch for what could be.
+        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if self.trainer is not None and self.trainer.training and self.on_cpu:
+            return batch  # it is finished
         return self.data.on_after_batch_transfer(batch, dataloader_idx)
 
 
