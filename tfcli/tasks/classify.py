@@ -113,7 +113,7 @@ class Classify(ClassChoice):
     def count(self, loss: Tensor, logits: Tensor, label: Tensor, target: Tensor | None) -> None:
         """Add a batch to the epoch's train/loss and train/accuracy."""
         label = label if target is None else target.argmax(1)  # the class with the larger share in a mixed image
-        self.add(loss * len(label), (logits.argmax(1) == label).sum(), len(label))
+        self.add(loss.detach() * len(label), (logits.argmax(1) == label).sum(), len(label))
 
     def scores(self, batch: dict[str, Tensor]) -> Float[Tensor, "B K"]:
         return self.net(batch["image"])

@@ -88,4 +88,7 @@ def clip_gradients(task: pl.LightningModule, parameters: list[nn.Parameter], lim
     if sharded is not None:
         sharded(limit)
     else:
-        torch.nn.utils.clip_grad_norm_(parameters, limit)
+        # `clip_grad_norm_` without its last step where that multiplies by 1, if to look does not make a GPU wait.
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if norm.device.type != "cpu" or not limit / (norm.item() + 1e-6) >= 1:
+            torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
