@@ -61,7 +61,7 @@ class Size:
 
 SMALL = Size("small", ("model=vit", "data=shapes"), 32, 4, 96, 6, 6, 64, 48, turn=10, turns=20)
 DIGITS = ("model=vit", "data=digits", "model.width=32", "model.depth=2", "model.heads=2", "data.baseline=false")
-MICRO = Size("micro", (*DIGITS, "trainer.val_every_epochs=1000"), 8, 2, 32, 2, 2, 16, 10, turn=25, turns=30)
+MICRO = Size("micro", (*DIGITS, "trainer.val_every_epochs=1000"), 8, 2, 32, 2, 2, 16, 10, turn=33, turns=30)
 MICRO_MS = 1.0  # the most that a step of the trainer may take more than one of our bare loop
 QUICK = {"turn": 3, "turns": 2, "batch": 4}
 OWN = "our model, optimizer and batches in a bare loop"

@@ -20,8 +20,7 @@ from tfcli.tasks.gather import all_rows
 from tfcli.tasks.optim import clip_gradients
 from tfcli.tasks.protocols import Horizon
 
-
-ADDED_AT_ONCE = 8
+ADDED_AT_ONCE = 16
 """Training batches whose figures are added to the epoch's at once, in a tenth of the time."""
 
 

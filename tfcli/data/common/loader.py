@@ -14,7 +14,7 @@ from tfcli.data.common.order import Address, EvalBatches, TrainBatches
 from tfcli.data.common.workers import Ranks, choose_workers, outlive_signals
 from tfcli.errors import DataError
 
-MOST_AHEAD, AHEAD_BYTES = 8, 2**20
+MOST_AHEAD, AHEAD_BYTES = 16, 2**20
 
 
 def identity(batch: Any) -> Any:
@@ -40,7 +40,11 @@ class BatchLoader(DataLoader):
         mark = {"spare": True} if getattr(self.sampler, "spare", False) else {}
         if self.num_workers or self.pin_memory:
             return (_raised(batch) | mark for batch in super().__iter__())
-        return (_raised(self.collate_fn(self.dataset[address])) | mark for address in self.sampler)
+        return (_raised(self.collate_fn(batch)) | mark for batch in self._read(iter(self.sampler)))
+
+    def _read(self, addresses: Iterator[Address]) -> Iterator[Any]:
+        while some := list(islice(addresses, self.ahead)):
+            yield from cast(Served, self.dataset).several(some) if len(some) > 1 else [self.dataset[some[0]]]
 
 
 def _raised(batch: Any) -> Any:
@@ -57,10 +61,10 @@ class Finished:
 
     Args:
         loader: the loader.
-        finish: a function of a batch.
+        finish: a function from batches to finished ones.
     """
 
-    def __init__(self, loader: DataLoader, finish: Callable[[Any], Any]):
+    def __init__(self, loader: DataLoader, finish: Callable[[list[Any]], list[Any]]):
         self.loader, self.sampler, self.finish = loader, loader.sampler, finish
         self.ahead = getattr(loader, "ahead", 1)
 
@@ -71,8 +75,8 @@ class Finished:
         return self._finished(iter(self.loader))
 
     def _finished(self, batches: Iterator[Any]) -> Iterator[Any]:
-        while some := [self.finish(batch) for batch in islice(batches, self.ahead)]:
-            yield from some
+        while some := list(islice(batches, self.ahead)):
+            yield from self.finish(some)
 
 
 class Batches(Protocol):
@@ -146,6 +150,13 @@ class Served(Dataset):
                 raise
             return {"error": error}
 
+    def several(self, addresses: list[Address]) -> list[dict[str, Any]]:
+        """Return several batches of an epoch, at once where the samples can and an epoch repeats none."""
+        first, together = addresses[0], getattr(self.samples, "batches", None)
+        if together is None or first.copies is not None:
+            return [self[address] for address in addresses]
+        return together([address.indices for address in addresses], seed=self.seed, epoch=first.epoch)
+
     def _batch(self, address: Address) -> dict[str, Any]:
         rows = np.asarray(address.indices)
         copies: dict[str, Any] = {} if address.copies is None else {"copies": address.copies}
@@ -185,6 +196,6 @@ def batch_loader(
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=outlive_signals,
     )
-    if data.in_memory and not count:
+    if data.in_memory and not count and isinstance(data, Served):
         loader.ahead = max(1, min(MOST_AHEAD, AHEAD_BYTES // bytes_a_batch))
     return loader, note

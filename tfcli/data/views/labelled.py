@@ -53,6 +53,18 @@ class Labelled:
             batch["mix"] = seed_for(seed, "mix", epoch, first)
         return batch
 
+    def batches(self, parts: list[np.ndarray], *, seed: int, epoch: int) -> list[dict[str, Any]]:
+        """Return batches of images in memory, which are drawn at once: `batch` of each of `parts`."""
+        image, rows, _ = self.image.draw(np.concatenate(parts), seed=seed, epoch=epoch)
+        label, index = torch.from_numpy(self.label[rows]), torch.from_numpy(rows)
+        ends = np.cumsum([len(part) for part in parts]).tolist()
+        slices = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        found: list[dict[str, Any]] = [{"image": image[s], "label": label[s], "index": index[s]} for s in slices]
+        if self.image.mixes:
+            for batch, part in zip(found, parts, strict=True):
+                batch["mix"] = seed_for(seed, "mix", epoch, int(part[0]))
+        return found
+
     def blank(self, size: int, *, seed: int) -> dict[str, Any]:
         draw = torch.Generator().manual_seed(seed)
         image = self.image.noise(size, draw)

@@ -43,9 +43,8 @@ class MetricsFile(Logger):
         values = dict(metrics)
         epoch = int(values.pop("epoch", 0))
         lines = "".join(f"{epoch},{step or 0},{name},{float(value):.9g}\n" for name, value in values.items())
-        start = "" if self.path.exists() and self.path.stat().st_size else HEADER
         with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
-            file.write(start + lines)
+            file.write(lines if file.tell() else HEADER + lines)
 
 
 def forget_after(path: Path, step: int) -> None:

@@ -6,7 +6,6 @@ import json
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +15,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from tfcli.data.common.counter_rng import seed_for
 from tfcli.data.common.loader import Finished
@@ -52,13 +52,13 @@ class LightningData(pl.LightningDataModule):
         self.data.prepare()
         self.data.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
 
-    @property
-    def on_cpu(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cpu"
-
     def train_dataloader(self) -> Any:
         loader = self.data.train_dataloader()
-        return Finished(loader, partial(self.data.on_after_batch_transfer, dataloader_idx=0)) if self.on_cpu else loader
+        strategy = self.trainer.strategy if self.trainer is not None else None
+        if not isinstance(strategy, OneCPU) or not hasattr(self.data, "finish"):
+            return loader
+        strategy.finished = True
+        return Finished(loader, self.data.finish)
 
     def val_dataloader(self) -> Any:
         return self.data.val_dataloader()
@@ -66,14 +66,27 @@ class LightningData(pl.LightningDataModule):
     def test_dataloader(self) -> Any:
         return self.data.test_dataloader()
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        # On a CPU nothing is moved, and Lightning need not search the batch for what could be.
-        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        if self.trainer is not None and self.trainer.training and self.on_cpu:
-            return batch  # it is finished
         return self.data.on_after_batch_transfer(batch, dataloader_idx)
+
+
+class OneCPU(SingleDeviceStrategy):
+    """A single process on the CPU, where training batches can be finished when they are read: they move nowhere.
+
+    Attributes:
+        finished: whether they are, and so need not pass Lightning's hooks for batches that reach their device.
+    """
+
+    finished = False
+
+    def __init__(self) -> None:
+        super().__init__(torch.device("cpu"))
+
+    def batch_to_device(self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0) -> Any:
+        assert self.lightning_module is not None
+        if self.finished and self.lightning_module.trainer.training:
+            return batch
+        return super().batch_to_device(batch, device, dataloader_idx)
 
 
 @dataclass
@@ -242,6 +255,8 @@ def make_trainer(parts: Parts, callbacks: list[Callback], loggers: list[Any], *,
     """Make Lightning's Trainer for these parts: our data order, our checkpoints, no folders of its own."""
     settings, devices = parts.config.trainer, parts.devices
     strategy: Any = devices.strategy
+    if strategy == "auto" and devices.accelerator == "cpu":
+        strategy = OneCPU()
     if strategy == "ddp":
         from pytorch_lightning.strategies import DDPStrategy
 
