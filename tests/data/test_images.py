@@ -14,6 +14,7 @@ from PIL import Image
 
 from tfcli.data.columns.pixels import ArrayPixels
 from tfcli.data.columns.tables import LoadedTables
+from tfcli.data.common.loader import Finished
 from tfcli.data.common.order import Address
 from tfcli.data.common.workers import Ranks, choose_workers
 from tfcli.data.module import DataModule
@@ -144,6 +145,20 @@ def test_augmentation_belongs_to_seed_epoch_and_index(tree, workers):
     second = by_index(loader)
     assert not any(torch.equal(second[i], reference[i]) for i in reference)
     assert not equal(by_index(photographs(tree, augment=augment, seed=1).train_dataloader()), reference)
+
+
+@pytest.mark.parametrize("augment", [{"crop": "padded", "mixup": 0.2}, {"crop": "resized"}, {"repeats": 2}])
+def test_batches_that_are_read_and_finished_at_once_are_those_of_their_own(augment):
+    data = digits(augment={"crop": "none", **augment}, batch_size=40)
+    loader = data.train_dataloader()
+    assert 1 < loader.ahead < len(loader)  # more than one group, and the last batch is smaller
+    alone = [data.on_after_batch_transfer(loader.dataset[address], 0) for address in loader.sampler]
+    loader.sampler.set_epoch(0)
+    together = list(Finished(loader, data.finish))
+    assert len(together) == len(alone) == len(loader)
+    for one, other in zip(alone, together, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -3,11 +3,13 @@ from __future__ import annotations
 import math
 import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pytorch_lightning import LightningModule
 
 from tfcli.models.classifier import TorchvisionClassifier
 from tfcli.models.vit import ViT
@@ -15,7 +17,7 @@ from tfcli.nn.attention import Attention
 from tfcli.nn.positions import Learned
 from tfcli.tasks import schedule
 from tfcli.tasks.classify import Classify, classification_loss, folded
-from tfcli.tasks.optim import adamw, param_groups, sgd
+from tfcli.tasks.optim import adamw, clip_gradients, param_groups, sgd
 
 
 def vit(depth: int = 3) -> ViT:
@@ -100,6 +102,21 @@ def test_optimizers_fit_a_line(make):
 
 
 KINDS = [schedule.cosine, schedule.linear, schedule.step, schedule.constant]
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 0.2, 1.0, 1e6, math.inf, math.nan])
+def test_clipping_is_that_of_torch(scale):
+    own, torchs = vit(), vit()
+    for i, (a, b) in enumerate(zip(own.parameters(), torchs.parameters(), strict=True)):
+        a.grad = scale * torch.randn(a.shape, generator=torch.Generator().manual_seed(i)) if i else None
+        b.grad = a.grad.clone() if i else None
+    task = LightningModule()
+    task._trainer = SimpleNamespace(model=torch.nn.Identity())
+    clip_gradients(task, list(own.parameters()), 10.0)
+    torch.nn.utils.clip_grad_norm_(torchs.parameters(), 10.0)
+    for a, b in zip(own.parameters(), torchs.parameters(), strict=True):
+        assert (a.grad is None) == (b.grad is None)
+        assert a.grad is None or torch.equal(a.grad.nan_to_num(7.0), b.grad.nan_to_num(7.0))
 
 
 @given(kind=st.sampled_from(KINDS), total=st.integers(2, 300), warmup=st.integers(0, 20), step=st.integers(0, 400))

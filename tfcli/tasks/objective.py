@@ -74,7 +74,7 @@ class Objective(pl.LightningModule):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "training_step" in vars(cls):  # Lightning asks for its arguments at every step, which Python derives anew
-            cls.training_step.__signature__ = signature(cls.training_step)
+            cls.training_step.__signature__ = signature(cls.training_step)  # type: ignore[attr-defined]
 
     def figures(self, split: str) -> Declared:
         """Return title and direction of each figure of a split, in the order of the tables."""

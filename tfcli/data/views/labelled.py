@@ -54,8 +54,10 @@ class Labelled:
         return batch
 
     def batches(self, parts: list[np.ndarray], *, seed: int, epoch: int) -> list[dict[str, Any]]:
-        """Return batches of images in memory, which are drawn at once: `batch` of each of `parts`."""
-        image, rows, _ = self.image.draw(np.concatenate(parts), seed=seed, epoch=epoch)
+        """Return `batch` of each of `parts`, drawn at once."""
+        image, rows, bad = self.image.draw(np.concatenate(parts), seed=seed, epoch=epoch)
+        if bad:
+            return [self.batch(part, seed=seed, epoch=epoch) for part in parts]
         label, index = torch.from_numpy(self.label[rows]), torch.from_numpy(rows)
         ends = np.cumsum([len(part) for part in parts]).tolist()
         slices = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
