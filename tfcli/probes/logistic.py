@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tfcli.errors import ConfigError, DataError
-from tfcli.probes.precision import full_float32, has_bfloat16
+from tfcli.probes.precision import full_float32, has_bfloat16, matmul
 from tfcli.shapes import Float, Int
 
 SLICE = 2**17
@@ -93,7 +93,7 @@ class Space:
         axes = rotation if axes is None else axes @ rotation
         spread = x.new_zeros(x.shape[1])
         for part, out in zip(parts, x.split(4096), strict=True):
-            out[:, :-1] = (part - mean) @ axes
+            out[:, :-1] = matmul(part - mean, axes)
             spread += out.square().sum(0)
         kept = spread[:-1] > 1e-12 * spread[:-1].max()
         if not kept.all():
@@ -175,7 +175,7 @@ def _minimise(
     if theta is None:
         theta = x.new_zeros(num_classes, x.shape[1])
         theta[:, -1] = (torch.bincount(label, minlength=num_classes) / len(label)).log()
-    logits = x @ theta.T
+    logits = matmul(x, theta.T)
     if theta[:, :-1].any():
         factor = _rescaled(theta, logits, label, C)
         theta, logits = theta * factor, logits * factor
@@ -190,7 +190,7 @@ def _minimise(
         over = stuck or step == max_iter
         left = min(gap, _estimated_gap(past))
         if forward is not x and (left <= ROUGH * tol or over):
-            forward, logits, stuck = x, x @ theta.T, False
+            forward, logits, stuck = x, matmul(x, theta.T), False
             objective, error = _objective(theta, logits, label, C)
             gradient = _gradient(theta, error, backward, C)
         if backward is not x and (left <= tol or over):
@@ -257,7 +257,8 @@ class Curvature:
         diagonal = C * rest[:, None] * space.spread + 1
         diagonal[:, -1] = (diagonal[:, -1] - 1).clamp(min=1e-6)
         self.scale = diagonal.rsqrt_()
-        self.rows = space.x[top.indices] * (C * top.values).sqrt_()[:, :, None] * self.scale[:, None]  # (K, rows, R)
+        self.rows = space.x[top.indices]  # (K, rows, R)
+        self.rows.mul_((C * top.values).sqrt_()[:, :, None]).mul_(self.scale[:, None])
         gram = self.rows @ self.rows.mT
         gram.diagonal(dim1=1, dim2=2).add_(1)
         self.factor = torch.linalg.cholesky(gram)
@@ -265,8 +266,8 @@ class Curvature:
     def solve(self, gradient: Float[Tensor, "K R"]) -> Float[Tensor, "K R"]:
         """Return the inverse of the approximate Hessian times a gradient."""
         q = gradient * self.scale
-        inner = torch.cholesky_solve(self.rows @ q[:, :, None], self.factor)
-        return q.sub_((self.rows.mT @ inner)[:, :, 0]).mul_(self.scale)
+        inner = torch.cholesky_solve((q[:, None] @ self.rows.mT).mT, self.factor)
+        return q.sub_((inner.mT @ self.rows)[:, 0]).mul_(self.scale)
 
 
 class History:
@@ -386,7 +387,7 @@ def _gap(gradient: Tensor, curvature: Curvature) -> float:
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """Return the matrix product in the precision of `a`."""
-    return (a @ b.to(a.dtype)).float()
+    return matmul(a, b.to(a.dtype)).float()
 
 
 def _penalty(a: Tensor, b: Tensor) -> float:

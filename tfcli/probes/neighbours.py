@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tfcli.errors import ConfigError
-from tfcli.probes.precision import full_float32, has_bfloat16
+from tfcli.probes.precision import full_float32, has_bfloat16, matmul
 from tfcli.shapes import Float, Int
 
 Bank = Tensor | np.ndarray | Callable[[], Iterable[Tensor | np.ndarray]]
@@ -127,7 +127,7 @@ class Part:
 
     def scan(self, block: Block) -> None:
         """Keep the rows of the block that can be among the k best."""
-        product = self.rows @ block.rows.T  # (m, n)
+        product = matmul(self.rows, block.rows.T)  # (m, n)
         product[:, block.count :] = -math.inf
         error = self.lost * block.length + (self.short + self.lost) * block.lost
         error += self.carry * (self.short * block.length + block.added) + 2.0**-21  # the last term: unit vectors
@@ -177,15 +177,16 @@ class Part:
 
     def compare(self, rows: Tensor, length: Tensor, start: int) -> None:
         """Compute the exact cosines of the candidates in a chunk of the bank, (n, D) with lengths."""
+        query = self.query.double()
         here = ((self.index >= start) & (self.index < start + len(rows))).nonzero().flatten()
         for some in here.split(128):  # they fit into the CPU's cache
             row, index = self.row[some], self.index[some] - start
-            product = (self.query[row].double() * rows[index].double()).sum(1)
+            product = query[row].mul_(rows[index]).sum(1)
             self.cosine[some] = (product / (self.length[row] * length[index])).float()
         if not len(self.keys):
             return
         for some in self.crowded.nonzero().flatten().split(64):
-            product = self.query[some].double() @ rows.double().T
+            product = query[some] @ rows.double().T
             keys = _key((product / (self.length[some, None] * length)).float(), start)
             self.keys[self.place[some]] = torch.cat([self.keys[self.place[some]], keys], 1).topk(self.k, 1).values
 
@@ -219,11 +220,14 @@ def _from_key(key: Int[Tensor, "M k"]) -> tuple[Float[Tensor, "M k"], Int[Tensor
 
 
 def _padded(x: Tensor, columns: list[Tensor], low_precision: bool) -> Tensor:
-    """Append columns to `x`, and pad rows and columns with zeros to a multiple of 32, for fast matrix products."""
+    """Append columns to `x`, and pad with zeros to a multiple of 32 rows, and of 8 columns (32 in low precision), for
+    fast matrix products.
+    """
     count, width = x.shape
+    unit = 32 if low_precision else 8
     out = x.new_zeros(
         count + -count % 32,
-        width + len(columns) + -(width + len(columns)) % 32,
+        width + len(columns) + -(width + len(columns)) % unit,
         dtype=torch.bfloat16 if low_precision else x.dtype,
     )
     out[:count, :width] = x
