@@ -127,31 +127,44 @@ class Part:
 
     def scan(self, block: Block) -> None:
         """Keep the rows of the block that can be among the k best."""
-        product = matmul(self.rows, block.rows.T)  # (m, n)
-        product[:, block.count :] = -math.inf
         error = self.lost * block.length + (self.short + self.lost) * block.lost
         error += self.carry * (self.short * block.length + block.added) + 2.0**-21  # the last term: unit vectors
         self.error = torch.maximum(self.error, error)
+        product = matmul(self.rows, block.rows.T)  # (m, n)
+        product[:, block.count :] = -math.inf
         fold = max(1, min(FOLD, block.count // (8 * self.k)))
         while product.shape[1] % fold:
             fold -= 1
         folded = product.view(len(product), fold, -1)
         tops = folded.amax(1).float()  # products of different rows
-        self.best = torch.cat([self.best, tops], 1).topk(self.k, 1, sorted=False).values
-        least = self._least()
+        least = self._least(self.best.amin(1))
+        if bool((least == -math.inf).any()):  # there are no k rows yet
+            least = torch.maximum(least, self._least(torch.cat([self.best, tops], 1).topk(self.k, 1).values[:, -1]))
         row, column = (tops >= least[:, None]).nonzero(as_tuple=True)
         value = folded[row, :, column].float()  # (candidates, fold)
         which, place = ((value >= least[row][:, None]) & (value > -math.inf)).nonzero(as_tuple=True)
-        index = block.start + column[which] + place * folded.shape[2]
-        self.kept.append((row[which], index, value[which, place]))
-        self.count += row[which].bincount(minlength=len(self.count))
+        row, column, value = row[which], column[which] + place * folded.shape[2], value[which, place]
+        self._raise(row, value)
+        left = value >= self._least(self.best.amin(1))[row]
+        row = row[left]
+        self.kept.append((row, block.start + column[left], value[left]))
+        self.count += row.bincount(minlength=len(self.count))
         if int(self.count.max()) > 16 * self.k + 512:
             self._prune()
+
+    def _raise(self, row: Tensor, value: Tensor) -> None:
+        """Put products of new rows, sorted by row, among the k best."""
+        left = value > self.best.amin(1)[row]
+        row, value = row[left], value[left]
+        count = row.bincount(minlength=len(self.best))
+        table = value.new_full((len(self.best), int(count.max())), -math.inf)
+        table[row, _place(row, count)] = value
+        self.best = torch.cat([self.best, table], 1).topk(self.k, 1, sorted=False).values
 
     def _prune(self) -> None:
         """Drop rows that cannot be among the k best any more; mark queries with too many candidates as crowded."""
         row, index, value = (torch.cat(column) for column in zip(*self.kept, strict=True))
-        left = value >= self._least()[row]
+        left = value >= self._least(self.best.amin(1))[row]
         self.count = row[left].bincount(minlength=len(self.count))
         self.crowded |= self.count > 8 * self.k + 256
         self.best[self.crowded] = math.inf  # no product reaches it
@@ -159,9 +172,8 @@ class Part:
         left &= ~self.crowded[row]
         self.kept = [(row[left], index[left], value[left])]
 
-    def _least(self) -> Tensor:
-        """Return the product below which no row can be among the k best."""
-        kth = self.best.amin(1)
+    def _least(self, kth: Tensor) -> Tensor:
+        """Return the product below which no row can be among the k best, given the k-th best product."""
         return kth - 2 * self.error - 2.1 * self.step * (kth.abs() + 0.05)
 
     def settle(self, size: int) -> None:
@@ -177,22 +189,21 @@ class Part:
 
     def compare(self, rows: Tensor, length: Tensor, start: int) -> None:
         """Compute the exact cosines of the candidates in a chunk of the bank, (n, D) with lengths."""
-        query = self.query.double()
         here = ((self.index >= start) & (self.index < start + len(rows))).nonzero().flatten()
         for some in here.split(128):  # they fit into the CPU's cache
             row, index = self.row[some], self.index[some] - start
-            product = query[row].mul_(rows[index]).sum(1)
+            product = self.query[row].double().mul_(rows[index]).sum(1)
             self.cosine[some] = (product / (self.length[row] * length[index])).float()
         if not len(self.keys):
             return
         for some in self.crowded.nonzero().flatten().split(64):
-            product = query[some] @ rows.double().T
+            product = self.query[some].double() @ rows.double().T
             keys = _key((product / (self.length[some, None] * length)).float(), start)
             self.keys[self.place[some]] = torch.cat([self.keys[self.place[some]], keys], 1).topk(self.k, 1).values
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Return the k nearest rows of each query."""
-        place = torch.arange(len(self.row), device=self.row.device) - (self.count.cumsum(0) - self.count)[self.row]
+        place = _place(self.row, self.count)
         most = max(self.k, int(self.count.max()))
         cosine = self.cosine.new_full((len(self.count), most), -math.inf)
         index = torch.zeros_like(cosine, dtype=torch.int64)
@@ -202,6 +213,11 @@ class Part:
         if len(self.keys):
             cosine[self.crowded], index[self.crowded] = _from_key(self.keys)
         return cosine, index
+
+
+def _place(row: Tensor, count: Int[Tensor, "M"]) -> Tensor:
+    """Return the place of each entry among its row's, which are `count`; entries are sorted by row."""
+    return torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
 
 
 def _key(cosine: Float[Tensor, "M N"], start: int) -> Int[Tensor, "M N"]:
