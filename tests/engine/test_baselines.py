@@ -10,6 +10,7 @@ from tfcli.engine.runs.summary import baselines
 from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.glue import LabelMetrics
 from tfcli.tasks.baselines.classes import class_guesses
+from tfcli.tasks.baselines.pixels import nearest_neighbour
 
 
 def test_the_most_frequent_class_is_that_of_training():
@@ -43,3 +44,9 @@ def test_each_figure_has_its_own_baselines_beside_it():
     assert baselines(record, "fewshot/shots=1/accuracy") == {"chance": 0.25}
     assert baselines(record, "test/loss") == {"bigram": 2.0}
     assert baselines(record, "val/accuracy") == {}
+
+
+def test_the_nearest_image_is_found_by_distances_that_do_not_wrap():
+    train = np.array([[[250, 0]], [[120, 0]]], dtype=np.uint8)
+    test = np.array([[[0, 0]], [[255, 10]], [[200, 0]], [[100, 100]]], dtype=np.uint8)
+    assert nearest_neighbour(train, np.array([0, 1]), test, np.array([1, 0, 0, 0])) == 0.75

@@ -45,6 +45,7 @@ def test_results_follow_the_schema(tiny_run: Path):
     assert record["counts"] == {"train": 270, "val": 30, "test": 360} or record["counts"]["test"] == 360
     assert set(record["intervals"]) == {name for name in record["metrics"] if name.startswith("test/")}
     assert record["baselines"]["logistic regression on pixels/accuracy"] > 0.85
+    assert record["baselines"]["nearest neighbour of pixels/accuracy"] > 0.85
     assert record["params"]["total"] == sum(
         p.numel() for p in torch.load(tiny_run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"].values()
     )

@@ -13,7 +13,7 @@ from tfcli.metrics.info import LOSS, Declared, FigureInfo
 from tfcli.models.protocols import Classifier
 from tfcli.shapes import Float, Int
 from tfcli.tasks.baselines.classes import class_guesses
-from tfcli.tasks.baselines.pixels import logistic_regression
+from tfcli.tasks.baselines.pixels import logistic_regression, nearest_neighbour
 from tfcli.tasks.objective import ClassChoice
 
 
@@ -90,8 +90,11 @@ class Classify(ClassChoice):
         return class_guesses(self.metric("test"), data.labels("train"), data.labels("test"))
 
     def baselines(self, data: Any) -> dict[str, float]:
-        found = logistic_regression(*data.arrays("train"), *data.arrays("test"))
-        return {"logistic regression on pixels/accuracy": found}
+        arrays = (*data.arrays("train"), *data.arrays("test"))
+        return {
+            "logistic regression on pixels/accuracy": logistic_regression(*arrays),
+            "nearest neighbour of pixels/accuracy": nearest_neighbour(*arrays),
+        }
 
     def forward(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]:
         return self.net(image)

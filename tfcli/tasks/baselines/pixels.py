@@ -1,4 +1,4 @@
-"""Baseline for small images: logistic regression on the pixels."""
+"""Baselines for small images: logistic regression and the nearest neighbour on the pixels."""
 
 from __future__ import annotations
 
@@ -27,3 +27,14 @@ def logistic_regression(
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit((x - centre) / spread, train_label)
     return float(model.score((test.reshape(len(test), -1).astype(np.float32) - centre) / spread, test_label))
+
+
+def nearest_neighbour(
+    train: UInt8[np.ndarray, "N ..."], train_label: np.ndarray, test: UInt8[np.ndarray, "M ..."], test_label: np.ndarray
+) -> float:
+    """Return the test accuracy of the label of the nearest training image, by the Euclidean distance of the pixels."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    model = KNeighborsClassifier(n_neighbors=1, algorithm="brute")
+    model.fit(train.reshape(len(train), -1).astype(np.float32), train_label)
+    return float(model.score(test.reshape(len(test), -1).astype(np.float32), test_label))
