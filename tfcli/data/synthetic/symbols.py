@@ -32,7 +32,7 @@ def reversal(
 ) -> Columns:
     """Make strings of letters and their reversals, `c a d` and `d a c`, with uniform lengths.
 
-    A state of fixed width cannot hold long strings, on which recurrent models without attention fail.
+    A recurrent model without attention must hold the whole string in one vector.
 
     Args:
         seed, split, indices: seed, split and indices of the rows.
