@@ -13,6 +13,7 @@ from tfcli.data.columns.filecolumn import FileColumn
 from tfcli.data.common.fetch import shared_folders
 from tfcli.data.common.request import Request
 from tfcli.data.sources import adapters
+from tfcli.data.sources.digits import digits
 from tfcli.data.sources.torchvision_sets import Torchvision
 from tfcli.errors import DataError
 
@@ -395,3 +396,9 @@ def test_a_missing_set_of_files_says_what_is_expected(name, tmp_path):
     assert (config.get("url") or "data.root=FOLDER") in text
     for expected in getattr(source, "expects", ["*.mp4"]):
         assert expected in text
+
+
+def test_digits_are_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    assert np.array_equal(digits(), np.column_stack(load_digits(return_X_y=True)))

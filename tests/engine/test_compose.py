@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 import yaml
 from contract.families import columns_of_sets
 from omegaconf import OmegaConf
+from PIL import Image
 
 from tfcli.engine.config import compose as c
 from tfcli.engine.config import configs
@@ -307,8 +310,12 @@ def test_values_of_a_saved_config_are_set_with_the_same_care():
         c.set_value(config, "trainer.max_epoch=5")
 
 
-def test_nothing_heavy_is_imported():
-    """Neither before a config is refused, nor what only training needs by verbs that use a model."""
+def test_nothing_heavy_is_imported(tmp_path: Path):
+    """Neither before a config is refused, nor, by commands that use a model, what only training needs."""
+    with tarfile.open(Path(__file__).parents[1] / "fixtures" / "old_runs" / "runs.tar.xz") as packed:
+        members = [member for member in packed if member.name.removeprefix("./").startswith("classify/")]
+        packed.extractall(tmp_path, members, filter="data")
+    Image.new("L", (8, 8)).save(tmp_path / "image.png")
     code = (
         "import sys\nfrom tfcli.engine.config.compose import compose\n"
         "import tfcli.cli.app, tfcli.probes.store, tfcli.files\n"
@@ -316,15 +323,20 @@ def test_nothing_heavy_is_imported():
         "heavy = ('torch','torchvision','numpy','sklearn','matplotlib','pytorch_lightning','wandb','PIL')\n"
         "print([m for m in heavy if m in sys.modules])\n"
         "import tfcli.engine.use.language_model\n"
-        "trains = ('pytorch_lightning','torchmetrics','matplotlib','wandb')\n"
-        "print([m for m in ('torchvision', *trains) if m in sys.modules])\n"
-        "import tfcli.engine.probe.probe\n"
+        "trains = ('pytorch_lightning','torchmetrics','torchvision','torch._dynamo','sklearn','matplotlib','wandb')\n"
+        "print([m for m in trains if m in sys.modules])\n"
+        "import tfcli.engine.probe.probe, tfcli.engine.probe.zeroshot, tfcli.data.sources.digits\n"
+        "import tfcli.engine.use.texts, tfcli.engine.use.image_questions\n"
+        "tfcli.data.sources.digits.digits()\n"
+        "tfcli.cli.app.app(['predict', './classify', 'image.png', '--out', 'out.csv'], standalone_mode=False)\n"
         "print([m for m in trains if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
-    )
-    assert done.stdout.split() == ["[]"] * 3
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("[")] == ["[]"] * 3
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 4
 
 
 def test_a_run_keeps_the_task_that_it_had(tmp_path: Path):

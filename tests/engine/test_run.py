@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,27 @@ def test_predict_goes_on_past_a_bad_file(tmp_path: Path, tiny_run: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"b.jpg: not an image file"):
         app(["predict", str(tiny_run), "b.jpg"], standalone_mode=False)
+
+
+def test_a_users_own_task_says_how_it_predicts(tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch):
+    from PIL import Image
+
+    from tfcli.engine.use.predict import predict
+
+    (tmp_path / "backwards.py").write_text(
+        "from tfcli.tasks.classify import Classify\n\n\n"
+        "class Backwards(Classify):\n"
+        "    def scores(self, batch):\n        return -self.net(batch['image'])\n"
+    )
+    (tmp_path / "conf" / "task").mkdir(parents=True)
+    (tmp_path / "conf" / "task" / "mine.yaml").write_text("_target_: backwards.Backwards\n")
+    Image.new("L", (20, 20), 200).save(tmp_path / "a.png")
+    shutil.copytree(tiny_run, tmp_path / "run")
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("tfcli.tasks.classify.Classify", "backwards.Backwards"))
+    monkeypatch.chdir(tmp_path)
+    (own,), (usual,) = (predict(Path(run), [], [Path("a.png")], top=10) for run in ("run", tiny_run))
+    assert own["classes"] == usual["classes"][::-1]
 
 
 def test_rerun_changes_what_it_is_told(tmp_path: Path, tiny_run: Path):

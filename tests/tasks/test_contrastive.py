@@ -20,10 +20,11 @@ from tfcli.engine.train.callbacks import monitors
 from tfcli.engine.train.prepare import LightningData
 from tfcli.metrics.retrieval import RetrievalMetrics
 from tfcli.models.clip import CLIP
-from tfcli.tasks.contrastive import Contrastive, contrastive_loss, encode_classes
+from tfcli.tasks.contrastive import Contrastive, contrastive_loss
 from tfcli.tasks.optim import adamw, param_groups
 from tfcli.tasks.protocols import Horizon
 from tfcli.tasks.schedule import constant
+from tfcli.tasks.zeroshot import encode_classes
 from tfcli.text.tokenizer import make
 
 ROOT = Path(__file__).parents[2]

@@ -90,7 +90,7 @@ def predict(
 
         found = predict_labels(folder, settings, files, names, template, top=top, config_dir=config_dir)
     else:
-        from tfcli.engine.use.evaluate import predict as run
+        from tfcli.engine.use.predict import predict as run
 
         found = run(folder, settings, files, top=top, config_dir=config_dir)
     _show(found, "file", out=out, json=json)

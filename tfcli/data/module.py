@@ -19,8 +19,7 @@ from tfcli.data.common.splitnames import SPLITS
 from tfcli.data.common.workers import Ranks
 from tfcli.data.images.cache import Store
 from tfcli.data.images.imageset import FileSet, Images, normalised
-from tfcli.data.images.mixing import Mix
-from tfcli.data.images.spatial import PICTURES
+from tfcli.data.images.pictures import PICTURES
 from tfcli.data.images.transforms import normalise
 from tfcli.data.prepared import PreparedData
 from tfcli.data.views.labelled import LabelledImages
@@ -214,6 +213,8 @@ class DataModule(PreparedData):
                 mixed.append(batch)
                 seeds.append(mix_seed)
         if mixed:
+            from tfcli.data.images.mixing import Mix  # it imports torchvision
+
             mix = Mix(self.augment, num_classes=self.num_classes)
             found = mix.several([b["image"] for b in mixed], [b["label"] for b in mixed], seeds)
             for batch, (image, target) in zip(mixed, found, strict=True):

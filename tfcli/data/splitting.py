@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torchvision.tv_tensors import Video
 
 from tfcli.data.columns import checks
 from tfcli.data.columns.filecolumn import FileColumn
@@ -20,8 +19,8 @@ from tfcli.data.common.rows import Columns, height, picked, taken, unpicked
 from tfcli.data.common.workers import Ranks
 from tfcli.data.images.cache import Bad, Policy, Store, store_files
 from tfcli.data.images.imageset import Images
+from tfcli.data.images.pictures import CLIPS, PICTURES
 from tfcli.data.images.resize import Resize
-from tfcli.data.images.spatial import KINDS, PICTURES
 from tfcli.data.images.transforms import EvalTransform, TrainTransform
 from tfcli.errors import ConfigError, DataError
 
@@ -200,7 +199,7 @@ def with_images(rows: dict[str, Columns], recipe: Recipe) -> tuple[dict[str, Col
     for (split, name), (column, which) in held.items():
         own = split if name == "image" else f"{split}-{name}"
         key, _, others = used.get(id(column), (own, column, which))
-        if KINDS[name] is not Video:
+        if name not in CLIPS:
             used[id(column)] = key, column, np.union1d(others, which)
     files = {
         key: [column.paths[row] for row in which]

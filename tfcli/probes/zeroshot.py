@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from tfcli.probes.scores import Figures, ranked, score
 from tfcli.shapes import Float, Int
-from tfcli.tasks.contrastive import class_vectors
+from tfcli.tasks.zeroshot import class_vectors
 
 
 @dataclass

@@ -6,7 +6,6 @@ directions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -20,10 +19,11 @@ from tfcli.metrics.classification import ClassificationMetrics
 from tfcli.metrics.info import Declared
 from tfcli.metrics.retrieval import RetrievalMetrics
 from tfcli.models.protocols import ImageTextEncoder
-from tfcli.shapes import Float, Int
+from tfcli.shapes import Float
 from tfcli.tasks.baselines.classes import class_guesses
 from tfcli.tasks.gather import all_gather_with_grad, ranks
 from tfcli.tasks.objective import Objective
+from tfcli.tasks.zeroshot import class_logits, encode_classes
 
 
 def contrastive_loss(
@@ -62,25 +62,6 @@ def gathered_contrastive_loss(
         return contrastive_loss(images, texts, scale)
     label = ranks()[0] * len(image) + torch.arange(len(image), device=image.device)
     return (cross_entropy(scale * image @ texts.mT, label) + cross_entropy(scale * text @ images.mT, label)) / 2
-
-
-def encode_classes(
-    encode_text: Callable[[Tensor], Tensor], tokens: Int[Tensor, "K T L"], *, batch_size: int = 1024
-) -> Float[Tensor, "K E"]:
-    """Return a unit vector for each class, from its prompts.
-
-    Args:
-        encode_text: function from tokens (B, L) to embeddings (B, E).
-        tokens: tokens of each template of each class.
-        batch_size: number of texts encoded at once.
-    """
-    parts = [encode_text(rows).float() for rows in tokens.flatten(0, 1).split(batch_size)]
-    return class_vectors(torch.cat(parts).unflatten(0, tokens.shape[:2]))
-
-
-def class_vectors(texts: Float[Tensor, "K T E"]) -> Float[Tensor, "K E"]:
-    """Return for each class the normalised mean of the unit vectors of its T prompts (section 3.1.4)."""
-    return normalize(normalize(texts, dim=-1).mean(1), dim=-1)
 
 
 class Contrastive(Objective):
@@ -229,8 +210,7 @@ class Contrastive(Objective):
     def _logits(self, image: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]:
         if self._classes is None:
             raise ValueError("`prompts` must be set to classify.")
-        image = normalize(self.model.encode_image(image).float(), dim=-1)
-        return self.model.scale.float() * image @ self._classes.mT
+        return class_logits(self.model, image, self._classes)
 
     def _measure(self, split: str, batch: dict[str, Tensor]) -> None:
         if "spare" in batch:

@@ -1,4 +1,4 @@
-"""Random shifts and horizontal flips of whole batches of arrays, with one seed per sample."""
+"""Arrays of pixels as tensors; random shifts and horizontal flips of whole batches, with one seed per sample."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ def one_batch(images: np.ndarray) -> Tensor:
     """Convert an array (B, Y, X, 3) to a contiguous tensor (B, 3, Y, X)."""
     images = np.ascontiguousarray(images)
     return torch.from_numpy(images if images.flags.writeable else images.copy()).permute(0, 3, 1, 2).contiguous()
+
+
+def pixels_first(image: np.ndarray) -> Tensor:
+    """Return an array (..., Y, X, 3) as a view (..., 3, Y, X): channels last in memory, which is resized fastest."""
+    image = np.ascontiguousarray(image)
+    return torch.from_numpy(image if image.flags.writeable else image.copy()).movedim(-1, -3)
 
 
 def offsets(seeds: Any, padding: int) -> tuple[Any, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,9 +18,11 @@ from tfcli.data.common.order import Address
 from tfcli.data.common.rows import Picked
 from tfcli.data.images.cache import Bad, Store
 from tfcli.data.images.decode import BadImage, size_of
-from tfcli.data.images.spatial import KINDS, PLACES, Field, MisfitError, Sample, assembled
 from tfcli.data.images.transforms import EvalTransform, TrainTransform, normalise
 from tfcli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tfcli.data.images.spatial import Sample
 
 T = TypeVar("T")
 
@@ -171,6 +173,8 @@ class Images:
         Raises:
             BadImage: a file of any column cannot be read, or does not fit its image.
         """
+        from tfcli.data.images.spatial import KINDS, PLACES, Field, MisfitError, assembled
+
         seeds = addressed(rows, seed=seed, epoch=epoch, copies=copies)
         read = {other: reader(column, rows) for other, column in columns.items()}
         stored = isinstance(self.pixels, Store | FileColumn)

@@ -17,9 +17,11 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 from torchvision.transforms.v2.functional import register_kernel
 
+from tfcli.data.images.arrays import pixels_first
 from tfcli.data.images.disparity import UNKNOWN
 from tfcli.data.images.masks import VOID
-from tfcli.data.images.resize import nearest
+from tfcli.data.images.pictures import CLIPS, IMAGES, PICTURES
+from tfcli.data.images.resize import Fit, cut, nearest
 
 Sample = dict[str, Any]
 """The parts of a sample, all on the same canvas: column to tv_tensor."""
@@ -64,11 +66,8 @@ class DisparityField(Field):
 
 
 KINDS: dict[str, type[tv_tensors.TVTensor]] = {
-    "image": tv_tensors.Image,
-    "right": tv_tensors.Image,
-    "second": tv_tensors.Image,
-    "clip": tv_tensors.Video,
-    "twin": tv_tensors.Video,
+    **dict.fromkeys(IMAGES, tv_tensors.Image),
+    **dict.fromkeys(CLIPS, tv_tensors.Video),
     "mask": ClassField,
     "instance": Field,
     "support": Field,
@@ -81,7 +80,6 @@ KINDS: dict[str, type[tv_tensors.TVTensor]] = {
     "points": tv_tensors.KeyPoints,
 }
 """Kind of a column by its name."""
-PICTURES = tuple(name for name, kind in KINDS.items() if kind in (tv_tensors.Image, tv_tensors.Video))
 PLACES = (tv_tensors.BoundingBoxes, tv_tensors.KeyPoints)
 """Kinds whose values are positions in the image, in pixels of its file."""
 FILL: dict[Any, Any] = {kind: kind.void for kind in KINDS.values() if issubclass(kind, Field)} | {"others": 0}
@@ -186,10 +184,27 @@ def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[0]} x {shape[1]}"
 
 
-def pixels_first(image: np.ndarray) -> Tensor:
-    """(..., Y, X, 3) array to a (..., 3, Y, X) view; channels last in memory, which torchvision resizes fastest."""
-    image = np.ascontiguousarray(image)
-    return torch.from_numpy(image if image.flags.writeable else image.copy()).movedim(-1, -3)
+def fitted(sample: Sample, fit: Fit) -> Sample:
+    """Return the parts of a sample, resized and cropped with its image; padding is void."""
+    canvas = tuple(next(iter(pictures(sample).values())).shape[-2:])
+    if canvas == (fit.image_size, fit.image_size) == fit.step.shape(*canvas):
+        return sample
+    return {name: _fitted(part, fit) for name, part in sample.items()}
+
+
+def _fitted(part: tv_tensors.TVTensor, fit: Fit) -> tv_tensors.TVTensor:
+    if isinstance(part, tv_tensors.Image | tv_tensors.Video):
+        return tv_tensors.wrap(pixels_first(fit(part.movedim(-3, -1).numpy())), like=part)
+    canvas = part.shape if isinstance(part, Field) else part.canvas_size  # type: ignore[attr-defined]
+    shape = fit.step.shape(*canvas)
+    top, left = map(fit.offset, shape)
+    if isinstance(part, Field):
+        resized = part.numpy()[nearest(canvas[0], shape[0])[:, None], nearest(canvas[1], shape[1])]
+        square = cut(resized[..., None], top, left, side=fit.image_size, fill=(part.void,))[..., 0]
+        return type(part)(torch.from_numpy(np.ascontiguousarray(square))).widened(shape[1] / canvas[1])
+    moved = F.resize(part, list(shape)).as_subclass(Tensor)
+    moved = moved - torch.tensor([left, top] * (moved.shape[-1] // 2))
+    return tv_tensors.wrap(moved, like=part, canvas_size=(fit.image_size, fit.image_size))
 
 
 def sanitized(places: tv_tensors.BoundingBoxes | tv_tensors.KeyPoints) -> tuple[Tensor, Tensor]:

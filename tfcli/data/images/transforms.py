@@ -3,31 +3,28 @@
 The arithmetic is torchvision.transforms.v2's. What is ours is the addressing: every sample brings a 64-bit seed, a
 function of (seed, epoch, index), so its augmentation is the same whatever the batch, the worker or the rank. The
 random state of the process is put back afterwards.
+
+torchvision takes two seconds to import and is imported on first use: evaluation alone needs none of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Annotated, Any, Literal
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.random import fork_rng
-from torchvision import tv_tensors
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
-from torchvision.tv_tensors import wrap
 
 from tfcli.bounds import Bounds, Count, Fraction, NotNegative, Share
-from tfcli.data.images.arrays import mirror, mirrored, offsets, one_batch, shift
-from tfcli.data.images.augment import LEVELS, AutoAugment, GrowingRandAugment, NoiseErasing, OnPictures, RandAugment
-from tfcli.data.images.resize import ON_TENSORS, Fit, cut, nearest
-from tfcli.data.images.spatial import FILL, Field, Sample, pictures, pixels_first
+from tfcli.data.images.arrays import mirror, mirrored, offsets, one_batch, pixels_first, shift
+from tfcli.data.images.resize import ON_TENSORS, Fit
 
-POLICIES = tuple(policy.value for policy in v2.AutoAugmentPolicy)
+if TYPE_CHECKING:
+    from tfcli.data.images.spatial import Sample
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class Augment:
         for key, choices in (
             ("crop", ("resized", "padded", "none")),
             ("randaugment_kind", ("torchvision", "timm")),
-            ("autoaugment", ("none", *POLICIES)),
+            ("autoaugment", ("none", "imagenet", "cifar10", "svhn")),
             ("erasing_fill", ("mean", "pixel")),
         ):
             if getattr(self, key) not in choices:
@@ -100,7 +97,7 @@ class Augment:
             )
         if self.randaugment and self.autoaugment != "none":
             raise ValueError("`data.augment` takes randaugment or autoaugment, not both: set one to 0 or none.")
-        most = 30 if self.randaugment_kind == "torchvision" else LEVELS
+        most = 30 if self.randaugment_kind == "torchvision" else 10  # `tfcli.data.images.augment.LEVELS`
         if self.randaugment > most:
             raise ValueError(
                 f"`data.augment.randaugment` must be at most {most} for randaugment_kind={self.randaugment_kind}, "
@@ -145,26 +142,11 @@ class EvalTransform:
 
     def sample(self, sample: Sample, seed: np.uint64 | None = None) -> Sample:
         """Return the parts of a sample, transformed with its image; padding is void."""
-        canvas = tuple(next(iter(pictures(sample).values())).shape[-2:])
-        if canvas == (self.size, self.size) == self.fit.step.shape(*canvas):
-            return sample
-        return {name: self._part(part) for name, part in sample.items()}
+        from tfcli.data.images.spatial import fitted
+
+        return fitted(sample, self.fit)
 
     sample_of_batch = sample
-
-    def _part(self, part: tv_tensors.TVTensor) -> tv_tensors.TVTensor:
-        if isinstance(part, tv_tensors.Image | tv_tensors.Video):
-            return wrap(self.one(part.movedim(-3, -1).numpy()), like=part)
-        canvas = part.shape if isinstance(part, Field) else part.canvas_size  # type: ignore[attr-defined]
-        shape = self.fit.step.shape(*canvas)
-        top, left = map(self.fit.offset, shape)
-        if isinstance(part, Field):
-            resized = part.numpy()[nearest(canvas[0], shape[0])[:, None], nearest(canvas[1], shape[1])]
-            square = cut(resized[..., None], top, left, side=self.size, fill=(part.void,))[..., 0]
-            return type(part)(torch.from_numpy(np.ascontiguousarray(square))).widened(shape[1] / canvas[1])
-        moved = F.resize(part, list(shape)).as_subclass(Tensor)
-        moved = moved - torch.tensor([left, top] * (moved.shape[-1] // 2))
-        return wrap(moved, like=part, canvas_size=(self.size, self.size))
 
 
 class TrainTransform:
@@ -191,10 +173,19 @@ class TrainTransform:
     ):
         self.size, self.augment, self.fit = fit.image_size, augment, fit
         self.fill, self.noise = tuple(fill), tuple(noise)
-        self.mode = v2.InterpolationMode(ON_TENSORS.get(fit.interpolation, "bilinear"))
         self.plain = EvalTransform(fit)
-        self.extra = [*self._policy(fill), *self._painting(fill, noise)]
-        self.steps = [*self._crop(), v2.RandomHorizontalFlip(augment.flip), *self.extra]
+
+    @cached_property
+    def steps(self) -> list:
+        """The steps for a sample."""
+        from torchvision.transforms import v2
+
+        return [*self._crop(), v2.RandomHorizontalFlip(self.augment.flip), *self.extra]
+
+    @cached_property
+    def extra(self) -> list:
+        """The steps after crop and mirror image."""
+        return [*self._policy(), *self._painting()]
 
     def cropped(self, scale: tuple[float, float], size: int | None = None, **changes: Any) -> TrainTransform:
         """Return the same augmentation of random crops.
@@ -209,30 +200,45 @@ class TrainTransform:
         return TrainTransform(fit, augment=augment, fill=self.fill, noise=self.noise)
 
     def _crop(self) -> list:
+        from torchvision.transforms import v2
+
+        from tfcli.data.images.spatial import FILL
+
         if self.augment.crop == "resized":
             scale = tuple(self.augment.scale)
-            return [v2.RandomResizedCrop(self.size, scale=scale, interpolation=self.mode, antialias=True)]
+            mode = v2.InterpolationMode(ON_TENSORS.get(self.fit.interpolation, "bilinear"))
+            return [v2.RandomResizedCrop(self.size, scale=scale, interpolation=mode, antialias=True)]
         if self.augment.crop == "padded":
             return [v2.RandomCrop(self.size, padding=self.size // 8, fill=FILL)]
         return []
 
-    def _policy(self, fill: Sequence[float]) -> list:
+    def _policy(self) -> list:
         """Return the step of RandAugment or AutoAugment, if any."""
         augment = self.augment
-        if augment.autoaugment != "none":
-            policy = v2.AutoAugmentPolicy(augment.autoaugment)
-            return [AutoAugment(policy, interpolation=v2.InterpolationMode.BILINEAR, fill=[round(v) for v in fill])]
-        if not augment.randaugment:
+        if augment.autoaugment == "none" and not augment.randaugment:
             return []
+        from torchvision.transforms import v2
+
+        from tfcli.data.images.augment import AutoAugment, GrowingRandAugment, RandAugment
+
+        if augment.autoaugment != "none":
+            policy, fill = v2.AutoAugmentPolicy(augment.autoaugment), [round(v) for v in self.fill]
+            return [AutoAugment(policy, interpolation=v2.InterpolationMode.BILINEAR, fill=fill)]
         if augment.randaugment_kind == "timm":
             std, num_ops = augment.randaugment_std, augment.randaugment_ops
-            return [GrowingRandAugment(augment.randaugment, std=std, num_ops=num_ops, fill=fill)]
+            return [GrowingRandAugment(augment.randaugment, std=std, num_ops=num_ops, fill=self.fill)]
         return [RandAugment(num_ops=augment.randaugment_ops, magnitude=augment.randaugment)]
 
-    def _painting(self, fill: Sequence[float], noise: Sequence[float]) -> list:
+    def _painting(self) -> list:
         """Return the steps of colour jitter, grey, blur, solarisation and erasing."""
         steps: list = []
         augment, strength = self.augment, self.augment.color_jitter
+        if not any((strength, augment.hue, augment.grayscale, augment.blur, augment.solarize, augment.erasing)):
+            return steps
+        from torchvision.transforms import v2
+
+        from tfcli.data.images.augment import NoiseErasing, OnPictures
+
         if strength or augment.hue:
             jitter = v2.ColorJitter(
                 brightness=strength, contrast=strength, saturation=strength, hue=augment.hue or None
@@ -245,10 +251,10 @@ class TrainTransform:
             steps.append(v2.RandomApply([blurred], augment.blur))
         if augment.solarize:
             steps.append(v2.RandomSolarize(128, augment.solarize))
-        if self.augment.erasing and self.augment.erasing_fill == "pixel":
-            steps.append(NoiseErasing(self.augment.erasing, mean=fill, std=noise))
-        elif self.augment.erasing:
-            steps.append(v2.RandomErasing(p=self.augment.erasing, value=[round(v) for v in fill]))
+        if augment.erasing and augment.erasing_fill == "pixel":
+            steps.append(NoiseErasing(augment.erasing, mean=self.fill, std=self.noise))
+        elif augment.erasing:
+            steps.append(v2.RandomErasing(p=augment.erasing, value=[round(v) for v in self.fill]))
         return [OnPictures(step) for step in steps]
 
     def one(self, image: np.ndarray, seed: np.uint64) -> Tensor:
@@ -287,6 +293,10 @@ class TrainTransform:
         """Augment a sample of a set whose images have one size; its image equals that of `batch`."""
         if self.augment.crop == "resized":
             return self.sample(sample, seed)
+        from torchvision.transforms.v2 import functional as F
+
+        from tfcli.data.images.spatial import FILL, pictures
+
         if self.augment.crop == "padded":
             rows, columns = next(iter(pictures(sample).values())).shape[-2:]
             padding = max(1, rows // 8)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 
 from tfcli.data.columns.pixels import ArrayPixels
@@ -24,14 +28,21 @@ class Digits:
         return "inside scikit-learn"
 
     def load(self, request: Request) -> LoadedTables:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-        labels = digits.target.astype(np.int64)
+        table = digits()
+        images = np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+        labels = table[:, -1].astype(np.int64)
         kept, taken = stratified(labels, number=TEST_COUNT, seed=SPLIT_SEED, purpose="test")
         splits = {
             split: {"image": ArrayPixels(images[rows]), "label": labels[rows]}
             for split, rows in (("train", kept), ("test", taken))
         }
         return LoadedTables(splits, {"label": [str(i) for i in range(10)]})
+
+
+def digits() -> np.ndarray:
+    """Return scikit-learn's table (1797, 65) of 64 intensities and the digit, without the 1.7 s of its import."""
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.submodule_search_locations
+    with gzip.open(Path(package.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")) as file:
+        return np.loadtxt(file, delimiter=",")

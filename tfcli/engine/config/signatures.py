@@ -225,10 +225,8 @@ def _handed_on(
     found: Definition, node: ast.FunctionDef, name: str, after: Sequence[Definition | None]
 ) -> Iterator[tuple[Signature, set[str]]]:
     """Yield the signatures of what a body calls with `**name`, each with the arguments that are given besides."""
-    for call in ast.walk(node):
-        if not isinstance(call, ast.Call):
-            continue
-        if not any(k.arg is None and name in _names(k.value) for k in call.keywords):
+    for call, unpacked in _unpacking(node):
+        if name not in unpacked:
             continue
         called = ast.unparse(call.func)
         if called == "partial" and call.args:
@@ -239,6 +237,14 @@ def _handed_on(
             receiver = signature(_full_name(found.module, called))
         if receiver is not None:
             yield receiver, {k.arg for k in call.keywords if k.arg} | set(list(receiver.arguments)[: len(call.args)])
+
+
+@cache  # a body is read once, and not again for each of its arguments
+def _unpacking(node: ast.FunctionDef) -> list[tuple[ast.Call, set[str]]]:
+    """Return the calls in a body that unpack keywords, each with the names in what they unpack."""
+    calls = [call for call in ast.walk(node) if isinstance(call, ast.Call)]
+    unpacked = [{name for k in call.keywords if k.arg is None for name in _names(k.value)} for call in calls]
+    return [(call, names) for call, names in zip(calls, unpacked, strict=True) if names]
 
 
 def _names(node: ast.expr) -> set[str]:

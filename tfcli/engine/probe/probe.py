@@ -77,8 +77,8 @@ def probe(job: Composition, run: Path | None, *, verb: str = "probe") -> tuple[P
         active.stop.doing = "(features already extracted are cached)"
         results = _heads(frozen, heads, folder)
         record.main = f"{next(r.head for r in results if r.head.partition('/')[0] in (learning or heads))}/accuracy"
-        _write(frozen, heads, results, folder, record, began)
-    return folder, record, table(frozen, results)
+        rows = _write(frozen, heads, results, folder, record, began)
+    return folder, record, rows
 
 
 def _heads(frozen: encoder.Frozen, heads: dict[str, Head], folder: Path) -> list[Result]:
@@ -123,7 +123,8 @@ def _cache_line(cached: list[dict[str, Any]]) -> str:
 
 def _write(
     frozen: encoder.Frozen, heads: dict[str, Head], results: list[Result], folder: Path, record: Record, began: float
-) -> None:
+) -> Rows:
+    """Write the record, the table and the figures; returns the rows of the table."""
     for result in results:
         test, name = result.test, result.head
         if "std" in result.series:  # few-shot: a mean over draws, which has a spread and no interval
@@ -165,6 +166,7 @@ def _write(
         write_atomic(folder / "report.md", report(frozen, results, command=command, figures=folder / "figures"))
         say(f"report  {relative_path(folder)}/report.md")
     record.status = "finished"
+    return rows
 
 
 def _guesses(data: Any) -> dict[str, float]:

@@ -12,8 +12,9 @@ from tfcli.data.common.rows import Columns, height
 from tfcli.data.images.decode import BadImage
 from tfcli.data.images.drawings import DRAWINGS, Classes, Sample
 from tfcli.data.images.imageset import Images, file_of, reader
+from tfcli.data.images.pictures import PICTURES
 from tfcli.data.images.preview import beside_of, spelled, spread
-from tfcli.data.images.spatial import KINDS, PICTURES, MisfitError, check_sizes
+from tfcli.data.images.spatial import KINDS, MisfitError, check_sizes
 from tfcli.data.module import DataModule
 from tfcli.errors import ConfigError, DataError, nearest
 

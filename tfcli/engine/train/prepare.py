@@ -22,8 +22,8 @@ from tfcli.data.common.loader import Finished
 from tfcli.data.common.workers import Ranks
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition
-from tfcli.engine.config.configs import roots
 from tfcli.engine.loading.load_model import find_model
+from tfcli.engine.loading.prompts import prompt_tokens
 from tfcli.engine.runs.folder import is_child
 from tfcli.engine.runs.ranks import preparation_s
 from tfcli.engine.runs.record import flatten
@@ -33,7 +33,6 @@ from tfcli.engine.train.callbacks import monitors
 from tfcli.engine.train.checkpoints import AtomicIO
 from tfcli.engine.train.numerics import Devices, Numerics
 from tfcli.errors import ConfigError, nearest
-from tfcli.probes.prompts import load_prompts, texts
 from tfcli.tasks.protocols import Data, Horizon, Task
 from tfcli.text.tokenizer import Tokenizer
 
@@ -231,15 +230,6 @@ def pattern_notes(net: torch.nn.Module, attn: dict[str, Any]) -> list[str]:
 def asked_kernel(config: DictConfig) -> str:
     """Return the kernel that the command asks for, or that the run began with; auto for an approximation."""
     return config.attn.kernel if isinstance(config.attn.kernel, str) else "auto"
-
-
-def prompt_tokens(name: str, classes: list[str], tokenizer: Tokenizer) -> torch.Tensor | None:
-    """Return tokens (K, T, L) of every template of every class, for zero-shot figures; None without classes."""
-    if not classes:
-        return None
-    sentences = texts(load_prompts(name, classes, roots=roots()))
-    tokens = tokenizer.encode_padded([text for row in sentences for text in row], truncate=True)
-    return torch.from_numpy(tokens).unflatten(0, (len(sentences), -1))
 
 
 class NoProfiler(PassThroughProfiler):

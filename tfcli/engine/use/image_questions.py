@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from tfcli.data.images.transforms import normalise
 from tfcli.engine.runs.terminal import quiet_evaluation, say
-from tfcli.engine.use.evaluate import ranked_rows, with_unusable
 from tfcli.engine.use.image_model import load_image_model
+from tfcli.engine.use.predict import ranked_rows, with_unusable
 from tfcli.engine.use.public_classifier import run_of
 from tfcli.errors import ConfigError
-from tfcli.tasks.answer import QuestionAnswerer
 from tfcli.text.frames import Frame
+
+if TYPE_CHECKING:
+    from tfcli.tasks.answer import QuestionAnswerer
 
 
 @torch.no_grad()
@@ -47,7 +49,7 @@ def answer_questions(
     loaded = load_image_model(run, overrides, config_dir=config_dir)
     if not hasattr(loaded.net, "answer") or loaded.tokenizer is None:
         raise ConfigError(f"`{loaded.choices['model']}` answers no questions about images.")
-    net, data, device = cast(QuestionAnswerer, loaded.net), loaded.data, loaded.device
+    net, data, device = cast("QuestionAnswerer", loaded.net), loaded.data, loaded.device
     frame = Frame(loaded.tokenizer, "cls", loaded.config.model.get("context"))
     asked = [frame.pair(ids, None).ids for ids in loaded.tokenizer.encode(questions)]
     if frame.cut:

@@ -11,11 +11,12 @@ from torch.nn.functional import normalize
 
 from tfcli.data.images.transforms import normalise
 from tfcli.engine.runs.terminal import quiet_evaluation
-from tfcli.engine.use.evaluate import ranked_rows, with_unusable
 from tfcli.engine.use.image_model import load_image_model
+from tfcli.engine.use.predict import ranked_rows, with_unusable
 from tfcli.errors import ConfigError
 from tfcli.models.protocols import ImageTextEncoder
 from tfcli.probes.prompts import check_template, fill
+from tfcli.tasks.zeroshot import class_logits
 
 
 @torch.no_grad()
@@ -55,6 +56,6 @@ def predict_labels(
     with quiet_evaluation():
         for batch in data.files_dataloader(paths, mark_bad=True):
             image = normalise(batch["image"].to(device), data.mean, data.std)
-            logits = net.scale.float() * normalize(net.encode_image(image).float(), dim=-1) @ text.mT
-            rows += ranked_rows(logits.softmax(1).cpu(), batch["index"], paths, words, top)
+            probability = class_logits(net, image, text).softmax(1).cpu()
+            rows += ranked_rows(probability, batch["index"], paths, words, top)
     return with_unusable(rows, paths)
