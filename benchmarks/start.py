@@ -62,8 +62,8 @@ def seconds(timed: Timed, folder: Path) -> tuple[float, float]:
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "TFCLI_CACHE": str(folder / "cache")}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(timed.command, cwd=folder, env=environment, **streams) as process:
+    out, log = subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(timed.command, cwd=folder, env=environment, stdout=out, stderr=log) as process:
         assert process.stdout is not None
         text = os.read(process.stdout.fileno(), 1 << 16)
         first = taken(process.pid) if text else None
