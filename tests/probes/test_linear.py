@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, normalize
 from tfcli.errors import ConfigError, DataError
 from tfcli.probes import linear as module
 from tfcli.probes.linear import QUICK, linear, sweep
-from tfcli.probes.logistic import Space, fit, predict
+from tfcli.probes.logistic import Curvature, Space, fit, predict
 
 
 def clusters(n: int, width: int, classes: int, *, noise: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -118,6 +118,20 @@ def test_a_warm_start_ends_at_the_same_place_in_no_more_steps():
     cold, warm = (fit(x, label, num_classes=6, C=18.0, start=start) for start in (None, before))
     assert warm.objective == pytest.approx(cold.objective, rel=1e-4)
     assert warm.iterations <= cold.iterations
+
+
+def test_the_curvature_of_few_samples_is_the_exact_hessian_of_each_class():
+    x, _ = clusters(40, 6, 3, noise=1.0)
+    space, error, C = Space.of(x), torch.zeros(40, 3), 10.0
+    error[:8] = torch.rand(8, 3, generator=torch.Generator().manual_seed(0))  # the other samples have no curvature
+    gradient = torch.randn(3, space.x.shape[1], generator=torch.Generator().manual_seed(1))
+    found = Curvature(error, space, C).solve(gradient)
+    for k in range(3):
+        weight = C * error[:, k] * (1 - error[:, k])
+        hessian = (space.x.T * weight) @ space.x
+        hessian[:-1, :-1] += torch.eye(len(hessian) - 1)  # the penalty spares the intercept
+        hessian[-1, -1] += weight.sum() / 100  # which is damped a little
+        assert torch.allclose(hessian @ found[k], gradient[k], atol=1e-3)
 
 
 def test_classes_without_training_samples_are_never_answered():

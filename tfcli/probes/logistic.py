@@ -255,7 +255,9 @@ class Curvature:
         top = weight.topk(rows, 1)
         rest = (total - top.values.sum(1)).clamp(min=0) / count
         diagonal = C * rest[:, None] * space.spread + 1
-        diagonal[:, -1] = (diagonal[:, -1] - 1).clamp(min=1e-6)
+        diagonal[:, -1] = torch.maximum(
+            diagonal[:, -1] - 1, self.intercept / 100
+        )  # a smaller one loses float32's digits
         self.scale = diagonal.rsqrt_()
         self.rows = space.x[top.indices]  # (K, rows, R)
         self.rows.mul_((C * top.values).sqrt_()[:, :, None]).mul_(self.scale[:, None])
