@@ -14,12 +14,12 @@ from PIL import Image
 
 from tfcli.data.columns.pixels import ArrayPixels
 from tfcli.data.columns.tables import LoadedTables
-from tfcli.data.common.loader import Finished
 from tfcli.data.common.order import Address
 from tfcli.data.common.workers import Ranks, choose_workers
 from tfcli.data.module import DataModule
 from tfcli.data.sources.digits import Digits
 from tfcli.data.sources.folder import Folder
+from tfcli.engine.train.prepare import Finished
 from tfcli.errors import ConfigError, DataError, PolicyStop
 
 CONF = Path(__file__).parents[2] / "conf"

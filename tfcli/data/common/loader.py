@@ -31,7 +31,7 @@ class BatchLoader(DataLoader):
     Without loader processes and pinned memory the batches are read directly.
 
     Attributes:
-        ahead: number of batches that `Finished` reads at once.
+        ahead: number of batches to read at once.
     """
 
     ahead = 1
@@ -51,32 +51,6 @@ def _raised(batch: Any) -> Any:
     if "error" in batch:
         raise batch["error"]
     return batch
-
-
-class Finished:
-    """A loader whose batches are finished when they are read, a few at a time where they are small and in memory.
-
-    A step displaces the code of reading from the processor's caches: a batch that is read right after another takes a
-    third of the time. Without loader processes that is a tenth of a very small model's step.
-
-    Args:
-        loader: the loader.
-        finish: a function from batches to finished ones.
-    """
-
-    def __init__(self, loader: DataLoader, finish: Callable[[list[Any]], list[Any]]):
-        self.loader, self.sampler, self.finish = loader, loader.sampler, finish
-        self.ahead = getattr(loader, "ahead", 1)
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._finished(iter(self.loader))
-
-    def _finished(self, batches: Iterator[Any]) -> Iterator[Any]:
-        while some := list(islice(batches, self.ahead)):
-            yield from self.finish(some)
 
 
 class Batches(Protocol):

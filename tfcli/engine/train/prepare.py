@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
+from torch.utils.data import DataLoader
 
 from tfcli.data.common.counter_rng import seed_for
-from tfcli.data.common.loader import Finished
 from tfcli.data.common.workers import Ranks
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition
@@ -67,6 +69,32 @@ class LightningData(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         return self.data.on_after_batch_transfer(batch, dataloader_idx)
+
+
+class Finished:
+    """A loader whose batches are finished when they are read, a few at a time where they are small and in memory.
+
+    A step displaces the code of reading from the processor's caches: a batch that is read right after another takes a
+    third of the time. Without loader processes that is a tenth of a very small model's step.
+
+    Args:
+        loader: the loader.
+        finish: a function from batches to finished ones.
+    """
+
+    def __init__(self, loader: DataLoader, finish: Callable[[list[Any]], list[Any]]):
+        self.loader, self.sampler, self.finish = loader, loader.sampler, finish
+        self.ahead = getattr(loader, "ahead", 1)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._finished(iter(self.loader))
+
+    def _finished(self, batches: Iterator[Any]) -> Iterator[Any]:
+        while some := list(islice(batches, self.ahead)):
+            yield from self.finish(some)
 
 
 class OneCPU(SingleDeviceStrategy):
