@@ -113,7 +113,7 @@ def test_every_declared_key_is_read(group, option):
     assert [s.key for s in settings(node) if not is_read(s, node)] == []
 
 
-@pytest.mark.parametrize("key", ["trainer.warp", "data.wrap", "task.teacher_wait", "attn.kernal", "data.sauce.files"])
+@pytest.mark.parametrize("key", ["trainer.warp", "data.wrup", "task.teacher_wait", "attn.kernal", "data.sauce.files"])
 def test_a_key_that_nothing_reads_is_found(key):
     group, _, rest = key.partition(".")
     option = {"trainer": "default", "data": "digits", "task": "distill", "attn": "full"}[group]
