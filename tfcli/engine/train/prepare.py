@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from torch.utils.data import DataLoader
 
 from tfcli.data.common.counter_rng import seed_for
+from tfcli.data.common.loader import BatchLoader
 from tfcli.data.common.workers import Ranks
 from tfcli.engine.config.build import build, plain
 from tfcli.engine.config.compose import Composition
@@ -56,7 +56,8 @@ class LightningData(pl.LightningDataModule):
     def train_dataloader(self) -> Any:
         loader = self.data.train_dataloader()
         strategy = self.trainer.strategy if self.trainer is not None else None
-        if not isinstance(strategy, OneCPU) or not hasattr(self.data, "finish"):
+        ours = isinstance(loader, BatchLoader) and hasattr(self.data, "finish")
+        if not ours or not isinstance(strategy, OneCPU):
             return loader
         strategy.finished = True
         return Finished(loader, self.data.finish)
@@ -82,9 +83,9 @@ class Finished:
         finish: a function from batches to finished ones.
     """
 
-    def __init__(self, loader: DataLoader, finish: Callable[[list[Any]], list[Any]]):
+    def __init__(self, loader: BatchLoader, finish: Callable[[list[Any]], list[Any]]):
         self.loader, self.sampler, self.finish = loader, loader.sampler, finish
-        self.ahead = getattr(loader, "ahead", 1)
+        self.ahead = loader.ahead
 
     def __len__(self) -> int:
         return len(self.loader)
