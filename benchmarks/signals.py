@@ -42,12 +42,11 @@ TINY = (
     "logger=csv",
     "trainer.precision=32",
     "trainer.threads=1",
-    "trainer.max_epochs=4",
-    "schedule.warmup_steps=5",
 )
+RUN = ("train", *TINY, "trainer.max_epochs=4", "schedule.warmup_steps=5")
 RANKS = {1: [], 2: ["trainer=ddp_cpu", "trainer.devices=2"]}
 PARTS = ("start", "epochs", "end")
-SWEEP = ("train", "-m", *TINY, "seed=0,1")
+SWEEP = (*RUN, "-m", "seed=0,1")
 
 
 class Program:
@@ -137,7 +136,7 @@ def figures(run: Path) -> dict[str, float]:
 
 def reference(work: Path, ranks: int) -> tuple[dict[str, float], dict[str, float]]:
     """Return the figures of a run that nobody stops, and when its parts began."""
-    run = Program(["train", *TINY, *RANKS[ranks], f"run.dir=whole-{ranks}"], work)
+    run = Program([*RUN, *RANKS[ranks], f"run.dir=whole-{ranks}"], work)
     code = run.wait(300)
     if code != 0:
         sys.exit(f"the run that nobody stops ended with {code}: {''.join(run.said)}")
@@ -157,7 +156,7 @@ def stop_a_run(
     bounds = {"start": (0.0, marks["epochs"]), "epochs": (marks["epochs"], marks["end"])}
     begin, end = bounds.get(part, (marks["end"], marks["all"]))
     trial = Trial(f"{ranks} rank{'s' * (ranks > 1)}, {signal.Signals(signum).name} in its {part} at {share:.2f}")
-    run = Program(["train", *TINY, *RANKS[ranks], f"run.dir={name}"], work)
+    run = Program([*RUN, *RANKS[ranks], f"run.dir={name}"], work)
     try:
         deadline = time.monotonic() + 300
         while part != "start" and part not in run.marks and run.process.poll() is None and time.monotonic() < deadline:

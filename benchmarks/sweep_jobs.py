@@ -19,20 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-TINY = (
-    "model=vit",
-    "model.width=32",
-    "model.depth=1",
-    "model.heads=4",
-    "data=digits",
-    "data.limit_train=600",
-    "data.batch_size=32",
-    "logger=csv",
-    "trainer.precision=32",
-    "trainer.threads=1",
-    "trainer.max_epochs=1",
-)
+from signals import ROOT, TINY
+
 SWEEP = """
 import sys
 from tfcli.sweeps.runner import TFCLI, Launch
@@ -48,7 +36,7 @@ def sweep(way: str, jobs: int) -> tuple[float, float, float]:
     The memory is that of all its processes together; pages that several share count once (Pss).
     """
     with tempfile.TemporaryDirectory() as work:
-        words = [sys.executable, "-c", SWEEP, way, *TINY, f"seed=range({jobs})"]
+        words = [sys.executable, "-c", SWEEP, way, *TINY, "trainer.max_epochs=1", f"seed=range({jobs})"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         before, began, peak = used(), time.monotonic(), 0.0
         with open(Path(work) / "said", "w") as said:

@@ -154,7 +154,7 @@ def test_batches_that_are_read_and_finished_at_once_are_those_of_their_own(augme
     assert 1 < loader.ahead < len(loader)  # more than one group, and the last batch is smaller
     alone = [data.on_after_batch_transfer(loader.dataset[address], 0) for address in loader.sampler]
     loader.sampler.set_epoch(0)
-    together = list(Finished(loader, data.finish))
+    together = list(Finished(loader, data.on_after_batch_transfer))
     assert len(together) == len(alone) == len(loader)
     for one, other in zip(alone, together, strict=True):
         assert one.keys() == other.keys()

@@ -5,8 +5,6 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tfcli.data.common.counter_rng import hash64
 from tfcli.data.images.arrays import mirror, one_batch, shift
@@ -111,27 +109,6 @@ def test_mixing_gives_matching_targets():
         assert torch.allclose(mixed.mean((1, 2, 3)), target @ torch.arange(4.0), atol=1e-5)
     assert not Mix(Augment(), num_classes=4)
     assert Mix(Augment(cutmix=1), num_classes=4)(image, label, seed=3)[1].shape == (4, 4)  # a whole number is a number
-
-
-@given(
-    kinds=st.sampled_from([{"mixup": 0.2}, {"mixup": 2.0}, {"cutmix": 1.0}, {"mixup": 0.5, "cutmix": 1.0}]),
-    sizes=st.one_of(st.just([4, 4, 4]), st.lists(st.integers(2, 5), min_size=1, max_size=3)),
-    seed=st.integers(0, 2**62),
-)
-def test_batches_mixed_at_once_are_those_mixed_alone(kinds, sizes, seed):
-    draw, mix = torch.Generator().manual_seed(seed), Mix(Augment(**kinds), num_classes=3)
-    images = [torch.randn(size, 3, 8, 8, generator=draw) for size in sizes]
-    labels = [torch.randint(3, (size,), generator=draw) for size in sizes]
-    seeds = [seed + i for i in range(len(sizes))]
-    kept, before = [image.clone() for image in images], torch.get_rng_state()
-    found = mix.several(images, labels, seeds)
-    assert torch.equal(torch.get_rng_state(), before)
-    for i, (image, target) in enumerate(found):
-        with torch.random.fork_rng():  # as torchvision's `forward` mixes them
-            torch.manual_seed(seeds[i])
-            expected = mix.kinds[int(torch.randint(len(mix.kinds), ()))](kept[i], labels[i])
-        assert torch.equal(image, expected[0])
-        assert torch.equal(target, expected[1])
 
 
 def test_normalise():

@@ -194,32 +194,20 @@ class DataModule(PreparedData):
     # ---- on the device
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Finish a batch on its device."""
-        return self.finish([batch])[0]
-
-    def finish(self, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Normalise images to floats, apply MixUp or CutMix, and count files that were skipped while reading."""
-        mixed: list[dict[str, Any]] = []
-        seeds: list[int] = []
-        for batch in batches:
-            bad, mix_seed = batch.pop("bad", None), batch.pop("mix", None)
-            if bad:
-                self._skipped(bad)
-            for name in [name for name in PICTURES if name in batch]:
-                batch[name] = normalise(batch[name], self.mean, self.std)
-            if "crops" in batch:
-                batch["crops"] = [normalise(crop, self.mean, self.std) for crop in batch["crops"]]
-            if mix_seed is not None and len(batch["image"]) > 1:
-                mixed.append(batch)
-                seeds.append(mix_seed)
-        if mixed:
+        bad, mix_seed = batch.pop("bad", None), batch.pop("mix", None)
+        if bad:
+            self._skipped(bad)
+        for name in [name for name in PICTURES if name in batch]:
+            batch[name] = normalise(batch[name], self.mean, self.std)
+        if "crops" in batch:
+            batch["crops"] = [normalise(crop, self.mean, self.std) for crop in batch["crops"]]
+        if mix_seed is not None and len(batch["image"]) > 1:
             from tfcli.data.images.mixing import Mix  # it imports torchvision
 
             mix = Mix(self.augment, num_classes=self.num_classes)
-            found = mix.several([b["image"] for b in mixed], [b["label"] for b in mixed], seeds)
-            for batch, (image, target) in zip(mixed, found, strict=True):
-                batch["image"], batch["target"] = image, target
-        return batches
+            batch["image"], batch["target"] = mix(batch["image"], batch["label"], seed=mix_seed)
+        return batch
 
     def blank(self, size: int) -> dict[str, Tensor]:
         """Return a training batch of the right shapes for measuring, without changing torch's random state."""

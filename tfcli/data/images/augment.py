@@ -16,10 +16,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from tfcli.data.images.pictures import LEVELS
 from tfcli.data.images.spatial import FILL, Sample, pictures
-
-LEVELS = 10
-"""The largest magnitude."""
 
 
 class OnPictures:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.random import fork_rng
 
 from tfcli.bounds import Bounds, Count, Fraction, NotNegative, Share
 from tfcli.data.images.arrays import mirror, mirrored, offsets, one_batch, pixels_first, shift
+from tfcli.data.images.pictures import LEVELS
 from tfcli.data.images.resize import ON_TENSORS, Fit
 
 if TYPE_CHECKING:
@@ -79,15 +80,10 @@ class Augment:
     repeats: Count = 1
 
     def __post_init__(self):
-        for key, choices in (
-            ("crop", ("resized", "padded", "none")),
-            ("randaugment_kind", ("torchvision", "timm")),
-            ("autoaugment", ("none", "imagenet", "cifar10", "svhn")),
-            ("erasing_fill", ("mean", "pixel")),
-        ):
-            if getattr(self, key) not in choices:
+        for key, hint in get_type_hints(Augment).items():
+            if get_origin(hint) is Literal and getattr(self, key) not in get_args(hint):
                 raise ValueError(
-                    f"`data.augment.{key}` must be one of {', '.join(choices)}, but is {getattr(self, key)!r}."
+                    f"`data.augment.{key}` must be one of {', '.join(get_args(hint))}, but is {getattr(self, key)!r}."
                 )
         least, most_area = self.scale
         if least > most_area:
@@ -97,7 +93,7 @@ class Augment:
             )
         if self.randaugment and self.autoaugment != "none":
             raise ValueError("`data.augment` takes randaugment or autoaugment, not both: set one to 0 or none.")
-        most = 30 if self.randaugment_kind == "torchvision" else 10  # `tfcli.data.images.augment.LEVELS`
+        most = 30 if self.randaugment_kind == "torchvision" else LEVELS
         if self.randaugment > most:
             raise ValueError(
                 f"`data.augment.randaugment` must be at most {most} for randaugment_kind={self.randaugment_kind}, "

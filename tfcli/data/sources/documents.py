@@ -104,7 +104,7 @@ def _unpacked(path: Path) -> Path:
     """Unpack a file into the cache folder, where it is not there yet, and return the file there."""
 
     def write(file: IO[bytes]) -> None:
-        with _opened(path) as packed:
+        with _packed(path) as packed:
             while content := _block(path, packed):
                 file.write(content)
 
@@ -139,6 +139,13 @@ def written_once(key: str, write: Callable[[IO[bytes]], None]) -> Path:
             finally:
                 scratch.unlink(missing_ok=True)
     return target
+
+
+def _packed(path: Path) -> IO[bytes]:
+    try:
+        return _opened(path)
+    except OSError as error:  # it is not the cache that cannot be written
+        raise unreadable(path, error) from None
 
 
 def _block(path: Path, packed: IO[bytes]) -> bytes:

@@ -56,11 +56,10 @@ class LightningData(pl.LightningDataModule):
     def train_dataloader(self) -> Any:
         loader = self.data.train_dataloader()
         strategy = self.trainer.strategy if self.trainer is not None else None
-        ours = isinstance(loader, BatchLoader) and hasattr(self.data, "finish")
-        if not ours or not isinstance(strategy, OneCPU):
+        if not isinstance(loader, BatchLoader) or not isinstance(strategy, OneCPU):
             return loader
         strategy.finished = True
-        return Finished(loader, self.data.finish)
+        return Finished(loader, self.data.on_after_batch_transfer)
 
     def val_dataloader(self) -> Any:
         return self.data.val_dataloader()
@@ -80,10 +79,10 @@ class Finished:
 
     Args:
         loader: the loader.
-        finish: a function from batches to finished ones.
+        finish: what finishes a batch of the loader of this number (`on_after_batch_transfer`).
     """
 
-    def __init__(self, loader: BatchLoader, finish: Callable[[list[Any]], list[Any]]):
+    def __init__(self, loader: BatchLoader, finish: Callable[[Any, int], Any]):
         self.loader, self.sampler, self.finish = loader, loader.sampler, finish
         self.ahead = loader.ahead
 
@@ -95,7 +94,7 @@ class Finished:
 
     def _finished(self, batches: Iterator[Any]) -> Iterator[Any]:
         while some := list(islice(batches, self.ahead)):
-            yield from self.finish(some)
+            yield from [self.finish(batch, 0) for batch in some]
 
 
 class OneCPU(SingleDeviceStrategy):
